@@ -1,0 +1,87 @@
+//! What a node is told by its environment, as checked values.
+//!
+//! In scope: names, defaults, limits and messages of every variable. Not in scope: what the values
+//! do. Only this module and the programs read the environment.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What both roles are told.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The files that prove who this node is.
+    pub identity: IdentityFiles,
+    /// What answers events: `example`, or a name that the program registered.
+    pub handler: String,
+    /// The local HTTP port.
+    pub http_bind: Bind,
+    /// Accepted `Host` names beside loopback ones, lower case.
+    pub http_allowed_hosts: Vec<String>,
+    /// How long a request waits for a peer that is away.
+    pub connection_wait: Duration,
+    /// How long a request waits for its reply.
+    pub reply_timeout: Duration,
+    /// The largest body that is taken, in bytes.
+    pub max_body_bytes: usize,
+    /// How long a stopping node finishes what is in flight.
+    pub drain: Duration,
+    /// Whether failures of handlers are sent with their trace.
+    pub debug: bool,
+}
+
+/// What a server is told.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// What both roles are told.
+    pub node: NodeConfig,
+    /// Where pipes are accepted.
+    pub pipe_bind: SocketAddr,
+}
+
+/// What a client is told.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// What both roles are told.
+    pub node: NodeConfig,
+    /// Host name or address of the server.
+    pub target_host: String,
+    /// Port of the server's pipe.
+    pub target_port: u16,
+    /// The name to expect in the server's certificate.
+    pub server_name: String,
+    /// How often a heartbeat is sent.
+    pub heartbeat_interval: Duration,
+    /// For how long the server may be silent; longer than the interval.
+    pub heartbeat_timeout: Duration,
+}
+
+/// The files of an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityFiles {
+    /// The private key, PEM.
+    pub key: PathBuf,
+    /// The certificate, PEM, with intermediate ones after it.
+    pub crt: PathBuf,
+    /// The certificates of the CAs that peers are checked against, PEM.
+    pub ca: PathBuf,
+}
+
+/// Where a local port listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// `IP:PORT`.
+    Tcp(SocketAddr),
+    /// `unix:PATH`.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The vocabulary that both ends share: an [`Event`] asks, a [`Reply`] answers.
+
+mod json;
+mod reply;
+mod target;
+
+pub use reply::{CODE_EXCEPTION, CODE_FINE, CODE_UNHANDLED, Reply};
+pub use target::{Target, TargetError};
+
+/// One request as it crosses the pipe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The HTTP method.
+    pub verb: Verb,
+    /// Noun, parameters and query.
+    pub target: Target,
+    /// The body's media type; empty where none was given.
+    pub media_type: String,
+    /// The body, any bytes; empty where there is none.
+    pub body: Vec<u8>,
+}
+
+impl Event {
+    /// An event without a body, for the given path after `/server/` or `/client/NAME/`.
+    pub fn new(verb: Verb, target: &str) -> Result<Self, TargetError> {
+        Ok(Self {
+            verb,
+            target: Target::parse(target)?,
+            media_type: String::new(),
+            body: Vec::new(),
+        })
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Result<serde_json::Value, serde_json::Error> {
+        serde_json::from_slice(&self.body)
+    }
+
+    /// The name of the method that handles this event: verb and noun joined by underscores, so
+    /// `GET time/utc` is `get_time_utc`.
+    pub fn method_name(&self) -> String {
+        self.method_name_for(self.verb)
+    }
+
+    /// As [`Event::method_name`], for another verb.
+    pub fn method_name_for(&self, verb: Verb) -> String {
+        let noun = self.target.noun();
+        let mut name = String::with_capacity(verb.as_str().len() + 1 + noun.len());
+        name.push_str(verb.as_str());
+        name.push('_');
+        name.extend(noun.chars().map(|c| if c == '/' { '_' } else { c }));
+        name
+    }
+}
+
+/// The HTTP methods that cross the pipe. `HEAD` does not: it is asked as `GET`, and the body of the
+/// answer is left out where the request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// Read.
+    Get,
+    /// Do something; the only one beside `Patch` that is not sent a second time.
+    Post,
+    /// Store under this name.
+    Put,
+    /// Remove.
+    Delete,
+    /// Change in part.
+    Patch,
+    /// Ask what is possible.
+    Options,
+}
+
+impl Verb {
+    /// All of them, in the order in which an `Allow` header lists them.
+    pub const ALL: [Self; 6] =
+        [Self::Get, Self::Post, Self::Put, Self::Delete, Self::Patch, Self::Options];
+
+    /// As on the wire: lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Post => "post",
+            Self::Put => "put",
+            Self::Delete => "delete",
+            Self::Patch => "patch",
+            Self::Options => "options",
+        }
+    }
+
+    /// The verb of this name in any case, as peers send it.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verb| verb.as_str().eq_ignore_ascii_case(name))
+    }
+
+    /// Whether doing it twice is the same as doing it once (RFC 9110, section 9.2.2), so that it
+    /// may be sent again when its outcome is unknown.
+    pub const fn is_idempotent(self) -> bool {
+        matches!(self, Self::Get | Self::Put | Self::Delete | Self::Options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn method_names_join_verb_and_noun() {
+        let event = Event::new(Verb::Get, "time/utc//a/b?c=d").unwrap();
+        assert_eq!(event.method_name(), "get_time_utc");
+        assert_eq!(event.method_name_for(Verb::Delete), "delete_time_utc");
+    }
+
+    #[test]
+    fn verbs_are_read_in_any_case_and_only_in_full() {
+        assert_eq!(Verb::parse("GET"), Some(Verb::Get));
+        assert_eq!(Verb::parse("patch"), Some(Verb::Patch));
+        assert_eq!(Verb::parse("pat"), None);
+        assert_eq!(Verb::parse("head"), None);
+    }
+}

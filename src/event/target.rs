@@ -1,0 +1,234 @@
+//! What follows `/server/` or `/client/NAME/` in a path: `NOUN[//P1/P2...][?query]`.
+//!
+//! It is split first and decoded then, once, piece by piece, so an encoded slash inside a parameter
+//! stays inside it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+
+/// Longest target that is taken, in bytes, encoded or decoded. The head of a request is limited to
+/// 16 KiB as a whole, and so is what a peer may send.
+const MAX_TARGET: usize = 16 * 1024;
+/// Most parameters and most query fields.
+const MAX_PIECES: usize = 256;
+
+/// A parsed target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    raw: Option<String>,
+    noun: String,
+    parameters: Vec<String>,
+    query: Vec<(String, String)>,
+}
+
+impl Target {
+    /// Reads a target as a caller sent it, percent-encoded.
+    pub fn parse(raw: &str) -> Result<Self, TargetError> {
+        limit("target bytes", raw.len(), MAX_TARGET)?;
+        let (path, query) = match raw.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (raw, None),
+        };
+        let (noun, parameters) = split_parameters(path);
+        limit("parameters", parameters.len(), MAX_PIECES)?;
+        let parameters =
+            parameters.into_iter().map(decode).collect::<Result<Vec<_>, TargetError>>()?;
+        let query = query.map_or(Ok(Vec::new()), parse_query)?;
+        let noun = decode(noun)?;
+        if noun.is_empty() {
+            return Err(TargetError::NoNoun);
+        }
+        let raw = raw.contains(['%', '?']).then(|| raw.to_owned());
+        Ok(Self { raw, noun, parameters, query })
+    }
+
+    /// Reads a noun as the original sends it: already decoded as a whole, and without a query.
+    pub fn from_decoded(noun: &str) -> Result<Self, TargetError> {
+        limit("target bytes", noun.len(), MAX_TARGET)?;
+        let (noun, parameters) = split_parameters(noun);
+        limit("parameters", parameters.len(), MAX_PIECES)?;
+        if noun.is_empty() {
+            return Err(TargetError::NoNoun);
+        }
+        Ok(Self {
+            raw: None,
+            noun: noun.to_owned(),
+            parameters: parameters.into_iter().map(str::to_owned).collect(),
+            query: Vec::new(),
+        })
+    }
+
+    /// The noun, decoded: `time/utc`.
+    pub fn noun(&self) -> &str {
+        &self.noun
+    }
+
+    /// What stood after the double slash, split at single ones, each decoded.
+    pub fn parameters(&self) -> &[String] {
+        &self.parameters
+    }
+
+    /// The fields of the query in their order, decoded; a name may occur more than once.
+    pub fn query(&self) -> &[(String, String)] {
+        &self.query
+    }
+
+    /// The first query field of this name.
+    pub fn query_value(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The form without extensions: noun and parameters decoded as one string, no query.
+    pub fn decoded(&self) -> Cow<'_, str> {
+        if self.parameters.is_empty() {
+            return Cow::Borrowed(&self.noun);
+        }
+        Cow::Owned(format!("{}//{}", self.noun, self.parameters.join("/")))
+    }
+
+    /// The target as the caller sent it, where that is not the same as [`Target::decoded`].
+    pub fn raw(&self) -> Option<&str> {
+        self.raw.as_deref()
+    }
+}
+
+/// Shown for log lines: decoded, with control characters escaped.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.decoded().chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+        }
+        Ok(())
+    }
+}
+
+/// Noun and parameters; an empty part after the double slash is no parameter.
+fn split_parameters(path: &str) -> (&str, Vec<&str>) {
+    match path.split_once("//") {
+        Some((noun, "")) => (noun, Vec::new()),
+        Some((noun, parameters)) => (noun, parameters.split('/').collect()),
+        None => (path, Vec::new()),
+    }
+}
+
+/// `a=b&c` by the rules of HTML forms: a plus sign is a space.
+fn parse_query(query: &str) -> Result<Vec<(String, String)>, TargetError> {
+    let fields: Vec<&str> = query.split('&').filter(|field| !field.is_empty()).collect();
+    limit("query fields", fields.len(), MAX_PIECES)?;
+    let form = |text: &str| decode(&text.replace('+', " "));
+    fields
+        .into_iter()
+        .map(|field| {
+            let (name, value) = field.split_once('=').unwrap_or((field, ""));
+            Ok((form(name)?, form(value)?))
+        })
+        .collect()
+}
+
+fn decode(piece: &str) -> Result<String, TargetError> {
+    let decoded = percent_decode_str(piece).decode_utf8().map_err(|_| TargetError::NotUtf8)?;
+    Ok(decoded.into_owned())
+}
+
+fn limit(what: &'static str, count: usize, most: usize) -> Result<(), TargetError> {
+    if count > most { Err(TargetError::TooMany { what, most }) } else { Ok(()) }
+}
+
+/// Why a target cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetError {
+    /// Nothing before the double slash or the query.
+    NoNoun,
+    /// A piece is not UTF-8 once decoded.
+    NotUtf8,
+    /// More of something than is taken.
+    TooMany {
+        /// What there was too much of.
+        what: &'static str,
+        /// The most that is taken.
+        most: usize,
+    },
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoNoun => write!(f, "the path names no noun"),
+            Self::NotUtf8 => write!(f, "the path is not UTF-8 once decoded"),
+            Self::TooMany { what, most } => write!(f, "more than {most} {what}"),
+        }
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(raw: &str) -> Target {
+        Target::parse(raw).unwrap()
+    }
+
+    #[test]
+    fn the_documents_example_has_two_parameters() {
+        let target = parse("cat//hello%20/world");
+        assert_eq!(target.noun(), "cat");
+        assert_eq!(target.parameters(), ["hello ", "world"]);
+        assert_eq!(target.decoded(), "cat//hello /world");
+        assert_eq!(target.raw(), Some("cat//hello%20/world"));
+        assert_eq!(parse("cat//a/b").raw(), None, "the decoded form says it all");
+    }
+
+    #[test]
+    fn an_encoded_slash_stays_inside_its_parameter() {
+        let target = parse("cat//a%2Fb/c");
+        assert_eq!(target.parameters(), ["a/b", "c"]);
+        assert_eq!(target.raw(), Some("cat//a%2Fb/c"));
+    }
+
+    #[test]
+    fn pieces_are_decoded_once() {
+        assert_eq!(parse("cat//%2541").parameters(), ["%41"]);
+    }
+
+    #[test]
+    fn query_fields_come_by_name_and_in_order() {
+        let target = parse("find?name=a+b&name=%26&flag&=x&&");
+        assert_eq!(target.query_value("name"), Some("a b"));
+        assert_eq!(target.query().len(), 4);
+        assert_eq!(target.query()[1], ("name".into(), "&".into()));
+        assert_eq!(target.query_value("flag"), Some(""));
+        assert_eq!(target.raw(), Some("find?name=a+b&name=%26&flag&=x&&"));
+    }
+
+    #[test]
+    fn empty_parameters_are_kept_only_between_others() {
+        assert!(parse("cat//").parameters().is_empty());
+        assert_eq!(parse("args//a//b").parameters(), ["a", "", "b"]);
+    }
+
+    #[test]
+    fn a_noun_sent_decoded_is_not_decoded_again() {
+        let target = Target::from_decoded("cat//50%25/a?b").unwrap();
+        assert_eq!(target.parameters(), ["50%25", "a?b"]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused() {
+        assert_eq!(Target::parse(""), Err(TargetError::NoNoun));
+        assert_eq!(Target::parse("//a"), Err(TargetError::NoNoun));
+        assert_eq!(Target::parse("cat//%ff"), Err(TargetError::NotUtf8));
+        let many = format!("cat//{}", "/".repeat(300));
+        assert!(matches!(Target::parse(&many), Err(TargetError::TooMany { .. })));
+        let long = "x".repeat(MAX_TARGET + 1);
+        assert!(matches!(Target::parse(&long), Err(TargetError::TooMany { .. })));
+    }
+
+    #[test]
+    fn log_lines_stay_single() {
+        assert_eq!(parse("cat//a%0Ab").to_string(), "cat//a\\nb");
+    }
+}

@@ -1,0 +1,88 @@
+//! What answers events: the [`Handler`] trait, a [`Router`] of closures, and the [`example`] that
+//! runs where nothing else is configured.
+//!
+//! In scope: from an event to its reply. Not in scope: threads, the pipe, where a reply goes.
+
+mod example;
+mod failure;
+mod router;
+
+use std::net::IpAddr;
+
+pub use example::example;
+pub use failure::Failure;
+pub use router::Router;
+
+use crate::event::{Event, Reply, Verb};
+
+/// Answers events. One value serves all threads at once.
+pub trait Handler: Send + Sync {
+    /// Answers one event. It may take its time: it delays neither the pipe nor other events.
+    fn handle(&self, context: &Context, event: &Event) -> Result<Reply, Failure>;
+}
+
+/// Who asks, and where the handler runs.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The side on which the handler runs.
+    pub role: Role,
+    /// The peer that asks.
+    pub peer: PeerIdentity,
+}
+
+/// The two sides of a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Listens for pipes.
+    Server,
+    /// Dials out.
+    Client,
+}
+
+impl Role {
+    /// `server` or `client`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// A peer, as its verified certificate and its connection tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// The name in its certificate.
+    pub name: String,
+    /// SHA-256 of the certificate's DER form, lower-case hex.
+    pub fingerprint: String,
+    /// Where it connects from, or is connected to.
+    pub address: IpAddr,
+}
+
+/// The reply for whatever a handler returns, as it goes over the wire. `debug` lets the trace of a
+/// failure out.
+pub fn answer(handler: &dyn Handler, context: &Context, event: &Event, debug: bool) -> Reply {
+    let failure = match handler.handle(context, event) {
+        Ok(reply) => return reply,
+        Err(failure) => failure,
+    };
+    match failure {
+        Failure::Unhandled => Reply::unhandled(),
+        Failure::WrongVerb(allowed) => Reply::wrong_verb(&allowed),
+        Failure::Exception { class, message, trace } => {
+            log::warn!(
+                "{}: {} failed: {class}: {}",
+                context.peer.name,
+                event.method_name().escape_debug(),
+                message.escape_debug()
+            );
+            Reply::exception(&class, &message, if debug { &trace } else { "" })
+        }
+    }
+}
+
+/// Which of all verbs `handles` says yes to.
+fn verbs_where(handles: impl Fn(Verb) -> bool) -> Vec<Verb> {
+    Verb::ALL.into_iter().filter(|verb| handles(*verb)).collect()
+}

@@ -1,0 +1,13 @@
+//! RestPipe keeps systems connected: N clients each hold one mutually authenticated TLS
+//! connection to a server, and either side asks the other over it with ordinary HTTP requests to
+//! a local port.
+
+pub mod config;
+pub mod event;
+pub mod handler;
+pub mod http;
+pub mod identity;
+pub mod link;
+pub mod node;
+pub mod pipe;
+pub mod wire;

@@ -1,0 +1,96 @@
+//! What the local HTTP port needs of the pipe: to ask a peer and get its reply, or to learn in one
+//! word why there is none.
+//!
+//! In scope: the trait and its errors. Not in scope: how a peer is found and reached (`node`),
+//! and what status an error becomes (`http`).
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::event::{Event, Reply};
+
+/// Asks peers.
+pub trait Pipe: Send + Sync {
+    /// Sends `event` to `peer` and waits for its reply.
+    ///
+    /// `wait` is how long the request may wait for a peer that is away; zero fails at once. How
+    /// long it then waits for the reply is the pipe's own setting.
+    fn request(&self, peer: Peer<'_>, event: &Event, wait: Duration)
+    -> Result<Reply, RequestError>;
+}
+
+/// Whom to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer<'a> {
+    /// The server, as seen from a client.
+    Server,
+    /// A client, by its certificate's name, its IP address, or a host name that resolves to that.
+    Client(&'a str),
+}
+
+/// Why a request has no reply. The doc of each says whether the event may have been handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    /// No client of this name was ever seen, and it is neither an address nor resolvable. Not sent.
+    UnknownPeer(String),
+    /// More than one client matches by address; these are their names. Not sent.
+    Ambiguous(Vec<String>),
+    /// The peer stayed away for the whole wait. Not sent.
+    Away {
+        /// The peer that was asked.
+        peer: String,
+        /// How long the request waited for it.
+        waited: Duration,
+    },
+    /// Too many requests wait or are in flight already. Not sent.
+    Full(String),
+    /// This node is stopping. Not sent.
+    Stopping,
+    /// The peer is an original RestPipe and cannot be sent this (the text says what). Not sent.
+    NotCarried(String),
+    /// No reply came within the reply timeout. It may have been handled.
+    NoReply {
+        /// The peer that was asked.
+        peer: String,
+        /// How long the request waited for the reply.
+        waited: Duration,
+    },
+    /// The link was lost after the event was written. It may have been handled.
+    OutcomeUnknown {
+        /// The peer that was asked.
+        peer: String,
+        /// Why the link ended.
+        reason: String,
+    },
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownPeer(name) => write!(
+                f,
+                "no client {name:?} was ever connected, and the name does not resolve to an address"
+            ),
+            Self::Ambiguous(names) => write!(
+                f,
+                "more than one client is connected from this address: {}; use one of these names",
+                names.join(", ")
+            ),
+            Self::Away { peer, waited } => {
+                write!(f, "{peer} is not connected (waited {} s)", waited.as_secs())
+            }
+            Self::Full(what) => write!(f, "{what}"),
+            Self::Stopping => write!(f, "this node is stopping"),
+            Self::NotCarried(what) => write!(f, "{what}"),
+            Self::NoReply { peer, waited } => {
+                write!(f, "{peer} sent no reply within {} s", waited.as_secs())
+            }
+            Self::OutcomeUnknown { peer, reason } => write!(
+                f,
+                "the link to {peer} was lost before the reply ({reason}); whether the request was handled is unknown"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RequestError {}
