@@ -48,6 +48,8 @@ pub enum RequestError {
     Stopping,
     /// The peer is an original RestPipe and cannot be sent this (the text says what). Not sent.
     NotCarried(String),
+    /// The body is longer than the peer takes (the text says how long). Not sent.
+    TooLarge(String),
     /// No reply came within the reply timeout. It may have been handled.
     NoReply {
         /// The peer that was asked.
@@ -79,9 +81,8 @@ impl fmt::Display for RequestError {
             Self::Away { peer, waited } => {
                 write!(f, "{peer} is not connected (waited {} s)", waited.as_secs())
             }
-            Self::Full(what) => write!(f, "{what}"),
             Self::Stopping => write!(f, "this node is stopping"),
-            Self::NotCarried(what) => write!(f, "{what}"),
+            Self::Full(what) | Self::NotCarried(what) | Self::TooLarge(what) => write!(f, "{what}"),
             Self::NoReply { peer, waited } => {
                 write!(f, "{peer} sent no reply within {} s", waited.as_secs())
             }

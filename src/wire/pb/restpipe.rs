@@ -20,6 +20,7 @@ pub struct Heartbeat {
     pub version: u32,
     pub extensions: Option<u32>,
     pub silence_ms: Option<u32>,
+    pub max_data: Option<u32>,
 }
 
 impl<'a> MessageRead<'a> for Heartbeat {
@@ -30,6 +31,7 @@ impl<'a> MessageRead<'a> for Heartbeat {
                 Ok(8) => msg.version = r.read_uint32(bytes)?,
                 Ok(128) => msg.extensions = Some(r.read_uint32(bytes)?),
                 Ok(136) => msg.silence_ms = Some(r.read_uint32(bytes)?),
+                Ok(144) => msg.max_data = Some(r.read_uint32(bytes)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -44,12 +46,14 @@ impl MessageWrite for Heartbeat {
         + 1 + sizeof_varint(*(&self.version) as u64)
         + self.extensions.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
         + self.silence_ms.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
+        + self.max_data.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
         w.write_with_tag(8, |w| w.write_uint32(*&self.version))?;
         if let Some(ref s) = self.extensions { w.write_with_tag(128, |w| w.write_uint32(*s))?; }
         if let Some(ref s) = self.silence_ms { w.write_with_tag(136, |w| w.write_uint32(*s))?; }
+        if let Some(ref s) = self.max_data { w.write_with_tag(144, |w| w.write_uint32(*s))?; }
         Ok(())
     }
 }
@@ -59,6 +63,7 @@ impl MessageWrite for Heartbeat {
 pub struct HeartbeatReply {
     pub version: u32,
     pub extensions: Option<u32>,
+    pub max_data: Option<u32>,
 }
 
 impl<'a> MessageRead<'a> for HeartbeatReply {
@@ -68,6 +73,7 @@ impl<'a> MessageRead<'a> for HeartbeatReply {
             match r.next_tag(bytes) {
                 Ok(8) => msg.version = r.read_uint32(bytes)?,
                 Ok(128) => msg.extensions = Some(r.read_uint32(bytes)?),
+                Ok(144) => msg.max_data = Some(r.read_uint32(bytes)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -81,11 +87,13 @@ impl MessageWrite for HeartbeatReply {
         0
         + 1 + sizeof_varint(*(&self.version) as u64)
         + self.extensions.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
+        + self.max_data.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
         w.write_with_tag(8, |w| w.write_uint32(*&self.version))?;
         if let Some(ref s) = self.extensions { w.write_with_tag(128, |w| w.write_uint32(*s))?; }
+        if let Some(ref s) = self.max_data { w.write_with_tag(144, |w| w.write_uint32(*s))?; }
         Ok(())
     }
 }

@@ -1,0 +1,211 @@
+//! The 10-byte header and the cutting of a byte stream into frames.
+
+use super::WireError;
+
+/// Length of a header: type u8, flags u8, body length u32, message id u32, in network order.
+pub const HEADER_BYTES: usize = 10;
+
+/// Longest body of a heartbeat or its reply. Ours have under 20 bytes; the rest is room for fields
+/// that a later peer may add.
+const MAX_HEARTBEAT: usize = 1024;
+/// What an event or reply may hold beside its data: noun, target, headers.
+const MAX_AROUND_DATA: usize = 64 * 1024;
+/// A buffer that grew beyond this for a long message is given back once it is empty.
+const KEPT_BUFFER: usize = 256 * 1024;
+
+/// The types of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// 0x01, a sign of life.
+    Heartbeat,
+    /// 0x02, a request.
+    Event,
+    /// 0x80, the answer to a heartbeat.
+    HeartbeatReply,
+    /// 0x81, the answer to an event.
+    EventReply,
+}
+
+impl Kind {
+    /// The byte on the wire.
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Heartbeat => 0x01,
+            Self::Event => 0x02,
+            Self::HeartbeatReply => 0x80,
+            Self::EventReply => 0x81,
+        }
+    }
+
+    const fn parse(byte: u8) -> Option<Self> {
+        match byte {
+            0x01 => Some(Self::Heartbeat),
+            0x02 => Some(Self::Event),
+            0x80 => Some(Self::HeartbeatReply),
+            0x81 => Some(Self::EventReply),
+            _ => None,
+        }
+    }
+}
+
+/// How long messages may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most bytes of data in an event or a reply.
+    pub max_data: usize,
+}
+
+impl Limits {
+    const fn max_body(self, kind: Kind) -> usize {
+        match kind {
+            Kind::Heartbeat | Kind::HeartbeatReply => MAX_HEARTBEAT,
+            Kind::Event | Kind::EventReply => self.max_data + MAX_AROUND_DATA,
+        }
+    }
+}
+
+/// One message, still encoded.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Its type.
+    pub kind: Kind,
+    /// Its id, which a reply shares with what it answers.
+    pub id: u32,
+    /// The protobuf message.
+    pub body: &'a [u8],
+}
+
+/// Makes the header of a message.
+pub(super) fn header(kind: Kind, length: usize, id: u32) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[0] = kind.byte();
+    // A length is limited to far below u32::MAX before anything is encoded.
+    header[2..6].copy_from_slice(&(length as u32).to_be_bytes());
+    header[6..10].copy_from_slice(&id.to_be_bytes());
+    header
+}
+
+/// Collects bytes and gives back whole frames. A length is compared with its limit as soon as its
+/// header is there, and memory grows only with bytes that have arrived.
+pub struct Decoder {
+    limits: Limits,
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl Decoder {
+    /// An empty decoder.
+    pub const fn new(limits: Limits) -> Self {
+        Self { limits, buffer: Vec::new(), start: 0 }
+    }
+
+    /// Where received bytes are to be appended.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        if self.start == self.buffer.len() {
+            self.buffer.clear();
+            if self.buffer.capacity() > KEPT_BUFFER {
+                self.buffer = Vec::new();
+            }
+        } else if self.start > 0 {
+            self.buffer.drain(..self.start);
+        }
+        self.start = 0;
+        &mut self.buffer
+    }
+
+    /// The next whole frame, or `None` until more bytes are there.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, WireError> {
+        let Some((header, rest)) = self.buffer[self.start..].split_first_chunk::<HEADER_BYTES>()
+        else {
+            return Ok(None);
+        };
+        let [kind, flags, l0, l1, l2, l3, i0, i1, i2, i3] = *header;
+        let kind = Kind::parse(kind).ok_or(WireError::UnknownType(kind))?;
+        if flags != 0 {
+            return Err(WireError::Flags(flags));
+        }
+        let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+        let most = self.limits.max_body(kind);
+        if length > most {
+            return Err(WireError::TooLong { length, most });
+        }
+        let Some(body) = rest.get(..length) else {
+            return Ok(None);
+        };
+        self.start += HEADER_BYTES + length;
+        Ok(Some(Frame { kind, id: u32::from_be_bytes([i0, i1, i2, i3]), body }))
+    }
+
+    /// Whether part of a frame is waiting for its rest.
+    pub fn is_mid_frame(&self) -> bool {
+        self.start < self.buffer.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEARTBEAT: [u8; 12] = [1, 0, 0, 0, 0, 2, 0xf7, 7, 0x4d, 0xe5, 8, 1];
+
+    fn decoder() -> Decoder {
+        Decoder::new(Limits { max_data: 100 })
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_the_bytes_arrive() {
+        let two = [HEARTBEAT, HEARTBEAT].concat();
+        for cut in 0..two.len() {
+            let mut decoder = decoder();
+            let mut seen = 0;
+            for part in [&two[..cut], &two[cut..]] {
+                decoder.buffer().extend_from_slice(part);
+                while let Some(frame) = decoder.next_frame().unwrap() {
+                    assert_eq!(
+                        frame,
+                        Frame { kind: Kind::Heartbeat, id: 0xf7074de5, body: &[8, 1] }
+                    );
+                    seen += 1;
+                }
+            }
+            assert_eq!(seen, 2, "cut at {cut}");
+            assert!(!decoder.is_mid_frame());
+        }
+    }
+
+    #[test]
+    fn a_length_is_refused_with_its_header() {
+        let mut decoder = decoder();
+        decoder.buffer().extend_from_slice(&[2, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1]);
+        let most = 100 + MAX_AROUND_DATA;
+        assert_eq!(decoder.next_frame(), Err(WireError::TooLong { length: 0xffff_ffff, most }));
+    }
+
+    #[test]
+    fn a_heartbeat_may_not_be_long() {
+        let mut decoder = decoder();
+        decoder.buffer().extend_from_slice(&[1, 0, 0, 0, 4, 1, 0, 0, 0, 1]);
+        assert_eq!(decoder.next_frame(), Err(WireError::TooLong { length: 1025, most: 1024 }));
+    }
+
+    #[test]
+    fn unknown_types_and_flags_are_refused() {
+        for (bytes, error) in [
+            ([3, 0, 0, 0, 0, 0, 0, 0, 0, 1], WireError::UnknownType(3)),
+            ([1, 1, 0, 0, 0, 0, 0, 0, 0, 1], WireError::Flags(1)),
+        ] {
+            let mut decoder = decoder();
+            decoder.buffer().extend_from_slice(&bytes);
+            assert_eq!(decoder.next_frame(), Err(error));
+        }
+    }
+
+    #[test]
+    fn memory_of_a_long_message_is_given_back() {
+        let mut decoder = Decoder::new(Limits { max_data: 1 << 20 });
+        decoder.buffer().extend_from_slice(&header(Kind::Event, 1 << 20, 1));
+        decoder.buffer().resize(HEADER_BYTES + (1 << 20), 0);
+        assert!(decoder.next_frame().unwrap().is_some());
+        assert_eq!(decoder.buffer().capacity(), 0);
+    }
+}

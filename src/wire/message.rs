@@ -1,0 +1,428 @@
+//! Messages: from frames to values and back.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use quick_protobuf::{BytesReader, BytesWriter, MessageRead, MessageWrite, Writer};
+
+use super::bounds::{self, Shape};
+use super::frame::header;
+use super::pb::restpipe as pb;
+use super::{Frame, HEADER_BYTES, Kind, WireError};
+use crate::event::{Event, Reply, Target, Verb};
+
+/// The version in every message.
+const VERSION: u32 = 1;
+/// What this program understands beside the original's messages, as announced in heartbeats.
+pub const EXTENSIONS: u32 = 1;
+
+/// What may be said to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Whether the peer has announced [`EXTENSIONS`]. Towards one that has not: 7-bit data only,
+    /// and one message to a TLS record.
+    pub extended: bool,
+    /// Most bytes of data it takes.
+    pub max_data: usize,
+}
+
+impl Terms {
+    /// The terms for a peer that announced this. `own_max` holds where it named no limit.
+    pub fn announced(extensions: u32, max_data: Option<u32>, own_max: usize) -> Self {
+        Self {
+            extended: extensions & EXTENSIONS != 0,
+            max_data: max_data.map_or(own_max, |max| max as usize),
+        }
+    }
+
+    fn admit(self, parts: &[(&'static str, &[u8])], data: &[u8]) -> Result<(), Refused> {
+        if data.len() > self.max_data {
+            return Err(Refused::TooLarge { length: data.len(), most: self.max_data });
+        }
+        if !self.extended
+            && let Some((what, _)) = parts.iter().find(|(_, bytes)| !bytes.is_ascii())
+        {
+            return Err(Refused::NotSevenBit(what));
+        }
+        Ok(())
+    }
+}
+
+/// Why a message cannot be sent to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The peer is an original RestPipe, and this (path, media type, body) has bytes above 127, on
+    /// which it would die.
+    NotSevenBit(&'static str),
+    /// The peer takes no body of this length.
+    TooLarge {
+        /// Its length in bytes.
+        length: usize,
+        /// The longest that the peer takes.
+        most: usize,
+    },
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSevenBit(what) => {
+                write!(f, "{what} has bytes that an original RestPipe cannot take")
+            }
+            Self::TooLarge { length, most } => {
+                write!(f, "a body of {length} bytes is more than the peer takes ({most})")
+            }
+        }
+    }
+}
+
+/// A decoded message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A sign of life, to be answered with its id.
+    Heartbeat(Heartbeat),
+    /// The answer to one.
+    HeartbeatReply {
+        /// The extensions that the peer announces, as bits.
+        extensions: u32,
+        /// The most bytes of data it takes.
+        max_data: Option<u32>,
+    },
+    /// A request.
+    Event(Event),
+    /// A request that no handler can be asked about; this is its reply.
+    BadEvent(Reply),
+    /// The answer to one of ours.
+    Reply(Reply),
+}
+
+/// What a heartbeat says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The extensions that the peer announces, as bits.
+    pub extensions: u32,
+    /// For how many milliseconds it may be silent before it is to be taken for dead.
+    pub silence_ms: Option<u32>,
+    /// The most bytes of data it takes.
+    pub max_data: Option<u32>,
+}
+
+const TAG_VERSION: u64 = 8;
+const HEARTBEAT: Shape = Shape { required: &[TAG_VERSION], nested: None };
+/// Version, verb, noun.
+const EVENT: Shape = Shape { required: &[TAG_VERSION, 18, 26], nested: None };
+/// Version, code, data; headers.
+const REPLY: Shape = Shape { required: &[TAG_VERSION, 24, 34], nested: Some((138, &HEADER)) };
+/// Name, value.
+const HEADER: Shape = Shape { required: &[10, 18], nested: None };
+
+/// Decodes a frame.
+pub fn decode(frame: &Frame<'_>) -> Result<Incoming, WireError> {
+    match frame.kind {
+        Kind::Heartbeat => {
+            let message: pb::Heartbeat = read(frame.body, &HEARTBEAT)?;
+            version(message.version)?;
+            Ok(Incoming::Heartbeat(Heartbeat {
+                extensions: message.extensions.unwrap_or(0),
+                silence_ms: message.silence_ms,
+                max_data: message.max_data,
+            }))
+        }
+        Kind::HeartbeatReply => {
+            let message: pb::HeartbeatReply = read(frame.body, &HEARTBEAT)?;
+            version(message.version)?;
+            Ok(Incoming::HeartbeatReply {
+                extensions: message.extensions.unwrap_or(0),
+                max_data: message.max_data,
+            })
+        }
+        Kind::Event => {
+            let message: pb::Event = read(frame.body, &EVENT)?;
+            version(message.version)?;
+            Ok(event(message))
+        }
+        Kind::EventReply => {
+            let message: pb::EventReply = read(frame.body, &REPLY)?;
+            version(message.version)?;
+            Ok(Incoming::Reply(reply(message)))
+        }
+    }
+}
+
+fn read<'a, M: MessageRead<'a>>(body: &'a [u8], shape: &Shape) -> Result<M, WireError> {
+    bounds::check(body, shape)?;
+    M::from_reader(&mut BytesReader::from_bytes(body), body)
+        .map_err(|_| WireError::Malformed("text that is not UTF-8"))
+}
+
+const fn version(version: u32) -> Result<(), WireError> {
+    if version == VERSION { Ok(()) } else { Err(WireError::Version(version)) }
+}
+
+fn event(message: pb::Event<'_>) -> Incoming {
+    let Some(verb) = Verb::parse(&message.verb) else {
+        return Incoming::BadEvent(Reply::unhandled());
+    };
+    let target = match &message.target {
+        Some(raw) => Target::parse(raw),
+        None => Target::from_decoded(&message.noun),
+    };
+    match target {
+        Ok(target) => Incoming::Event(Event {
+            verb,
+            target,
+            media_type: owned(message.mimetype),
+            body: message.data.unwrap_or_default().into_owned(),
+        }),
+        Err(error) => {
+            let mut reply = Reply::exception("BadTarget", &error.to_string(), "");
+            reply.status = Some(400);
+            Incoming::BadEvent(reply)
+        }
+    }
+}
+
+fn reply(message: pb::EventReply<'_>) -> Reply {
+    Reply {
+        code: message.code,
+        media_type: owned(message.mimetype),
+        body: message.data.into_owned(),
+        status: message.status.and_then(|status| u16::try_from(status).ok()),
+        headers: message
+            .headers
+            .into_iter()
+            .map(|header| (header.name.into_owned(), header.value.into_owned()))
+            .collect(),
+    }
+}
+
+fn owned(text: Option<Cow<'_, str>>) -> String {
+    text.map(Cow::into_owned).unwrap_or_default()
+}
+
+/// A heartbeat, whole with its header.
+pub fn encode_heartbeat(id: u32, heartbeat: Heartbeat) -> Vec<u8> {
+    let message = pb::Heartbeat {
+        version: VERSION,
+        extensions: Some(heartbeat.extensions),
+        silence_ms: heartbeat.silence_ms,
+        max_data: heartbeat.max_data,
+    };
+    encode(Kind::Heartbeat, id, &message)
+}
+
+/// The answer to the heartbeat of this id.
+pub fn encode_heartbeat_reply(id: u32, max_data: u32) -> Vec<u8> {
+    let message = pb::HeartbeatReply {
+        version: VERSION,
+        extensions: Some(EXTENSIONS),
+        max_data: Some(max_data),
+    };
+    encode(Kind::HeartbeatReply, id, &message)
+}
+
+/// An event, whole with its header.
+pub fn encode_event(id: u32, event: &Event, terms: Terms) -> Result<Vec<u8>, Refused> {
+    let noun = event.target.decoded();
+    terms.admit(
+        &[
+            ("the path", noun.as_bytes()),
+            ("the media type", event.media_type.as_bytes()),
+            ("the body", &event.body),
+        ],
+        &event.body,
+    )?;
+    let message = pb::Event {
+        version: VERSION,
+        verb: Cow::Borrowed(event.verb.as_str()),
+        noun,
+        mimetype: Some(Cow::Borrowed(&event.media_type)),
+        data: Some(Cow::Borrowed(&event.body)),
+        target: event.target.raw().filter(|_| terms.extended).map(Cow::Borrowed),
+    };
+    Ok(encode(Kind::Event, id, &message))
+}
+
+/// The reply to the event of this id.
+pub fn encode_reply(id: u32, reply: &Reply, terms: Terms) -> Result<Vec<u8>, Refused> {
+    terms.admit(
+        &[
+            ("the reply's media type", reply.media_type.as_bytes()),
+            ("the reply's body", &reply.body),
+        ],
+        &reply.body,
+    )?;
+    let mut message = pb::EventReply {
+        version: VERSION,
+        mimetype: Some(Cow::Borrowed(&reply.media_type)),
+        code: reply.code,
+        data: Cow::Borrowed(&reply.body),
+        status: None,
+        headers: Vec::new(),
+    };
+    if terms.extended {
+        message.status = reply.status.map(u32::from);
+        message.headers = reply
+            .headers
+            .iter()
+            .map(|(name, value)| pb::Header {
+                name: Cow::Borrowed(name),
+                value: Cow::Borrowed(value),
+            })
+            .collect();
+    }
+    Ok(encode(Kind::EventReply, id, &message))
+}
+
+fn encode(kind: Kind, id: u32, message: &impl MessageWrite) -> Vec<u8> {
+    let length = message.get_size();
+    let mut bytes = vec![0; HEADER_BYTES + length];
+    bytes[..HEADER_BYTES].copy_from_slice(&header(kind, length, id));
+    let mut writer = Writer::new(BytesWriter::new(&mut bytes[HEADER_BYTES..]));
+    message.write_message(&mut writer).expect("the buffer has the size that the message gave");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Decoder, Limits};
+
+    const EXTENDED: Terms = Terms { extended: true, max_data: 1 << 20 };
+    const ORIGINAL: Terms = Terms { extended: false, max_data: 1 << 20 };
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: String = text.split_whitespace().collect();
+        (0..digits.len() / 2)
+            .map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap())
+            .collect()
+    }
+
+    fn decode_bytes(bytes: &[u8]) -> (u32, Incoming) {
+        let mut decoder = Decoder::new(Limits { max_data: 1 << 20 });
+        decoder.buffer().extend_from_slice(bytes);
+        let frame = decoder.next_frame().unwrap().unwrap();
+        (frame.id, decode(&frame).unwrap())
+    }
+
+    /// `GET time`, as recorded from the original.
+    const RECORDED_EVENT: &str = "020000000011de94e3ed080112036765741a0474696d6522002a00";
+
+    #[test]
+    fn an_event_is_encoded_as_recorded() {
+        let event = Event::new(Verb::Get, "time").unwrap();
+        for dialect in [ORIGINAL, EXTENDED] {
+            let bytes = encode_event(0xde94e3ed, &event, dialect).unwrap();
+            assert_eq!(bytes, hex(RECORDED_EVENT));
+        }
+        assert_eq!(decode_bytes(&hex(RECORDED_EVENT)), (0xde94e3ed, Incoming::Event(event)));
+    }
+
+    #[test]
+    fn recorded_replies_and_heartbeats_are_read() {
+        let mut reply =
+            hex("81000000003ede94e3ed0801 1210 6170706c69636174696f6e2f6a736f6e 1800 2226");
+        reply.extend_from_slice(br#"{"time_from_server": 1795158476.29699}"#);
+        let (id, incoming) = decode_bytes(&reply);
+        let Incoming::Reply(value) = incoming else { panic!("{incoming:?}") };
+        assert_eq!((id, value.code), (0xde94e3ed, 0));
+        assert_eq!(value.media_type, "application/json");
+        assert_eq!(encode_reply(id, &value, ORIGINAL).unwrap(), reply);
+
+        let unhandled = hex("810000000013de94e3ed0801120a746578742f706c61696e18ff012200");
+        let (id, incoming) = decode_bytes(&unhandled);
+        assert_eq!(incoming, Incoming::Reply(Reply::unhandled()));
+        assert_eq!(encode_reply(id, &Reply::unhandled(), ORIGINAL).unwrap(), unhandled);
+
+        assert_eq!(
+            decode_bytes(&hex("010000000002f7074de50801")),
+            (
+                0xf7074de5,
+                Incoming::Heartbeat(Heartbeat { extensions: 0, silence_ms: None, max_data: None })
+            )
+        );
+        assert_eq!(
+            decode_bytes(&hex("800000000002f7074de50801")).1,
+            Incoming::HeartbeatReply { extensions: 0, max_data: None }
+        );
+    }
+
+    #[test]
+    fn heartbeats_announce_and_are_understood() {
+        let heartbeat =
+            Heartbeat { extensions: EXTENSIONS, silence_ms: Some(10_000), max_data: Some(5) };
+        assert_eq!(
+            decode_bytes(&encode_heartbeat(7, heartbeat)),
+            (7, Incoming::Heartbeat(heartbeat))
+        );
+        assert_eq!(
+            decode_bytes(&encode_heartbeat_reply(7, 5)),
+            (7, Incoming::HeartbeatReply { extensions: EXTENSIONS, max_data: Some(5) })
+        );
+    }
+
+    #[test]
+    fn what_extensions_carry_survives_and_is_kept_from_an_original() {
+        let mut event = Event::new(Verb::Post, "cat//a%2Fb?q=1").unwrap();
+        event.body = (0..=255).collect();
+        let bytes = encode_event(9, &event, EXTENDED).unwrap();
+        assert_eq!(decode_bytes(&bytes).1, Incoming::Event(event.clone()));
+        assert_eq!(encode_event(9, &event, ORIGINAL), Err(Refused::NotSevenBit("the body")));
+
+        event.body.clear();
+        let Incoming::Event(seen) = decode_bytes(&encode_event(9, &event, ORIGINAL).unwrap()).1
+        else {
+            panic!("no event")
+        };
+        assert_eq!(seen.target.parameters(), ["a", "b"], "the original knows no other split");
+
+        let reply = Reply::wrong_verb(&[Verb::Get]);
+        let bytes = encode_reply(9, &reply, EXTENDED).unwrap();
+        assert_eq!(decode_bytes(&bytes).1, Incoming::Reply(reply));
+    }
+
+    #[test]
+    fn nothing_longer_than_the_peer_takes_is_sent() {
+        let terms = Terms { extended: true, max_data: 3 };
+        let refused = Refused::TooLarge { length: 4, most: 3 };
+        let mut event = Event::new(Verb::Put, "x").unwrap();
+        event.body = vec![0; 4];
+        assert_eq!(encode_event(1, &event, terms), Err(refused));
+        assert_eq!(encode_reply(1, &Reply::from("four"), terms), Err(refused));
+    }
+
+    #[test]
+    fn an_event_that_names_nothing_is_answered_not_punished() {
+        // verb "head", noun "time"; verb "get", noun ""
+        for (bytes, status) in [
+            ("02000000000e00000001 0801 1204 68656164 1a04 74696d65", None),
+            ("02000000000900000001 0801 1203 676574 1a00", Some(400)),
+        ] {
+            let Incoming::BadEvent(reply) = decode_bytes(&hex(bytes)).1 else { panic!("{bytes}") };
+            assert_eq!(reply.status, status);
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let mut event = Event::new(Verb::Post, "cat//a%2Fb?q=1").unwrap();
+        event.body = vec![0xff; 300];
+        let samples = [
+            encode_event(9, &event, EXTENDED).unwrap(),
+            encode_reply(9, &Reply::wrong_verb(&Verb::ALL), EXTENDED).unwrap(),
+            encode_heartbeat(9, Heartbeat { extensions: 1, silence_ms: Some(1), max_data: None }),
+        ];
+        let mut rng = fastrand::Rng::with_seed(1);
+        for round in 0..60_000 {
+            let mut bytes = samples[round % samples.len()].clone();
+            for _ in 0..rng.usize(1..4) {
+                let at = rng.usize(..bytes.len());
+                bytes[at] = rng.u8(..);
+            }
+            bytes.truncate(rng.usize(..=bytes.len()));
+            let kind = [Kind::Event, Kind::EventReply, Kind::Heartbeat][round % samples.len()];
+            let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
+            let _ = decode(&Frame { kind, id: 1, body });
+        }
+    }
+}

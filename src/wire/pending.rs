@@ -1,0 +1,91 @@
+//! The requests that wait for their replies on one link.
+
+use std::collections::HashMap;
+
+/// Ids are drawn from here up, as the original does.
+const FIRST_ID: u32 = 1_000_000_000;
+
+/// Outstanding requests by id. `W` is whatever the asker waits on.
+pub struct Pending<W> {
+    entries: HashMap<u32, Entry<W>>,
+    most: usize,
+}
+
+struct Entry<W> {
+    waiter: W,
+    written: bool,
+}
+
+/// As many requests are outstanding as may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl<W> Pending<W> {
+    /// An empty table for at most this many.
+    pub fn new(most: usize) -> Self {
+        Self { entries: HashMap::new(), most }
+    }
+
+    /// Stores the waiter under a new random id.
+    pub fn register(&mut self, waiter: W) -> Result<u32, Full> {
+        if self.entries.len() >= self.most {
+            return Err(Full);
+        }
+        // The table is far smaller than the range, so a free id is found at once.
+        let id = loop {
+            let id = fastrand::u32(FIRST_ID..);
+            if !self.entries.contains_key(&id) {
+                break id;
+            }
+        };
+        self.entries.insert(id, Entry { waiter, written: false });
+        Ok(id)
+    }
+
+    /// Notes that the request may have reached the peer from now on.
+    pub fn mark_written(&mut self, id: u32) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.written = true;
+        }
+    }
+
+    /// Takes out the waiter of this id; `None` when nobody waits (any more). Says also whether the
+    /// request was written.
+    pub fn take(&mut self, id: u32) -> Option<(W, bool)> {
+        self.entries.remove(&id).map(|entry| (entry.waiter, entry.written))
+    }
+
+    /// Takes out all of them.
+    pub fn take_all(&mut self) -> Vec<(W, bool)> {
+        self.entries.drain().map(|(_, entry)| (entry.waiter, entry.written)).collect()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_waiter_is_taken_once_and_knows_whether_it_was_written() {
+        let mut pending = Pending::new(2);
+        let first = pending.register("first").unwrap();
+        let second = pending.register("second").unwrap();
+        assert_eq!(pending.register("third"), Err(Full));
+        assert!(first >= FIRST_ID && second >= FIRST_ID && first != second);
+        pending.mark_written(first);
+        assert_eq!(pending.take(first), Some(("first", true)));
+        assert_eq!(pending.take(first), None);
+        assert_eq!(pending.take_all(), [("second", false)]);
+        assert!(pending.is_empty());
+    }
+}
