@@ -8,6 +8,7 @@ mod failure;
 mod router;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub use example::example;
 pub use failure::Failure;
@@ -27,7 +28,7 @@ pub struct Context {
     /// The side on which the handler runs.
     pub role: Role,
     /// The peer that asks.
-    pub peer: PeerIdentity,
+    pub peer: Arc<PeerIdentity>,
 }
 
 /// The two sides of a pipe.

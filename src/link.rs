@@ -1,1 +1,424 @@
-//! One live connection.
+//! One live connection to a peer: TLS, its three threads, the requests that wait for replies.
+//!
+//! ```text
+//! asker ---- request ---> Output (queue, line) ==> socket      writer thread
+//!   ^                                                ||
+//!   +---- reply --- Pending <----- frames <------- socket      reader thread
+//! handler pool <---- events -----------+                       heartbeat thread
+//! ```
+//!
+//! In scope: from a connected socket to its end. Not in scope: who connects to whom and when
+//! (`node`), what answers events (`handler`).
+
+mod heartbeat;
+mod output;
+mod pool;
+mod reader;
+mod service;
+mod tls;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+pub use heartbeat::Pulse;
+use output::{Outgoing, Output, SendError, Written};
+pub use service::Service;
+pub use tls::{HandshakeError, Tls};
+
+use crate::event::{Event, Reply};
+use crate::handler::PeerIdentity;
+use crate::wire::{
+    Limits, Pending, Refused, RegisterError, Terms, WireError, encode_event, encode_reply,
+};
+
+/// Most requests that wait for replies on one link.
+const MAX_PENDING: usize = 4096;
+/// Most events of one peer that are being handled.
+const MAX_HANDLING: usize = 2048;
+/// Stack of a link's threads; they call no handler.
+const STACK: usize = 256 * 1024;
+/// How long a closed link waits for the peer's end before its socket is shut down.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// One live connection.
+pub struct Link {
+    peer: Arc<PeerIdentity>,
+    socket: TcpStream,
+    tls: Tls,
+    output: Output,
+    service: Arc<Service>,
+    limits: Limits,
+    /// Requests that wait for replies. Held for moments only.
+    pending: Mutex<Pending<Waiter>>,
+    /// The peer's events that are being handled, with the bytes of their bodies. Held for moments.
+    handling: Mutex<Handling>,
+    /// What may be said to the peer; changes when it announces something.
+    terms: Mutex<Terms>,
+    pulse: Pulse,
+    /// When bytes last came, in milliseconds since `started`.
+    heard_ms: AtomicU64,
+    /// For how long the peer may be silent, in milliseconds.
+    silence_ms: AtomicU64,
+    started: Instant,
+    /// Why the link ended; the first reason stays.
+    end: Mutex<Option<End>>,
+    /// Wakes the heartbeat thread: the link was closed, or the silence limit changed.
+    alarm: Sender<()>,
+    alarmed: Receiver<()>,
+    /// Called once, when the peer is known well enough to be asked; see [`Parts::on_ready`].
+    on_ready: Mutex<Option<OnReady>>,
+    ready: AtomicBool,
+}
+
+/// Told that a link is ready. It runs on one of the link's threads and may not wait for anything.
+pub type OnReady = Box<dyn FnOnce(&Arc<Link>) + Send>;
+
+/// What a request's asker waits on.
+type Waiter = Sender<Result<Reply, Lost>>;
+
+/// The link ended before the reply came.
+struct Lost {
+    written: bool,
+    end: End,
+}
+
+#[derive(Default)]
+struct Handling {
+    bodies: HashMap<u32, usize>,
+    bytes: usize,
+}
+
+/// Why a request on this link has no reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkError {
+    /// The link ended before the request was written; it may be sent on another.
+    NotSent(End),
+    /// The link ended after the request was written; whether it was handled is unknown.
+    Lost(End),
+    /// Too many requests wait on this link. Not sent.
+    Full,
+    /// The peer cannot be sent this. Not sent.
+    Refused(Refused),
+    /// No reply within the time. It may have been handled.
+    NoReply,
+}
+
+/// Why a link ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The peer closed it properly.
+    ClosedByPeer,
+    /// The connection broke: reset, or ended without TLS's proper close.
+    Broken(String),
+    /// No bytes came for this long.
+    Silent(Duration),
+    /// The peer does not take what is sent to it.
+    NotTaking(String),
+    /// The peer broke the protocol.
+    Protocol(WireError),
+    /// TLS failed: the peer refused us, or sent what is not TLS.
+    Tls(String),
+    /// The peer sends heartbeats faster than it takes the answers.
+    Flood,
+    /// A newer connection of the same name took over, from this address.
+    Replaced(String),
+    /// This node is stopping.
+    Stopping,
+    /// This node could not go on with it: no thread to be had, or a defect.
+    Failed(String),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClosedByPeer => write!(f, "closed by the peer"),
+            Self::Broken(what) => write!(f, "connection broken: {what}"),
+            Self::Silent(time) => write!(f, "no bytes received for {:.1} s", time.as_secs_f64()),
+            Self::NotTaking(what) => write!(f, "cannot send to it: {what}"),
+            Self::Protocol(error) => write!(f, "protocol error: {error}"),
+            Self::Tls(what) => write!(f, "TLS error: {what}"),
+            Self::Flood => write!(f, "it sends heartbeats without reading the answers"),
+            Self::Replaced(by) => write!(f, "replaced by a newer connection from {by}"),
+            Self::Stopping => write!(f, "this node is stopping"),
+            Self::Failed(what) => write!(f, "failure in this node: {what}"),
+        }
+    }
+}
+
+/// What a new link is made of.
+pub struct Parts {
+    /// Who the peer is.
+    pub peer: Arc<PeerIdentity>,
+    /// The connected socket.
+    pub socket: TcpStream,
+    /// TLS over it, after the handshake.
+    pub tls: Tls,
+    /// What answers the peer's events.
+    pub service: Arc<Service>,
+    /// Whether and how often heartbeats are sent, and how long silence may last.
+    pub pulse: Pulse,
+    /// How long messages may be.
+    pub limits: Limits,
+    /// Called when the first message has come, so that the peer's extensions are known. A client
+    /// that says nothing (an original waits five seconds before its first heartbeat) is ready after
+    /// a second; a server only when it has spoken, because before that it may still refuse us.
+    pub on_ready: OnReady,
+}
+
+impl Link {
+    /// A link over this connection. It does nothing before [`Link::run`].
+    pub fn new(parts: Parts) -> io::Result<Arc<Self>> {
+        let Parts { peer, socket, tls, service, pulse, limits, on_ready } = parts;
+        let output = Output::new(socket.try_clone()?, 4 * limits.max_data + (1 << 20))?;
+        let (alarm, alarmed) = bounded(1);
+        Ok(Arc::new(Self {
+            peer,
+            socket,
+            tls,
+            output,
+            service,
+            limits,
+            pending: Mutex::new(Pending::new(MAX_PENDING)),
+            handling: Mutex::default(),
+            terms: Mutex::new(Terms { extended: false, max_data: limits.max_data }),
+            pulse,
+            heard_ms: AtomicU64::new(0),
+            silence_ms: AtomicU64::new(millis(pulse.silence())),
+            started: Instant::now(),
+            end: Mutex::new(None),
+            alarm,
+            alarmed,
+            on_ready: Mutex::new(Some(on_ready)),
+            ready: AtomicBool::new(false),
+        }))
+    }
+
+    /// Who the peer is.
+    pub fn peer(&self) -> &Arc<PeerIdentity> {
+        &self.peer
+    }
+
+    /// Whether the peer has been found ready.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Notes that the peer is ready, the first time.
+    fn set_ready(self: &Arc<Self>) {
+        if !self.ready.swap(true, Ordering::AcqRel)
+            && let Some(on_ready) = lock(&self.on_ready).take()
+        {
+            on_ready(self);
+        }
+    }
+
+    /// Runs the link on this thread, which becomes its reader, until it ends. Returns why.
+    pub fn run(self: &Arc<Self>) -> End {
+        let (reading, reader_ended) = bounded::<()>(0);
+        let (writing, writer_ended) = bounded::<()>(0);
+        let writer = self.spawn("writer", move |link| {
+            let _writing = writing;
+            let grouped = || link.terms().extended;
+            if let Err(error) = link.output.write_all(&link.tls, link.as_ref(), grouped) {
+                link.close(End::NotTaking(error.to_string()));
+            }
+        });
+        let heartbeat = self.spawn("heartbeat", move |link| {
+            heartbeat::run(&link);
+            // Closed. A peer that does not end its side in time loses the socket.
+            let _ = reader_ended.recv_timeout(CLOSE_GRACE);
+            let _ = link.socket.shutdown(Shutdown::Both);
+        });
+        if writer.is_some() && heartbeat.is_some() {
+            let _guard = CloseOnPanic(self);
+            self.close(reader::run(self));
+        }
+        drop(reading);
+        // The writer still says goodbye, if the peer takes it.
+        let _ = writer_ended.recv_timeout(CLOSE_GRACE);
+        let _ = self.socket.shutdown(Shutdown::Both);
+        for thread in [writer, heartbeat].into_iter().flatten() {
+            let _ = thread.join();
+        }
+        lock(&self.end).clone().unwrap_or(End::ClosedByPeer)
+    }
+
+    fn spawn(
+        self: &Arc<Self>,
+        part: &str,
+        body: impl FnOnce(Arc<Self>) + Send + 'static,
+    ) -> Option<thread::JoinHandle<()>> {
+        let link = Arc::clone(self);
+        let spawned =
+            thread::Builder::new().name(format!("{part} {}", self.peer.name)).spawn(move || {
+                let _guard = CloseOnPanic(&link);
+                body(Arc::clone(&link));
+            });
+        spawned.map_err(|error| self.close(End::Failed(format!("no {part} thread: {error}")))).ok()
+    }
+
+    /// Asks the peer and waits for its reply.
+    pub fn request(&self, event: &Event, timeout: Duration) -> Result<Reply, LinkError> {
+        let (waiter, answer) = bounded(1);
+        let (id, alone) = {
+            let mut pending = lock(&self.pending);
+            let id = match pending.register(waiter) {
+                Ok(id) => id,
+                Err(RegisterError::Full) => return Err(LinkError::Full),
+                Err(RegisterError::Closed) => return Err(LinkError::NotSent(self.end())),
+            };
+            (id, pending.len() == 1)
+        };
+        let bytes = encode_event(id, event, self.terms()).map_err(|refused| {
+            self.forget(id);
+            LinkError::Refused(refused)
+        })?;
+        let message = Outgoing { bytes, request: Some(id) };
+        match self.output.send(message, alone, &self.tls, self) {
+            // Closing answers every waiter, so there is an answer on its way.
+            Ok(()) | Err(SendError::Closed) => {}
+            Err(SendError::Full) => {
+                self.forget(id);
+                return Err(LinkError::Full);
+            }
+        }
+        let answer = match answer.recv_timeout(timeout) {
+            Ok(answer) => answer,
+            Err(_) if self.forget(id) => return Err(LinkError::NoReply),
+            // Somebody took the waiter at this very moment, to answer it.
+            Err(_) => match answer.recv() {
+                Ok(answer) => answer,
+                Err(_) => return Err(LinkError::NoReply),
+            },
+        };
+        answer.map_err(|lost| match lost {
+            Lost { written: true, end } => LinkError::Lost(end),
+            Lost { written: false, end } => LinkError::NotSent(end),
+        })
+    }
+
+    /// Ends the link. The first reason stays; every waiter is told at once.
+    pub fn close(&self, reason: End) {
+        {
+            let mut end = lock(&self.end);
+            if end.is_some() {
+                return;
+            }
+            *end = Some(reason.clone());
+        }
+        for (waiter, written) in lock(&self.pending).close() {
+            // An asker that has given up at this moment is gone.
+            let _ = waiter.try_send(Err(Lost { written, end: reason.clone() }));
+        }
+        self.output.close();
+        let _ = self.alarm.try_send(());
+    }
+
+    /// Whether the link has ended.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.end).is_some()
+    }
+
+    /// Whether no request waits, no event is being handled, and all is written.
+    pub fn is_idle(&self) -> bool {
+        lock(&self.pending).is_empty()
+            && lock(&self.handling).bodies.is_empty()
+            && self.output.is_empty()
+    }
+
+    fn end(&self) -> End {
+        lock(&self.end).clone().unwrap_or(End::ClosedByPeer)
+    }
+
+    fn terms(&self) -> Terms {
+        *lock(&self.terms)
+    }
+
+    /// Nobody waits for this reply any more. False when it was taken already.
+    fn forget(&self, id: u32) -> bool {
+        lock(&self.pending).take(id).is_some()
+    }
+
+    /// Notes an event that is to be handled. False when too many are.
+    fn begin(&self, id: u32, bytes: usize) -> Result<bool, WireError> {
+        let mut handling = lock(&self.handling);
+        if handling.bodies.contains_key(&id) {
+            return Err(WireError::DuplicateId(id));
+        }
+        let total = handling.bytes + bytes;
+        let most = 4 * self.limits.max_data;
+        if handling.bodies.len() >= MAX_HANDLING || (total > most && handling.bytes > 0) {
+            return Ok(false);
+        }
+        handling.bodies.insert(id, bytes);
+        handling.bytes = total;
+        Ok(true)
+    }
+
+    /// Answers an event that was noted with [`Link::begin`].
+    fn answer(&self, id: u32, reply: &Reply) {
+        let alone = {
+            let mut handling = lock(&self.handling);
+            handling.bytes -= handling.bodies.remove(&id).unwrap_or(0);
+            handling.bodies.is_empty()
+        };
+        self.send_reply(id, reply, alone);
+    }
+
+    fn send_reply(&self, id: u32, reply: &Reply, at_once: bool) {
+        let terms = self.terms();
+        let bytes = encode_reply(id, reply, terms).or_else(|refused| {
+            log::warn!("{}: a reply cannot be sent: {refused}", self.peer.name);
+            encode_reply(id, &Reply::exception("NotCarried", &refused.to_string(), ""), terms)
+        });
+        let Ok(bytes) = bytes else { return };
+        let message = Outgoing { bytes, request: None };
+        if self.output.send(message, at_once, &self.tls, self) == Err(SendError::Full) {
+            let busy = Reply::busy("too many replies wait for this peer to take them");
+            let Ok(bytes) = encode_reply(id, &busy, terms) else { return };
+            let message = Outgoing { bytes, request: None };
+            if self.output.send(message, false, &self.tls, self) == Err(SendError::Full) {
+                self.close(End::NotTaking("too many replies wait".to_owned()));
+            }
+        }
+    }
+
+    fn since_start_ms(&self) -> u64 {
+        millis(self.started.elapsed())
+    }
+}
+
+impl Written for Link {
+    fn written(&self, request: u32) -> bool {
+        lock(&self.pending).mark_written(request)
+    }
+}
+
+/// Closes a link when its thread panics: a defect costs one connection, not the process.
+struct CloseOnPanic<'a>(&'a Link);
+
+impl Drop for CloseOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.close(End::Failed("a panic, see above".to_owned()));
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Locks, also where another thread has panicked while it held the lock: what these locks guard is
+/// whole between any two statements, and the panic has closed its link.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

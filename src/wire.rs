@@ -18,4 +18,4 @@ pub use message::{
     EXTENSIONS, Heartbeat, Incoming, Refused, Terms, decode, encode_event, encode_heartbeat,
     encode_heartbeat_reply, encode_reply,
 };
-pub use pending::{Full, Pending};
+pub use pending::{Pending, RegisterError};

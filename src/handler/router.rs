@@ -59,6 +59,7 @@ impl Handler for Router {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
 
     use super::*;
     use crate::event::Verb;
@@ -74,7 +75,8 @@ mod tests {
             fingerprint: String::new(),
             address: Ipv4Addr::LOCALHOST.into(),
         };
-        router.handle(&Context { role: Role::Server, peer }, &Event::new(verb, target).unwrap())
+        let context = Context { role: Role::Server, peer: Arc::new(peer) };
+        router.handle(&context, &Event::new(verb, target).unwrap())
     }
 
     #[test]

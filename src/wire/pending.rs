@@ -9,6 +9,7 @@ const FIRST_ID: u32 = 1_000_000_000;
 pub struct Pending<W> {
     entries: HashMap<u32, Entry<W>>,
     most: usize,
+    closed: bool,
 }
 
 struct Entry<W> {
@@ -16,20 +17,28 @@ struct Entry<W> {
     written: bool,
 }
 
-/// As many requests are outstanding as may be.
+/// Why a request cannot be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub enum RegisterError {
+    /// As many requests are outstanding as may be.
+    Full,
+    /// The link has ended.
+    Closed,
+}
 
 impl<W> Pending<W> {
     /// An empty table for at most this many.
     pub fn new(most: usize) -> Self {
-        Self { entries: HashMap::new(), most }
+        Self { entries: HashMap::new(), most, closed: false }
     }
 
     /// Stores the waiter under a new random id.
-    pub fn register(&mut self, waiter: W) -> Result<u32, Full> {
+    pub fn register(&mut self, waiter: W) -> Result<u32, RegisterError> {
+        if self.closed {
+            return Err(RegisterError::Closed);
+        }
         if self.entries.len() >= self.most {
-            return Err(Full);
+            return Err(RegisterError::Full);
         }
         // The table is far smaller than the range, so a free id is found at once.
         let id = loop {
@@ -42,11 +51,10 @@ impl<W> Pending<W> {
         Ok(id)
     }
 
-    /// Notes that the request may have reached the peer from now on.
-    pub fn mark_written(&mut self, id: u32) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.written = true;
-        }
+    /// Notes that the request may reach the peer from now on. False when nobody waits for it (any
+    /// more), so that it need not be sent.
+    pub fn mark_written(&mut self, id: u32) -> bool {
+        self.entries.get_mut(&id).map(|entry| entry.written = true).is_some()
     }
 
     /// Takes out the waiter of this id; `None` when nobody waits (any more). Says also whether the
@@ -55,8 +63,9 @@ impl<W> Pending<W> {
         self.entries.remove(&id).map(|entry| (entry.waiter, entry.written))
     }
 
-    /// Takes out all of them.
-    pub fn take_all(&mut self) -> Vec<(W, bool)> {
+    /// Takes out all of them, and lets no more in.
+    pub fn close(&mut self) -> Vec<(W, bool)> {
+        self.closed = true;
         self.entries.drain().map(|(_, entry)| (entry.waiter, entry.written)).collect()
     }
 
@@ -80,12 +89,14 @@ mod tests {
         let mut pending = Pending::new(2);
         let first = pending.register("first").unwrap();
         let second = pending.register("second").unwrap();
-        assert_eq!(pending.register("third"), Err(Full));
+        assert_eq!(pending.register("third"), Err(RegisterError::Full));
         assert!(first >= FIRST_ID && second >= FIRST_ID && first != second);
-        pending.mark_written(first);
+        assert!(pending.mark_written(first));
         assert_eq!(pending.take(first), Some(("first", true)));
         assert_eq!(pending.take(first), None);
-        assert_eq!(pending.take_all(), [("second", false)]);
+        assert!(!pending.mark_written(first));
+        assert_eq!(pending.close(), [("second", false)]);
+        assert_eq!(pending.register("late"), Err(RegisterError::Closed));
         assert!(pending.is_empty());
     }
 }

@@ -1,0 +1,200 @@
+//! The threads that run handlers: as many as are needed, up to a bound, with a bounded queue.
+//!
+//! A job that finds no free thread waits a moment for one and then gets a new one, so that quick
+//! handlers are served by few threads and a slow one delays nobody.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+
+/// Threads that are started at once and stay.
+const KEPT_THREADS: usize = 4;
+/// Most threads.
+const MAX_THREADS: usize = 256;
+/// Most jobs that wait for a thread.
+const MAX_QUEUED: usize = 4096;
+/// How long jobs may wait while nothing moves before another thread is started.
+const PATIENCE: Duration = Duration::from_millis(2);
+/// A thread beyond the kept ones ends after this long without a job.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Runs jobs of type `J`.
+pub struct Pool<J> {
+    jobs: Sender<J>,
+    /// Wakes the thread that watches for waiting jobs; one pending wake-up is enough.
+    waiting: Sender<()>,
+    /// Dropped with the pool, which ends the watching thread's pauses.
+    _alive: Sender<()>,
+    shared: Arc<Shared<J>>,
+}
+
+struct Shared<J> {
+    run: Box<dyn Fn(J) + Send + Sync>,
+    queue: Receiver<J>,
+    threads: AtomicUsize,
+    idle: AtomicUsize,
+    taken: AtomicUsize,
+}
+
+impl<J: Send + 'static> Pool<J> {
+    /// Starts the first threads. `run` is called for each job; a panic in it ends that job only.
+    pub fn start(run: impl Fn(J) + Send + Sync + 'static) -> io::Result<Self> {
+        let (jobs, queue) = bounded(MAX_QUEUED);
+        let shared = Arc::new(Shared {
+            run: Box::new(run),
+            queue,
+            threads: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+        });
+        for _ in 0..KEPT_THREADS {
+            Shared::spawn(&shared)?;
+        }
+        let (waiting, wake_ups) = bounded(1);
+        let (alive, dropped) = bounded(0);
+        let watched = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("handler-watch".to_owned())
+            .spawn(move || watch(&watched, &wake_ups, &dropped))?;
+        Ok(Self { jobs, waiting, _alive: alive, shared })
+    }
+
+    /// Hands a job over without waiting; gives it back when too many wait already.
+    pub fn submit(&self, job: J) -> Result<(), J> {
+        match self.jobs.try_send(job) {
+            Ok(()) => {
+                if self.shared.idle.load(Ordering::Relaxed) == 0 {
+                    // Full: a wake-up is pending already. Disconnected cannot be while we hold the
+                    // queue.
+                    let _ = self.waiting.try_send(());
+                }
+                Ok(())
+            }
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Err(job),
+        }
+    }
+}
+
+/// Starts threads while jobs wait and none is taken. Ends when the pool is dropped.
+fn watch<J: Send + 'static>(
+    shared: &Arc<Shared<J>>,
+    wake_ups: &Receiver<()>,
+    dropped: &Receiver<()>,
+) {
+    while wake_ups.recv().is_ok() {
+        let mut taken = shared.taken.load(Ordering::Relaxed);
+        loop {
+            if dropped.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            if shared.queue.is_empty() {
+                break;
+            }
+            let now = shared.taken.load(Ordering::Relaxed);
+            if now == taken
+                && shared.threads.load(Ordering::Relaxed) < MAX_THREADS
+                && let Err(error) = Shared::spawn(shared)
+            {
+                log::warn!("cannot start another handler thread: {error}");
+                break;
+            }
+            taken = now;
+        }
+    }
+}
+
+impl<J: Send + 'static> Shared<J> {
+    fn spawn(shared: &Arc<Self>) -> io::Result<()> {
+        let own = Arc::clone(shared);
+        let number = shared.threads.fetch_add(1, Ordering::Relaxed);
+        let spawned = thread::Builder::new()
+            .name(format!("handler-{number}"))
+            .spawn(move || own.work(number < KEPT_THREADS));
+        if spawned.is_err() {
+            shared.threads.fetch_sub(1, Ordering::Relaxed);
+        }
+        spawned.map(drop)
+    }
+
+    /// Runs jobs until the pool is dropped, or until there is nothing to do for a while.
+    fn work(&self, kept: bool) {
+        loop {
+            self.idle.fetch_add(1, Ordering::Relaxed);
+            let job = self.queue.recv_timeout(IDLE);
+            self.idle.fetch_sub(1, Ordering::Relaxed);
+            match job {
+                Ok(job) => {
+                    self.taken.fetch_add(1, Ordering::Relaxed);
+                    // Whoever made the job sees to its answer, also when it panics; here it only
+                    // must not cost the thread.
+                    let _ = catch_unwind(AssertUnwindSafe(|| (self.run)(job)));
+                }
+                Err(RecvTimeoutError::Timeout) if kept => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.threads.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stuck_jobs_delay_no_other() {
+        let (release, hold) = bounded::<()>(0);
+        let (done, finished) = bounded(200);
+        let pool = Pool::start(move |stuck: bool| {
+            if stuck {
+                let _ = hold.recv();
+            }
+            done.send(stuck).unwrap();
+        })
+        .unwrap();
+        for _ in 0..50 {
+            pool.submit(true).unwrap();
+        }
+        pool.submit(false).unwrap();
+        assert_eq!(finished.recv_timeout(Duration::from_secs(10)), Ok(false));
+        drop(release);
+        for _ in 0..50 {
+            assert_eq!(finished.recv_timeout(Duration::from_secs(10)), Ok(true));
+        }
+    }
+
+    #[test]
+    fn a_panic_costs_no_thread() {
+        let (done, finished) = bounded(1);
+        let pool = Pool::start(move |panics: bool| {
+            assert!(!panics, "on purpose");
+            done.send(()).unwrap();
+        })
+        .unwrap();
+        for _ in 0..2 * MAX_THREADS {
+            pool.submit(true).unwrap();
+        }
+        pool.submit(false).unwrap();
+        assert_eq!(finished.recv_timeout(Duration::from_secs(10)), Ok(()));
+    }
+
+    #[test]
+    fn the_queue_has_an_end() {
+        let (release, hold) = bounded::<()>(0);
+        let pool = Pool::start(move |()| {
+            let _ = hold.recv();
+        })
+        .unwrap();
+        let mut taken = 0;
+        while pool.submit(()).is_ok() {
+            taken += 1;
+            assert!(taken <= MAX_QUEUED + MAX_THREADS);
+        }
+        drop(release);
+    }
+}
