@@ -3,6 +3,16 @@
 //! In scope: names, defaults, limits and messages of every variable. Not in scope: what the values
 //! do. Only this module and the programs read the environment.
 
+mod environment;
+mod error;
+mod roles;
+mod value;
+mod variables;
+
+pub use environment::Environment;
+pub use error::{ConfigError, Origin, Warning};
+pub use variables::{Program, VARIABLES, Variable};
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,0 +1,140 @@
+//! What is wrong with an environment, in one line each.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The process environment.
+    Process,
+    /// A file that `RP_*_USER_CONFIG_MODULE` names.
+    File(PathBuf),
+}
+
+/// Written behind a variable's name.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process => Ok(()),
+            Self::File(path) => write!(f, " in {path:?}"),
+        }
+    }
+}
+
+/// Why an environment cannot be used. The operator has to change it; a program exits with 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// A value outside what is accepted.
+    Value {
+        /// The name under which it was given.
+        name: String,
+        /// Where it was given.
+        origin: Origin,
+        /// The value.
+        given: String,
+        /// What would be accepted.
+        accepted: String,
+    },
+    /// A value that is not UTF-8.
+    NotText(String),
+    /// Two spellings of one setting with different values.
+    Conflict {
+        /// The two names.
+        names: [String; 2],
+        /// The two values, in that order.
+        values: [String; 2],
+        /// Where both were given.
+        origin: Origin,
+    },
+    /// The file of further values cannot be used.
+    File {
+        /// The variable that names it.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value { name, origin, given, accepted } => {
+                write!(f, "{name}{origin} is {}; accepted is {accepted}", Shown(given))
+            }
+            Self::NotText(name) => write!(f, "{name} is not UTF-8 text"),
+            Self::Conflict { names: [first, second], values: [one, other], origin } => write!(
+                f,
+                "{first}{origin} is {} and {second} is {}; both set the same thing, so set one of them",
+                Shown(one),
+                Shown(other)
+            ),
+            Self::File { name, path, reason } => write!(f, "{name} names {path:?}: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// What an operator should know about an environment that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// A name that nothing reads.
+    UnknownName {
+        /// The name.
+        name: String,
+        /// Where it was given.
+        origin: Origin,
+        /// The known name that was probably meant.
+        suggestion: Option<&'static str>,
+    },
+    /// A name in a file that is read from the process environment only.
+    ProcessOnly {
+        /// The name.
+        name: String,
+        /// Where it was given.
+        origin: Origin,
+    },
+    /// The local HTTP port can be reached from other machines.
+    PublicHttp {
+        /// The variable.
+        name: String,
+        /// Its value.
+        bind: String,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownName { name, origin, suggestion } => {
+                write!(f, "{}{origin} is not known and changes nothing", name.escape_debug())?;
+                suggestion.map_or(Ok(()), |known| write!(f, "; did you mean {known}?"))
+            }
+            Self::ProcessOnly { name, origin } => write!(
+                f,
+                "{name}{origin} changes nothing: it is read from the process environment only"
+            ),
+            Self::PublicHttp { name, bind } => write!(
+                f,
+                "{name} is {bind}: whoever reaches this port can use the pipe, for it asks for no \
+                 password; bind it to 127.0.0.1 or a Unix socket"
+            ),
+        }
+    }
+}
+
+/// A value as a message shows it: quoted, control characters escaped, not longer than a line.
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MAX_CHARS: usize = 80;
+        match self.0.char_indices().nth(MAX_CHARS) {
+            None => write!(f, "{:?}", self.0),
+            Some((end, _)) => write!(f, "{:?}... ({} bytes)", &self.0[..end], self.0.len()),
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! From settings to the configuration of a role.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::environment::{Environment, Settings};
+use super::error::{ConfigError, Origin, Warning};
+use super::value::{self, Accepted};
+use super::variables::{self as var, Variable};
+use super::{Bind, ClientConfig, IdentityFiles, NodeConfig, ServerConfig};
+
+/// The shortest and the longest accepted heartbeat interval, in seconds.
+const HEARTBEAT_S: (f64, f64) = (0.1, 3600.0);
+/// The longest accepted silence, in seconds: what the longest interval gives by itself.
+const HEARTBEAT_TIMEOUT_MAX_S: f64 = 2.0 * HEARTBEAT_S.1;
+/// The longest accepted wait of a request, in seconds: a day.
+const WAIT_MAX_S: f64 = 86_400.0;
+/// The shortest accepted reply timeout, in seconds. With none at all every request would fail.
+const REPLY_MIN_S: f64 = 0.1;
+/// The longest accepted drain, in seconds.
+const DRAIN_MAX_S: f64 = 3600.0;
+/// The largest accepted limit for bodies: 1 GiB, for a body is held in memory.
+const BODY_MAX_BYTES: u32 = 1 << 30;
+
+impl ServerConfig {
+    /// What a server is told, checked. The warnings are for the log.
+    pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let (settings, mut warnings) = env.settings(&var::SERVER_FILE)?;
+        let identity = server_identity(&settings)?;
+        let node = node(&settings, identity, &var::SERVER_HTTP, &mut warnings)?;
+        let ip = settings.read(&var::PIPE_IP, value::ip)?;
+        let port = settings.read(&var::PIPE_PORT, value::bind_port)?;
+        Ok((Self { node, pipe_bind: SocketAddr::new(ip, port) }, warnings))
+    }
+}
+
+impl ClientConfig {
+    /// What a client is told, checked. The warnings are for the log.
+    pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let (settings, mut warnings) = env.settings(&var::CLIENT_FILE)?;
+        let identity = client_identity(&settings)?;
+        let node = node(&settings, identity, &var::CLIENT_HTTP, &mut warnings)?;
+        let target_host = settings.read(&var::TARGET_HOSTNAME, value::host)?;
+        let server_name = match settings.find(&var::SERVER_NAME)? {
+            Some(_) => settings.read(&var::SERVER_NAME, value::host)?,
+            None => target_host.clone(),
+        };
+        let (heartbeat_interval, heartbeat_timeout) = heartbeat(&settings)?;
+        let config = Self {
+            node,
+            target_host,
+            target_port: settings.read(&var::TARGET_PORT, value::target_port)?,
+            server_name,
+            heartbeat_interval,
+            heartbeat_timeout,
+        };
+        Ok((config, warnings))
+    }
+}
+
+impl IdentityFiles {
+    /// Where a server's identity lies. The warnings are for the operator.
+    pub fn server(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let (settings, warnings) = env.settings(&var::SERVER_FILE)?;
+        Ok((server_identity(&settings)?, warnings))
+    }
+
+    /// Where a client's identity lies. The warnings are for the operator.
+    pub fn client(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let (settings, warnings) = env.settings(&var::CLIENT_FILE)?;
+        Ok((client_identity(&settings)?, warnings))
+    }
+}
+
+impl Settings {
+    /// The checked value of a variable that has a default.
+    fn read<T>(
+        &self,
+        variable: &Variable,
+        read: impl FnOnce(&str) -> Result<T, Accepted>,
+    ) -> Result<T, ConfigError> {
+        let given = self.find(variable)?;
+        let text = given.as_ref().map_or(variable.default, |given| &given.text);
+        read(text).map_err(|accepted| ConfigError::Value {
+            name: given.as_ref().map_or(variable.names[0], |given| &given.name).to_owned(),
+            origin: given.as_ref().map_or(Origin::Process, |given| given.origin.clone()),
+            given: text.to_owned(),
+            accepted,
+        })
+    }
+}
+
+fn node(
+    settings: &Settings,
+    identity: IdentityFiles,
+    http: &Variable,
+    warnings: &mut Vec<Warning>,
+) -> Result<NodeConfig, ConfigError> {
+    let http_bind = settings.read(http, value::bind)?;
+    if let Bind::Tcp(address) = &http_bind
+        && !address.ip().to_canonical().is_loopback()
+    {
+        let name = settings.find(http)?.map_or(http.names[0].to_owned(), |given| given.name);
+        warnings.push(Warning::PublicHttp { name, bind: address.to_string() });
+    }
+    let wait = |variable, min, max| settings.read(variable, |text| value::seconds(text, min, max));
+    Ok(NodeConfig {
+        identity,
+        handler: settings.read(&var::HANDLER, value::handler)?,
+        http_bind,
+        http_allowed_hosts: settings.read(&var::ALLOWED_HOSTS, value::hosts)?,
+        connection_wait: wait(&var::CONNECTION_WAIT, 0.0, WAIT_MAX_S)?,
+        reply_timeout: wait(&var::REPLY_TIMEOUT, REPLY_MIN_S, WAIT_MAX_S)?,
+        max_body_bytes: settings.read(&var::MAX_BODY, |text| value::bytes(text, BODY_MAX_BYTES))?,
+        drain: wait(&var::DRAIN, 0.0, DRAIN_MAX_S)?,
+        debug: settings.read(&var::DEBUG, value::switch)?,
+    })
+}
+
+/// Interval and timeout. The timeout follows an interval that is set alone.
+fn heartbeat(settings: &Settings) -> Result<(Duration, Duration), ConfigError> {
+    let (min, max) = HEARTBEAT_S;
+    let interval =
+        settings.read(&var::HEARTBEAT_INTERVAL, |text| value::seconds(text, min, max))?;
+    if settings.find(&var::HEARTBEAT_TIMEOUT)?.is_none() {
+        return Ok((interval, 2 * interval));
+    }
+    let timeout = settings.read(&var::HEARTBEAT_TIMEOUT, |text| {
+        let timeout = value::seconds(text, min, HEARTBEAT_TIMEOUT_MAX_S)?;
+        if timeout > interval {
+            return Ok(timeout);
+        }
+        Err(format!(
+            "a number of seconds larger than {} ({} s)",
+            var::HEARTBEAT_INTERVAL.names[0],
+            interval.as_secs_f64()
+        ))
+    })?;
+    Ok((interval, timeout))
+}
+
+fn server_identity(settings: &Settings) -> Result<IdentityFiles, ConfigError> {
+    identity(settings, &var::SERVER_DIRECTORY, [&var::SERVER_KEY, &var::SERVER_CRT, &var::CA_CRT])
+}
+
+fn client_identity(settings: &Settings) -> Result<IdentityFiles, ConfigError> {
+    identity(settings, &var::CLIENT_DIRECTORY, [&var::CLIENT_KEY, &var::CLIENT_CRT, &var::CA_CRT])
+}
+
+/// The files' names are for key, certificate and CA, in this order, and differ.
+fn identity(
+    settings: &Settings,
+    directory: &Variable,
+    names: [&Variable; 3],
+) -> Result<IdentityFiles, ConfigError> {
+    let directory = settings.read(directory, value::directory)?;
+    let mut taken: Vec<(String, &str)> = Vec::new();
+    for variable in names {
+        // Two of them in one file: installing one would overwrite the other.
+        let name = settings.read(variable, |text| {
+            let name = value::file_name(text)?;
+            match taken.iter().find(|(earlier, _)| *earlier == name) {
+                Some((_, other)) => Err(format!("another file name than that of {other}")),
+                None => Ok(name),
+            }
+        })?;
+        taken.push((name, variable.names[0]));
+    }
+    let [key, crt, ca] = [0, 1, 2].map(|index| directory.join(&taken[index].0));
+    Ok(IdentityFiles { key, crt, ca })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(pairs: &[(&str, &str)]) -> Result<(ServerConfig, Vec<Warning>), ConfigError> {
+        ServerConfig::from_environment(&Environment::from_pairs(pairs.iter().copied()))
+    }
+
+    fn client(pairs: &[(&str, &str)]) -> Result<(ClientConfig, Vec<Warning>), ConfigError> {
+        ClientConfig::from_environment(&Environment::from_pairs(pairs.iter().copied()))
+    }
+
+    fn client_error(pairs: &[(&str, &str)]) -> String {
+        client(pairs).map(|(config, _)| config).unwrap_err().to_string()
+    }
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let (server, warnings) = server(&[]).unwrap();
+        assert_eq!(warnings, []);
+        assert_eq!(server.pipe_bind.to_string(), "0.0.0.0:1234");
+        assert_eq!(server.node.http_bind.to_string(), "127.0.0.1:8081");
+        assert_eq!(server.node.handler, "example");
+        assert_eq!(server.node.http_allowed_hosts, ["rpserver.local", "rpclient.local"]);
+        assert_eq!(server.node.connection_wait, secs(20));
+        assert_eq!(server.node.reply_timeout, secs(60));
+        assert_eq!(server.node.max_body_bytes, 16 << 20);
+        assert_eq!(server.node.drain, secs(10));
+        assert!(!server.node.debug);
+        let identity = server.node.identity;
+        assert_eq!(identity.key.to_str(), Some("/var/lib/restpipe/restpipe.server.key.pem"));
+        assert_eq!(identity.crt.to_str(), Some("/var/lib/restpipe/restpipe.server.crt.pem"));
+        assert_eq!(identity.ca.to_str(), Some("/var/lib/restpipe/ca.crt.pem"));
+
+        let (client, warnings) = client(&[]).unwrap();
+        assert_eq!(warnings, []);
+        assert_eq!((client.target_host.as_str(), client.target_port), ("localhost", 1234));
+        assert_eq!(client.server_name, "localhost");
+        assert_eq!((client.heartbeat_interval, client.heartbeat_timeout), (secs(5), secs(10)));
+        assert_eq!(client.node.http_bind.to_string(), "127.0.0.1:8082");
+        let identity = client.node.identity;
+        assert_eq!(identity.key.to_str(), Some("/var/lib/restpipe/restpipe.client.key.pem"));
+        assert_eq!(identity.crt.to_str(), Some("/var/lib/restpipe/restpipe.client.crt.pem"));
+        assert_eq!(identity.ca.to_str(), Some("/var/lib/restpipe/ca.crt.pem"));
+    }
+
+    #[test]
+    fn everything_can_be_set() {
+        let (server, _) = server(&[
+            ("RP_SERVER_BIND_INTERFACE", "::1"),
+            ("RP_SERVER_BIND_PORT", "0"),
+            ("RP_SERVER_CERT_PATH", "/a"),
+            ("RP_SERVER_KEY_FILENAME", "k"),
+            ("RP_SERVER_CRT_FILENAME", "c"),
+            ("RP_CA_CRT_FILENAME", "ca"),
+            ("RP_EVENT_HANDLER_FQ_CLASS", "mine"),
+            ("RP_SERVER_HTTP_BIND", "unix:/tmp/rp.sock"),
+            ("RP_HTTP_ALLOWED_HOSTS", "A.local"),
+            ("RP_CONNECTION_WAIT_S", "0"),
+            ("RP_REPLY_TIMEOUT_S", "0.5"),
+            ("RP_MAX_BODY_BYTES", "5"),
+            ("RP_DRAIN_S", "1.5"),
+            ("DEBUG", "1"),
+        ])
+        .unwrap();
+        assert_eq!(server.pipe_bind.to_string(), "[::1]:0");
+        assert_eq!(server.node.identity.key.to_str(), Some("/a/k"));
+        assert_eq!(server.node.identity.crt.to_str(), Some("/a/c"));
+        assert_eq!(server.node.identity.ca.to_str(), Some("/a/ca"));
+        assert_eq!(server.node.handler, "mine");
+        assert_eq!(server.node.http_bind, Bind::Unix("/tmp/rp.sock".into()));
+        assert_eq!(server.node.http_allowed_hosts, ["a.local"]);
+        assert_eq!(server.node.connection_wait, secs(0));
+        assert_eq!(server.node.reply_timeout, Duration::from_millis(500));
+        assert_eq!(server.node.max_body_bytes, 5);
+        assert_eq!(server.node.drain, Duration::from_millis(1500));
+        assert!(server.node.debug);
+
+        let (client, _) = client(&[
+            ("RP_CLIENT_TARGET_HOSTNAME", "10.0.0.1"),
+            ("RP_CLIENT_TARGET_PORT", "9"),
+            ("RP_CLIENT_SERVER_NAME", "server"),
+            ("RP_CLIENT_CERT_PATH", "/b"),
+            ("RP_CLIENT_KEY_FILENAME", "k"),
+            ("RP_CLIENT_CRT_FILENAME", "c"),
+            ("RP_CLIENT_HTTP_BIND", "[::1]:0"),
+        ])
+        .unwrap();
+        assert_eq!((client.target_host.as_str(), client.target_port), ("10.0.0.1", 9));
+        assert_eq!(client.server_name, "server");
+        assert_eq!(client.node.identity.key.to_str(), Some("/b/k"));
+        assert_eq!(client.node.identity.crt.to_str(), Some("/b/c"));
+        assert_eq!(client.node.http_bind.to_string(), "[::1]:0");
+    }
+
+    #[test]
+    fn the_name_to_expect_is_the_targets_unless_told_otherwise() {
+        let (client, _) = client(&[("RP_CLIENT_TARGET_HOSTNAME", "rp.example.org")]).unwrap();
+        assert_eq!(client.server_name, "rp.example.org");
+    }
+
+    #[test]
+    fn the_heartbeat_timeout_follows_the_interval_and_is_longer() {
+        let pair = |pairs: &[(&str, &str)]| {
+            client(pairs).map(|(c, _)| (c.heartbeat_interval, c.heartbeat_timeout))
+        };
+        let interval = "RP_CLIENT_HEARTBEAT_INTERVAL_S";
+        let timeout = "RP_CLIENT_HEARTBEAT_TIMEOUT_S";
+        assert_eq!(pair(&[(interval, "30")]).unwrap(), (secs(30), secs(60)));
+        assert_eq!(pair(&[(interval, "3600")]).unwrap(), (secs(3600), secs(7200)));
+        assert_eq!(pair(&[(timeout, "6")]).unwrap(), (secs(5), secs(6)));
+        assert_eq!(pair(&[(interval, "1"), (timeout, "2")]).unwrap(), (secs(1), secs(2)));
+        for pairs in [&[(timeout, "5")][..], &[(interval, "2"), (timeout, "2")]] {
+            let error = client_error(pairs);
+            assert!(error.starts_with(timeout) && error.contains(interval), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bad_value_is_one_line_with_name_value_and_what_is_accepted() {
+        let given = "a\nb".repeat(100);
+        let cases = [
+            (
+                ("RP_CLIENT_TARGET_PORT", "0"),
+                "RP_CLIENT_TARGET_PORT is \"0\"; accepted is a port from 1 to 65535",
+            ),
+            (
+                ("RP_EVENT_HANDLER_FQ_CLASS", "a b"),
+                "RP_EVENT_HANDLER_FQ_CLASS is \"a b\"; accepted is a name of up to 128 letters, \
+                 digits and _ - . :",
+            ),
+            (
+                ("RP_CLIENT_HEARTBEAT_INTERVAL_S", "0"),
+                "RP_CLIENT_HEARTBEAT_INTERVAL_S is \"0\"; accepted is a number of seconds from 0.1 \
+                 to 3600, such as 2 or 0.5",
+            ),
+            (("DEBUG", "yes"), "DEBUG is \"yes\"; accepted is 0 or 1"),
+            (
+                ("RP_CLIENT_CRT_FILENAME", "ca.crt.pem"),
+                "RP_CA_CRT_FILENAME is \"ca.crt.pem\"; accepted is another file name than that of \
+                 RP_CLIENT_CRT_FILENAME",
+            ),
+        ];
+        for (pair, expected) in cases {
+            assert_eq!(client_error(&[pair]), expected);
+        }
+        let shown = client_error(&[("RP_CLIENT_SERVER_NAME", &given)]);
+        assert!(shown.len() < 250 && !shown.contains('\n'), "{shown}");
+    }
+
+    #[test]
+    fn every_value_is_checked() {
+        let cases = [
+            ("BIND_IP", "localhost"),
+            ("BIND_PORT", "65536"),
+            ("RP_SERVER_CERT_PATH", "a\nb"),
+            ("RP_SERVER_KEY_FILENAME", "../key"),
+            ("RP_SERVER_HTTP_BIND", "8081"),
+            ("RP_HTTP_ALLOWED_HOSTS", "a:80"),
+            ("RP_CONNECTION_WAIT_S", "86401"),
+            ("RP_REPLY_TIMEOUT_S", "0"),
+            ("RP_MAX_BODY_BYTES", "1073741825"),
+            ("RP_DRAIN_S", "3601"),
+        ];
+        for (name, value) in cases {
+            let error = server(&[(name, value)]).map(|(config, _)| config).unwrap_err();
+            assert!(error.to_string().starts_with(name), "{error}");
+        }
+        assert!(client_error(&[("RP_CLIENT_TARGET_HOSTNAME", "a b")]).contains("TARGET_HOSTNAME"));
+        // What only the other role reads stands in nobody's way.
+        assert!(server(&[("RP_CLIENT_TARGET_PORT", "0")]).is_ok());
+    }
+
+    #[test]
+    fn an_http_port_for_everybody_is_a_warning() {
+        for (bind, warned) in [
+            ("0.0.0.0:1", true),
+            ("[::]:1", true),
+            ("10.1.2.3:1", true),
+            ("127.5.5.5:1", false),
+            ("[::1]:1", false),
+            ("[::ffff:127.0.0.1]:1", false),
+            ("unix:x", false),
+        ] {
+            let (_, warnings) = server(&[("RP_SERVER_HTTP_BIND", bind)]).unwrap();
+            assert_eq!(!warnings.is_empty(), warned, "{bind}");
+            assert!(warnings.iter().all(|w| w.to_string().contains("RP_SERVER_HTTP_BIND")));
+        }
+    }
+
+    #[test]
+    fn an_identity_is_found_where_the_node_looks_for_it() {
+        let env = Environment::from_pairs([("RP_CLIENT_CERT_PATH", "/c"), ("RP_TYPO", "1")]);
+        let (files, warnings) = IdentityFiles::client(&env).unwrap();
+        assert_eq!(files, ClientConfig::from_environment(&env).unwrap().0.node.identity);
+        assert_eq!(warnings.len(), 1);
+        let (files, _) = IdentityFiles::server(&env).unwrap();
+        assert_eq!(files, ServerConfig::from_environment(&env).unwrap().0.node.identity);
+    }
+
+    #[test]
+    fn debug_shows_no_content_of_a_key_and_nothing_of_other_programs() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("key"), "VERY-SECRET").unwrap();
+        let path = directory.path().to_str().unwrap();
+        let env = Environment::from_pairs([
+            ("RP_SERVER_CERT_PATH", path),
+            ("RP_SERVER_KEY_FILENAME", "key"),
+            ("AWS_SECRET_ACCESS_KEY", "VERY-SECRET"),
+        ]);
+        let (config, _) = ServerConfig::from_environment(&env).unwrap();
+        let shown = format!("{config:?} {env:?}");
+        assert!(shown.contains(path) && !shown.contains("VERY-SECRET"), "{shown}");
+    }
+}

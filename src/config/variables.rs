@@ -1,0 +1,202 @@
+//! The table of all environment variables: what is parsed, what `--help` prints, which names are
+//! known, and what the README documents all come from here.
+
+/// One setting, under one or two names.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// Its names; a second one is an accepted spelling of the first.
+    pub names: &'static [&'static str],
+    /// The value where none is given, as it would be written; empty where there is none.
+    pub default: &'static str,
+    /// What it sets, in a few words.
+    pub meaning: &'static str,
+    /// The programs that read it.
+    pub read_by: &'static [Program],
+    /// Whether a file named by `RP_*_USER_CONFIG_MODULE` may set it too.
+    pub allowed_in_file: bool,
+}
+
+/// A program that reads the environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `rp_server_start`.
+    ServerStart,
+    /// `rp_client_start`.
+    ClientStart,
+    /// `rp_server_set_identity`.
+    ServerSetIdentity,
+    /// `rp_client_set_identity`.
+    ClientSetIdentity,
+}
+
+use Program::{ClientSetIdentity, ClientStart, ServerSetIdentity, ServerStart};
+
+const SERVER: &[Program] = &[ServerStart];
+const CLIENT: &[Program] = &[ClientStart];
+const NODES: &[Program] = &[ServerStart, ClientStart];
+const SERVER_IDENTITY: &[Program] = &[ServerStart, ServerSetIdentity];
+const CLIENT_IDENTITY: &[Program] = &[ClientStart, ClientSetIdentity];
+const ALL: &[Program] = &[ServerStart, ClientStart, ServerSetIdentity, ClientSetIdentity];
+
+const FILE_TOO: bool = true;
+const PROCESS_ONLY: bool = false;
+
+/// Makes a constant per row, which parsing names, and [`VARIABLES`], so that no variable can be
+/// read without standing in the table.
+macro_rules! table {
+    ($($id:ident: $names:expr, $default:expr, $read_by:expr, $file:expr, $meaning:expr;)+) => {
+        $(pub(super) const $id: Variable = Variable {
+            names: &$names,
+            default: $default,
+            meaning: $meaning,
+            read_by: $read_by,
+            allowed_in_file: $file,
+        };)+
+
+        /// All variables, in the order in which they are documented.
+        pub const VARIABLES: &[Variable] = &[$($id),+];
+    };
+}
+
+table! {
+    PIPE_IP: ["BIND_IP", "RP_SERVER_BIND_INTERFACE"], "0.0.0.0", SERVER, FILE_TOO,
+        "IP address that the pipe port is bound to";
+    PIPE_PORT: ["BIND_PORT", "RP_SERVER_BIND_PORT"], "1234", SERVER, FILE_TOO,
+        "the pipe port; 0: any free one";
+    TARGET_HOSTNAME: ["RP_CLIENT_TARGET_HOSTNAME"], "localhost", CLIENT, FILE_TOO,
+        "host name or IP address of the server";
+    TARGET_PORT: ["RP_CLIENT_TARGET_PORT"], "1234", CLIENT, FILE_TOO,
+        "the server's pipe port";
+    SERVER_NAME: ["RP_CLIENT_SERVER_NAME"], "", CLIENT, FILE_TOO,
+        "name to expect in the server's certificate, where it is not RP_CLIENT_TARGET_HOSTNAME";
+    SERVER_DIRECTORY: ["RP_SERVER_CERT_PATH"], "/var/lib/restpipe", SERVER_IDENTITY, FILE_TOO,
+        "directory of the identity's files";
+    CLIENT_DIRECTORY: ["RP_CLIENT_CERT_PATH"], "/var/lib/restpipe", CLIENT_IDENTITY, FILE_TOO,
+        "directory of the identity's files";
+    SERVER_KEY: ["RP_SERVER_KEY_FILENAME"], "restpipe.server.key.pem", SERVER_IDENTITY, FILE_TOO,
+        "file name of the private key";
+    SERVER_CRT: ["RP_SERVER_CRT_FILENAME"], "restpipe.server.crt.pem", SERVER_IDENTITY, FILE_TOO,
+        "file name of the certificate";
+    CLIENT_KEY: ["RP_CLIENT_KEY_FILENAME"], "restpipe.client.key.pem", CLIENT_IDENTITY, FILE_TOO,
+        "file name of the private key";
+    CLIENT_CRT: ["RP_CLIENT_CRT_FILENAME"], "restpipe.client.crt.pem", CLIENT_IDENTITY, FILE_TOO,
+        "file name of the certificate";
+    CA_CRT: ["RP_CA_CRT_FILENAME"], "ca.crt.pem", ALL, FILE_TOO,
+        "file name of the certificate of the CA that peers are checked against";
+    HANDLER: ["RP_EVENT_HANDLER", "RP_EVENT_HANDLER_FQ_CLASS"], "example", NODES, FILE_TOO,
+        "what answers events";
+    HEARTBEAT_INTERVAL: ["RP_CLIENT_HEARTBEAT_INTERVAL_S"], "5", CLIENT, FILE_TOO,
+        "seconds between two heartbeats";
+    HEARTBEAT_TIMEOUT: ["RP_CLIENT_HEARTBEAT_TIMEOUT_S"], "10", CLIENT, FILE_TOO,
+        "seconds of silence after which the server is given up; twice the interval where only \
+         that is set";
+    SERVER_HTTP: ["RP_SERVER_HTTP_BIND"], "127.0.0.1:8081", SERVER, FILE_TOO,
+        "the local HTTP port: IP:PORT or unix:PATH (mode 0660)";
+    CLIENT_HTTP: ["RP_CLIENT_HTTP_BIND"], "127.0.0.1:8082", CLIENT, FILE_TOO,
+        "the local HTTP port: IP:PORT or unix:PATH (mode 0660)";
+    ALLOWED_HOSTS: ["RP_HTTP_ALLOWED_HOSTS"], "rpserver.local,rpclient.local", NODES, FILE_TOO,
+        "accepted Host names beside loopback ones, separated by commas";
+    CONNECTION_WAIT: ["RP_CONNECTION_WAIT_S"], "20", NODES, FILE_TOO,
+        "seconds that a request waits for a peer that is away";
+    REPLY_TIMEOUT: ["RP_REPLY_TIMEOUT_S"], "60", NODES, FILE_TOO,
+        "seconds that a request waits for its reply";
+    MAX_BODY: ["RP_MAX_BODY_BYTES"], "16777216", NODES, FILE_TOO,
+        "largest body of a request or reply; larger is answered 413";
+    DRAIN: ["RP_DRAIN_S"], "10", NODES, FILE_TOO,
+        "seconds that a stopping node finishes what is in flight";
+    DEBUG: ["DEBUG"], "0", NODES, FILE_TOO,
+        "1: debug log, and failures of handlers are sent with their trace";
+    LOG_FILTER: ["RUST_LOG"], "", NODES, PROCESS_ONLY,
+        "log filter, such as warn or restpipe=trace; wins over DEBUG";
+    SERVER_FILE: ["RP_SERVER_USER_CONFIG_MODULE"], "", SERVER_IDENTITY, PROCESS_ONLY,
+        "file of NAME=value lines; what is set outside it wins";
+    CLIENT_FILE: ["RP_CLIENT_USER_CONFIG_MODULE"], "", CLIENT_IDENTITY, PROCESS_ONLY,
+        "file of NAME=value lines; what is set outside it wins";
+}
+
+/// The variable that has this name, in either spelling.
+pub(super) fn find(name: &str) -> Option<&'static Variable> {
+    VARIABLES.iter().find(|variable| variable.names.contains(&name))
+}
+
+/// The one known name that is a slip of the keyboard away from `name`.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    // Beyond that nobody mistypes, and the distance below stays cheap.
+    const MAX_NAME: usize = 64;
+    const MAX_DISTANCE: usize = 2;
+    if name.len() > MAX_NAME {
+        return None;
+    }
+    let names = VARIABLES.iter().flat_map(|variable| variable.names);
+    let near: Vec<(usize, &'static str)> = names
+        .map(|known| (distance(name, known), *known))
+        .filter(|(distance, _)| *distance <= MAX_DISTANCE)
+        .collect();
+    let least = near.iter().map(|(distance, _)| *distance).min()?;
+    let mut best = near.iter().filter(|(distance, _)| *distance == least);
+    match (best.next(), best.next()) {
+        (Some((_, known)), None) => Some(known),
+        _ => None,
+    }
+}
+
+/// The Levenshtein distance: how many insertions, deletions and replacements lie between the two.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(left != *right);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_name_stands_once_and_every_variable_is_explained() {
+        let mut seen = BTreeSet::new();
+        for variable in VARIABLES {
+            assert!(!variable.names.is_empty() && !variable.read_by.is_empty());
+            assert!(!variable.meaning.is_empty(), "{:?}", variable.names);
+            for name in variable.names {
+                assert!(seen.insert(*name), "{name} stands twice");
+                assert_eq!(find(name).map(|found| found.names), Some(variable.names));
+            }
+        }
+        assert!(find("RP_NO_SUCH").is_none());
+    }
+
+    #[test]
+    fn the_distance_counts_single_changes() {
+        for (a, b, expected) in
+            [("", "", 0), ("a", "", 1), ("abc", "abc", 0), ("abc", "axc", 1), ("abcd", "bcde", 2)]
+        {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+            assert_eq!(distance(b, a), expected, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn only_an_obvious_slip_gets_a_suggestion() {
+        let cases = [
+            ("RP_CLIENT_TARGET_HOSTNAM", Some("RP_CLIENT_TARGET_HOSTNAME")),
+            ("RP_CLEINT_TARGET_PORT", Some("RP_CLIENT_TARGET_PORT")),
+            ("RP_DRAIN_SECONDS", None),
+            ("RP_COLOUR", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(nearest(name), expected, "{name}");
+        }
+        assert_eq!(nearest(&"R".repeat(100_000)), None);
+    }
+}
