@@ -5,13 +5,15 @@
 
 mod environment;
 mod error;
+mod help;
 mod roles;
 mod value;
 mod variables;
 
 pub use environment::Environment;
 pub use error::{ConfigError, Origin, Warning};
-pub use variables::{Program, VARIABLES, Variable};
+pub use help::variables_text;
+pub use variables::{Reader, VARIABLES, Variable};
 
 use std::fmt;
 use std::net::SocketAddr;

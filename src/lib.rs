@@ -2,12 +2,15 @@
 //! connection to a server, and either side asks the other over it with ordinary HTTP requests to
 //! a local port.
 
+pub mod cli;
 pub mod config;
 pub mod event;
 pub mod handler;
 pub mod http;
 pub mod identity;
 pub mod link;
+pub mod logging;
 pub mod node;
 pub mod pipe;
+pub mod signals;
 pub mod wire;

@@ -11,14 +11,14 @@ pub struct Variable {
     /// What it sets, in a few words.
     pub meaning: &'static str,
     /// The programs that read it.
-    pub read_by: &'static [Program],
+    pub read_by: &'static [Reader],
     /// Whether a file named by `RP_*_USER_CONFIG_MODULE` may set it too.
     pub allowed_in_file: bool,
 }
 
 /// A program that reads the environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
+pub enum Reader {
     /// `rp_server_start`.
     ServerStart,
     /// `rp_client_start`.
@@ -29,14 +29,14 @@ pub enum Program {
     ClientSetIdentity,
 }
 
-use Program::{ClientSetIdentity, ClientStart, ServerSetIdentity, ServerStart};
+use Reader::{ClientSetIdentity, ClientStart, ServerSetIdentity, ServerStart};
 
-const SERVER: &[Program] = &[ServerStart];
-const CLIENT: &[Program] = &[ClientStart];
-const NODES: &[Program] = &[ServerStart, ClientStart];
-const SERVER_IDENTITY: &[Program] = &[ServerStart, ServerSetIdentity];
-const CLIENT_IDENTITY: &[Program] = &[ClientStart, ClientSetIdentity];
-const ALL: &[Program] = &[ServerStart, ClientStart, ServerSetIdentity, ClientSetIdentity];
+const SERVER: &[Reader] = &[ServerStart];
+const CLIENT: &[Reader] = &[ClientStart];
+const NODES: &[Reader] = &[ServerStart, ClientStart];
+const SERVER_IDENTITY: &[Reader] = &[ServerStart, ServerSetIdentity];
+const CLIENT_IDENTITY: &[Reader] = &[ClientStart, ClientSetIdentity];
+const ALL: &[Reader] = &[ServerStart, ClientStart, ServerSetIdentity, ClientSetIdentity];
 
 const FILE_TOO: bool = true;
 const PROCESS_ONLY: bool = false;

@@ -1,0 +1,140 @@
+//! The log: one event, one line, on standard error.
+//!
+//! In scope: what a line looks like and which ones are shown. Not in scope: what is logged.
+
+use std::fmt::{self, Display, Write as _};
+use std::io;
+
+use env_logger::{Builder, Target};
+use log::{Level, LevelFilter};
+
+use crate::config::Environment;
+
+/// Starts logging to standard error: `info` and up, with `debug` that too; `RUST_LOG` wins. Where
+/// the program has a logger already, that one stays.
+///
+/// A standard error that is closed or full costs the line, not the process.
+pub fn init(env: &Environment, debug: bool) {
+    let mut builder = Builder::new();
+    match env.log_filter() {
+        Some(filter) => builder.parse_filters(filter),
+        None => builder.filter_level(if debug { LevelFilter::Debug } else { LevelFilter::Info }),
+    };
+    builder.target(Target::Stderr).format(|out, record| {
+        let time = out.timestamp_millis();
+        write_line(out, time, record.level(), record.args())
+    });
+    // The only error is that another logger is in place.
+    let _ = builder.try_init();
+}
+
+/// Writes `2026-11-20T08:13:00.123Z INFO  client-1: connected from 127.0.0.1`.
+fn write_line(
+    out: &mut impl io::Write,
+    time: impl Display,
+    level: Level,
+    message: impl Display,
+) -> io::Result<()> {
+    writeln!(out, "{time} {level:<5} {}", one_line(message))
+}
+
+/// A text as one line that can be shown on a terminal: whatever would break the line, move the
+/// cursor or turn the direction of writing is escaped, and a long text is cut.
+pub fn one_line(text: impl Display) -> String {
+    let mut line = OneLine { text: String::new(), is_cut: false };
+    // An error is either our own, at the limit, or that of a `Display` which gave up half-way.
+    let _ = write!(line, "{text}");
+    if line.is_cut {
+        line.text.push_str("... (cut)");
+    }
+    line.text
+}
+
+/// Takes text up to a limit, and then stops whoever writes.
+struct OneLine {
+    text: String,
+    is_cut: bool,
+}
+
+impl OneLine {
+    /// What a terminal page holds; a message may carry text from a peer, which has no such bound.
+    const MAX_BYTES: usize = 4096;
+}
+
+impl fmt::Write for OneLine {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if self.text.len() >= Self::MAX_BYTES {
+                self.is_cut = true;
+                return Err(fmt::Error);
+            }
+            if is_unsafe_to_show(c) {
+                self.text.extend(c.escape_default());
+            } else {
+                self.text.push(c);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_unsafe_to_show(c: char) -> bool {
+    // Line and paragraph separator; marks, embeddings, overrides and isolates of direction (UAX 9).
+    let breaks_or_turns = matches!(c, '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{200e}' | '\u{200f}'
+        | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || breaks_or_turns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(level: Level, message: &str) -> String {
+        let mut out = Vec::new();
+        write_line(&mut out, "2026-11-20T08:13:00.123Z", level, message).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_line_has_time_level_and_message() {
+        for (level, expected) in [
+            (Level::Info, "2026-11-20T08:13:00.123Z INFO  client-1: connected from 127.0.0.1\n"),
+            (Level::Error, "2026-11-20T08:13:00.123Z ERROR client-1: connected from 127.0.0.1\n"),
+        ] {
+            assert_eq!(line(level, "client-1: connected from 127.0.0.1"), expected);
+        }
+    }
+
+    #[test]
+    fn whatever_would_break_the_line_is_escaped() {
+        for (text, expected) in [
+            ("plain text, \"quotes\" and \\", "plain text, \"quotes\" and \\"),
+            ("größer 日本 🚲", "größer 日本 🚲"),
+            ("a\nb\r\n\tc", "a\\nb\\r\\n\\tc"),
+            ("\u{1b}[2J\0\u{7f}\u{85}\u{9b}", "\\u{1b}[2J\\u{0}\\u{7f}\\u{85}\\u{9b}"),
+            ("a\u{2028}b\u{2029}\u{202e}c", "a\\u{2028}b\\u{2029}\\u{202e}c"),
+        ] {
+            assert_eq!(one_line(text), expected);
+        }
+        assert_eq!(line(Level::Warn, "a\nERROR b").lines().count(), 1);
+    }
+
+    #[test]
+    fn a_long_text_is_cut() {
+        assert_eq!(one_line("x".repeat(4096)), "x".repeat(4096));
+        let shown = one_line("\n".repeat(1 << 20));
+        assert!(shown.len() < 4096 + 20 && shown.ends_with("\\n... (cut)"), "{}", shown.len());
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_written_out_is_no_panic() {
+        struct Half;
+        impl Display for Half {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("half")?;
+                Err(fmt::Error)
+            }
+        }
+        assert_eq!(one_line(Half), "half");
+    }
+}

@@ -1,0 +1,178 @@
+//! SIGTERM and SIGINT as messages.
+//!
+//! In scope: the first signal is handed to whoever receives, a second one ends the process. Not in
+//! scope: what stopping means (`node`), and every other signal.
+
+use std::ffi::c_int;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, bounded};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::iterator::{self, Handle};
+
+/// A wish that this process end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT: Ctrl-C.
+    Interrupt,
+    /// SIGTERM: a service manager, or `kill`.
+    Terminate,
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        })
+    }
+}
+
+/// The first signal as a message. The second one, of either kind, ends the process at once in the
+/// way the signal does by default: it is acted on inside the signal handler, so no stuck thread is
+/// in its way. That stays so when this value is dropped.
+///
+/// A process has one of these, made before other threads start.
+#[derive(Debug)]
+pub struct Signals {
+    receiver: Receiver<Signal>,
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Signals {
+    /// Takes over both signals. An error is the operating system's.
+    pub fn new() -> io::Result<Self> {
+        const SIGNALS: [c_int; 2] = [SIGTERM, SIGINT];
+        let armed = Arc::new(AtomicBool::new(false));
+        for signal in SIGNALS {
+            // Actions run in the order of their registration, so the signal that arms the first
+            // one is not itself caught by it.
+            flag::register_conditional_default(signal, Arc::clone(&armed))?;
+            flag::register(signal, Arc::clone(&armed))?;
+        }
+        let mut signals = iterator::Signals::new(SIGNALS)?;
+        let handle = signals.handle();
+        // One place: there is never a second message, for the second signal ends the process.
+        let (sender, receiver) = bounded(1);
+        let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for signal in signals.forever() {
+                let signal = if signal == SIGINT { Signal::Interrupt } else { Signal::Terminate };
+                // Full or without a receiver: the process is stopping already.
+                let _ = sender.try_send(signal);
+            }
+        })?;
+        Ok(Self { receiver, handle, thread: Some(thread) })
+    }
+
+    /// Where the first signal arrives. It is disconnected only when this value is dropped.
+    pub fn receiver(&self) -> &Receiver<Signal> {
+        &self.receiver
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // Ends `forever`, and with it the thread.
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Output};
+    use std::time::Duration;
+
+    use signal_hook::low_level::raise;
+
+    use super::*;
+
+    const IS_CHILD: &str = "RESTPIPE_TEST_CHILD";
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// Runs one of the tests below that are ignored, in a process of its own: a signal is for the
+    /// whole process, and the second one is to end it.
+    fn in_a_process(test: &str) -> Output {
+        let program = std::env::current_exe().unwrap();
+        let name = format!("signals::tests::{test}");
+        let mut command = Command::new(program);
+        command.args(["--exact", &name, "--ignored", "--nocapture"]).env(IS_CHILD, "1");
+        command.output().unwrap()
+    }
+
+    fn is_child() -> bool {
+        std::env::var_os(IS_CHILD).is_some()
+    }
+
+    #[test]
+    fn the_first_signal_is_a_message() {
+        let output = in_a_process("child_receives_the_first_signal");
+        assert!(output.status.success(), "{output:?}");
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains("received SIGINT"), "{shown}");
+    }
+
+    #[test]
+    #[ignore = "run in a process of its own"]
+    fn child_receives_the_first_signal() {
+        if !is_child() {
+            return;
+        }
+        let signals = Signals::new().unwrap();
+        assert!(signals.receiver().is_empty());
+        raise(SIGINT).unwrap();
+        println!("received {}", signals.receiver().recv_timeout(DEADLINE).unwrap());
+    }
+
+    #[test]
+    fn the_second_signal_ends_a_process_that_reads_none() {
+        let output = in_a_process("child_gets_two_signals_and_reads_none");
+        assert_eq!(output.status.signal(), Some(SIGINT), "{output:?}");
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains("survived the first"), "{shown}");
+    }
+
+    #[test]
+    #[ignore = "run in a process of its own"]
+    fn child_gets_two_signals_and_reads_none() {
+        if !is_child() {
+            return;
+        }
+        let _signals = Signals::new().unwrap();
+        raise(SIGTERM).unwrap();
+        println!("survived the first");
+        raise(SIGINT).unwrap();
+        println!("survived the second");
+    }
+
+    #[test]
+    fn the_second_signal_ends_a_process_after_the_drop_too() {
+        let output = in_a_process("child_drops_between_two_signals");
+        assert_eq!(output.status.signal(), Some(SIGTERM), "{output:?}");
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains("dropped"), "{shown}");
+    }
+
+    #[test]
+    #[ignore = "run in a process of its own"]
+    fn child_drops_between_two_signals() {
+        if !is_child() {
+            return;
+        }
+        let signals = Signals::new().unwrap();
+        raise(SIGTERM).unwrap();
+        drop(signals);
+        println!("dropped");
+        raise(SIGTERM).unwrap();
+        println!("survived the second");
+    }
+}
