@@ -69,8 +69,44 @@ impl From<pico_args::Error> for Failure {
 /// The whole `main` of a program: `parse` takes its arguments, and only when nothing is left over,
 /// `run` is called with the result.
 ///
-/// `--help` and `--version` are answered before `parse` sees the arguments. A failure is one line on
-/// standard error that begins with the program's name.
+/// `--help` and `--version` are answered before `parse` sees the arguments. A failure is one line
+/// on standard error that begins with the program's name.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// use restpipe::cli::{self, Failure, Program};
+/// use restpipe::config::{Environment, Reader, ServerConfig};
+/// use restpipe::logging;
+/// use restpipe::signals::Signals;
+///
+/// const PROGRAM: Program = Program {
+///     name: "rp_server_start",
+///     about: "Starts a server in the foreground.",
+///     usage: "",
+///     arguments: &[],
+///     examples: "BIND_PORT=4000 rp_server_start",
+///     reads: Some(Reader::ServerStart),
+/// };
+///
+/// fn main() -> ExitCode {
+///     cli::main(&PROGRAM, |_| Ok(()), |()| start())
+/// }
+///
+/// fn start() -> Result<(), Failure> {
+///     let env = Environment::from_process();
+///     let (config, warnings) = ServerConfig::from_environment(&env)?;
+///     logging::init(&env, config.node.debug);
+///     for warning in warnings {
+///         log::warn!("{warning}");
+///     }
+///     let signals = Signals::new().map_err(Failure::failed)?;
+///     cli::say("ready");
+///     let signal = signals.receiver().recv().map_err(Failure::failed)?;
+///     log::info!("stopping after {signal}");
+///     Ok(())
+/// }
+/// ```
 pub fn main<T>(
     program: &Program,
     parse: impl FnOnce(&mut Arguments) -> Result<T, Failure>,

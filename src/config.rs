@@ -5,6 +5,7 @@
 
 mod environment;
 mod error;
+mod file;
 mod help;
 mod roles;
 mod value;

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::error::{ConfigError, Origin, Warning};
+use super::file;
 use super::variables::{self, LOG_FILTER, Variable};
 
 /// The variables of a process, or of a test.
@@ -40,53 +39,64 @@ impl Environment {
         Self { values: pairs.filter(|(name, value)| ours(name) && !value.is_empty()).collect() }
     }
 
-    /// `RUST_LOG`, where it is set and text.
+    /// `RUST_LOG`, where it is set and text. The configuration of a role is made only where
+    /// `env_logger` can read it.
     pub fn log_filter(&self) -> Option<&str> {
         self.values.get(OsStr::new(LOG_FILTER.names[0]))?.to_str()
     }
 
-    /// What a program reads: the process environment over the file that `file` names.
+    /// What a program reads: the process environment over the file that the variable `file` names.
     pub(super) fn settings(
         &self,
         file: &Variable,
     ) -> Result<(Settings, Vec<Warning>), ConfigError> {
-        let mut process = BTreeMap::new();
+        let mut warnings = Vec::new();
+        let mut settings = Settings { layers: vec![self.process_layer(&mut warnings)?] };
+        if let Some(named) = settings.find(file)? {
+            settings.layers.push(file_layer(named, &mut warnings)?);
+        }
+        Ok((settings, warnings))
+    }
+
+    fn process_layer(&self, warnings: &mut Vec<Warning>) -> Result<Layer, ConfigError> {
+        let mut values = BTreeMap::new();
         for (name, value) in &self.values {
             let name = name.to_string_lossy().into_owned();
-            // What nothing reads may be anything.
-            let known = variables::find(&name).is_some();
-            match value.to_str() {
-                Some(value) => process.insert(name, value.to_owned()),
-                None if known => return Err(ConfigError::NotText(name)),
-                None => process.insert(name, String::new()),
-            };
-        }
-        let mut warnings = Vec::new();
-        for name in process.keys().filter(|name| variables::find(name).is_none()) {
-            warnings.push(unknown(name, Origin::Process));
-        }
-        let mut layers = vec![Layer { origin: Origin::Process, values: process }];
-        let process = Settings { layers: layers.clone() };
-        if let Some(named) = process.find(file)? {
-            let path = PathBuf::from(&named.text);
-            let values = read_file(&path).map_err(|reason| ConfigError::File {
-                name: named.name,
-                path: path.clone(),
-                reason,
-            })?;
-            let origin = Origin::File(path);
-            for name in values.keys() {
-                match variables::find(name) {
-                    None => warnings.push(unknown(name, origin.clone())),
-                    Some(variable) if !variable.allowed_in_file => warnings
-                        .push(Warning::ProcessOnly { name: name.clone(), origin: origin.clone() }),
-                    Some(_) => {}
-                }
+            if variables::find(&name).is_none() {
+                warnings.push(unknown(&name, Origin::Process));
+                continue;
             }
-            layers.push(Layer { origin, values });
+            let Some(value) = value.to_str() else { return Err(ConfigError::NotText(name)) };
+            values.insert(name, value.to_owned());
         }
-        Ok((Settings { layers }, warnings))
+        Ok(Layer { origin: Origin::Process, values })
     }
+}
+
+fn file_layer(named: Given, warnings: &mut Vec<Warning>) -> Result<Layer, ConfigError> {
+    let path = PathBuf::from(named.text);
+    let mut values = file::read(&path).map_err(|reason| ConfigError::File {
+        name: named.name,
+        path: path.clone(),
+        reason,
+    })?;
+    let origin = Origin::File(path);
+    values.retain(|name, _| match variables::find(name) {
+        Some(variable) if variable.allowed_in_file => true,
+        Some(_) => {
+            warnings.push(Warning::ProcessOnly { name: name.clone(), origin: origin.clone() });
+            false
+        }
+        None => {
+            warnings.push(unknown(name, origin.clone()));
+            false
+        }
+    });
+    Ok(Layer { origin, values })
+}
+
+fn unknown(name: &str, origin: Origin) -> Warning {
+    Warning::UnknownName { name: name.to_owned(), origin, suggestion: variables::nearest(name) }
 }
 
 /// What the names of this program's own variables begin with, as far as it chose them.
@@ -98,7 +108,6 @@ pub(super) struct Settings {
     layers: Vec<Layer>,
 }
 
-#[derive(Clone)]
 struct Layer {
     origin: Origin,
     values: BTreeMap<String, String>,
@@ -139,58 +148,6 @@ impl Settings {
             return Ok(Some(first));
         }
         Ok(None)
-    }
-}
-
-fn unknown(name: &str, origin: Origin) -> Warning {
-    Warning::UnknownName { name: name.to_owned(), origin, suggestion: variables::nearest(name) }
-}
-
-/// The `NAME=value` lines of a file: `#` comments, quotes and `export` as in a shell, each value on
-/// its own line and taken as it is.
-fn read_file(path: &Path) -> Result<BTreeMap<String, String>, String> {
-    // All variables together fit many times; a file that is larger was not meant.
-    const MAX_BYTES: u64 = 1 << 20;
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("larger than {MAX_BYTES} bytes"));
-    }
-    let text = String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())?;
-    let mut values = BTreeMap::new();
-    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let number = index + 1;
-        let Some((name, value)) = read_line(line).map_err(|why| format!("line {number} {why}"))?
-        else {
-            continue;
-        };
-        match values.get(&name) {
-            Some(earlier) if *earlier != value => {
-                return Err(format!("line {number} sets {name} to another value than before"));
-            }
-            _ => values.insert(name, value),
-        };
-    }
-    Ok(values)
-}
-
-/// The name and value of one line; `None` for an empty line or a comment.
-fn read_line(line: &str) -> Result<Option<(String, String)>, &'static str> {
-    if line.trim_start().starts_with('#') {
-        return Ok(None);
-    }
-    // The parser would put in other variables here, and nothing where there are none.
-    if line.contains('$') {
-        return Err("has a `$`; values are not expanded, so write it out");
-    }
-    // One line at a time: an open quote ends with its line, and the line's number is known.
-    let terminated = format!("{line}\n");
-    let mut pairs = dotenvy::from_read_iter(terminated.as_bytes());
-    match pairs.next() {
-        None => Ok(None),
-        Some(Ok(pair)) => Ok(Some(pair)),
-        Some(Err(_)) => Err("is not NAME=value (a value with spaces needs quotes)"),
     }
 }
 
@@ -280,7 +237,7 @@ mod tests {
 
     #[test]
     fn the_file_sets_what_the_process_does_not() {
-        let content = b"\xef\xbb\xbf# it's mine: $5\n\nexport BIND_PORT='7'\r\nDEBUG=1 # yes\nRP_DRAIN_S = \"2\" ";
+        let content = b"BIND_PORT=7\nDEBUG=1\nRP_DRAIN_S=2";
         let (settings, warnings) = with_file(content, &[("RP_SERVER_BIND_PORT", "8")]).unwrap();
         assert_eq!(text(&settings, &PIPE_PORT).as_deref(), Some("8"));
         assert_eq!(text(&settings, &DEBUG).as_deref(), Some("1"));
@@ -291,7 +248,8 @@ mod tests {
     #[test]
     fn names_in_the_file_that_change_nothing_are_warned_about() {
         let content = b"BIND_PROT=1\nRUST_LOG=trace\nRP_SERVER_USER_CONFIG_MODULE=/x\nCOLOUR=red\n";
-        let (_, warnings) = with_file(content, &[]).unwrap();
+        let (settings, warnings) = with_file(content, &[]).unwrap();
+        assert_eq!(text(&settings, &LOG_FILTER), None);
         assert_eq!(
             warnings,
             [
@@ -299,35 +257,20 @@ mod tests {
                 "COLOUR in \"FILE\" is not known and changes nothing",
                 "RP_SERVER_USER_CONFIG_MODULE in \"FILE\" changes nothing: it is read from the \
                  process environment only",
-                "RUST_LOG in \"FILE\" changes nothing: it is read from the process environment only",
+                "RUST_LOG in \"FILE\" changes nothing: it is read from the process environment \
+                 only",
             ]
         );
     }
 
     #[test]
-    fn a_file_that_cannot_be_used_is_one_error_with_its_line() {
-        let large = vec![b'#'; (1 << 20) + 1];
-        let cases: [(&[u8], &str); 8] = [
-            (b"DEBUG=1\nnonsense\n", "line 2 is not NAME=value (a value with spaces needs quotes)"),
-            (b"DEBUG=1 2\n", "line 1 is not NAME=value (a value with spaces needs quotes)"),
-            (
-                b"\n\nDEBUG=\"1\n2\"\n",
-                "line 3 is not NAME=value (a value with spaces needs quotes)",
-            ),
-            (b"=1", "line 1 is not NAME=value (a value with spaces needs quotes)"),
-            (b"DEBUG=$X", "line 1 has a `$`; values are not expanded, so write it out"),
-            (b"DEBUG=0\nDEBUG=1", "line 2 sets DEBUG to another value than before"),
-            (b"DEBUG=\xff", "not UTF-8 text"),
-            (&large, "larger than 1048576 bytes"),
-        ];
-        for (content, expected) in cases {
-            match with_file(content, &[]) {
-                Err(ConfigError::File { name, reason, .. }) => {
-                    assert_eq!(name, "RP_SERVER_USER_CONFIG_MODULE");
-                    assert_eq!(reason, expected);
-                }
-                other => panic!("{:?}", other.map(|(_, warnings)| warnings)),
+    fn a_bad_file_is_one_error_that_names_variable_and_line() {
+        match with_file(b"DEBUG=1\nnonsense\n", &[]) {
+            Err(ConfigError::File { name, reason, .. }) => {
+                assert_eq!(name, "RP_SERVER_USER_CONFIG_MODULE");
+                assert!(reason.starts_with("line 2 "), "{reason}");
             }
+            other => panic!("{:?}", other.map(|(_, warnings)| warnings)),
         }
     }
 

@@ -67,7 +67,8 @@ impl fmt::Display for ConfigError {
             Self::NotText(name) => write!(f, "{name} is not UTF-8 text"),
             Self::Conflict { names: [first, second], values: [one, other], origin } => write!(
                 f,
-                "{first}{origin} is {} and {second} is {}; both set the same thing, so set one of them",
+                "{first}{origin} is {} and {second} is {}; both set the same thing, so set \
+                 one of them",
                 Shown(one),
                 Shown(other)
             ),

@@ -7,8 +7,8 @@ const WIDTH: usize = 100;
 const INDENT: &str = "  ";
 const GAP: &str = "  ";
 
-/// All variables that a program reads, in aligned columns: names, default, meaning. No line is wider
-/// than 100 columns.
+/// All variables that a program reads, in aligned columns: names, default, meaning. No line is
+/// wider than 100 columns.
 pub fn variables_text(reader: Reader) -> String {
     let rows: Vec<Row> = VARIABLES
         .iter()

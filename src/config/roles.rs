@@ -103,6 +103,9 @@ fn node(
         let name = settings.find(http)?.map_or(http.names[0].to_owned(), |given| given.name);
         warnings.push(Warning::PublicHttp { name, bind: address.to_string() });
     }
+    if settings.find(&var::LOG_FILTER)?.is_some() {
+        settings.read(&var::LOG_FILTER, value::log_filter)?;
+    }
     let wait = |variable, min, max| settings.read(variable, |text| value::seconds(text, min, max));
     Ok(NodeConfig {
         identity,
@@ -337,6 +340,7 @@ mod tests {
             ("RP_REPLY_TIMEOUT_S", "0"),
             ("RP_MAX_BODY_BYTES", "1073741825"),
             ("RP_DRAIN_S", "3601"),
+            ("RUST_LOG", "restpipe=loud"),
         ];
         for (name, value) in cases {
             let error = server(&[(name, value)]).map(|(config, _)| config).unwrap_err();

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use log::LevelFilter;
 use rustls::pki_types::ServerName;
 
 use super::Bind;
@@ -108,6 +109,21 @@ pub(super) fn handler(text: &str) -> Result<String, Accepted> {
         Ok(text.to_owned())
     } else {
         Err(format!("a name of up to {MAX_BYTES} letters, digits and _ - . :"))
+    }
+}
+
+/// A log filter as `env_logger` reads it: `LEVEL`, `TARGET` or `TARGET=LEVEL`, separated by commas,
+/// then perhaps `/` and a text to look for. What it cannot read it would only complain about.
+pub(super) fn log_filter(text: &str) -> Result<(), Accepted> {
+    let (directives, searched) = text.split_once('/').unwrap_or((text, ""));
+    let readable = |directive: &str| match directive.split_once('=') {
+        None => true,
+        Some((_, level)) => level.trim().is_empty() || level.trim().parse::<LevelFilter>().is_ok(),
+    };
+    if directives.split(',').all(readable) && !searched.contains('/') && !has_control(text) {
+        Ok(())
+    } else {
+        Err("a log filter, such as warn or info,restpipe=debug".to_owned())
     }
 }
 
@@ -246,6 +262,16 @@ mod tests {
             handler,
             &[("example", "example".to_owned()), ("a.b.C_d-1:x", "a.b.C_d-1:x".to_owned())],
             &["", "a b", "a/b", "a\n", "ä", &"a".repeat(129)],
+        );
+    }
+
+    #[test]
+    fn log_filters() {
+        let good = ["warn", "WARN", "restpipe=debug", "off, restpipe::link = trace", "a=,b/text"];
+        check(
+            log_filter,
+            &good.map(|text| (text, ())),
+            &["a=b", "a=b=c", "info/a/b", "a=debug/\n"],
         );
     }
 
