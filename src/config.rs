@@ -11,15 +11,15 @@ mod roles;
 mod value;
 mod variables;
 
-pub use environment::Environment;
-pub use error::{ConfigError, Origin, Warning};
-pub use help::variables_text;
-pub use variables::{Reader, VARIABLES, Variable};
-
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use environment::Environment;
+pub use error::{ConfigError, Origin, Warning};
+pub use help::variables_text;
+pub use variables::{Reader, VARIABLES, Variable};
 
 /// What both roles are told.
 #[derive(Clone, Debug)]
