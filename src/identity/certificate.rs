@@ -1,0 +1,164 @@
+//! What a certificate says: whose it is, and whether it is of a make that can be used at all.
+//!
+//! In scope: reading one certificate. Not in scope: whether it may be believed (`check`, and rustls
+//! for a peer's).
+
+use aws_lc_rs::digest;
+use rustls::pki_types::CertificateDer;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::X509Version;
+
+use super::error::{Date, Fault, NameFault, clean};
+use crate::handler::Role;
+
+/// The longest name a certificate may give its owner, in characters.
+pub const MAX_NAME: usize = 255;
+
+/// The fewest bits of an RSA key.
+const MIN_RSA_BITS: usize = 2048;
+
+/// Who a peer is, read from the certificate that the handshake has verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// Its name: the first subject alternative DNS name, else the common name. 1 to 255
+    /// characters, none of them a control character. Letters keep the case they have.
+    pub name: String,
+    /// SHA-256 of the DER form, lower-case hex.
+    pub fingerprint: String,
+    /// When it ends.
+    pub expires: Date,
+}
+
+impl PeerCertificate {
+    /// Reads the end-entity certificate of a verified peer that has `role`.
+    ///
+    /// A server without a DNS name and a common name goes by its first IP address; it was found
+    /// under that already. A client does not: its name decides what it may be asked for.
+    pub fn read(der: &CertificateDer<'_>, role: Role) -> Result<Self, Fault> {
+        let certificate = parse(der)?;
+        let name = name(&certificate, role).map_err(Fault::UnusableName)?;
+        let expires = Date::from(certificate.validity().not_after.to_datetime());
+        Ok(Self { name, fingerprint: fingerprint(der), expires })
+    }
+}
+
+/// SHA-256 of a certificate's DER form, lower-case hex.
+pub fn fingerprint(der: &CertificateDer<'_>) -> String {
+    let digest = digest::digest(&digest::SHA256, der);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads the DER form.
+pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => Ok(certificate),
+        Ok(_) => Err(Fault::Malformed("there are bytes after its end".to_owned())),
+        Err(error) => Err(Fault::Malformed(clean(&error.to_string()))),
+    }
+}
+
+/// Refuses a version, a key and, where it counts, a signature that no TLS 1.3 peer would take. What
+/// a CA's certificate says of its own signature is never checked by anybody, so it does not count.
+pub(super) fn check_make(certificate: &X509Certificate<'_>) -> Result<(), Fault> {
+    match certificate.version() {
+        X509Version::V3 => {}
+        X509Version(older) => return Err(Fault::OldVersion(older.saturating_add(1))),
+    }
+    let self_issued = certificate.issuer().as_raw() == certificate.subject().as_raw();
+    if let (false, Some(hash)) = (self_issued && certificate.is_ca(), weak_hash(certificate)) {
+        return Err(Fault::WeakSignature(hash));
+    }
+    match certificate.public_key().parsed() {
+        Ok(PublicKey::RSA(rsa)) => {
+            let bits = bits(rsa.modulus);
+            if bits < MIN_RSA_BITS { Err(Fault::WeakRsa(bits)) } else { Ok(()) }
+        }
+        // Kinds this parser does not know are judged by the check of the chain and of the key.
+        _ => Ok(()),
+    }
+}
+
+/// Whether a client can find a server by this certificate: it has a DNS name or an IP address.
+pub(super) fn has_server_name(certificate: &X509Certificate<'_>) -> bool {
+    alternative_names(certificate)
+        .any(|name| matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_)))
+}
+
+/// The subject as one line, for messages.
+pub(super) fn subject(certificate: &X509Certificate<'_>) -> String {
+    let subject: String = certificate.subject().to_string().chars().take(MAX_NAME).collect();
+    if subject.is_empty() { "an empty subject".to_owned() } else { clean(&subject) }
+}
+
+fn name(certificate: &X509Certificate<'_>, role: Role) -> Result<String, NameFault> {
+    let dns = alternative_names(certificate).find_map(|name| match name {
+        GeneralName::DNSName(dns) => Some((*dns).to_owned()),
+        _ => None,
+    });
+    let common_name = || {
+        let common_name = certificate.subject().iter_common_name().next()?;
+        Some(common_name.as_str().unwrap_or_default().to_owned())
+    };
+    let address = || match role {
+        Role::Server => alternative_names(certificate).find_map(address),
+        Role::Client => None,
+    };
+    let name = dns.or_else(common_name).or_else(address).ok_or(NameFault::Missing)?;
+    check_name(&name)?;
+    Ok(name)
+}
+
+fn check_name(name: &str) -> Result<(), NameFault> {
+    if name.trim().is_empty() {
+        Err(NameFault::Missing)
+    } else if name.chars().any(is_invisible) {
+        Err(NameFault::Control)
+    } else if name.chars().count() > MAX_NAME {
+        Err(NameFault::TooLong)
+    } else {
+        Ok(())
+    }
+}
+
+/// Control characters, line and paragraph separators, and those that reorder or hide others.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || c == '\u{feff}'
+}
+
+fn alternative_names<'a>(
+    certificate: &'a X509Certificate<'_>,
+) -> impl Iterator<Item = &'a GeneralName<'a>> {
+    let extension = certificate.subject_alternative_name().ok().flatten();
+    extension.into_iter().flat_map(|extension| &extension.value.general_names)
+}
+
+/// The text of an IP address name: 4 or 16 bytes (RFC 5280 section 4.2.1.6).
+fn address(name: &GeneralName<'_>) -> Option<String> {
+    let GeneralName::IPAddress(bytes) = name else { return None };
+    if let Ok(v4) = <[u8; 4]>::try_from(*bytes) {
+        return Some(std::net::Ipv4Addr::from(v4).to_string());
+    }
+    let v6 = <[u8; 16]>::try_from(*bytes).ok()?;
+    Some(std::net::Ipv6Addr::from(v6).to_string())
+}
+
+/// The broken hash that the certificate is signed with (RFC 3279 section 2.2).
+fn weak_hash(certificate: &X509Certificate<'_>) -> Option<&'static str> {
+    match certificate.signature_algorithm.algorithm.to_id_string().as_str() {
+        "1.2.840.113549.1.1.5" | "1.2.840.10045.4.1" | "1.2.840.10040.4.3" => Some("SHA-1"),
+        "1.2.840.113549.1.1.4" => Some("MD5"),
+        "1.2.840.113549.1.1.2" => Some("MD2"),
+        _ => None,
+    }
+}
+
+/// How long a big-endian number is, in bits.
+fn bits(number: &[u8]) -> usize {
+    let number = &number[number.iter().take_while(|byte| **byte == 0).count()..];
+    number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
+}
