@@ -4,9 +4,11 @@
 //! In scope: PEM files in, rustls configurations out; installing those files; a small CA. Not in
 //! scope: connections, and what a peer may do.
 
+pub mod ca;
 mod certificate;
 mod check;
 mod error;
+mod install;
 pub mod pem;
 mod tls;
 
@@ -18,6 +20,7 @@ use rustls::{ClientConfig, ServerConfig};
 
 pub use certificate::{MAX_NAME, PeerCertificate, fingerprint};
 pub use error::{Date, Fault, IdentityError, NameFault};
+pub use install::{GivenFiles, install};
 
 use crate::config::IdentityFiles;
 use crate::handler::Role;

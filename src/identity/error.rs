@@ -40,6 +40,12 @@ pub enum Fault {
     Unreadable(String),
     /// The file cannot be written; the system's words.
     Unwritable(String),
+    /// The file is there already, and nothing is overwritten.
+    Exists,
+    /// There is no CA in this directory yet.
+    NoCaHere,
+    /// No CA was given, and there is none in place.
+    NoCaInPlace,
     /// The file is larger than this number of bytes.
     TooLarge(u64),
     /// There is no PEM in the file; what there is, or what breaks it.
@@ -93,6 +99,11 @@ impl fmt::Display for Fault {
         match self {
             Self::Unreadable(why) => write!(f, "cannot be read: {why}"),
             Self::Unwritable(why) => write!(f, "cannot be written: {why}"),
+            Self::Exists => f.write_str("is there already and stays as it is; nothing was made"),
+            Self::NoCaHere => f.write_str("there is no CA here; make one first (rp_ca init)"),
+            Self::NoCaInPlace => {
+                f.write_str("no CA certificate is in place; give one as the third file")
+            }
             Self::TooLarge(limit) => write!(f, "is larger than {limit} bytes; no PEM file is"),
             Self::NotPem(why) => write!(f, "is not PEM: {why}"),
             Self::WrongKind { expected, found } => {

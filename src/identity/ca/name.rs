@@ -1,0 +1,103 @@
+//! A name that a certificate may be issued for.
+//!
+//! In scope: which names are clean enough for a certificate, a file name and a path of a URL. Not
+//! in scope: whether the name resolves.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use rcgen::SanType;
+use rustls::pki_types::DnsName;
+
+/// The longest name, in characters: a common name holds no more (RFC 5280, `ub-common-name`).
+pub const MAX_NAME: usize = 64;
+
+/// A host name or an IP address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// Letters, digits, `-`, `_` and `.`; begins and ends with a letter or digit, or with `_`.
+    Dns(String),
+    /// An IP address.
+    Ip(IpAddr),
+}
+
+impl Name {
+    pub(super) fn to_san(&self) -> Result<SanType, rcgen::Error> {
+        Ok(match self {
+            Self::Dns(name) => SanType::DnsName(name.as_str().try_into()?),
+            Self::Ip(address) => SanType::IpAddress(*address),
+        })
+    }
+}
+
+impl FromStr for Name {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Ip(address));
+        }
+        let is_clean = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if text.is_empty() {
+            Err(NameError("a name has at least one character"))
+        } else if text.len() > MAX_NAME {
+            Err(NameError("a name has at most 64 characters"))
+        } else if !text.chars().all(is_clean) {
+            Err(NameError("a name consists of letters, digits, '-', '_' and '.'"))
+        } else if text.starts_with(['-', '.']) || text.ends_with(['-', '.']) {
+            Err(NameError("a name does not begin or end with '-' or '.'"))
+        } else if DnsName::try_from(text).is_err() {
+            Err(NameError("this is no host name: see its parts between the dots"))
+        } else {
+            Ok(Self::Dns(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns(name) => f.write_str(name),
+            Self::Ip(address) => address.fmt(f),
+        }
+    }
+}
+
+/// What a name must be and this one is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameError(&'static str);
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for NameError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names_and_addresses_are_names() {
+        for name in ["localhost", "web-1", "a", "web_1.example.com", "Web1", &"a".repeat(63)] {
+            assert_eq!(name.parse::<Name>(), Ok(Name::Dns(name.to_owned())));
+        }
+        assert_eq!("::1".parse::<Name>(), Ok(Name::Ip("::1".parse().unwrap())));
+        assert_eq!("10.0.0.5".parse::<Name>().unwrap().to_string(), "10.0.0.5");
+    }
+
+    #[test]
+    fn what_could_be_a_path_an_option_or_a_wildcard_is_not() {
+        let long = "a.".repeat(32) + "a";
+        let label = "a".repeat(64);
+        for name in [
+            "", ".", "..", "-a", ".a", "a-", "a.", "a..b", "a/b", "../a", "a b", "a\n", "*.a", "ä",
+            "a\0", "-", &long, &label,
+        ] {
+            assert!(name.parse::<Name>().is_err(), "{name:?}");
+        }
+    }
+}
