@@ -1,0 +1,215 @@
+//! From a reply, or a refusal, to an HTTP answer.
+//!
+//! In scope: status, headers, and what a peer may not put there. Not in scope: the bytes.
+
+use tiny_http::Header;
+
+use crate::event::{CODE_EXCEPTION, CODE_FINE, CODE_UNHANDLED, Event, Reply};
+use crate::http::refusal::Refusal;
+
+/// Most headers of one reply, and most bytes of one header: a caller's own limits are not known.
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: usize = 8 * 1024;
+/// Headers that belong to this connection or are written here.
+const OWN: [&str; 12] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "date",
+    "server",
+    "x-event-return-code",
+    "content-type",
+];
+
+/// A whole answer.
+pub(super) struct Answer {
+    /// The HTTP status, 200 to 599.
+    pub status: u16,
+    /// All but those that frame the message.
+    pub headers: Vec<Header>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The answer that carries the peer's reply to `event`.
+    pub fn of_reply(reply: Reply, event: &Event) -> Self {
+        let status = status(&reply);
+        let mut headers = Vec::with_capacity(4 + reply.headers.len().min(MAX_HEADERS));
+        push(&mut headers, "Server", "restpipe");
+        let mut body = reply.body;
+        let mut media_type = reply.media_type.as_str();
+        if reply.code == CODE_UNHANDLED && body.is_empty() {
+            body = json_bytes(&unhandled(&reply.headers, status, event));
+            media_type = "application/json";
+        }
+        let own_type = !media_type.is_empty() && is_clean(media_type);
+        if own_type {
+            push(&mut headers, "Content-Type", media_type);
+        }
+        match reply.code {
+            CODE_FINE => push(&mut headers, "X-Event-Return-Code", "0"),
+            code => push(&mut headers, "X-Event-Return-Code", &code.to_string()),
+        }
+        for (name, value) in reply.headers.iter().take(MAX_HEADERS) {
+            if is_token(name) && is_clean(value) && !is_own(name, own_type) {
+                push(&mut headers, name, value);
+            }
+        }
+        Self { status, headers, body }
+    }
+
+    /// The answer that says no.
+    pub fn of_refusal(refusal: &Refusal) -> Self {
+        let mut headers = Vec::with_capacity(4);
+        push(&mut headers, "Server", "restpipe");
+        push(&mut headers, "Content-Type", "application/json");
+        for (name, value) in &refusal.headers {
+            push(&mut headers, name, value);
+        }
+        Self { status: refusal.status, headers, body: json_bytes(refusal) }
+    }
+}
+
+/// The status of a reply: its own where that is final, else by its code.
+fn status(reply: &Reply) -> u16 {
+    match (reply.status, reply.code) {
+        (Some(status @ 200..=599), _) => status,
+        (_, CODE_UNHANDLED) => 404,
+        (_, CODE_EXCEPTION) => 500,
+        _ => 200,
+    }
+}
+
+/// What the peer, which sends no body then, means.
+fn unhandled(headers: &[(String, String)], status: u16, event: &Event) -> Refusal {
+    let method = event.method_name();
+    if status != 405 {
+        return Refusal::new(status, "unhandled", format!("the peer has no handler {method}"));
+    }
+    let allow = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("allow"));
+    let allow = allow.map_or("other verbs", |(_, value)| value.as_str());
+    let message = format!("the peer has no handler {method}; it answers {allow} there");
+    Refusal::new(status, "wrong_verb", message)
+}
+
+fn json_bytes(refusal: &Refusal) -> Vec<u8> {
+    Reply::json(&refusal.json()).body
+}
+
+/// Adds a header that was checked, or is one of ours.
+fn push(headers: &mut Vec<Header>, name: &str, value: &str) {
+    headers.extend(Header::from_bytes(name, value));
+}
+
+fn is_own(name: &str, own_type: bool) -> bool {
+    let own = if own_type { &OWN[..] } else { &OWN[..OWN.len() - 1] };
+    own.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// A token of RFC 9110, section 5.6.2.
+fn is_token(name: &str) -> bool {
+    let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !name.is_empty() && name.len() <= MAX_HEADER_BYTES && name.bytes().all(is_tchar)
+}
+
+/// A field value that cannot be mistaken for anything else.
+fn is_clean(value: &str) -> bool {
+    value.len() <= MAX_HEADER_BYTES && value.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Verb;
+
+    fn answer(reply: Reply) -> Answer {
+        Answer::of_reply(reply, &Event::new(Verb::Get, "time/utc").unwrap())
+    }
+
+    fn header(answer: &Answer, name: &'static str) -> Option<String> {
+        let mut found = answer.headers.iter().filter(|h| h.field.equiv(name));
+        let value = found.next().map(|h| h.value.to_string());
+        assert_eq!(found.count(), 0, "{name} twice");
+        value
+    }
+
+    #[test]
+    fn the_status_is_the_replys_or_follows_from_the_code() {
+        let cases = [
+            (None, 0, 200),
+            (None, 7, 200),
+            (None, 251, 500),
+            (None, 255, 404),
+            (Some(405), 255, 405),
+            (Some(201), 0, 201),
+            (Some(599), 0, 599),
+            (Some(199), 0, 200),
+            (Some(100), 251, 500),
+            (Some(600), 0, 200),
+            (Some(0), 255, 404),
+        ];
+        for (status, code, expected) in cases {
+            let mut reply = Reply::new("a/b", "x").with_code(code);
+            reply.status = status;
+            let answer = answer(reply);
+            assert_eq!(answer.status, expected, "{status:?} {code}");
+            assert_eq!(header(&answer, "X-Event-Return-Code"), Some(code.to_string()));
+            assert_eq!(answer.body, b"x");
+        }
+    }
+
+    #[test]
+    fn an_empty_unhandled_reply_gets_a_body() {
+        let unhandled = answer(Reply::unhandled());
+        assert_eq!(unhandled.status, 404);
+        assert_eq!(header(&unhandled, "Content-Type").unwrap(), "application/json");
+        let body: serde_json::Value = serde_json::from_slice(&unhandled.body).unwrap();
+        assert_eq!(body["error"], "unhandled");
+        assert!(body["message"].as_str().unwrap().contains("get_time_utc"), "{body}");
+
+        let wrong = answer(Reply::wrong_verb(&[Verb::Post]));
+        assert_eq!((wrong.status, header(&wrong, "Allow").unwrap().as_str()), (405, "POST"));
+        let body: serde_json::Value = serde_json::from_slice(&wrong.body).unwrap();
+        assert_eq!(body["error"], "wrong_verb");
+    }
+
+    #[test]
+    fn a_peer_can_set_only_clean_headers_of_its_own() {
+        let mut reply = Reply::new("text/plain\r\nX-Evil: 1", "");
+        let sent = [
+            ("X-Fine", "a b\tc"),
+            ("X-Empty", ""),
+            ("Connection", "close"),
+            ("content-LENGTH", "5"),
+            ("Transfer-Encoding", "chunked"),
+            ("Date", "now"),
+            ("Server", "x"),
+            ("X-Event-Return-Code", "9"),
+            ("X-Split", "a\r\nX-Evil: 1"),
+            ("X Space", "a"),
+            ("X-Evil: 1\r\nX", "a"),
+            ("", "a"),
+            ("X-Alphabet", "ä"),
+            ("X-Nul", "\0"),
+        ];
+        reply.headers = sent.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let answer = answer(reply);
+        let names: Vec<String> = answer.headers.iter().map(|h| h.field.to_string()).collect();
+        assert_eq!(names, ["Server", "X-Event-Return-Code", "X-Fine", "X-Empty"]);
+    }
+
+    #[test]
+    fn the_media_type_goes_before_a_header_of_that_name() {
+        let mut reply = Reply::new("a/b", "");
+        reply.headers.push(("Content-Type".into(), "c/d".into()));
+        assert_eq!(header(&answer(reply.clone()), "Content-Type").unwrap(), "a/b");
+        reply.media_type.clear();
+        assert_eq!(header(&answer(reply), "Content-Type").unwrap(), "c/d");
+    }
+}

@@ -1,0 +1,318 @@
+//! The head of a request: request line and header fields, checked byte by byte and then parsed.
+//!
+//! In scope: the syntax of RFC 9112, where it ends, and the fields this port looks at. Not in
+//! scope: reading it from a socket, and whether the request is allowed.
+
+use httparse::{EMPTY_HEADER, Header, Request};
+
+use crate::http::body::Framing;
+use crate::http::refusal::Refusal;
+
+/// Most bytes of a head.
+pub(super) const MAX_BYTES: usize = 16 * 1024;
+/// Most header fields of a head.
+const MAX_FIELDS: usize = 64;
+
+/// Where the head that `bytes` starts with ends, or `None` where it does not end yet. The first
+/// `seen` bytes were looked at before.
+///
+/// Only visible ASCII, space, tab, and CR LF in pairs may occur: a lone LF, a NUL or a byte above
+/// 127 is where two parsers of one request disagree (RFC 9112, section 2.2).
+pub(super) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> {
+    // What a CR at the end means shows with the next byte.
+    for i in seen.saturating_sub(1)..bytes.len() {
+        match bytes[i] {
+            0x20..=0x7e | b'\t' => {}
+            b'\r' if bytes.get(i + 1).is_none_or(|next| *next == b'\n') => {}
+            b'\n' if i > 0 && bytes[i - 1] == b'\r' => {
+                if bytes[..i].ends_with(b"\r\n\r") {
+                    return within_limit(i + 1).map(Some);
+                }
+            }
+            b'\r' => return Err(Refusal::malformed("the head has a CR without an LF")),
+            b'\n' => return Err(Refusal::malformed("the head has an LF without a CR")),
+            0x80.. => return Err(Refusal::malformed("the head is not ASCII")),
+            _ => return Err(Refusal::malformed("the head has a control character")),
+        }
+    }
+    within_limit(bytes.len() + 1).map(|_| None)
+}
+
+fn within_limit(length: usize) -> Result<usize, Refusal> {
+    if length <= MAX_BYTES {
+        return Ok(length);
+    }
+    let message = format!("the head is longer than {MAX_BYTES} bytes");
+    Err(Refusal::closing(431, "head_too_large", message))
+}
+
+/// What this port takes from a head; text is ASCII.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head<'a> {
+    /// As sent: methods are case-sensitive.
+    pub method: &'a str,
+    /// The request target, in whatever form.
+    pub target: &'a str,
+    /// HTTP/1.0, else 1.1.
+    pub http_1_0: bool,
+    /// Present in HTTP/1.1.
+    pub host: Option<&'a str>,
+    /// Sent by browsers, for most requests that a page makes.
+    pub origin: Option<&'a str>,
+    /// Sent by browsers, with every request.
+    pub fetch_site: Option<&'a str>,
+    /// Empty where there is none.
+    pub content_type: &'a str,
+    /// The `RP-Wait` field.
+    pub wait: Option<&'a str>,
+    /// The `Expect` field.
+    pub expect: Option<&'a str>,
+    /// How the body is delimited.
+    pub framing: Framing,
+    /// Whether the caller wants to send another request on this connection.
+    pub keep_alive: bool,
+}
+
+/// Parses a whole head, as [`find_end`] found it. Every error ends the connection.
+pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
+    let mut fields = [EMPTY_HEADER; MAX_FIELDS];
+    let mut request = Request::new(&mut fields);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(Refusal::malformed("the head has no end")),
+        Err(httparse::Error::TooManyHeaders) => {
+            let message = format!("more than {MAX_FIELDS} header fields");
+            return Err(Refusal::closing(431, "too_many_fields", message));
+        }
+        Err(httparse::Error::Version) => return Err(wrong_version(bytes)),
+        Err(e) => return Err(Refusal::malformed(format!("the head cannot be parsed: {e}"))),
+    }
+    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
+    else {
+        return Err(Refusal::malformed("the request line is not complete"));
+    };
+    fields_into_head(method, target, minor == 0, request.headers)
+}
+
+fn fields_into_head<'a>(
+    method: &'a str,
+    target: &'a str,
+    http_1_0: bool,
+    fields: &[Header<'a>],
+) -> Result<Head<'a>, Refusal> {
+    let mut found = Fields::default();
+    for field in fields {
+        found.take(field)?;
+    }
+    if found.host.is_none() && !http_1_0 {
+        return Err(Refusal::malformed("HTTP/1.1 requires a Host field"));
+    }
+    Ok(Head {
+        method,
+        target,
+        http_1_0,
+        host: found.host,
+        origin: found.origin,
+        fetch_site: found.fetch_site,
+        content_type: found.content_type.unwrap_or(""),
+        wait: found.wait,
+        expect: found.expect,
+        framing: Framing::of(found.content_length, found.transfer_encoding, http_1_0)?,
+        keep_alive: !found.close && (!http_1_0 || found.keep_alive),
+    })
+}
+
+#[derive(Default)]
+struct Fields<'a> {
+    host: Option<&'a str>,
+    origin: Option<&'a str>,
+    fetch_site: Option<&'a str>,
+    content_type: Option<&'a str>,
+    content_length: Option<&'a str>,
+    transfer_encoding: Option<&'a str>,
+    wait: Option<&'a str>,
+    expect: Option<&'a str>,
+    close: bool,
+    keep_alive: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, field: &Header<'a>) -> Result<(), Refusal> {
+        // Most fields of a browser or a proxy are none of these; the length tells fast.
+        if !matches!(field.name.len(), 4 | 6 | 7 | 10 | 12 | 14 | 17) {
+            return Ok(());
+        }
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        let single = if is("host") {
+            &mut self.host
+        } else if is("origin") {
+            &mut self.origin
+        } else if is("sec-fetch-site") {
+            &mut self.fetch_site
+        } else if is("content-type") {
+            &mut self.content_type
+        } else if is("content-length") {
+            &mut self.content_length
+        } else if is("transfer-encoding") {
+            &mut self.transfer_encoding
+        } else if is("rp-wait") {
+            &mut self.wait
+        } else if is("expect") {
+            &mut self.expect
+        } else {
+            if is("connection") {
+                self.take_connection(text(field)?);
+            }
+            return Ok(());
+        };
+        if single.replace(text(field)?).is_some() {
+            return Err(Refusal::malformed(format!("more than one {} field", field.name)));
+        }
+        Ok(())
+    }
+
+    /// The options of RFC 9112, section 9.3; the field may occur more than once.
+    fn take_connection(&mut self, options: &str) {
+        for option in options.split(',').map(trim) {
+            self.close |= option.eq_ignore_ascii_case("close");
+            self.keep_alive |= option.eq_ignore_ascii_case("keep-alive");
+        }
+    }
+}
+
+fn text<'a>(field: &Header<'a>) -> Result<&'a str, Refusal> {
+    let value = std::str::from_utf8(field.value)
+        .map_err(|_| Refusal::malformed("a header field is not ASCII"))?;
+    Ok(trim(value))
+}
+
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
+}
+
+/// A well-formed version that is not 1.0 or 1.1 has a status of its own.
+fn wrong_version(bytes: &[u8]) -> Refusal {
+    let line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
+    let version = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            let message = "this port speaks HTTP/1.1 and HTTP/1.0";
+            Refusal::closing(505, "version_not_supported", message)
+        }
+        _ => Refusal::malformed("the request line does not end with an HTTP version"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(bytes: &[u8]) -> u16 {
+        match find_end(bytes, 0) {
+            Err(refusal) => refusal.status,
+            Ok(None) => 0,
+            Ok(Some(end)) => parse(&bytes[..end]).map_or_else(|refusal| refusal.status, |_| 200),
+        }
+    }
+
+    #[test]
+    fn the_end_is_found_wherever_the_bytes_are_cut() {
+        let bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET";
+        let whole = bytes.len() - 3;
+        for cut in 0..whole {
+            assert_eq!(find_end(&bytes[..cut], 0).unwrap(), None, "{cut}");
+            assert_eq!(find_end(bytes, cut).unwrap(), Some(whole), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_plain_head_is_understood() {
+        let head = parse(
+            b"POST /server/cat?a=b HTTP/1.1\r\nHost:  localhost:1 \r\nCONTENT-type: a/b\r\n\
+              Content-Length: 12\r\nConnection: x, Close\r\nRP-Wait: 3\r\nExpect: 100-continue\r\n\
+              Origin: null\r\nSec-Fetch-Site: none\r\nAccept: */*\r\n\r\n",
+        )
+        .unwrap();
+        let expected = Head {
+            method: "POST",
+            target: "/server/cat?a=b",
+            http_1_0: false,
+            host: Some("localhost:1"),
+            origin: Some("null"),
+            fetch_site: Some("none"),
+            content_type: "a/b",
+            wait: Some("3"),
+            expect: Some("100-continue"),
+            framing: Framing::Length(12),
+            keep_alive: false,
+        };
+        assert_eq!(head, expected);
+    }
+
+    #[test]
+    fn keep_alive_follows_version_and_option() {
+        let cases = [
+            ("1.1", "", true),
+            ("1.1", "Connection: close\r\n", false),
+            ("1.1", "Connection: keep-alive\r\nConnection: close\r\n", false),
+            ("1.0", "", false),
+            ("1.0", "Connection: Keep-Alive\r\n", true),
+            ("1.0", "Connection: keep-alive, close\r\n", false),
+        ];
+        for (version, field, expected) in cases {
+            let bytes = format!("GET / HTTP/{version}\r\nHost: a\r\n{field}\r\n");
+            assert_eq!(parse(bytes.as_bytes()).unwrap().keep_alive, expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_http_is_refused() {
+        let cases: &[(&[u8], u16)] = &[
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+            (b"GET / HTTP/1.0\r\n\r\n", 200),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n", 0),
+            (b"GET / HTTP/2.0\r\n\r\n", 505),
+            (b"PRI * HTTP/2.0\r\n\r\n", 505),
+            (b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", 505),
+            (b"GET / HTTP/11\r\nHost: a\r\n\r\n", 400),
+            (b"GET / http/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"GET /\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", 400),
+            (b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\nHost: a\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: a\x00b\r\n\r\n", 400),
+            (b"GET /\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: \xff\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n", 400),
+            (b"\x16\x03\x01\x02", 400),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(status(bytes), *expected, "{:?}", bytes.escape_ascii().to_string());
+        }
+    }
+
+    #[test]
+    fn bytes_and_fields_are_bounded() {
+        let with = |fields: usize| {
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(fields - 1))
+        };
+        assert_eq!(status(with(MAX_FIELDS).as_bytes()), 200);
+        assert_eq!(status(with(MAX_FIELDS + 1).as_bytes()), 431);
+        let long = |length: usize| {
+            let rest = "GET / HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n";
+            rest.replace("X: ", &format!("X: {}", "y".repeat(length - rest.len())))
+        };
+        assert_eq!(status(long(MAX_BYTES).as_bytes()), 200);
+        assert_eq!(status(long(MAX_BYTES + 1).as_bytes()), 431);
+        assert_eq!(status(&[b'a'; MAX_BYTES - 1]), 0);
+        assert_eq!(status(&[b'a'; MAX_BYTES]), 431);
+    }
+}

@@ -1,0 +1,129 @@
+//! What a connection reads: one buffer of bounded size, filled from the socket within deadlines.
+//!
+//! In scope: buffering, timeouts. Not in scope: what the bytes mean.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use crate::http::head::MAX_BYTES;
+
+/// The buffer's size until a longer head comes.
+const FIRST_BYTES: usize = 4 * 1024;
+
+/// The reading side of a connection.
+pub(super) struct Input<'a> {
+    socket: &'a Socket,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// The socket's timeout as it is set; setting it costs a system call.
+    timeout: Option<Duration>,
+}
+
+impl<'a> Input<'a> {
+    /// Nothing read yet.
+    pub fn new(socket: &'a Socket) -> Self {
+        Self { socket, buffer: vec![0; FIRST_BYTES], start: 0, end: 0, timeout: None }
+    }
+
+    /// The bytes that were read and not yet consumed.
+    pub fn buffered(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Drops the first `count` of the buffered bytes.
+    pub fn consume(&mut self, count: usize) {
+        self.start = self.end.min(self.start + count);
+    }
+
+    /// Reads once, more into the buffer, for at most `timeout` and until `deadline`. Returns how
+    /// many bytes came; none is the end. Where the buffer is full at [`MAX_BYTES`], it is an error:
+    /// a head that long was refused before, and everything else is consumed.
+    pub fn fill(&mut self, timeout: Duration, deadline: Option<Instant>) -> io::Result<usize> {
+        self.make_room()?;
+        let end = self.end;
+        // Moved out for the call, as `read` wants the whole of `self` for the timeout.
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let read = self.read(&mut buffer[end..], timeout, deadline);
+        self.buffer = buffer;
+        self.end += *read.as_ref().unwrap_or(&0);
+        read
+    }
+
+    /// Appends `count` bytes to `body`, or fewer where the caller sends no more: first the buffered
+    /// ones, then from the socket without another copy. Each read waits for at most `timeout`, all
+    /// together until `deadline`.
+    pub fn read_into(
+        &mut self,
+        body: &mut Vec<u8>,
+        count: usize,
+        timeout: Duration,
+        deadline: Instant,
+    ) -> io::Result<()> {
+        let ready = count.min(self.end - self.start);
+        body.extend_from_slice(&self.buffer[self.start..self.start + ready]);
+        self.start += ready;
+        if ready == count {
+            return Ok(());
+        }
+        let rest = (count - ready) as u64;
+        Timed { input: self, timeout, deadline }.take(rest).read_to_end(body).map(|_| ())
+    }
+
+    fn make_room(&mut self) -> io::Result<()> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.end == self.buffer.len() {
+            if self.start > 0 {
+                self.buffer.copy_within(self.start..self.end, 0);
+                (self.start, self.end) = (0, self.end - self.start);
+            } else if self.buffer.len() < MAX_BYTES {
+                self.buffer.resize(MAX_BYTES, 0);
+            } else {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        into: &mut [u8],
+        timeout: Duration,
+        deadline: Option<Instant>,
+    ) -> io::Result<usize> {
+        loop {
+            let timeout = match deadline {
+                Some(deadline) => timeout.min(deadline.saturating_duration_since(Instant::now())),
+                None => timeout,
+            };
+            // Below a microsecond the socket would take it for "no timeout".
+            if timeout < Duration::from_micros(1) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            if self.timeout != Some(timeout) {
+                self.socket.set_read_timeout(Some(timeout))?;
+                self.timeout = Some(timeout);
+            }
+            match self.socket.read(into) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+/// Reads with the input's timeouts, for `read_to_end`.
+struct Timed<'a, 'b> {
+    input: &'a mut Input<'b>,
+    timeout: Duration,
+    deadline: Instant,
+}
+
+impl Read for Timed<'_, '_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.input.read(into, self.timeout, Some(self.deadline))
+    }
+}

@@ -1,0 +1,146 @@
+//! The bytes of an answer, written at once.
+//!
+//! `tiny_http` prints the head; the body follows it in the same write.
+
+use std::io::{self, IoSlice, Write};
+use std::time::Instant;
+
+use socket2::Socket;
+use tiny_http::{HTTPVersion, Response, StatusCode};
+
+use crate::http::answer::Answer;
+
+/// Bodies up to this size are copied behind the head; larger ones are written from where they are.
+const COPY_BYTES: usize = 32 * 1024;
+
+/// How an answer is framed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Framed {
+    /// Leave the body out: the request was a `HEAD`.
+    pub head_only: bool,
+    /// What the `Connection` field says, where it has to say anything.
+    pub connection: Option<&'static str>,
+}
+
+/// Writes answers, one after the other, from one buffer.
+pub(super) struct Output<'a> {
+    socket: &'a Socket,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Output<'a> {
+    /// Nothing written yet.
+    pub fn new(socket: &'a Socket) -> Self {
+        Self { socket, buffer: Vec::new() }
+    }
+
+    /// Writes an answer until `deadline`; the socket's own timeout bounds each part of it.
+    pub fn answer(&mut self, answer: Answer, framed: Framed, deadline: Instant) -> io::Result<()> {
+        let Answer { status, headers, body } = answer;
+        let body = if has_body(status) { body } else { Vec::new() };
+        self.buffer.clear();
+        print_head(&mut self.buffer, status, headers, body.len(), framed.connection)?;
+        let body = if framed.head_only { &[] } else { &body[..] };
+        if body.len() <= COPY_BYTES {
+            self.buffer.extend_from_slice(body);
+            return write_all(self.socket, &[&self.buffer, &[]], deadline);
+        }
+        write_all(self.socket, &[&self.buffer, body], deadline)
+    }
+
+    /// Tells the caller to send the body.
+    pub fn go_on(&mut self, deadline: Instant) -> io::Result<()> {
+        write_all(self.socket, &[b"HTTP/1.1 100 Continue\r\n\r\n", &[]], deadline)
+    }
+}
+
+/// Whether an answer of this status may have a body (RFC 9110, section 6.4.1).
+fn has_body(status: u16) -> bool {
+    !matches!(status, 100..=199 | 204 | 205 | 304)
+}
+
+/// Appends the head of an answer with a body of `length` bytes.
+pub(super) fn print_head(
+    buffer: &mut Vec<u8>,
+    status: u16,
+    headers: Vec<tiny_http::Header>,
+    length: usize,
+    connection: Option<&str>,
+) -> io::Result<()> {
+    // The serializer takes the length on trust, so the body need not pass through it.
+    Response::new(StatusCode(status), headers, io::empty(), Some(length), None)
+        .with_chunked_threshold(usize::MAX)
+        .raw_print(&mut *buffer, HTTPVersion(1, 1), &[], true, None)?;
+    // It ends with the length, if any, and drops a `Connection` field it is given: both are put
+    // right here. A 204 must not and a 304 need not have a length.
+    buffer.truncate(buffer.len() - 2);
+    let no_length: &[u8] = b"Content-Length: 0\r\n";
+    if matches!(status, 204 | 304) && buffer.ends_with(no_length) {
+        buffer.truncate(buffer.len() - no_length.len());
+    }
+    if let Some(connection) = connection {
+        write!(buffer, "Connection: {connection}\r\n")?;
+    }
+    buffer.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+fn write_all(mut socket: &Socket, parts: &[&[u8]; 2], deadline: Instant) -> io::Result<()> {
+    let mut parts = [IoSlice::new(parts[0]), IoSlice::new(parts[1])];
+    let mut rest = if parts[1].is_empty() { &mut parts[..1] } else { &mut parts[..] };
+    loop {
+        let written = match socket.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        IoSlice::advance_slices(&mut rest, written);
+        if rest.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(status: u16, length: usize, connection: Option<&str>) -> String {
+        let mut buffer = Vec::new();
+        let server = tiny_http::Header::from_bytes("Server", "restpipe").unwrap();
+        print_head(&mut buffer, status, vec![server], length, connection).unwrap();
+        String::from_utf8(buffer).unwrap()
+    }
+
+    fn lines(text: &str) -> Vec<&str> {
+        text.split_terminator("\r\n").filter(|line| !line.starts_with("Date: ")).collect()
+    }
+
+    #[test]
+    fn a_head_says_the_length_whatever_it_is() {
+        let expected = |length: &str| {
+            let length = format!("Content-Length: {length}");
+            ["HTTP/1.1 200 OK", "Server: restpipe", &length, ""].map(str::to_owned)
+        };
+        assert_eq!(lines(&head(200, 0, None)), expected("0"));
+        assert_eq!(lines(&head(200, 100_000_000, None)), expected("100000000"));
+    }
+
+    #[test]
+    fn the_connection_field_is_last() {
+        let text = head(404, 2, Some("close"));
+        assert!(text.ends_with("Content-Length: 2\r\nConnection: close\r\n\r\n"), "{text}");
+    }
+
+    #[test]
+    fn what_has_no_body_has_no_length() {
+        for status in [204, 304] {
+            assert!(!head(status, 0, None).contains("Content-Length"), "{status}");
+            assert!(!has_body(status));
+        }
+    }
+}

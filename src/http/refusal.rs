@@ -1,0 +1,134 @@
+//! What the face itself has to say when a request gets no reply: a status and a JSON body of
+//! `error` and `message`.
+//!
+//! In scope: the refusals' form, and those that stand for a failed request to the pipe. Not in
+//! scope: what is refused when.
+
+use serde_json::{Value, json};
+
+use crate::pipe::RequestError;
+
+/// An answer that is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// For programs: short, snake case.
+    pub error: &'static str,
+    /// For people.
+    pub message: String,
+    /// Headers beside the usual ones.
+    pub headers: Vec<(&'static str, String)>,
+    /// The clients that could be meant, where that is why.
+    pub names: Vec<String>,
+    /// Whether the connection cannot be used any more, as the next request's start is unknown.
+    pub close: bool,
+}
+
+impl Refusal {
+    /// A refusal after which the next request can be read.
+    pub fn new(status: u16, error: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            error,
+            message: message.into(),
+            headers: Vec::new(),
+            names: Vec::new(),
+            close: false,
+        }
+    }
+
+    /// A refusal that ends the connection.
+    pub fn closing(status: u16, error: &'static str, message: impl Into<String>) -> Self {
+        Self { close: true, ..Self::new(status, error, message) }
+    }
+
+    /// A malformed request: 400, and the connection ends.
+    pub fn malformed(message: impl Into<String>) -> Self {
+        Self::closing(400, "bad_request", message)
+    }
+
+    /// With one more header.
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// `{"error": ..., "message": ...}`, and `names` where there are any.
+    pub fn json(&self) -> Value {
+        let mut value = json!({ "error": self.error, "message": self.message });
+        if !self.names.is_empty() {
+            value["names"] = json!(self.names);
+        }
+        value
+    }
+}
+
+/// Seconds after which it makes sense to ask again for a peer that is away.
+const RETRY_AWAY: &str = "5";
+/// Seconds after which it makes sense to ask again where too much was going on.
+const RETRY_FULL: &str = "1";
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
+        let message = error.to_string();
+        let new = |status, name| Self::new(status, name, message.clone());
+        match error {
+            RequestError::UnknownPeer(_) => new(404, "unknown_peer"),
+            RequestError::Ambiguous(names) => Self { names, ..new(409, "ambiguous_peer") },
+            RequestError::Away { .. } => {
+                new(503, "peer_away").with_header("Retry-After", RETRY_AWAY)
+            }
+            RequestError::Full(_) => new(503, "full").with_header("Retry-After", RETRY_FULL),
+            RequestError::Stopping => {
+                Self { close: true, ..new(503, "stopping").with_header("Retry-After", RETRY_AWAY) }
+            }
+            RequestError::NotCarried(_) => new(502, "not_carried"),
+            RequestError::NoReply { .. } => new(504, "no_reply"),
+            RequestError::OutcomeUnknown { .. } => new(502, "outcome_unknown"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_failure_of_the_pipe_has_its_status() {
+        let peer = || "web7".to_owned();
+        let waited = Duration::from_secs(2);
+        let cases = [
+            (RequestError::UnknownPeer(peer()), 404, None, false),
+            (RequestError::Ambiguous(vec![peer()]), 409, None, false),
+            (RequestError::Away { peer: peer(), waited }, 503, Some("5"), false),
+            (RequestError::Full("too many".into()), 503, Some("1"), false),
+            (RequestError::Stopping, 503, Some("5"), true),
+            (RequestError::NotCarried("a query".into()), 502, None, false),
+            (RequestError::NoReply { peer: peer(), waited }, 504, None, false),
+            (
+                RequestError::OutcomeUnknown { peer: peer(), reason: "reset".into() },
+                502,
+                None,
+                false,
+            ),
+        ];
+        for (error, status, retry, close) in cases {
+            let refusal = Refusal::from(error.clone());
+            assert_eq!(refusal.status, status, "{error:?}");
+            assert_eq!(refusal.close, close, "{error:?}");
+            let found = refusal.headers.iter().find(|(name, _)| *name == "Retry-After");
+            assert_eq!(found.map(|(_, value)| value.as_str()), retry, "{error:?}");
+            assert_eq!(refusal.message, error.to_string());
+        }
+    }
+
+    #[test]
+    fn an_ambiguous_name_lists_the_clients() {
+        let refusal = Refusal::from(RequestError::Ambiguous(vec!["a".into(), "b".into()]));
+        assert_eq!(refusal.json()["names"], json!(["a", "b"]));
+        assert_eq!(refusal.json()["error"], "ambiguous_peer");
+    }
+}

@@ -1,0 +1,206 @@
+//! From a parsed head to what is to be asked, or to the refusal.
+//!
+//! In scope: every check that needs no body, cheapest and most suspicious first. Not in scope:
+//! bytes and sockets.
+
+use std::time::Duration;
+
+use crate::event::{Target, Verb};
+use crate::http::Settings;
+use crate::http::guard::Guard;
+use crate::http::head::Head;
+use crate::http::refusal::Refusal;
+use crate::http::route::{self, Destination};
+
+/// The methods that are taken, for `Allow`.
+const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
+
+/// A request that may be asked, without its body.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    /// Whom.
+    pub destination: Destination,
+    /// What to do.
+    pub verb: Verb,
+    /// The noun and its parameters.
+    pub target: Target,
+    /// The body's media type, or empty.
+    pub media_type: String,
+    /// How long to wait for a peer that is away.
+    pub wait: Duration,
+    /// Whether the answer is sent without its body.
+    pub head_only: bool,
+    /// Whether the caller waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+}
+
+/// Checks a head.
+pub(super) fn check(
+    head: &Head<'_>,
+    settings: &Settings,
+    guard: &Guard,
+) -> Result<Request, Refusal> {
+    head.framing.check(settings.max_body_bytes)?;
+    let (verb, head_only) = method(head.method)?;
+    let (authority, path) = split_target(head.target)?;
+    guard.check(head, authority)?;
+    let route = route::find(settings.role, path)?;
+    let target =
+        Target::parse(route.rest).map_err(|e| Refusal::new(400, "bad_path", e.to_string()))?;
+    Ok(Request {
+        destination: route.destination,
+        verb,
+        target,
+        media_type: head.content_type.to_owned(),
+        wait: wait(head.wait, settings.connection_wait)?,
+        head_only,
+        expects_continue: expectation(head)?,
+    })
+}
+
+/// The verb to ask with, and whether the answer's body is left out. A method that HTTP knows is
+/// 405, another 501 (RFC 9110, section 9.1).
+fn method(method: &str) -> Result<(Verb, bool), Refusal> {
+    let verb = match method {
+        "GET" => Verb::Get,
+        "HEAD" => return Ok((Verb::Get, true)),
+        "POST" => Verb::Post,
+        "PUT" => Verb::Put,
+        "DELETE" => Verb::Delete,
+        "PATCH" => Verb::Patch,
+        "OPTIONS" => Verb::Options,
+        "CONNECT" | "TRACE" => {
+            let message = format!("{method} is not possible here; {ALLOWED} are");
+            return Err(
+                Refusal::new(405, "method_not_allowed", message).with_header("Allow", ALLOWED)
+            );
+        }
+        _ => {
+            let message = format!("{method:?} is no method known here; {ALLOWED} are");
+            return Err(
+                Refusal::new(501, "method_not_implemented", message).with_header("Allow", ALLOWED)
+            );
+        }
+    };
+    Ok((verb, false))
+}
+
+/// The path with its query, and before it the authority where the target is in absolute form, which
+/// a server must accept (RFC 9112, section 3.2.2).
+fn split_target(target: &str) -> Result<(Option<&str>, &str), Refusal> {
+    let bad = |message| Err(Refusal::new(400, "bad_path", message));
+    if target.contains('#') {
+        return bad("a request carries no fragment (#)");
+    }
+    if target.starts_with('/') {
+        return Ok((None, target));
+    }
+    let scheme = "http://";
+    match target.get(..scheme.len()) {
+        Some(start) if start.eq_ignore_ascii_case(scheme) => {
+            let rest = &target[scheme.len()..];
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            let path = if rest[end..].starts_with('/') { &rest[end..] } else { "/" };
+            Ok((Some(&rest[..end]), path))
+        }
+        _ => bad("the request names no path"),
+    }
+}
+
+/// The caller's own wait, where it is shorter.
+fn wait(field: Option<&str>, most: Duration) -> Result<Duration, Refusal> {
+    let Some(text) = field else { return Ok(most) };
+    let bad = || {
+        let message = "RP-Wait must be a number of seconds, zero or more";
+        Refusal::new(400, "bad_wait", message)
+    };
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let seconds: f64 = if plain { text.parse().map_err(|_| bad())? } else { return Err(bad()) };
+    // What does not fit is longer than any wait.
+    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(most).min(most))
+}
+
+/// Whether the caller waits for `100 Continue` (RFC 9110, section 10.1.1: not in HTTP/1.0).
+fn expectation(head: &Head<'_>) -> Result<bool, Refusal> {
+    match head.expect {
+        None => Ok(false),
+        Some(value) if value.eq_ignore_ascii_case("100-continue") => Ok(!head.http_1_0),
+        Some(_) => {
+            let message = "the only expectation that can be met is 100-continue";
+            Err(Refusal::new(417, "expectation_failed", message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::Role;
+    use crate::http::head::parse;
+
+    fn ask(line: &str, fields: &str) -> Result<Request, Refusal> {
+        let settings = Settings { max_body_bytes: 10, ..Settings::new(Role::Client) };
+        let guard = Guard::new(&[], &settings.bind);
+        let bytes = format!("{line}\r\nHost: localhost\r\n{fields}\r\n");
+        check(&parse(bytes.as_bytes()).unwrap(), &settings, &guard)
+    }
+
+    #[test]
+    fn a_request_is_taken_apart() {
+        let request = ask(
+            "HEAD /server/cat//a%2Fb?c=d HTTP/1.1",
+            "Content-Type: text/x\r\nRP-Wait: 1.5\r\nExpect: 100-Continue\r\n",
+        )
+        .unwrap();
+        assert_eq!((request.verb, request.head_only), (Verb::Get, true));
+        assert_eq!(request.target, Target::parse("cat//a%2Fb?c=d").unwrap());
+        assert_eq!(request.media_type, "text/x");
+        assert_eq!(request.wait, Duration::from_millis(1500));
+        assert!(request.expects_continue);
+    }
+
+    #[test]
+    fn refusals_have_their_status() {
+        let cases = [
+            ("GET /server/time HTTP/1.1", "", 200),
+            ("GET HTTP://LOCALHOST:1/server/time HTTP/1.1", "", 200),
+            ("GET http://evil.example/server/time HTTP/1.1", "", 421),
+            ("GET http://u@localhost/server/time HTTP/1.1", "", 421),
+            ("GET http://localhost HTTP/1.1", "", 404),
+            ("GET http://localhost?/server/time HTTP/1.1", "", 404),
+            ("GET https://localhost/server/time HTTP/1.1", "", 400),
+            ("GET server/time HTTP/1.1", "", 400),
+            ("OPTIONS * HTTP/1.1", "", 400),
+            ("GET /server/time#x HTTP/1.1", "", 400),
+            ("GET /server/ HTTP/1.1", "", 400),
+            ("GET /server/%ff HTTP/1.1", "", 400),
+            ("GET /nothing HTTP/1.1", "", 404),
+            ("CONNECT localhost:80 HTTP/1.1", "", 405),
+            ("TRACE /server/time HTTP/1.1", "", 405),
+            ("FOO /server/time HTTP/1.1", "", 501),
+            ("get /server/time HTTP/1.1", "", 501),
+            ("POST /server/time HTTP/1.1", "Content-Length: 11\r\n", 413),
+            ("POST /server/time HTTP/1.1", "Expect: more\r\n", 417),
+            ("GET /server/time HTTP/1.1", "Origin: http://evil.example\r\n", 403),
+            ("GET /server/time HTTP/1.1", "RP-Wait: soon\r\n", 400),
+        ];
+        for (line, fields, status) in cases {
+            let found = ask(line, fields).map_or_else(|refusal| refusal.status, |_| 200);
+            assert_eq!(found, status, "{line} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn the_callers_wait_only_shortens() {
+        let most = Duration::from_secs(20);
+        assert_eq!(wait(None, most), Ok(most));
+        let cases = [("0", 0), ("3", 3000), ("0.25", 250), ("20", 20_000), ("99", 20_000)];
+        for (text, millis) in cases {
+            assert_eq!(wait(Some(text), most), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        assert_eq!(wait(Some(&"9".repeat(400)), most), Ok(most));
+        for text in ["", "-1", "+1", "1e3", "inf", "NaN", ".", "1.2.3", "1 s", "0x1"] {
+            assert_eq!(wait(Some(text), most).unwrap_err().status, 400, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Which path leads where. All paths of the port are decided here.
+
+use percent_encoding::percent_decode_str;
+
+use crate::handler::Role;
+use crate::http::refusal::Refusal;
+use crate::pipe::Peer;
+
+/// Longest name of a client in a path, in bytes once decoded (RFC 1035's limit of a name).
+const MAX_HOST: usize = 255;
+
+/// Where a path leads, and the rest of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Route<'a> {
+    /// Whom to ask.
+    pub destination: Destination,
+    /// `NOUN[//P1/...][?query]`, as sent.
+    pub rest: &'a str,
+}
+
+/// As [`Peer`], but owned.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// The server.
+    Server,
+    /// A client, as the path names it.
+    Client(String),
+}
+
+impl Destination {
+    /// For the pipe.
+    pub fn peer(&self) -> Peer<'_> {
+        match self {
+            Self::Server => Peer::Server,
+            Self::Client(name) => Peer::Client(name),
+        }
+    }
+
+    /// For log lines.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Server => "server",
+            Self::Client(name) => name,
+        }
+    }
+}
+
+/// Finds the route of a path, with its query, on this side of the pipe.
+pub(super) fn find(role: Role, path: &str) -> Result<Route<'_>, Refusal> {
+    match role {
+        Role::Server => {
+            if let Some(rest) = path.strip_prefix("/client/") {
+                return client(rest);
+            }
+        }
+        Role::Client => {
+            if let Some(rest) = path.strip_prefix("/server/") {
+                return Ok(Route { destination: Destination::Server, rest });
+            }
+        }
+    }
+    let form = match role {
+        Role::Server => "/client/HOST/NOUN[//PARAMETER/...][?query]",
+        Role::Client => "/server/NOUN[//PARAMETER/...][?query]",
+    };
+    let message = format!("no such path; this is a {}, its paths are {form}", role.as_str());
+    Err(Refusal::new(404, "unknown_path", message))
+}
+
+fn client(rest: &str) -> Result<Route<'_>, Refusal> {
+    let bad = |message: &str| Refusal::new(400, "bad_path", message);
+    let (host, rest) = match rest.find(['/', '?']) {
+        Some(end) if rest[end..].starts_with('/') => (&rest[..end], &rest[end + 1..]),
+        _ => return Err(bad("the path names a client but no noun: /client/HOST/NOUN")),
+    };
+    let host = percent_decode_str(host)
+        .decode_utf8()
+        .map_err(|_| bad("the client's name is not UTF-8 once decoded"))?;
+    // An IPv6 address may come as in a URL.
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&host);
+    if host.is_empty() || host.len() > MAX_HOST {
+        return Err(bad("the client's name must have 1 to 255 bytes"));
+    }
+    if host.chars().any(char::is_control) {
+        return Err(bad("the client's name has a control character"));
+    }
+    Ok(Route { destination: Destination::Client(host.to_owned()), rest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client_route(path: &str) -> Result<(String, &str), u16> {
+        match find(Role::Server, path) {
+            Ok(Route { destination: Destination::Client(name), rest }) => Ok((name, rest)),
+            Ok(other) => panic!("{other:?}"),
+            Err(refusal) => Err(refusal.status),
+        }
+    }
+
+    #[test]
+    fn a_server_asks_clients_by_name() {
+        let long = "x".repeat(255);
+        let cases = [
+            ("/client/web7/time", Ok(("web7", "time"))),
+            ("/client/a%2Fb/cat//x%2Fy/z?q=/", Ok(("a/b", "cat//x%2Fy/z?q=/"))),
+            ("/client/%5B::1%5D/time", Ok(("::1", "time"))),
+            ("/client/2001:db8::1/time", Ok(("2001:db8::1", "time"))),
+            ("/client/web7/", Ok(("web7", ""))),
+            (&format!("/client/{long}/time"), Ok((&long, "time"))),
+            (&format!("/client/{long}x/time"), Err(400)),
+            ("/client/web7", Err(400)),
+            ("/client/web7?a/b", Err(400)),
+            ("/client//time", Err(400)),
+            ("/client/[]/time", Err(400)),
+            ("/client/%ff/time", Err(400)),
+            ("/client/a%0Ab/time", Err(400)),
+            ("/client", Err(404)),
+            ("/Client/a/b", Err(404)),
+            ("/server/time", Err(404)),
+            ("/", Err(404)),
+        ];
+        for (path, expected) in cases {
+            let expected = expected.map(|(name, rest): (&str, &str)| (name.to_owned(), rest));
+            assert_eq!(client_route(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_client_asks_the_server() {
+        let route = find(Role::Client, "/server/time?x").unwrap();
+        assert_eq!(route, Route { destination: Destination::Server, rest: "time?x" });
+        let refusal = find(Role::Client, "/client/a/time").unwrap_err();
+        assert_eq!((refusal.status, refusal.error), (404, "unknown_path"));
+        assert!(refusal.message.contains("/server/NOUN"), "{}", refusal.message);
+    }
+}

@@ -1,0 +1,203 @@
+//! The open connections: their number is bounded, and stopping reaches each of them.
+//!
+//! In scope: who is connected and whether it is in the middle of a request. Not in scope: threads,
+//! HTTP.
+
+use std::collections::HashMap;
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Instant;
+
+use socket2::Socket;
+
+/// All connections of a face.
+pub(super) struct Slots {
+    most: usize,
+    stopping: AtomicBool,
+    /// Guards the table and the numbering. Only socket shutdowns, which do not wait, happen while
+    /// it is held.
+    table: Mutex<Table>,
+    emptied: Condvar,
+}
+
+#[derive(Default)]
+struct Table {
+    last_id: u64,
+    open: HashMap<u64, Arc<Connected>>,
+}
+
+struct Connected {
+    socket: Socket,
+    busy: AtomicBool,
+}
+
+impl Slots {
+    /// Room for `most` connections.
+    pub fn new(most: usize) -> Self {
+        Self {
+            most,
+            stopping: AtomicBool::new(false),
+            table: Mutex::default(),
+            emptied: Condvar::new(),
+        }
+    }
+
+    /// A slot for a new connection, or the socket back where all are taken.
+    pub fn admit(self: &Arc<Self>, socket: Socket) -> Result<Slot, Socket> {
+        let mut table = self.table();
+        if table.open.len() >= self.most {
+            return Err(socket);
+        }
+        table.last_id += 1;
+        let id = table.last_id;
+        let connected = Arc::new(Connected { socket, busy: AtomicBool::new(false) });
+        table.open.insert(id, Arc::clone(&connected));
+        Ok(Slot { slots: Arc::clone(self), id, connected })
+    }
+
+    /// Whether [`Slots::stop`] was called.
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Ends connections that wait for a request; the others end after their answer.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        for connected in self.table().open.values() {
+            // Reading only: a request that has just arrived is still answered. One that turns busy
+            // or idle meanwhile is not missed: it changes its flag first and then looks at ours.
+            if !connected.busy.load(Ordering::SeqCst) {
+                // Fails where the caller is gone already.
+                let _ = connected.socket.shutdown(Shutdown::Read);
+            }
+        }
+    }
+
+    /// Ends all connections, whatever they are doing.
+    pub fn cut(&self) {
+        for connected in self.table().open.values() {
+            let _ = connected.socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Waits until no connection is left. `false` where some are at `deadline`.
+    pub fn wait_empty(&self, deadline: Instant) -> bool {
+        let mut table = self.table();
+        while !table.open.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let woken = self.emptied.wait_timeout(table, left);
+            (table, _) = woken.unwrap_or_else(|e| e.into_inner());
+        }
+        true
+    }
+
+    /// The number of open connections.
+    pub fn count(&self) -> usize {
+        self.table().open.len()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// The place of one connection, given up when dropped.
+pub(super) struct Slot {
+    slots: Arc<Slots>,
+    id: u64,
+    connected: Arc<Connected>,
+}
+
+impl Slot {
+    /// The connection's number, for names of threads and log lines.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The connection.
+    pub fn socket(&self) -> &Socket {
+        &self.connected.socket
+    }
+
+    /// Whether the connection is in the middle of a request: from its first byte to the end of its
+    /// answer.
+    pub fn set_busy(&self, busy: bool) {
+        self.connected.busy.store(busy, Ordering::SeqCst);
+    }
+
+    /// Whether the face is stopping.
+    pub fn stopping(&self) -> bool {
+        self.slots.stopping()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut table = self.slots.table();
+        table.open.remove(&self.id);
+        if table.open.is_empty() {
+            self.slots.emptied.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn admit(slots: &Arc<Slots>) -> (Slot, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (slots.admit(ours.into()).ok().unwrap(), theirs)
+    }
+
+    #[test]
+    fn the_number_is_bounded_and_slots_are_given_back() {
+        let slots = Arc::new(Slots::new(2));
+        let (first, _a) = admit(&slots);
+        let (_second, _b) = admit(&slots);
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let ours = slots.admit(ours.into()).err().unwrap();
+        drop(first);
+        assert_eq!(slots.count(), 1);
+        assert!(slots.admit(ours).is_ok());
+    }
+
+    #[test]
+    fn stopping_ends_those_that_wait_for_a_request() {
+        let slots = Arc::new(Slots::new(2));
+        let (idle, mut idle_end) = admit(&slots);
+        let (busy, mut busy_end) = admit(&slots);
+        busy.set_busy(true);
+        slots.stop();
+        assert!(idle.stopping());
+        assert_eq!((&mut &*idle.socket()).read(&mut [0; 8]).unwrap(), 0);
+        assert!(idle_end.write_all(b"x").is_err());
+        busy_end.write_all(b"x").unwrap();
+        assert_eq!((&mut &*busy.socket()).read(&mut [0; 8]).unwrap(), 1);
+        (&mut &*busy.socket()).write_all(b"yz").unwrap();
+        let mut answer = [0; 2];
+        busy_end.read_exact(&mut answer).unwrap();
+        idle_end.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    }
+
+    #[test]
+    fn waiting_ends_with_the_last_connection_or_the_deadline() {
+        let slots = Arc::new(Slots::new(1));
+        let (slot, _end) = admit(&slots);
+        assert!(!slots.wait_empty(Instant::now() + Duration::from_millis(10)));
+        let waiter = std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| slots.wait_empty(Instant::now() + Duration::from_secs(30)));
+            drop(slot);
+            waiter.join().unwrap()
+        });
+        assert!(waiter);
+    }
+}
