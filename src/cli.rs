@@ -43,6 +43,8 @@ pub enum Failure {
     Usage(String),
     /// The environment is wrong: exit code 2.
     Environment(ConfigError),
+    /// A value in the environment is wrong, as only the program itself can tell: exit code 2.
+    Wrong(String),
     /// It did not work: exit code 1.
     Failed(String),
 }
@@ -198,6 +200,7 @@ fn report(program: &Program, failure: &Failure) -> (u8, String) {
             (WRONG_USAGE, format!("{name}: {}; see {name} --help", one_line(reason)))
         }
         Failure::Environment(error) => (WRONG_USAGE, format!("{name}: {}", one_line(error))),
+        Failure::Wrong(reason) => (WRONG_USAGE, format!("{name}: {}", one_line(reason))),
         Failure::Failed(reason) => (FAILED, format!("{name}: {}", one_line(reason))),
     }
 }

@@ -26,8 +26,8 @@ pub use variables::{Reader, VARIABLES, Variable};
 pub struct NodeConfig {
     /// The files that prove who this node is.
     pub identity: IdentityFiles,
-    /// What answers events: `example`, or a name that the program registered.
-    pub handler: String,
+    /// The name of what answers events; absent: what the program prefers, `example` in ours.
+    pub handler: Option<String>,
     /// The local HTTP port.
     pub http_bind: Bind,
     /// Accepted `Host` names beside loopback ones, lower case.

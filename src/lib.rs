@@ -2,6 +2,7 @@
 //! connection to a server, and either side asks the other over it with ordinary HTTP requests to
 //! a local port.
 
+mod accept;
 pub mod cli;
 pub mod config;
 pub mod event;
@@ -12,5 +13,7 @@ pub mod link;
 pub mod logging;
 pub mod node;
 pub mod pipe;
+pub mod run;
 pub mod signals;
+mod throttle;
 pub mod wire;

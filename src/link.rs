@@ -257,11 +257,11 @@ impl Link {
         body: impl FnOnce(Arc<Self>) + Send + 'static,
     ) -> Option<thread::JoinHandle<()>> {
         let link = Arc::clone(self);
-        let spawned =
-            thread::Builder::new().name(format!("{part} {}", self.peer.name)).spawn(move || {
-                let _guard = CloseOnPanic(&link);
-                body(Arc::clone(&link));
-            });
+        let name = format!("{part} {}", self.peer.name);
+        let spawned = thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
+            let _guard = CloseOnPanic(&link);
+            body(Arc::clone(&link));
+        });
         spawned.map_err(|error| self.close(End::Failed(format!("no {part} thread: {error}")))).ok()
     }
 

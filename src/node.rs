@@ -1,1 +1,119 @@
-//! The two roles.
+//! The two roles: a server that accepts pipes, and a client that dials one and dials again.
+//!
+//! In scope: who is connected, finding the link for a request, starting and stopping. Not in scope:
+//! what happens on a link (`link`), HTTP (`http`).
+
+mod backoff;
+mod catalog;
+mod client;
+mod requests;
+mod resolve;
+mod server;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use client::Client;
+pub use server::Server;
+
+use crate::config::{Bind, NodeConfig};
+use crate::handler::{Handler, Role};
+use crate::http::{BindError, Face, Settings};
+use crate::identity::{Identity, IdentityError};
+use crate::link::{End, Service};
+use catalog::Catalog;
+use requests::Requests;
+use resolve::Resolver;
+
+/// How long links get to close properly when a node stops.
+const GOODBYE: Duration = Duration::from_millis(1500);
+/// How often a stopping node looks whether its links have finished.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Why a node does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The identity cannot be used.
+    Identity(IdentityError),
+    /// The local HTTP port cannot be bound.
+    Http(BindError),
+    /// The pipe port cannot be bound.
+    Pipe(SocketAddr, io::Error),
+    /// No thread to be had.
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(error) => write!(f, "{error}"),
+            Self::Http(error) => write!(f, "the local HTTP port: {error}"),
+            Self::Pipe(address, error) => {
+                write!(f, "the pipe port: cannot listen on {address}: {error}")
+            }
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What both roles are made of.
+struct Core {
+    identity: Identity,
+    service: Arc<Service>,
+    catalog: Arc<Catalog>,
+    resolver: Arc<Resolver>,
+    face: Face,
+}
+
+impl Core {
+    fn start(
+        role: Role,
+        config: &NodeConfig,
+        handler: Arc<dyn Handler>,
+    ) -> Result<Self, StartError> {
+        let identity = Identity::load(&config.identity, role).map_err(StartError::Identity)?;
+        let service = Service::start(role, handler, config.debug).map_err(StartError::Thread)?;
+        let catalog = Arc::new(Catalog::default());
+        let resolver = Arc::new(Resolver::default());
+        let requests = Requests {
+            catalog: Arc::clone(&catalog),
+            resolver: Arc::clone(&resolver),
+            reply_timeout: config.reply_timeout,
+        };
+        let settings = Settings {
+            bind: config.http_bind.clone(),
+            allowed_hosts: config.http_allowed_hosts.clone(),
+            max_body_bytes: config.max_body_bytes,
+            connection_wait: config.connection_wait,
+            ..Settings::new(role)
+        };
+        let face = Face::start(settings, Arc::new(requests)).map_err(StartError::Http)?;
+        Ok(Self { identity, service, catalog, resolver, face })
+    }
+
+    fn http_address(&self) -> &Bind {
+        self.face.address()
+    }
+
+    /// Finishes what is in flight, at most until the deadline, and closes every link.
+    fn stop(&self, deadline: Instant) {
+        self.face.stop_accepting();
+        self.service.stop();
+        self.catalog.stop();
+        self.face.drain(deadline);
+        let links = self.catalog.links();
+        let (_alive, never) = crossbeam_channel::bounded::<()>(0);
+        while Instant::now() < deadline && !links.iter().all(|link| link.is_idle()) {
+            // Nothing is sent: this is a pause between looks.
+            let _ = never.recv_timeout(LOOK);
+        }
+        for link in &links {
+            link.close(End::Stopping);
+        }
+    }
+}

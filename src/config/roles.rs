@@ -109,7 +109,10 @@ fn node(
     let wait = |variable, min, max| settings.read(variable, |text| value::seconds(text, min, max));
     Ok(NodeConfig {
         identity,
-        handler: settings.read(&var::HANDLER, value::handler)?,
+        handler: match settings.find(&var::HANDLER)? {
+            Some(_) => Some(settings.read(&var::HANDLER, value::handler)?),
+            None => None,
+        },
         http_bind,
         http_allowed_hosts: settings.read(&var::ALLOWED_HOSTS, value::hosts)?,
         connection_wait: wait(&var::CONNECTION_WAIT, 0.0, WAIT_MAX_S)?,
@@ -199,7 +202,7 @@ mod tests {
         assert_eq!(warnings, []);
         assert_eq!(server.pipe_bind.to_string(), "0.0.0.0:1234");
         assert_eq!(server.node.http_bind.to_string(), "127.0.0.1:8081");
-        assert_eq!(server.node.handler, "example");
+        assert_eq!(server.node.handler, None);
         assert_eq!(server.node.http_allowed_hosts, ["rpserver.local", "rpclient.local"]);
         assert_eq!(server.node.connection_wait, secs(20));
         assert_eq!(server.node.reply_timeout, secs(60));
@@ -246,7 +249,7 @@ mod tests {
         assert_eq!(server.node.identity.key.to_str(), Some("/a/k"));
         assert_eq!(server.node.identity.crt.to_str(), Some("/a/c"));
         assert_eq!(server.node.identity.ca.to_str(), Some("/a/ca"));
-        assert_eq!(server.node.handler, "mine");
+        assert_eq!(server.node.handler.as_deref(), Some("mine"));
         assert_eq!(server.node.http_bind, Bind::Unix("/tmp/rp.sock".into()));
         assert_eq!(server.node.http_allowed_hosts, ["a.local"]);
         assert_eq!(server.node.connection_wait, secs(0));

@@ -84,6 +84,7 @@ impl From<RequestError> for Refusal {
                 Self { close: true, ..new(503, "stopping").with_header("Retry-After", RETRY_AWAY) }
             }
             RequestError::NotCarried(_) => new(502, "not_carried"),
+            RequestError::TooLarge(_) => new(413, "too_large"),
             RequestError::NoReply { .. } => new(504, "no_reply"),
             RequestError::OutcomeUnknown { .. } => new(502, "outcome_unknown"),
         }
@@ -107,6 +108,7 @@ mod tests {
             (RequestError::Full("too many".into()), 503, Some("1"), false),
             (RequestError::Stopping, 503, Some("5"), true),
             (RequestError::NotCarried("a query".into()), 502, None, false),
+            (RequestError::TooLarge("3 bytes".into()), 413, None, false),
             (RequestError::NoReply { peer: peer(), waited }, 504, None, false),
             (
                 RequestError::OutcomeUnknown { peer: peer(), reason: "reset".into() },

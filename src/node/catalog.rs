@@ -1,0 +1,178 @@
+//! Who is connected, by name, and the requests that wait for somebody who is not.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::link::Link;
+
+/// Most requests that wait for peers at once.
+const MAX_WAITING: usize = 1024;
+/// Most names that are remembered after their link has gone.
+const MAX_SEEN: usize = 65_536;
+
+/// The links of a node.
+#[derive(Default)]
+pub(super) struct Catalog {
+    /// Guards who is here. Held for moments; nothing is sent or closed while it is held.
+    state: Mutex<State>,
+    /// A link came, or the node is stopping.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    links: HashMap<String, Entry>,
+    seen: HashSet<String>,
+    waiting: usize,
+    stopping: bool,
+}
+
+struct Entry {
+    link: Arc<Link>,
+    number: u64,
+}
+
+/// Which link is wanted.
+pub(super) struct Wanted<'a> {
+    /// The peer's name.
+    pub name: &'a str,
+    /// Addresses that will do where there is no peer of that name.
+    pub addresses: &'a [IpAddr],
+}
+
+/// Why no link was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum FindError {
+    /// None came in time.
+    Away,
+    /// More than one has one of the addresses; these are their names.
+    Ambiguous(Vec<String>),
+    /// Too many requests wait already.
+    Full,
+    /// The node is stopping.
+    Stopping,
+}
+
+impl Catalog {
+    /// Adds a link under a name; the newest connection of a name wins. `number` counts connections
+    /// in the order in which they were authenticated. Returns the link that has to go.
+    pub fn add(&self, name: &str, link: &Arc<Link>, number: u64) -> Option<Arc<Link>> {
+        let name = key(name);
+        let mut state = self.lock();
+        if state.links.get(&name).is_some_and(|entry| entry.number > number) {
+            return Some(Arc::clone(link));
+        }
+        if state.seen.len() < MAX_SEEN {
+            state.seen.insert(name.clone());
+        }
+        let entry = Entry { link: Arc::clone(link), number };
+        let replaced = state.links.insert(name, entry).map(|entry| entry.link);
+        drop(state);
+        self.changed.notify_all();
+        replaced
+    }
+
+    /// Removes a link that has ended, unless another has its place already.
+    pub fn remove(&self, name: &str, link: &Arc<Link>) {
+        let name = key(name);
+        let mut state = self.lock();
+        if state.links.get(&name).is_some_and(|entry| Arc::ptr_eq(&entry.link, link)) {
+            state.links.remove(&name);
+        }
+    }
+
+    /// Whether a peer of this name is or was connected.
+    pub fn knows(&self, name: &str) -> bool {
+        self.lock().seen.contains(&key(name))
+    }
+
+    /// The link of this name, if it is there.
+    pub fn named(&self, name: &str) -> Option<Arc<Link>> {
+        self.lock().named(name)
+    }
+
+    /// The link that is wanted, waiting for it until the deadline.
+    pub fn wait_for(&self, wanted: &Wanted<'_>, deadline: Instant) -> Result<Arc<Link>, FindError> {
+        let mut state = self.lock();
+        let mut counted = false;
+        let found = loop {
+            if state.stopping {
+                break Err(FindError::Stopping);
+            }
+            if let Some(found) = state.find(wanted) {
+                break found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break Err(FindError::Away);
+            }
+            if !counted {
+                if state.waiting >= MAX_WAITING {
+                    break Err(FindError::Full);
+                }
+                state.waiting += 1;
+                counted = true;
+            }
+            state =
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        };
+        if counted {
+            state.waiting -= 1;
+        }
+        found
+    }
+
+    /// Every link.
+    pub fn links(&self) -> Vec<Arc<Link>> {
+        self.lock().links.values().map(|entry| Arc::clone(&entry.link)).collect()
+    }
+
+    /// Lets nobody wait any more.
+    pub fn stop(&self) {
+        self.lock().stopping = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What it guards is whole between any two statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn named(&self, name: &str) -> Option<Arc<Link>> {
+        let entry = match self.links.get(name) {
+            None => self.links.get(&key(name))?,
+            Some(entry) => entry,
+        };
+        (!entry.link.is_closed()).then(|| Arc::clone(&entry.link))
+    }
+
+    fn find(&self, wanted: &Wanted<'_>) -> Option<Result<Arc<Link>, FindError>> {
+        if let Some(link) = self.named(wanted.name) {
+            return Some(Ok(link));
+        }
+        if wanted.addresses.is_empty() {
+            return None;
+        }
+        let mut matching =
+            self.links.values().map(|entry| &entry.link).filter(|link| {
+                wanted.addresses.contains(&link.peer().address) && !link.is_closed()
+            });
+        let first = matching.next()?;
+        let mut names: Vec<String> = matching.map(|link| link.peer().name.clone()).collect();
+        if names.is_empty() {
+            return Some(Ok(Arc::clone(first)));
+        }
+        names.push(first.peer().name.clone());
+        names.sort();
+        Some(Err(FindError::Ambiguous(names)))
+    }
+}
+
+/// Names are DNS names, which are the same in any case.
+fn key(name: &str) -> String {
+    name.to_ascii_lowercase()
+}

@@ -1,0 +1,121 @@
+//! One request to a peer: find its link, ask, and decide what a lost link means for the caller.
+//!
+//! What was never written may be sent on the next connection. What was written and lost is sent
+//! again only if doing it twice is the same as doing it once.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::catalog::{Catalog, FindError, Wanted};
+use super::resolve::Resolver;
+use crate::event::{Event, Reply};
+use crate::link::{Link, LinkError};
+use crate::pipe::{Peer, Pipe, RequestError};
+use crate::wire::Refused;
+
+/// A name that resolves slowly may take this much of a request's wait, at least.
+const LOOKUP: Duration = Duration::from_secs(5);
+
+/// The name under which a client's catalog has its server, whatever the certificate says.
+pub(super) const SERVER: &str = "server";
+
+/// Asks the peers of a catalog.
+pub(super) struct Requests {
+    pub catalog: Arc<Catalog>,
+    pub resolver: Arc<Resolver>,
+    /// How long a request waits for its reply.
+    pub reply_timeout: Duration,
+}
+
+impl Pipe for Requests {
+    fn request(
+        &self,
+        peer: Peer<'_>,
+        event: &Event,
+        wait: Duration,
+    ) -> Result<Reply, RequestError> {
+        let deadline = Instant::now() + wait;
+        let name = match peer {
+            Peer::Server => SERVER,
+            Peer::Client(name) => name,
+        };
+        // The way of nearly every request: the peer is known by this name, and here.
+        let mut link = match self.catalog.named(name) {
+            Some(link) => link,
+            None => self.find(peer, name, wait, deadline)?,
+        };
+        loop {
+            let lost = match link.request(event, self.reply_timeout) {
+                Ok(reply) => return Ok(reply),
+                Err(LinkError::NotSent(_)) => None,
+                Err(LinkError::Lost(end)) if event.verb.is_idempotent() => Some(end),
+                Err(error) => return Err(self.explain(&link, error)),
+            };
+            log::debug!("{}: {} is sent again", link.peer().name, event.target);
+            link = match (self.find(peer, name, wait, deadline), lost) {
+                (Ok(link), _) => link,
+                (Err(error), None) => return Err(error),
+                (Err(_), Some(end)) => return Err(self.explain(&link, LinkError::Lost(end))),
+            };
+        }
+    }
+}
+
+impl Requests {
+    /// The link of a peer that is not simply there: one that is away, or is meant by its address.
+    fn find(
+        &self,
+        peer: Peer<'_>,
+        name: &str,
+        wait: Duration,
+        deadline: Instant,
+    ) -> Result<Arc<Link>, RequestError> {
+        let addresses = match peer {
+            Peer::Client(host) if !self.catalog.knows(host) => self.addresses(host, deadline)?,
+            Peer::Server | Peer::Client(_) => Vec::new(),
+        };
+        let wanted = Wanted { name, addresses: &addresses };
+        self.catalog.wait_for(&wanted, deadline).map_err(|error| match error {
+            FindError::Away => RequestError::Away { peer: describe(peer), waited: wait },
+            FindError::Ambiguous(names) => RequestError::Ambiguous(names),
+            FindError::Full => {
+                RequestError::Full("too many requests wait for peers that are away".to_owned())
+            }
+            FindError::Stopping => RequestError::Stopping,
+        })
+    }
+
+    fn addresses(&self, host: &str, deadline: Instant) -> Result<Vec<IpAddr>, RequestError> {
+        let timeout = deadline.saturating_duration_since(Instant::now()).max(LOOKUP);
+        self.resolver.resolve(host, timeout).map_err(|error| {
+            log::debug!("{}: not resolved: {error}", host.escape_debug());
+            RequestError::UnknownPeer(host.to_owned())
+        })
+    }
+
+    fn explain(&self, link: &Link, error: LinkError) -> RequestError {
+        let peer = link.peer().name.clone();
+        match error {
+            LinkError::NotSent(_) => RequestError::Away { peer, waited: Duration::ZERO },
+            LinkError::Lost(end) => RequestError::OutcomeUnknown { peer, reason: end.to_string() },
+            LinkError::Full => {
+                RequestError::Full(format!("too many requests to {peer} are in flight"))
+            }
+            LinkError::Refused(refused @ Refused::NotSevenBit(_)) => {
+                RequestError::NotCarried(format!("{peer}: {refused}"))
+            }
+            LinkError::Refused(refused @ Refused::TooLarge { .. }) => {
+                RequestError::TooLarge(format!("{peer}: {refused}"))
+            }
+            LinkError::NoReply => RequestError::NoReply { peer, waited: self.reply_timeout },
+        }
+    }
+}
+
+fn describe(peer: Peer<'_>) -> String {
+    match peer {
+        Peer::Server => "the server".to_owned(),
+        Peer::Client(name) => name.escape_debug().to_string(),
+    }
+}

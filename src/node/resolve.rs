@@ -1,0 +1,112 @@
+//! Host names to addresses, with a deadline: the system's resolver has none that one can set.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+
+/// Most lookups at once; each has a thread for as long as the system takes.
+const MAX_LOOKUPS: usize = 16;
+/// An answer is used again for this long, so that not every request waits for a lookup.
+const KEPT: Duration = Duration::from_secs(5);
+/// Most answers that are kept.
+const MAX_KEPT: usize = 256;
+
+/// Looks host names up.
+#[derive(Default)]
+pub(super) struct Resolver {
+    running: Arc<AtomicUsize>,
+    /// Guards the answers; no lookup runs while it is held.
+    kept: Mutex<HashMap<String, (Instant, Vec<IpAddr>)>>,
+}
+
+impl Resolver {
+    /// The addresses of a host. An address is its own answer.
+    pub fn resolve(&self, host: &str, timeout: Duration) -> io::Result<Vec<IpAddr>> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![address.to_canonical()]);
+        }
+        let now = Instant::now();
+        if let Some((at, addresses)) = self.kept().get(host)
+            && now.duration_since(*at) < KEPT
+        {
+            return Ok(addresses.clone());
+        }
+        let addresses = self.look_up(host, timeout)?;
+        let mut kept = self.kept();
+        if kept.len() >= MAX_KEPT {
+            kept.retain(|_, (at, _)| now.duration_since(*at) < KEPT);
+        }
+        if kept.len() < MAX_KEPT {
+            kept.insert(host.to_owned(), (now, addresses.clone()));
+        }
+        Ok(addresses)
+    }
+
+    fn look_up(&self, host: &str, timeout: Duration) -> io::Result<Vec<IpAddr>> {
+        if self.running.fetch_add(1, Ordering::AcqRel) >= MAX_LOOKUPS {
+            self.running.fetch_sub(1, Ordering::AcqRel);
+            return Err(io::Error::other("too many lookups at once"));
+        }
+        let running = Running(Arc::clone(&self.running));
+        let (found, answer) = bounded(1);
+        let name = host.to_owned();
+        thread::Builder::new().name("resolve".to_owned()).spawn(move || {
+            let _running = running;
+            let addresses = (name.as_str(), 0).to_socket_addrs().map(|addresses| {
+                let mut addresses: Vec<IpAddr> =
+                    addresses.map(|address| address.ip().to_canonical()).collect();
+                addresses.dedup();
+                addresses
+            });
+            // Whoever asked may have given up.
+            let _ = found.try_send(addresses);
+        })?;
+        answer
+            .recv_timeout(timeout)
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Instant, Vec<IpAddr>)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Running(Arc<AtomicUsize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn an_address_needs_no_lookup_and_localhost_is_this_machine() {
+        let resolver = Resolver::default();
+        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let second = Duration::from_secs(5);
+        assert_eq!(resolver.resolve("::ffff:127.0.0.1", second).unwrap(), [loopback]);
+        assert!(resolver.resolve("localhost", second).unwrap().contains(&loopback));
+        assert_eq!(resolver.kept().len(), 1);
+        assert!(resolver.resolve("no-such-name.invalid", second).is_err());
+    }
+
+    #[test]
+    fn lookups_are_bounded() {
+        let resolver = Resolver::default();
+        resolver.running.store(MAX_LOOKUPS, Ordering::Release);
+        assert!(resolver.resolve("localhost", Duration::from_secs(1)).is_err());
+        assert_eq!(resolver.running.load(Ordering::Acquire), MAX_LOOKUPS);
+    }
+}

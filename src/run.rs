@@ -1,0 +1,166 @@
+//! A node as a whole program: environment in, exit code out.
+//!
+//! `rp_server_start` and `rp_client_start` are this and nothing else. A program with handlers of
+//! its own is the same with one more line:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use restpipe::handler::Router;
+//! use restpipe::run::{self, Handlers};
+//! use serde_json::json;
+//!
+//! fn main() -> ExitCode {
+//!     let jobs = Router::new()
+//!         .on("get_job", |_, event| {
+//!             let number: u32 = event.target.parameters().join("").parse()?;
+//!             Ok(json!({ "job": number, "state": "done" }))
+//!         })
+//!         .on("post_job", |context, event| {
+//!             let job = event.json()?;
+//!             Ok(json!({ "accepted": job, "for": context.peer.name }))
+//!         });
+//!     run::client("job_runner", Handlers::new().with("jobs", jobs))
+//! }
+//! ```
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cli::{self, Failure, Program};
+use crate::config::{ClientConfig, Environment, NodeConfig, Reader, ServerConfig, Warning};
+use crate::handler::{Handler, Role, example};
+use crate::logging;
+use crate::node::{Client, Server};
+use crate::signals::Signals;
+
+/// The handlers that `RP_EVENT_HANDLER` can name. `example` is always among them.
+#[derive(Default)]
+pub struct Handlers {
+    registered: Vec<(String, Arc<dyn Handler>)>,
+}
+
+impl Handlers {
+    /// `example` only.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one. The first that is added answers where `RP_EVENT_HANDLER` is not set.
+    pub fn with(mut self, name: &str, handler: impl Handler + 'static) -> Self {
+        self.registered.push((name.to_owned(), Arc::new(handler)));
+        self
+    }
+
+    fn choose(self, name: Option<&str>, role: Role) -> Result<Arc<dyn Handler>, Failure> {
+        let names: Vec<String> = self.registered.iter().map(|(name, _)| name.clone()).collect();
+        let mut registered = self.registered.into_iter();
+        let chosen = match name {
+            None => registered.next(),
+            Some(name) => registered.find(|(registered, _)| registered == name),
+        };
+        match (chosen, name) {
+            (Some((_, handler)), _) => Ok(handler),
+            (None, None | Some("example")) => Ok(Arc::new(example(role))),
+            (None, Some(name)) => Err(Failure::Wrong(format!(
+                "RP_EVENT_HANDLER is {name:?}; accepted is {}",
+                names.iter().map(String::as_str).chain(["example"]).collect::<Vec<_>>().join(", ")
+            ))),
+        }
+    }
+}
+
+/// Runs a server until SIGTERM or SIGINT; the whole `main` of a program of this name.
+pub fn server(name: &'static str, handlers: Handlers) -> ExitCode {
+    let program = Program {
+        name,
+        about: "Runs a RestPipe server in the foreground: clients dial it, and local programs ask \
+                them\nby HTTP. SIGTERM or SIGINT finishes what is in flight and ends it.",
+        usage: "",
+        arguments: &[],
+        examples: "BIND_PORT=4000 rp_server_start\n\
+                   curl http://127.0.0.1:8081/client/CLIENT-NAME/time",
+        reads: Some(Reader::ServerStart),
+    };
+    cli::main(&program, |_| Ok(()), |()| start_server(handlers))
+}
+
+/// Runs a client until SIGTERM or SIGINT; the whole `main` of a program of this name.
+pub fn client(name: &'static str, handlers: Handlers) -> ExitCode {
+    let program = Program {
+        name,
+        about: "Runs a RestPipe client in the foreground: it keeps a pipe to its server, and local \
+                programs\nask the server by HTTP. SIGTERM or SIGINT finishes what is in flight and \
+                ends it.",
+        usage: "",
+        arguments: &[],
+        examples: "RP_CLIENT_TARGET_HOSTNAME=pipe.example.com rp_client_start\n\
+                   curl http://127.0.0.1:8082/server/time",
+        reads: Some(Reader::ClientStart),
+    };
+    cli::main(&program, |_| Ok(()), |()| start_client(handlers))
+}
+
+fn start_server(handlers: Handlers) -> Result<(), Failure> {
+    let env = Environment::from_process();
+    let (config, warnings) = ServerConfig::from_environment(&env)?;
+    let handler = handlers.choose(config.node.handler.as_deref(), Role::Server)?;
+    begin_log(&env, &config.node, &warnings);
+    let signals = Signals::new().map_err(Failure::failed)?;
+    let server = Server::start(&config, handler).map_err(Failure::failed)?;
+    cli::say(&format!("ready pipe={} http={}", server.pipe_address(), server.http_address()));
+    wait_for(&signals, config.node.drain);
+    server.stop(config.node.drain);
+    log::info!("stopped");
+    Ok(())
+}
+
+fn start_client(handlers: Handlers) -> Result<(), Failure> {
+    let env = Environment::from_process();
+    let (config, warnings) = ClientConfig::from_environment(&env)?;
+    let handler = handlers.choose(config.node.handler.as_deref(), Role::Client)?;
+    begin_log(&env, &config.node, &warnings);
+    let signals = Signals::new().map_err(Failure::failed)?;
+    let client = Client::start(&config, handler).map_err(Failure::failed)?;
+    cli::say(&format!("ready http={}", client.http_address()));
+    wait_for(&signals, config.node.drain);
+    client.stop(config.node.drain);
+    log::info!("stopped");
+    Ok(())
+}
+
+fn begin_log(env: &Environment, config: &NodeConfig, warnings: &[Warning]) {
+    logging::init(env, config.debug);
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+}
+
+/// Waits for the wish to stop; a second one ends the process without our help.
+fn wait_for(signals: &Signals, drain: Duration) {
+    if let Ok(signal) = signals.receiver().recv() {
+        log::info!("stopping after {signal}: at most {} s for what is in flight", drain.as_secs());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::Router;
+
+    fn choose(handlers: Handlers, name: Option<&str>) -> Result<Arc<dyn Handler>, Failure> {
+        handlers.choose(name, Role::Client)
+    }
+
+    #[test]
+    fn a_handler_is_chosen_by_name_and_the_first_by_default() {
+        let both = || Handlers::new().with("a", Router::new()).with("b", Router::new());
+        for name in [None, Some("a"), Some("b"), Some("example")] {
+            assert!(choose(both(), name).is_ok(), "{name:?}");
+        }
+        assert!(choose(Handlers::new(), None).is_ok());
+        let Err(Failure::Wrong(text)) = choose(both(), Some("c")) else { panic!("found a c") };
+        assert_eq!(text, "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example");
+    }
+}
