@@ -51,6 +51,7 @@ close_workshop() {
         kill -KILL "$pid" 2>/dev/null && echo "${0##*/}: process $pid had to be killed" >&2
         wait "$pid" 2>/dev/null || true
     done
+    if declare -F at_end >/dev/null; then at_end; fi
     rm -rf "$work"
     exit "$status"
 }
