@@ -58,15 +58,15 @@ close_workshop() {
 
 # Builds the programs and sets $bin to where they are. The working directory is the project's.
 build() {
-    if [ -n "${RESTPIPE_BIN_DIR:-}" ]; then
-        bin=$RESTPIPE_BIN_DIR
-        return
+    bin=${RESTPIPE_BIN_DIR:-}
+    if [ -z "$bin" ]; then
+        need cargo "install a Rust toolchain from https://rustup.rs"
+        command -v "${CC:-cc}" >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null ||
+            fail "a C compiler is missing: install gcc or clang"
+        cargo build --release --locked --bins
+        bin=${CARGO_TARGET_DIR:-target}/release
     fi
-    need cargo "install a Rust toolchain from https://rustup.rs"
-    command -v "${CC:-cc}" >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null ||
-        fail "a C compiler is missing: install gcc or clang"
-    cargo build --release --locked --bins
-    bin=${CARGO_TARGET_DIR:-target}/release
+    [ -x "$bin/rp_server_start" ] || fail "the programs are not in $bin"
 }
 
 # Runs a program whose output matters only when it fails.
