@@ -1,0 +1,348 @@
+//! What the process tests share: throw-away identities, the built programs as processes, and a
+//! plain HTTP caller.
+#![allow(dead_code, reason = "every test file uses its own part")]
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// No wait of a test is longer than this, unless it says so.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A CA and identities in a directory of their own.
+pub struct Identities {
+    dir: TempDir,
+}
+
+impl Identities {
+    /// A CA, a server identity for `localhost`, and one for each client.
+    pub fn new(clients: &[&str]) -> Self {
+        let identities = Self { dir: tempfile::tempdir().unwrap() };
+        identities.ca(&["init"]);
+        identities.ca(&["issue", "localhost", "--server", "--san", "127.0.0.1", "--san", "::1"]);
+        for client in clients {
+            identities.ca(&["issue", client, "--client"]);
+        }
+        identities
+    }
+
+    pub fn ca(&self, arguments: &[&str]) {
+        let output = Command::new(env!("CARGO_BIN_EXE_rp_ca"))
+            .args(arguments)
+            .arg("--dir")
+            .arg(self.dir.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "rp_ca {arguments:?}: {output:?}");
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join(file)
+    }
+}
+
+/// A node that is about to be started: environment variables over good defaults.
+pub struct Setup {
+    program: &'static str,
+    env: HashMap<String, String>,
+}
+
+/// A server on free ports, with `localhost`'s identity.
+pub fn server(identities: &Identities) -> Setup {
+    let mut setup = Setup::new(env!("CARGO_BIN_EXE_rp_server_start"));
+    setup.identity("SERVER", identities, "localhost");
+    setup
+        .set("BIND_IP", "127.0.0.1")
+        .set("BIND_PORT", "0")
+        .set("RP_SERVER_HTTP_BIND", "127.0.0.1:0")
+}
+
+/// A client of the server at this address, with the identity of this name.
+pub fn client(identities: &Identities, name: &str, pipe: SocketAddr) -> Setup {
+    let mut setup = Setup::new(env!("CARGO_BIN_EXE_rp_client_start"));
+    setup.identity("CLIENT", identities, name);
+    setup
+        .set("RP_CLIENT_TARGET_HOSTNAME", pipe.ip())
+        .set("RP_CLIENT_TARGET_PORT", pipe.port())
+        .set("RP_CLIENT_HTTP_BIND", "127.0.0.1:0")
+}
+
+impl Setup {
+    fn new(program: &'static str) -> Self {
+        Self { program, env: HashMap::new() }
+    }
+
+    fn identity(&mut self, role: &str, identities: &Identities, name: &str) {
+        let dir = identities.dir.path().to_str().unwrap().to_owned();
+        self.env.insert(format!("RP_{role}_CERT_PATH"), dir);
+        self.env.insert(format!("RP_{role}_KEY_FILENAME"), format!("{name}.key.pem"));
+        self.env.insert(format!("RP_{role}_CRT_FILENAME"), format!("{name}.crt.pem"));
+    }
+
+    /// Sets a variable of the node's environment.
+    pub fn set(mut self, name: &str, value: impl ToString) -> Self {
+        self.env.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// The command with its whole environment, for tests that start it their own way.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(self.program);
+        command.env_clear().envs(&self.env);
+        command
+    }
+
+    /// As [`Setup::command`], run by a shell after `before`, such as `ulimit -n 64`.
+    pub fn command_after(&self, before: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("{before} && exec {}", self.program));
+        command.env_clear().envs(&self.env).env("PATH", std::env::var_os("PATH").unwrap());
+        command
+    }
+
+    /// Starts the node and waits for its ready line.
+    pub fn start(&self) -> Node {
+        Node::start(self.command())
+    }
+}
+
+/// A running node. It is killed when dropped.
+pub struct Node {
+    child: Child,
+    log: Arc<Log>,
+    ready: HashMap<String, String>,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
+}
+
+impl Node {
+    /// Starts this command and waits for its ready line.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Log::default());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let collected = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                collected.lines.lock().unwrap().push(line);
+                collected.more.notify_all();
+            }
+        });
+        let (said, heard) = crossbeam_channel::unbounded();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let _ = said.send(line);
+            }
+        });
+        let mut node = Self { child, log, ready: HashMap::new() };
+        let line = heard.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            panic!("no ready line; the log is {:#?}", node.log());
+        });
+        let words = line.strip_prefix("ready ").unwrap_or_else(|| panic!("first line: {line}"));
+        for word in words.split(' ') {
+            let (name, value) = word.split_once('=').unwrap();
+            node.ready.insert(name.to_owned(), value.to_owned());
+        }
+        node
+    }
+
+    /// A value of the ready line, as it was printed.
+    pub fn ready(&self, name: &str) -> &str {
+        self.ready.get(name).unwrap_or_else(|| panic!("no {name}= in {:?}", self.ready))
+    }
+
+    /// The local HTTP port.
+    pub fn http(&self) -> SocketAddr {
+        self.ready("http").parse().unwrap()
+    }
+
+    /// The pipe port (server only).
+    pub fn pipe(&self) -> SocketAddr {
+        self.ready("pipe").parse().unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `GET` on the local port.
+    pub fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[], b"")
+    }
+
+    /// Any request on the local port, on a connection of its own.
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        ask(self.http(), method, path, headers, body)
+    }
+
+    /// Asks until the answer is 200: for a peer that is just connecting.
+    pub fn get_when_up(&self, path: &str) -> Answer {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.ask("GET", path, &[("RP-Wait", "5")], b"");
+            if answer.status == 200 {
+                return answer;
+            }
+            assert!(Instant::now() < until, "{path} stays {answer:?}; log: {:#?}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What the log has said so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lines.lock().unwrap().clone()
+    }
+
+    /// Waits for a log line that contains all of these, and returns it.
+    pub fn wait_log(&self, parts: &[&str]) -> String {
+        self.wait_log_from(0, parts)
+    }
+
+    /// As [`Node::wait_log`], without the first `skip` lines of the log.
+    pub fn wait_log_from(&self, skip: usize, parts: &[&str]) -> String {
+        let until = Instant::now() + PATIENCE;
+        let mut lines = self.log.lines.lock().unwrap();
+        loop {
+            let found = lines.iter().skip(skip).find(|line| parts.iter().all(|p| line.contains(p)));
+            if let Some(line) = found {
+                return line.clone();
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no log line with {parts:?} in {lines:#?}");
+            lines = self.log.more.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// Sends a signal by its name: `TERM`, `INT`, `KILL`, `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the process to end.
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "it does not end; log: {:#?}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Whether the process still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// A line of `/proc/PID/status`, such as `VmRSS` in kB or `Threads`.
+    pub fn status_number(&self, field: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = text.lines().find(|line| line.starts_with(field)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("log of {}: {:#?}", self.child.id(), self.log());
+        }
+    }
+}
+
+/// An HTTP answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of a header, if it is there.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
+
+/// One request on a connection of its own.
+pub fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !body.is_empty() {
+        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    request.push_str("\r\n");
+    let mut bytes = request.into_bytes();
+    bytes.extend_from_slice(body);
+    // A refusal may come, and the connection close, before the body is taken.
+    let _ = socket.write_all(&bytes);
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer);
+    parse_answer(&answer)
+}
+
+/// Takes the bytes of one whole answer apart. Its length must agree with what it says.
+pub fn parse_answer(bytes: &[u8]) -> Answer {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+    let end = end.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(bytes)));
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head, body: bytes[end + 4..].to_vec() }
+}
+
+/// Whether a program is installed.
+pub fn has_program(name: impl AsRef<OsStr>) -> bool {
+    let dirs = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&dirs)
+        .chain([PathBuf::from("/usr/sbin")])
+        .any(|dir| Path::new(&dir).join(name.as_ref()).is_file())
+}
