@@ -4,7 +4,7 @@
 //! for a peer's).
 
 use aws_lc_rs::digest;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -78,6 +78,19 @@ pub(super) fn check_make(certificate: &X509Certificate<'_>) -> Result<(), Fault>
         }
         // Kinds this parser does not know are judged by the check of the chain and of the key.
         _ => Ok(()),
+    }
+}
+
+/// Refuses a certificate outside its dates.
+pub(super) fn check_dates(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Fault> {
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let validity = certificate.validity();
+    if validity.not_after.timestamp() < now {
+        Err(Fault::Expired(validity.not_after.to_datetime().into()))
+    } else if validity.not_before.timestamp() > now {
+        Err(Fault::NotYetValid(validity.not_before.to_datetime().into()))
+    } else {
+        Ok(())
     }
 }
 
@@ -161,4 +174,89 @@ fn weak_hash(certificate: &X509Certificate<'_>) -> Option<&'static str> {
 fn bits(number: &[u8]) -> usize {
     let number = &number[number.iter().take_while(|byte| **byte == 0).count()..];
     number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    fn certificate(common_name: Option<&str>, names: &[SanType]) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        if let Some(common_name) = common_name {
+            params.distinguished_name.push(DnType::CommonName, common_name);
+        }
+        params.subject_alt_names = names.to_vec();
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    fn dns(name: &str) -> SanType {
+        SanType::DnsName(name.try_into().unwrap())
+    }
+
+    fn client_name(common_name: Option<&str>, names: &[SanType]) -> Result<String, Fault> {
+        PeerCertificate::read(&certificate(common_name, names), Role::Client).map(|peer| peer.name)
+    }
+
+    #[test]
+    fn a_peer_goes_by_its_first_dns_name_else_by_its_common_name() {
+        let address = SanType::IpAddress([10, 0, 0, 5].into());
+        let mail = SanType::Rfc822Name("a@example.com".try_into().unwrap());
+        let names = [mail.clone(), address.clone(), dns("first"), dns("second")];
+        assert_eq!(client_name(Some("common"), &names).unwrap(), "first");
+        assert_eq!(client_name(Some("common"), &[mail, address.clone()]).unwrap(), "common");
+        assert_eq!(client_name(Some("Zoë"), &[]).unwrap(), "Zoë");
+
+        let only_address = certificate(None, &[address]);
+        let missing = Err(Fault::UnusableName(NameFault::Missing));
+        assert_eq!(PeerCertificate::read(&only_address, Role::Client), missing);
+        let server = PeerCertificate::read(&only_address, Role::Server).unwrap();
+        assert_eq!(server.name, "10.0.0.5");
+    }
+
+    #[test]
+    fn names_that_would_lie_in_a_log_are_refused() {
+        let fault = |name: &str| client_name(Some(name), &[]).unwrap_err();
+        for name in ["a\nb", "a\0", "\u{1b}[2J", "a\u{85}", "a\u{202e}b", "a\u{2028}", "a\u{feff}"]
+        {
+            assert_eq!(fault(name), Fault::UnusableName(NameFault::Control), "{name:?}");
+        }
+        assert_eq!(fault(""), Fault::UnusableName(NameFault::Missing));
+        assert_eq!(fault("  "), Fault::UnusableName(NameFault::Missing));
+        assert!(client_name(Some(&"ä".repeat(255)), &[]).is_ok());
+        assert_eq!(fault(&"ä".repeat(256)), Fault::UnusableName(NameFault::TooLong));
+        let dns_with_control = client_name(Some("fine"), &[dns("a\u{7f}")]);
+        assert_eq!(dns_with_control, Err(Fault::UnusableName(NameFault::Control)));
+    }
+
+    #[test]
+    fn changed_bytes_are_an_error_or_fine_but_never_a_panic() {
+        let whole = certificate(Some("common"), &[dns("a"), SanType::IpAddress([0; 16].into())]);
+        let mut random = fastrand::Rng::with_seed(2);
+        for round in 0..20_000 {
+            let mut bytes = whole.to_vec();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(0..bytes.len());
+                bytes[at] = random.u8(..);
+            }
+            bytes.truncate(if round % 2 == 0 { bytes.len() } else { random.usize(..bytes.len()) });
+            let der = CertificateDer::from(bytes);
+            if let Ok(parsed) = parse(&der) {
+                let _ = check_make(&parsed);
+                let _ = (has_server_name(&parsed), subject(&parsed));
+            }
+            for role in [Role::Server, Role::Client] {
+                if let Ok(peer) = PeerCertificate::read(&der, role) {
+                    assert!(!peer.name.is_empty() && !peer.name.chars().any(is_invisible));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_of_numbers_are_in_bits() {
+        assert_eq!([bits(&[]), bits(&[0, 0]), bits(&[1]), bits(&[0, 0x80, 0])], [0, 0, 1, 16]);
+    }
 }

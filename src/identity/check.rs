@@ -56,7 +56,7 @@ pub(super) fn check(
     let chain = pem::certificates(&bytes.crt, &files.crt)?;
     let authorities = pem::certificates(&bytes.ca, &files.ca)?;
 
-    let own = own_certificate(&chain, role).map_err(|e| IdentityError::new(&files.crt, e))?;
+    let own = own_certificate(&chain, role, now).map_err(|e| IdentityError::new(&files.crt, e))?;
     let roots = roots(&authorities, now).map_err(|e| IdentityError::new(&files.ca, e))?;
 
     let certified = CertifiedKey::from_der(chain.clone(), key, provider).map_err(|e| match e {
@@ -75,7 +75,11 @@ pub(super) fn check(
 }
 
 /// Reads the node's own certificate and looks at each certificate that it sends.
-fn own_certificate(chain: &[CertificateDer<'_>], role: Role) -> Result<PeerCertificate, Fault> {
+fn own_certificate(
+    chain: &[CertificateDer<'_>],
+    role: Role,
+    now: UnixTime,
+) -> Result<PeerCertificate, Fault> {
     for der in chain {
         certificate::check_make(&certificate::parse(der)?)?;
     }
@@ -87,6 +91,7 @@ fn own_certificate(chain: &[CertificateDer<'_>], role: Role) -> Result<PeerCerti
     if parsed.is_ca() {
         return Err(Fault::CaAsLeaf);
     }
+    certificate::check_dates(&parsed, now)?;
     if role == Role::Server && !certificate::has_server_name(&parsed) {
         return Err(Fault::NoSubjectAltName);
     }
@@ -99,7 +104,6 @@ fn own_certificate(chain: &[CertificateDer<'_>], role: Role) -> Result<PeerCerti
 /// not come in: its owner could then sign for everybody. A CA that ended is left out; one that
 /// begins later is kept, for a node runs for months, but it cannot be the only one.
 fn roots(authorities: &[CertificateDer<'static>], now: UnixTime) -> Result<RootCertStore, Fault> {
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let mut roots = RootCertStore::empty();
     let mut current = false;
     let mut outside = None;
@@ -109,15 +113,13 @@ fn roots(authorities: &[CertificateDer<'static>], now: UnixTime) -> Result<RootC
         if !parsed.is_ca() {
             return Err(Fault::NotCa(certificate::subject(&parsed)));
         }
-        let validity = parsed.validity();
-        if validity.not_after.timestamp() < now {
-            outside = Some(Fault::Expired(validity.not_after.to_datetime().into()));
-            continue;
-        }
-        if validity.not_before.timestamp() > now {
-            outside = Some(Fault::NotYetValid(validity.not_before.to_datetime().into()));
-        } else {
-            current = true;
+        match certificate::check_dates(&parsed, now) {
+            Ok(()) => current = true,
+            Err(ended @ Fault::Expired(_)) => {
+                outside = Some(ended);
+                continue;
+            }
+            Err(early) => outside = Some(early),
         }
         roots.add(der.clone()).map_err(|e| Fault::Malformed(e.to_string()))?;
     }
@@ -189,5 +191,73 @@ fn chain_fault(error: webpki::Error, ca: &Path, role: Role) -> Fault {
             Fault::Malformed(error.to_string())
         }
         other => Fault::Refused(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{ca, tls};
+    use super::*;
+
+    const DAY: u64 = 86_400;
+    /// 2026-11-20 07:07:56 UTC
+    const MADE: u64 = 1_795_158_476;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
+    /// The files of a CA of twenty days and a server of ten in `dir`.
+    fn identity(dir: &Path) -> IdentityFiles {
+        ca::init(dir, 20, at(MADE)).unwrap();
+        let name = "localhost".parse().unwrap();
+        let order = ca::Order { name, role: Role::Server, alternatives: Vec::new(), days: 10 };
+        let made = ca::issue(dir, &order, at(MADE)).unwrap();
+        IdentityFiles { key: made.key, crt: made.crt, ca: dir.join("ca.crt.pem") }
+    }
+
+    fn line_at(files: &IdentityFiles, now: u64) -> Result<(), String> {
+        let bytes = Bytes::read(files).unwrap();
+        let checked = check(&bytes, files, Role::Server, at(now), &tls::provider());
+        checked.map(|_| ()).map_err(|e| e.fault.to_string())
+    }
+
+    #[test]
+    fn a_certificate_counts_between_its_dates() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = identity(dir.path());
+        let early = "the certificate is not valid before 2026-11-20 06:07:56 UTC";
+        let late = "the certificate expired on 2026-11-30 07:07:56 UTC";
+        assert_eq!(line_at(&files, MADE - 3601), Err(early.to_owned()));
+        assert_eq!(line_at(&files, MADE - 3600), Ok(()));
+        assert_eq!(line_at(&files, MADE + 10 * DAY), Ok(()));
+        assert_eq!(line_at(&files, MADE + 10 * DAY + 1), Err(late.to_owned()));
+    }
+
+    #[test]
+    fn a_ca_that_ended_counts_no_more_and_does_not_hinder_another() {
+        let (dir, later) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut files = identity(dir.path());
+        ca::init(later.path(), 100, at(MADE + 15 * DAY)).unwrap();
+        let old = std::fs::read(&files.ca).unwrap();
+        let new = std::fs::read(later.path().join("ca.crt.pem")).unwrap();
+
+        files.ca = dir.path().join("both.pem");
+        std::fs::write(&files.ca, [old, new.clone()].concat()).unwrap();
+        let roots = |now| {
+            let bytes = std::fs::read(&files.ca).unwrap();
+            let authorities = pem::certificates(&bytes, &files.ca).unwrap();
+            roots(&authorities, at(now)).map(|roots| roots.len()).map_err(|e| e.to_string())
+        };
+        assert_eq!(roots(MADE), Ok(2), "the next CA is known before it begins");
+        assert_eq!(roots(MADE + 16 * DAY), Ok(2));
+        assert_eq!(roots(MADE + 21 * DAY), Ok(1));
+        assert!(roots(MADE + 200 * DAY).unwrap_err().contains("expired"));
+        assert_eq!(line_at(&files, MADE), Ok(()));
+
+        std::fs::write(&files.ca, new).unwrap();
+        assert!(line_at(&files, MADE).unwrap_err().contains("is not valid before"));
     }
 }

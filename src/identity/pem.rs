@@ -182,3 +182,93 @@ fn described(label: &str) -> String {
         _ => format!("{label:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn key_and_certificate() -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(["a".to_owned()]).unwrap().self_signed(&key);
+        (key.serialize_pem(), certificate.unwrap().pem())
+    }
+
+    fn fault(result: Result<impl Sized, IdentityError>) -> Fault {
+        result.err().expect("a fault").fault
+    }
+
+    #[test]
+    fn text_around_sections_line_ends_and_a_byte_order_mark_are_of_no_account() {
+        let (key, certificate) = key_and_certificate();
+        let file = Path::new("f");
+        for text in [
+            format!("\u{feff}{certificate}"),
+            format!("Certificate:\n    Data:\n{certificate}the end"),
+            certificate.replace('\n', "\r\n"),
+            format!("{certificate}\n\n{certificate}"),
+        ] {
+            assert!(!certificates(text.as_bytes(), file).unwrap().is_empty(), "{text}");
+        }
+        private_key(format!("{certificate}{key}").as_bytes(), file).unwrap();
+    }
+
+    #[test]
+    fn what_is_there_instead_is_said() {
+        let (key, certificate) = key_and_certificate();
+        let relabelled = |label: &str| key.replace("PRIVATE KEY", label);
+        let file = Path::new("f");
+        for (label, words) in [
+            ("DSA PRIVATE KEY", "holds a private key where a certificate is needed"),
+            ("ENCRYPTED PRIVATE KEY", "holds a private key where a certificate is needed"),
+            ("PUBLIC KEY", "holds a public key where a certificate is needed"),
+            ("PKCS7", "holds \"PKCS7\" where a certificate is needed"),
+            ("X509 CRL", "holds a revocation list where a certificate is needed"),
+        ] {
+            let fault = fault(certificates(relabelled(label).as_bytes(), file)).to_string();
+            assert_eq!(fault, words);
+        }
+        let openssh = relabelled("OPENSSH PRIVATE KEY");
+        assert_eq!(fault(private_key(openssh.as_bytes(), file)), Fault::UnusableKey);
+        let two = format!("{key}{certificate}{key}");
+        assert_eq!(fault(private_key(two.as_bytes(), file)), Fault::ManyKeys(2));
+    }
+
+    #[test]
+    fn a_label_stays_short_and_clean_in_a_message() {
+        let text = format!("-----BEGIN \u{1b}[2J{}-----\nAAAA\n", "é".repeat(5000));
+        let message = certificates(text.as_bytes(), Path::new("f")).unwrap_err().to_string();
+        assert!(message.chars().count() < 300, "{message}");
+        assert!(!message.chars().any(char::is_control));
+    }
+
+    #[test]
+    fn random_cut_and_changed_bytes_are_an_error_or_fine_but_never_a_panic() {
+        let (key, certificate) = key_and_certificate();
+        let whole = format!("{certificate}{key}").into_bytes();
+        let file = Path::new("f");
+        let try_both = |bytes: &[u8]| {
+            let key = private_key(bytes, file).map(|_| ());
+            let certificates = certificates(bytes, file).map(|_| ());
+            for error in [key, certificates].into_iter().filter_map(Result::err) {
+                assert!(!error.to_string().chars().any(char::is_control), "{error}");
+            }
+        };
+        for end in 0..whole.len() {
+            try_both(&whole[..end]);
+            try_both(&whole[end..]);
+        }
+        let mut random = fastrand::Rng::with_seed(2);
+        for _ in 0..2000 {
+            let mut bytes = whole.clone();
+            for _ in 0..random.usize(1..8) {
+                bytes[random.usize(0..whole.len())] = random.u8(..);
+            }
+            try_both(&bytes);
+            let noise: Vec<u8> = (0..random.usize(0..200)).map(|_| random.u8(..)).collect();
+            try_both(&noise);
+            try_both(&[b"-----BEGIN ", noise.as_slice()].concat());
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! `rp_ca` as a process: what it makes is what it says, other tools agree, and nothing is ever
+//! overwritten.
+
+#[path = "identity/openssl.rs"]
+#[allow(dead_code)]
+mod openssl;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use openssl::{CA, Lab, P256, RSA_2048};
+use restpipe::handler::Role;
+use restpipe::identity::Identity;
+
+/// Runs `rp_ca` in `dir`.
+fn rp_ca(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rp_ca")).args(arguments).current_dir(dir).output().unwrap()
+}
+
+/// Standard output of a run that must succeed.
+#[track_caller]
+fn made(dir: &Path, arguments: &[&str]) -> String {
+    let output = rp_ca(dir, arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stderr.is_empty());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The one line on standard error of a run that must fail with `code`.
+#[track_caller]
+fn refused(dir: &Path, code: i32, arguments: &[&str]) -> String {
+    let output = rp_ca(dir, arguments);
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {line}");
+    assert!(line.starts_with("rp_ca: ") && line.lines().count() == 1, "{line}");
+    assert!(output.stdout.is_empty());
+    line
+}
+
+/// All files of a directory with their content.
+fn content(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut content: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| (path.display().to_string(), fs::read(&path).unwrap()))
+        .collect();
+    content.sort();
+    content
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn what_it_makes_is_accepted_here_and_by_openssl() {
+    let lab = Lab::new();
+    made(&lab.path(""), &["init", "--dir", "pki"]);
+    let dir = lab.path("pki");
+    let said = made(
+        &dir,
+        &["issue", "pipe.example.com", "--server", "--san", "localhost", "--san", "::1"],
+    );
+    made(&dir, &["issue", "web1", "--client", "--days", "7"]);
+    made(&dir, &["issue", "10.0.0.5", "--server"]);
+
+    assert_eq!(mode(&dir), 0o700);
+    for name in ["ca", "pipe.example.com", "web1", "10.0.0.5"] {
+        assert_eq!(mode(&dir.join(format!("{name}.key.pem"))), 0o600);
+    }
+    for (name, purpose) in
+        [("pipe.example.com", "sslserver"), ("10.0.0.5", "sslserver"), ("web1", "sslclient")]
+    {
+        let crt = format!("pki/{name}.crt.pem");
+        let ca = "pki/ca.crt.pem";
+        lab.openssl(&["verify", "-x509_strict", "-CAfile", ca, "-purpose", purpose, &crt]);
+    }
+    lab.openssl(&["x509", "-in", "pki/pipe.example.com.crt.pem", "-text", "-out", "text"]);
+    let text = String::from_utf8(lab.read("text")).unwrap();
+    for part in [
+        "Version: 3",
+        "ecdsa-with-SHA256",
+        "prime256v1",
+        "DNS:pipe.example.com, DNS:localhost, IP Address:0:0:0:0:0:0:0:1",
+        "TLS Web Server Authentication",
+        "CA:FALSE",
+        "Digital Signature",
+        "Authority Key Identifier",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("Client Authentication"));
+
+    let server =
+        Identity::load(&lab.files("pki/pipe.example.com", "pki/ca"), Role::Server).unwrap();
+    assert_eq!(server.own().name, "pipe.example.com");
+    assert!(said.contains(&server.own().fingerprint), "{said}");
+    assert!(said.contains(&server.own().expires.to_string()), "{said}");
+    lab.openssl(&[
+        "x509",
+        "-in",
+        "pki/pipe.example.com.crt.pem",
+        "-noout",
+        "-fingerprint",
+        "-sha256",
+        "-out",
+        "fingerprint",
+    ]);
+    let fingerprint = String::from_utf8(lab.read("fingerprint")).unwrap();
+    let fingerprint = fingerprint.trim().rsplit('=').next().unwrap().replace(':', "");
+    assert_eq!(server.own().fingerprint, fingerprint.to_lowercase());
+
+    let client = Identity::load(&lab.files("pki/web1", "pki/ca"), Role::Client).unwrap();
+    assert_eq!(client.own().name, "web1");
+    assert!(Identity::load(&lab.files("pki/web1", "pki/ca"), Role::Server).is_err());
+}
+
+#[test]
+fn nothing_is_ever_overwritten() {
+    let lab = Lab::new();
+    let dir = lab.path("");
+    made(&dir, &["init"]);
+    made(&dir, &["issue", "web1", "--client"]);
+    let before = content(&dir);
+    for again in [&["init"][..], &["issue", "web1", "--client"], &["issue", "ca", "--client"]] {
+        assert!(refused(&dir, 1, again).contains("is there already"), "{again:?}");
+        assert_eq!(content(&dir), before);
+    }
+
+    // One of the two files is enough, and the other does not appear beside it.
+    for part in ["web1.key.pem", "ca.crt.pem"] {
+        let lab = Lab::new();
+        let dir = lab.path("");
+        if part != "ca.crt.pem" {
+            made(&dir, &["init"]);
+        }
+        lab.write(part, "mine");
+        let before = content(&dir);
+        let command: &[&str] =
+            if part == "ca.crt.pem" { &["init"] } else { &["issue", "web1", "--client"] };
+        assert!(refused(&dir, 1, command).contains(&format!("{part}: is there already")));
+        assert_eq!(content(&dir), before);
+    }
+
+    // Nor is what a dangling link points to made.
+    let lab = Lab::new();
+    std::os::unix::fs::symlink("elsewhere", lab.path("ca.key.pem")).unwrap();
+    refused(&lab.path(""), 1, &["init"]);
+    assert!(!lab.path("elsewhere").exists());
+}
+
+#[test]
+fn an_identity_never_outlives_its_ca() {
+    let lab = Lab::new();
+    let dir = lab.path("");
+    made(&dir, &["init", "--days", "10"]);
+    let said = made(&dir, &["issue", "web1", "--client", "--days", "11"]);
+    assert!(said.contains("UTC, with its CA"), "{said}");
+    assert!(!made(&dir, &["issue", "web2", "--client", "--days", "9"]).contains("with its CA"));
+    for name in ["ca", "web1"] {
+        lab.openssl(&[
+            "x509",
+            "-in",
+            &format!("{name}.crt.pem"),
+            "-noout",
+            "-enddate",
+            "-out",
+            name,
+        ]);
+    }
+    assert_eq!(lab.read("ca"), lab.read("web1"));
+}
+
+#[test]
+fn a_ca_made_by_openssl_signs_too() {
+    for kind in [P256, RSA_2048] {
+        let lab = Lab::new();
+        lab.self_signed("ca", "/O=Example/CN=Corporate CA", kind, CA);
+        made(&lab.path(""), &["issue", "localhost", "--server"]);
+        Identity::load(&lab.files("localhost", "ca"), Role::Server).unwrap();
+        lab.openssl(&["verify", "-CAfile", "ca.crt.pem", "localhost.crt.pem"]);
+    }
+}
+
+#[test]
+fn a_ca_that_cannot_sign_says_why() {
+    let lab = Lab::new();
+    let dir = lab.path("");
+    let issue = ["issue", "web1", "--client"];
+    assert!(refused(&dir, 1, &issue).contains("ca.crt.pem: there is no CA here"));
+
+    lab.self_signed("other", "/CN=Other", P256, CA);
+    lab.self_signed("leaf", "/CN=leaf", P256, "subjectAltName=DNS:leaf\n");
+    made(&dir, &["init"]);
+    let ca = lab.read("ca.crt.pem");
+    for (crt, words) in [
+        ("other", "ca.key.pem: the private key does not belong to the certificate in ./ca.crt.pem"),
+        ("leaf", "ca.crt.pem: the certificate of CN=leaf is not a CA certificate"),
+    ] {
+        lab.write("ca.crt.pem", lab.read(&format!("{crt}.crt.pem")));
+        let line = refused(&dir, 1, &issue);
+        assert!(line.contains(words), "{line}");
+    }
+    lab.write("ca.crt.pem", ca);
+    lab.write("ca.key.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    assert!(refused(&dir, 1, &issue).contains("ca.key.pem: the private key is damaged"));
+    assert!(!dir.join("web1.key.pem").exists());
+
+    lab.write("file", "");
+    let line = refused(&dir, 1, &["init", "--dir", "file/pki"]);
+    assert!(line.contains("file/pki"), "{line}");
+}
+
+#[test]
+fn wrong_usage_is_exit_2_and_makes_nothing() {
+    let lab = Lab::new();
+    let dir = lab.path("");
+    let long = "a".repeat(65);
+    for wrong in [
+        &[][..],
+        &["make"],
+        &["init", "extra"],
+        &["init", "--no-such"],
+        &["init", "--san", "a"],
+        &["init", "--days", "0"],
+        &["init", "--days", "36501"],
+        &["init", "--days", "-1"],
+        &["init", "--days", "soon"],
+        &["init", "--days"],
+        &["init", "--dir"],
+        &["issue"],
+        &["issue", "web1"],
+        &["issue", "web1", "--server", "--client"],
+        &["issue", "--client"],
+        &["issue", "web1", "web2", "--client"],
+        &["issue", "web1", "--client", "--san", "*.example.com"],
+        &["issue", "web1", "--client", "--san", "a b"],
+        &["issue", "../web1", "--client"],
+        &["issue", ".web1", "--client"],
+        &["issue", "web\n1", "--client"],
+        &["issue", "", "--client"],
+        &["issue", &long, "--client"],
+    ] {
+        refused(&dir, 2, wrong);
+        assert_eq!(content(&dir), [], "{wrong:?}");
+    }
+    assert!(made(&dir, &["--help"]).contains("example:"));
+    assert!(made(&dir, &["issue", "--help"]).contains("usage:"));
+    assert!(made(&dir, &["--version"]).contains(env!("CARGO_PKG_VERSION")));
+}
