@@ -13,6 +13,8 @@ use std::process::{Command, Output};
 use openssl::{CA, Lab, P256, RSA_2048};
 use restpipe::handler::Role;
 use restpipe::identity::Identity;
+use restpipe::identity::ca::{self, Order};
+use rustls::pki_types::UnixTime;
 
 /// Runs `rp_ca` in `dir`.
 fn rp_ca(dir: &Path, arguments: &[&str]) -> Output {
@@ -212,6 +214,38 @@ fn a_ca_that_cannot_sign_says_why() {
     lab.write("file", "");
     let line = refused(&dir, 1, &["init", "--dir", "file/pki"]);
     assert!(line.contains("file/pki"), "{line}");
+}
+
+#[test]
+fn a_damaged_ca_is_an_error_or_fine_but_never_a_panic() {
+    let lab = Lab::new();
+    lab.self_signed("ca", "/C=NO/O=Example/CN=Corporate CA", P256, CA);
+    let whole = lab.read("ca.crt.pem");
+    let order = Order {
+        name: "web1".parse().unwrap(),
+        role: Role::Client,
+        alternatives: Vec::new(),
+        days: 1,
+    };
+    let mut random = fastrand::Rng::with_seed(2);
+    let mut refused = 0;
+    for _ in 0..500 {
+        let mut changed = whole.clone();
+        let position = random.usize(0..changed.len());
+        changed[position] = random.alphanumeric() as u8;
+        lab.write("ca.crt.pem", &changed);
+        match ca::issue(&lab.path(""), &order, UnixTime::now()) {
+            Ok(made) => {
+                fs::remove_file(made.key).unwrap();
+                fs::remove_file(made.crt).unwrap();
+            }
+            Err(error) => {
+                assert!(!error.to_string().chars().any(char::is_control), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 100, "{refused}");
 }
 
 #[test]

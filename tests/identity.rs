@@ -9,11 +9,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use openssl::{CA, ED25519, Lab, P256, P384, RSA_1024, RSA_2048, SERVER};
 use restpipe::config::IdentityFiles;
 use restpipe::handler::Role;
 use restpipe::identity::Identity;
+use restpipe::identity::ca::{self, Order};
+use rustls::pki_types::UnixTime;
 
 const SET_SERVER: &str = env!("CARGO_BIN_EXE_rp_server_set_identity");
 const SET_CLIENT: &str = env!("CARGO_BIN_EXE_rp_client_set_identity");
@@ -208,6 +211,14 @@ fn certificates_that_peers_would_refuse_are_refused_before() {
     }
     crt_is(&signed("weak", RSA_1024, SERVER, &[]), "has an RSA key of 1024 bits");
     crt_is(&signed("past", P256, SERVER, &["-days", "-1"]), "the certificate expired on 20");
+    let dir = lab.path("later");
+    let later = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + 86_400));
+    ca::init(&dir, 10, later).unwrap();
+    let name = "localhost".parse().unwrap();
+    let order = Order { name, role: Role::Server, alternatives: Vec::new(), days: 5 };
+    let made = ca::issue(&dir, &order, later).unwrap();
+    let early = IdentityFiles { key: made.key, crt: made.crt, ca: dir.join("ca.crt.pem") };
+    crt_is(&early, "the certificate is not valid before 20");
     let nameless = signed("nameless", P256, "extendedKeyUsage=serverAuth\n", &[]);
     crt_is(&nameless, "has no subject alternative name");
     crt_is(&client, "extended key usage forbids its use as a server; serverAuth is needed");

@@ -5,6 +5,7 @@
 //! The directory holds `ca.key.pem` and `ca.crt.pem`, and `NAME.key.pem` and `NAME.crt.pem` for
 //! each identity. Keys are ECDSA P-256 in PKCS#8, mode 0600. Nothing is ever overwritten.
 
+mod authority;
 mod name;
 
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -15,17 +16,18 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+    KeyPair, KeyUsagePurpose, SerialNumber,
 };
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::UnixTime;
 use time::OffsetDateTime;
 
+use authority::Authority;
 pub use name::{MAX_NAME, Name, NameError};
 
-use super::certificate::{self, PeerCertificate};
+use super::certificate::PeerCertificate;
 use super::check::{self, Bytes};
-use super::error::{Date, Fault, IdentityError};
-use super::{pem, tls};
+use super::error::{Fault, IdentityError};
+use super::tls;
 use crate::config::IdentityFiles;
 use crate::handler::Role;
 
@@ -133,6 +135,7 @@ pub fn issue(dir: &Path, order: &Order, now: UnixTime) -> Result<Made, IdentityE
 
     let key = KeyPair::generate().map_err(failed)?;
     let crt = params.signed_by(&key, &authority.issuer).map_err(failed)?;
+    authority.check_issuer_of(crt.der()).map_err(|e| IdentityError::new(&files.ca, e))?;
     let (key_pem, crt_pem) = (key.serialize_pem(), crt.pem());
     let bytes = Bytes {
         key: key_pem.clone().into_bytes(),
@@ -143,70 +146,6 @@ pub fn issue(dir: &Path, order: &Order, now: UnixTime) -> Result<Made, IdentityE
 
     write_pair(&files.key, &key_pem, &files.crt, &crt_pem)?;
     Ok(Made { key: files.key, crt: files.crt, certificate, cut_short })
-}
-
-/// A CA that can sign.
-struct Authority {
-    pem: Vec<u8>,
-    issuer: Issuer<'static, KeyPair>,
-    not_before: OffsetDateTime,
-    not_after: OffsetDateTime,
-}
-
-impl Authority {
-    fn load(dir: &Path, now: UnixTime) -> Result<Self, IdentityError> {
-        let (key_file, crt_file) = (dir.join(CA_KEY), dir.join(CA_CRT));
-        if !crt_file.exists() {
-            return Err(IdentityError::new(&crt_file, Fault::NoCaHere));
-        }
-        let pem = pem::read_file(&crt_file)?;
-        let der = pem::certificates(&pem, &crt_file)?;
-        let key = pem::private_key(&pem::read_file(&key_file)?, &key_file)?;
-        let unusable = |_| IdentityError::new(&key_file, Fault::UnusableKey);
-        let key = KeyPair::try_from(&key).map_err(unusable)?;
-
-        // The first is the one that signs; others may be there for the time of a change.
-        let Some(der) = der.first() else {
-            return Err(IdentityError::new(&crt_file, Fault::NoCaHere));
-        };
-        let (not_before, not_after) =
-            Self::read(der, &key, &crt_file, now).map_err(|(file, fault)| match file {
-                At::Crt => IdentityError::new(&crt_file, fault),
-                At::Key => IdentityError::new(&key_file, fault),
-            })?;
-        let issuer = Issuer::from_ca_cert_der(der, key)
-            .map_err(|e| IdentityError::new(&crt_file, Fault::Malformed(e.to_string())))?;
-        Ok(Self { pem, issuer, not_before, not_after })
-    }
-
-    /// Whether this CA may sign now, and between which dates.
-    fn read(
-        der: &CertificateDer<'_>,
-        key: &KeyPair,
-        crt_file: &Path,
-        now: UnixTime,
-    ) -> Result<(OffsetDateTime, OffsetDateTime), (At, Fault)> {
-        let parsed = certificate::parse(der).map_err(|e| (At::Crt, e))?;
-        certificate::check_make(&parsed).map_err(|e| (At::Crt, e))?;
-        if !parsed.is_ca() {
-            return Err((At::Crt, Fault::NotCa(certificate::subject(&parsed))));
-        }
-        let not_before = parsed.validity().not_before.to_datetime();
-        let not_after = parsed.validity().not_after.to_datetime();
-        if not_after <= moment(now) {
-            return Err((At::Crt, Fault::Expired(Date::from(not_after))));
-        }
-        if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
-            return Err((At::Key, Fault::KeyMismatch(crt_file.to_owned())));
-        }
-        Ok((not_before, not_after))
-    }
-}
-
-/// Which of the CA's files a fault is in.
-enum At {
-    Key,
-    Crt,
 }
 
 /// What all certificates have: a name, a serial number, and dates.

@@ -56,7 +56,7 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err(Fault::Malformed("there are bytes after its end".to_owned())),
-        Err(error) => Err(Fault::Malformed(clean(&error.to_string()))),
+        Err(error) => Err(Fault::Malformed(error.to_string())),
     }
 }
 

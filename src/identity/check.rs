@@ -260,4 +260,29 @@ mod tests {
         std::fs::write(&files.ca, new).unwrap();
         assert!(line_at(&files, MADE).unwrap_err().contains("is not valid before"));
     }
+
+    #[test]
+    fn changed_files_are_an_error_or_fine_but_never_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = identity(dir.path());
+        let provider = tls::provider();
+        let mut random = fastrand::Rng::with_seed(2);
+        let mut refused = 0;
+        for _ in 0..1000 {
+            let mut bytes = Bytes::read(&files).unwrap();
+            let one = match random.u8(0..3) {
+                0 => &mut bytes.key,
+                1 => &mut bytes.crt,
+                _ => &mut bytes.ca,
+            };
+            // A letter for a letter, so that most of them are still PEM.
+            let position = random.usize(0..one.len());
+            one[position] = random.alphanumeric() as u8;
+            if let Err(error) = check(&bytes, &files, Role::Server, at(MADE), &provider) {
+                assert!(!error.to_string().chars().any(char::is_control), "{error}");
+                refused += 1;
+            }
+        }
+        assert!(refused > 500, "{refused}");
+    }
 }

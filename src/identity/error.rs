@@ -97,15 +97,15 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(why) => write!(f, "cannot be read: {why}"),
-            Self::Unwritable(why) => write!(f, "cannot be written: {why}"),
+            Self::Unreadable(why) => write!(f, "cannot be read: {}", clean(why)),
+            Self::Unwritable(why) => write!(f, "cannot be written: {}", clean(why)),
             Self::Exists => f.write_str("is there already and stays as it is; nothing was made"),
             Self::NoCaHere => f.write_str("there is no CA here; make one first (rp_ca init)"),
             Self::NoCaInPlace => {
                 f.write_str("no CA certificate is in place; give one as the third file")
             }
             Self::TooLarge(limit) => write!(f, "is larger than {limit} bytes; no PEM file is"),
-            Self::NotPem(why) => write!(f, "is not PEM: {why}"),
+            Self::NotPem(why) => write!(f, "is not PEM: {}", clean(why)),
             Self::WrongKind { expected, found } => {
                 write!(f, "holds {found} where {expected} is needed")
             }
@@ -121,7 +121,7 @@ impl fmt::Display for Fault {
             Self::KeyMismatch(crt) => {
                 write!(f, "the private key does not belong to the certificate in {}", shown(crt))
             }
-            Self::Malformed(why) => write!(f, "the certificate cannot be read: {why}"),
+            Self::Malformed(why) => write!(f, "the certificate cannot be read: {}", clean(why)),
             Self::OldVersion(version) => {
                 write!(f, "is an X.509 version {version} certificate; version 3 is needed")
             }
@@ -157,7 +157,7 @@ impl fmt::Display for Fault {
                 f,
                 "the certificate of {subject} is not a CA certificate; only those belong here"
             ),
-            Self::Refused(why) => write!(f, "the certificate is refused: {why}"),
+            Self::Refused(why) => write!(f, "the certificate is refused: {}", clean(why)),
         }
     }
 }

@@ -167,7 +167,9 @@ fn find_line(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
 }
 
 fn wrong_kind(file: &Path, expected: &'static str, found: &[&Section]) -> IdentityError {
-    let found = found.first().map_or("nothing of use".to_owned(), |first| described(&first.label));
+    // Curve parameters may stand before a key, and are not what the file is for.
+    let telling = found.iter().find(|section| section.is_private_key()).or(found.first());
+    let found = telling.map_or("nothing of use".to_owned(), |section| described(&section.label));
     IdentityError::new(file, Fault::WrongKind { expected, found })
 }
 
