@@ -18,8 +18,8 @@ usage: rp_client_set_identity KEY CRT [CA]
 
 KEY  the private key, PEM, not encrypted
 CRT  its certificate, PEM, with intermediate certificates after it
-CA   the certificate of the CA that signed the server's certificate, PEM; may be left
-     out where one is installed already
+CA   the certificate of the CA that signed it and the server's certificate, PEM; may
+     be left out where one is installed already
 
   --help, --version
 

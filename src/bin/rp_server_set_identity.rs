@@ -18,7 +18,7 @@ usage: rp_server_set_identity KEY CRT CA
 
 KEY  the private key, PEM, not encrypted
 CRT  its certificate, PEM, with intermediate certificates after it
-CA   the certificate of the CA that signed the clients' certificates, PEM
+CA   the certificate of the CA that signed it and the clients' certificates, PEM
 
   --help, --version
 
