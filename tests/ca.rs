@@ -217,6 +217,26 @@ fn a_ca_that_cannot_sign_says_why() {
 }
 
 #[test]
+fn a_ca_whose_subject_cannot_be_repeated_is_refused() {
+    let lab = Lab::new();
+    let dir = lab.path("");
+    made(&dir, &["init"]);
+    lab.openssl(&["x509", "-in", "ca.crt.pem", "-outform", "DER", "-out", "der"]);
+    // The type of the common name becomes 2.7732.3, which is rare but allowed.
+    let mut der = lab.read("der");
+    for at in 0..der.len() - 5 {
+        if der[at..at + 5] == [6, 3, 0x55, 4, 3] {
+            der[at + 2] = 0xbd;
+        }
+    }
+    assert_ne!(der, lab.read("der"));
+    lab.write("der", der);
+    lab.openssl(&["x509", "-inform", "DER", "-in", "der", "-out", "ca.crt.pem"]);
+    let line = refused(&dir, 1, &["issue", "web1", "--client"]);
+    assert!(line.contains("ca.crt.pem: the certificate is refused: its subject"), "{line}");
+}
+
+#[test]
 fn a_damaged_ca_is_an_error_or_fine_but_never_a_panic() {
     let lab = Lab::new();
     lab.self_signed("ca", "/C=NO/O=Example/CN=Corporate CA", P256, CA);

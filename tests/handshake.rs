@@ -13,6 +13,7 @@ use restpipe::config::IdentityFiles;
 use restpipe::handler::Role;
 use restpipe::identity::ca::{self, Order};
 use restpipe::identity::{Identity, PeerCertificate};
+use rustls::client::Resumption;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, Connection, HandshakeKind, RootCertStore, ServerConfig,
@@ -161,17 +162,30 @@ fn no_session_is_ever_resumed() {
     let lab = Lab::new();
     let (localhost, web1) = own_pair(&lab, "own");
     let (client, server) = (client(&web1), server(&localhost));
-    for _ in 0..3 {
-        let outcome = meet(Arc::clone(&client), Arc::clone(&server), "localhost");
-        outcome.names();
-        let (client_end, server_end) = &outcome.ends;
-        assert_eq!(client_end.tls13_tickets_received(), 0);
-        for kind in [client_end.handshake_kind(), server_end.handshake_kind()] {
-            assert!(matches!(
-                kind,
-                Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest)
-            ));
-        }
+    let willing_client = {
+        let mut config = (*client).clone();
+        config.resumption = Resumption::default();
+        Arc::new(config)
+    };
+    let willing_server = {
+        let mut config = (*server).clone();
+        config.send_tls13_tickets = 2;
+        Arc::new(config)
+    };
+    // The last says whether the test could notice: both of these would resume.
+    for (client, server, tickets, resumes) in [
+        (&client, &server, false, false),
+        (&willing_client, &server, false, false),
+        (&client, &willing_server, true, false),
+        (&willing_client, &willing_server, true, true),
+    ] {
+        let meet = || meet(Arc::clone(client), Arc::clone(server), "localhost");
+        meet().names();
+        let again = meet();
+        again.names();
+        let kind = again.ends.0.handshake_kind();
+        assert_eq!(kind == Some(HandshakeKind::Resumed), resumes, "{kind:?}");
+        assert_eq!(again.ends.0.tls13_tickets_received() > 0, tickets);
     }
 }
 

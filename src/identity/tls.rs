@@ -36,8 +36,6 @@ pub(super) fn server_config(
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(certified))));
     config.send_tls13_tickets = 0;
-    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    config.max_early_data_size = 0;
     Ok(config)
 }
 
@@ -58,6 +56,5 @@ pub(super) fn client_config(
         .with_webpki_verifier(verifier)
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(certified))));
     config.resumption = Resumption::disabled();
-    config.enable_early_data = false;
     Ok(config)
 }
