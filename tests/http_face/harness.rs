@@ -1,0 +1,223 @@
+//! A face in front of a pipe that notes what it was asked, and callers that speak raw bytes.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use restpipe::config::Bind;
+use restpipe::event::{Event, Reply};
+use restpipe::handler::Role;
+use restpipe::http::{Face, Settings};
+use restpipe::pipe::{Peer, Pipe, RequestError};
+use serde_json::{Value, json};
+
+/// Nothing here takes this long; a test that waits for more has failed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A plain request.
+pub const GET: &str = "GET /server/time HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// One request as the pipe saw it.
+#[derive(Clone)]
+pub struct Asked {
+    pub peer: String,
+    pub event: Event,
+    pub wait: Duration,
+}
+
+type Answerer = Arc<dyn Fn(&Event) -> Result<Reply, RequestError> + Send + Sync>;
+
+/// Notes what it is asked, and answers at once.
+pub struct FakePipe {
+    seen: Mutex<Vec<Asked>>,
+    answerer: Answerer,
+}
+
+impl FakePipe {
+    pub fn answering(
+        answerer: impl Fn(&Event) -> Result<Reply, RequestError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { seen: Mutex::default(), answerer: Arc::new(answerer) }
+    }
+
+    pub fn seen(&self) -> Vec<Asked> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub fn only(&self) -> Asked {
+        let mut seen = self.seen();
+        assert_eq!(seen.len(), 1);
+        seen.remove(0)
+    }
+}
+
+/// Says what it was asked.
+impl Default for FakePipe {
+    fn default() -> Self {
+        Self::answering(|event| {
+            let said = format!("{} {}", event.verb.as_str(), event.target.decoded());
+            Ok(Reply::json(&json!({ "said": said })))
+        })
+    }
+}
+
+impl Pipe for FakePipe {
+    fn request(
+        &self,
+        peer: Peer<'_>,
+        event: &Event,
+        wait: Duration,
+    ) -> Result<Reply, RequestError> {
+        let peer = match peer {
+            Peer::Server => "server",
+            Peer::Client(name) => name,
+        };
+        let asked = Asked { peer: peer.to_owned(), event: event.clone(), wait };
+        self.seen.lock().unwrap().push(asked);
+        (self.answerer)(event)
+    }
+}
+
+/// Settings in which nothing runs out while a test waits.
+pub fn settings(role: Role) -> Settings {
+    let mut settings = Settings::new(role);
+    settings.limits.head_timeout = 2 * PATIENCE;
+    settings.limits.idle_timeout = 2 * PATIENCE;
+    settings.limits.body_timeout = 2 * PATIENCE;
+    settings.limits.write_timeout = 2 * PATIENCE;
+    settings
+}
+
+/// Soon enough to wait for in a test.
+pub const SOON: Duration = Duration::from_millis(200);
+
+/// A face and its pipe.
+pub struct Running {
+    pub face: Face,
+    pub pipe: Arc<FakePipe>,
+}
+
+/// A client's face in front of a pipe that says what it was asked.
+pub fn start() -> Running {
+    start_with(settings(Role::Client), FakePipe::default())
+}
+
+pub fn start_with(settings: Settings, pipe: FakePipe) -> Running {
+    let pipe = Arc::new(pipe);
+    let face = Face::start(settings, Arc::clone(&pipe) as Arc<dyn Pipe>).unwrap();
+    Running { face, pipe }
+}
+
+impl Running {
+    pub fn call(&self) -> Caller {
+        self.try_call().unwrap()
+    }
+
+    pub fn try_call(&self) -> io::Result<Caller> {
+        let Bind::Tcp(address) = self.face.address() else { panic!("not on TCP") };
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Caller { reader: BufReader::new(stream.try_clone()?), stream })
+    }
+
+    /// A new caller is served.
+    pub fn works(&self) {
+        let mut caller = self.call();
+        caller.send(GET);
+        assert_eq!(caller.answer().status, 200);
+    }
+
+    /// Waits for something that has no event of its own.
+    pub fn until(&self, mut is_so: impl FnMut(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "it never came to be");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+}
+
+/// The other end of a connection.
+pub struct Caller {
+    pub stream: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+impl Caller {
+    pub fn send(&mut self, text: &str) {
+        self.send_bytes(text.as_bytes());
+    }
+
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Reads an answer, which must say its length.
+    pub fn answer(&mut self) -> Answer {
+        let mut answer = self.answer_to_head();
+        let length = answer.header("Content-Length").map_or(0, |n| n.parse().unwrap());
+        answer.body = vec![0; length];
+        self.reader.read_exact(&mut answer.body).unwrap();
+        answer
+    }
+
+    /// Reads the head of an answer.
+    pub fn answer_to_head(&mut self) -> Answer {
+        let line = self.line();
+        let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest[..3].parse().ok());
+        let status = status.unwrap_or_else(|| panic!("no status line: {line:?}"));
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line();
+            let line = line.strip_suffix("\r\n").expect("a whole line");
+            if line.is_empty() {
+                return Answer { status, headers, body: Vec::new() };
+            }
+            let (name, value) = line.split_once(": ").expect("a header");
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+    }
+
+    /// Waits for the end; anything else that comes, also a reset, is none.
+    pub fn is_closed(&mut self) -> bool {
+        self.reader.read(&mut [0; 64]).is_ok_and(|n| n == 0)
+    }
+}
+
+/// What a caller got.
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of a header that occurs once at most.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        let value = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} twice");
+        value
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    /// The `error` of a JSON body that also has a `message`.
+    pub fn error(&self) -> String {
+        assert_eq!(self.header("Content-Type"), Some("application/json"));
+        let body: Value = serde_json::from_slice(&self.body).unwrap();
+        assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{body}");
+        body["error"].as_str().expect("an error").to_owned()
+    }
+}

@@ -1,0 +1,82 @@
+//! Starting and stopping.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use restpipe::config::Bind;
+use restpipe::event::Reply;
+use restpipe::handler::Role;
+use restpipe::http::Face;
+use restpipe::pipe::Pipe;
+
+use crate::harness::{FakePipe, GET, PATIENCE, settings, start, start_with};
+
+#[test]
+fn a_unix_socket_serves_the_same_and_its_file_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("http.sock");
+    let mut settings = settings(Role::Client);
+    settings.bind = Bind::Unix(path.clone());
+    let running = start_with(settings.clone(), FakePipe::default());
+    assert_eq!(running.face.address().to_string(), format!("unix:{}", path.display()));
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    let second = Face::start(settings, Arc::clone(&running.pipe) as Arc<dyn Pipe>);
+    let error = second.err().unwrap().to_string();
+    assert_eq!(
+        error,
+        format!("cannot listen on unix:{}: already in use by a running program", path.display())
+    );
+    running.face.stop_accepting();
+    assert!(!path.exists());
+    assert!(UnixStream::connect(&path).is_err());
+    assert!(running.face.drain(Instant::now() + PATIENCE));
+}
+
+#[test]
+fn stopping_refuses_new_callers_and_lets_requests_end() {
+    let (entered, in_pipe) = crossbeam_channel::bounded(1);
+    let (release, released) = crossbeam_channel::bounded::<()>(1);
+    let running = start_with(
+        settings(Role::Client),
+        FakePipe::answering(move |_| {
+            entered.send_timeout((), PATIENCE).unwrap();
+            released.recv_timeout(PATIENCE).unwrap();
+            Ok(Reply::new("a/b", "late"))
+        }),
+    );
+    let mut idle = running.call();
+    let mut busy = running.call();
+    busy.send(&GET.repeat(2));
+    in_pipe.recv_timeout(PATIENCE).unwrap();
+    running.face.stop_accepting();
+    assert!(running.try_call().is_err());
+    assert!(idle.is_closed());
+    release.send_timeout((), PATIENCE).unwrap();
+    let answer = busy.answer();
+    assert_eq!((answer.text().as_str(), answer.header("Connection")), ("late", Some("close")));
+    assert!(busy.is_closed(), "the second request is not taken up");
+    assert!(running.face.drain(Instant::now() + PATIENCE));
+    assert_eq!(running.pipe.seen().len(), 1);
+}
+
+#[test]
+fn a_drain_cuts_what_is_left_at_its_deadline() {
+    let running = start();
+    let mut stuck = running.call();
+    let put = "PUT /server/x HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\
+               Content-Length: 9\r\n\r\n";
+    stuck.send(put);
+    assert_eq!(stuck.line(), "HTTP/1.1 100 Continue\r\n");
+    let started = Instant::now();
+    assert!(!running.face.drain(started + Duration::from_millis(50)));
+    assert!(started.elapsed() < PATIENCE);
+    assert_eq!(running.face.connections(), 0);
+    assert_eq!(running.pipe.seen().len(), 0);
+}

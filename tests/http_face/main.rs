@@ -1,0 +1,6 @@
+//! The local HTTP port as callers meet it: raw bytes in, raw bytes out.
+
+mod answers;
+mod bad_input;
+mod harness;
+mod life;
