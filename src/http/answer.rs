@@ -7,7 +7,7 @@ use tiny_http::Header;
 use crate::event::{CODE_EXCEPTION, CODE_FINE, CODE_UNHANDLED, Event, Reply};
 use crate::http::refusal::Refusal;
 
-/// Most headers of one reply, and most bytes of one header: a caller's own limits are not known.
+/// Most headers of one reply, and most bytes of them all. Callers have limits of about this size.
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 8 * 1024;
 /// Headers that belong to this connection or are written here.
@@ -56,8 +56,11 @@ impl Answer {
             CODE_FINE => push(&mut headers, "X-Event-Return-Code", "0"),
             code => push(&mut headers, "X-Event-Return-Code", &code.to_string()),
         }
+        let mut room = MAX_HEADER_BYTES;
         for (name, value) in reply.headers.iter().take(MAX_HEADERS) {
-            if is_token(name) && is_clean(value) && !is_own(name, own_type) {
+            let size = name.len() + value.len();
+            if size <= room && is_token(name) && is_clean(value) && !is_own(name, own_type) {
+                room -= size;
                 push(&mut headers, name, value);
             }
         }
@@ -115,7 +118,7 @@ fn is_own(name: &str, own_type: bool) -> bool {
 /// A token of RFC 9110, section 5.6.2.
 fn is_token(name: &str) -> bool {
     let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    !name.is_empty() && name.len() <= MAX_HEADER_BYTES && name.bytes().all(is_tchar)
+    !name.is_empty() && name.bytes().all(is_tchar)
 }
 
 /// A field value that cannot be mistaken for anything else.
@@ -202,6 +205,17 @@ mod tests {
         let answer = answer(reply);
         let names: Vec<String> = answer.headers.iter().map(|h| h.field.to_string()).collect();
         assert_eq!(names, ["Server", "X-Event-Return-Code", "X-Fine", "X-Empty"]);
+    }
+
+    #[test]
+    fn the_headers_of_a_peer_are_bounded() {
+        let mut reply = Reply::new("", "");
+        reply.headers = vec![("X".to_owned(), "y".to_owned()); 2 * MAX_HEADERS];
+        assert_eq!(answer(reply.clone()).headers.len(), 2 + MAX_HEADERS);
+        let long = "y".repeat(MAX_HEADER_BYTES - 1);
+        reply.headers = vec![("X".to_owned(), long); 2];
+        reply.headers.push(("X-Too".to_owned(), String::new()));
+        assert_eq!(answer(reply).headers.len(), 2 + 1);
     }
 
     #[test]

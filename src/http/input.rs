@@ -14,18 +14,17 @@ const FIRST_BYTES: usize = 4 * 1024;
 
 /// The reading side of a connection.
 pub(super) struct Input<'a> {
-    socket: &'a Socket,
+    source: Source<'a>,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// The socket's timeout as it is set; setting it costs a system call.
-    timeout: Option<Duration>,
 }
 
 impl<'a> Input<'a> {
     /// Nothing read yet.
     pub fn new(socket: &'a Socket) -> Self {
-        Self { socket, buffer: vec![0; FIRST_BYTES], start: 0, end: 0, timeout: None }
+        let source = Source { socket, timeout: None };
+        Self { source, buffer: vec![0; FIRST_BYTES], start: 0, end: 0 }
     }
 
     /// The bytes that were read and not yet consumed.
@@ -43,13 +42,9 @@ impl<'a> Input<'a> {
     /// a head that long was refused before, and everything else is consumed.
     pub fn fill(&mut self, timeout: Duration, deadline: Option<Instant>) -> io::Result<usize> {
         self.make_room()?;
-        let end = self.end;
-        // Moved out for the call, as `read` wants the whole of `self` for the timeout.
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let read = self.read(&mut buffer[end..], timeout, deadline);
-        self.buffer = buffer;
-        self.end += *read.as_ref().unwrap_or(&0);
-        read
+        let read = self.source.read(&mut self.buffer[self.end..], timeout, deadline)?;
+        self.end += read;
+        Ok(read)
     }
 
     /// Appends `count` bytes to `body`, or fewer where the caller sends no more: first the buffered
@@ -69,7 +64,10 @@ impl<'a> Input<'a> {
             return Ok(());
         }
         let rest = (count - ready) as u64;
-        Timed { input: self, timeout, deadline }.take(rest).read_to_end(body).map(|_| ())
+        Timed { source: &mut self.source, timeout, deadline }
+            .take(rest)
+            .read_to_end(body)
+            .map(|_| ())
     }
 
     fn make_room(&mut self) -> io::Result<()> {
@@ -87,7 +85,15 @@ impl<'a> Input<'a> {
         }
         Ok(())
     }
+}
 
+/// The socket, and its timeout as it is set: setting it costs a system call.
+struct Source<'a> {
+    socket: &'a Socket,
+    timeout: Option<Duration>,
+}
+
+impl Source<'_> {
     fn read(
         &mut self,
         into: &mut [u8],
@@ -117,13 +123,13 @@ impl<'a> Input<'a> {
 
 /// Reads with the input's timeouts, for `read_to_end`.
 struct Timed<'a, 'b> {
-    input: &'a mut Input<'b>,
+    source: &'a mut Source<'b>,
     timeout: Duration,
     deadline: Instant,
 }
 
 impl Read for Timed<'_, '_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.input.read(into, self.timeout, Some(self.deadline))
+        self.source.read(into, self.timeout, Some(self.deadline))
     }
 }

@@ -11,7 +11,9 @@ use tiny_http::{HTTPVersion, Response, StatusCode};
 use crate::http::answer::Answer;
 
 /// Bodies up to this size are copied behind the head; larger ones are written from where they are.
-const COPY_BYTES: usize = 32 * 1024;
+const COPY_BYTES: usize = 4 * 1024;
+/// A buffer that grew beyond this, by many headers, is not kept.
+const KEPT_BYTES: usize = 16 * 1024;
 
 /// How an answer is framed.
 #[derive(Clone, Copy, Debug)]
@@ -40,12 +42,16 @@ impl<'a> Output<'a> {
         let body = if has_body(status) { body } else { Vec::new() };
         self.buffer.clear();
         print_head(&mut self.buffer, status, headers, body.len(), framed.connection)?;
-        let body = if framed.head_only { &[] } else { &body[..] };
+        let mut body = if framed.head_only { &[] } else { &body[..] };
         if body.len() <= COPY_BYTES {
             self.buffer.extend_from_slice(body);
-            return write_all(self.socket, &[&self.buffer, &[]], deadline);
+            body = &[];
         }
-        write_all(self.socket, &[&self.buffer, body], deadline)
+        let written = write_all(self.socket, &[&self.buffer, body], deadline);
+        if self.buffer.capacity() > KEPT_BYTES {
+            self.buffer = Vec::new();
+        }
+        written
     }
 
     /// Tells the caller to send the body.

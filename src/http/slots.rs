@@ -178,11 +178,11 @@ mod tests {
         busy.set_busy(true);
         slots.stop();
         assert!(idle.stopping());
-        assert_eq!((&mut &*idle.socket()).read(&mut [0; 8]).unwrap(), 0);
+        assert_eq!((&mut idle.socket()).read(&mut [0; 8]).unwrap(), 0);
         assert!(idle_end.write_all(b"x").is_err());
         busy_end.write_all(b"x").unwrap();
-        assert_eq!((&mut &*busy.socket()).read(&mut [0; 8]).unwrap(), 1);
-        (&mut &*busy.socket()).write_all(b"yz").unwrap();
+        assert_eq!((&mut busy.socket()).read(&mut [0; 8]).unwrap(), 1);
+        (&mut busy.socket()).write_all(b"yz").unwrap();
         let mut answer = [0; 2];
         busy_end.read_exact(&mut answer).unwrap();
         idle_end.set_read_timeout(Some(Duration::from_secs(5))).unwrap();

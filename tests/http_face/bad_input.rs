@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::Shutdown;
+use std::process::Command;
 use std::time::Instant;
 
 use restpipe::event::Reply;
@@ -157,11 +158,28 @@ fn a_silent_connection_is_closed_without_a_word() {
     assert!(caller.is_closed());
 }
 
+/// Whether this process may have so many files open, once it has asked for it: both ends of the
+/// connections are its own. The usual limit is 1024, and may be raised to a far higher one.
+fn may_open(files: u64) -> bool {
+    let soft_limit = || {
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        line.split_whitespace().nth(3).unwrap().parse().unwrap_or(u64::MAX)
+    };
+    if soft_limit() < files {
+        let pid = format!("--pid={}", std::process::id());
+        // Part of util-linux. Where it fails, the limit stays, and that is what counts.
+        let _ = Command::new("prlimit").arg(pid).arg(format!("--nofile={files}:")).status();
+    }
+    soft_limit() >= files
+}
+
 #[test]
 fn a_thousand_idle_connections_leave_room_for_one_more() {
     let mut settings = settings(Role::Client);
     settings.limits.max_connections = 1001;
     let running = start_with(settings, FakePipe::default());
+    assert!(may_open(3500), "the limit of open files is too low; see `ulimit -Hn`");
     let idle: Vec<Caller> = (0..1000).map(|_| running.call()).collect();
     let mut last = running.call();
     last.send(GET);
