@@ -136,7 +136,7 @@ fn expectation(head: &Head<'_>) -> Result<bool, Refusal> {
 mod tests {
     use super::*;
     use crate::handler::Role;
-    use crate::http::head::parse;
+    use crate::http::head::{find_end, parse};
 
     fn ask(line: &str, fields: &str) -> Result<Request, Refusal> {
         let settings = Settings { max_body_bytes: 10, ..Settings::new(Role::Client) };
@@ -188,6 +188,40 @@ mod tests {
             let found = ask(line, fields).map_or_else(|refusal| refusal.status, |_| 200);
             assert_eq!(found, status, "{line} {fields:?}");
         }
+    }
+
+    /// Whatever comes in, there is an answer, and nothing but clean text gets through.
+    #[test]
+    fn garbled_heads_are_understood_or_refused() {
+        let settings = Settings::new(Role::Server);
+        let guard = Guard::new(&[], &settings.bind);
+        let whole = b"PUT http://localhost/client/a%41/cat//x?y=z HTTP/1.1\r\nHost: [::1]:80\r\n\
+            Content-Length: 5\r\nOrigin: http://localhost\r\nRP-Wait: 1.5\r\n\r\n";
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut understood = 0;
+        for _ in 0..20_000 {
+            let mut bytes = whole.to_vec();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..bytes.len());
+                match random.u8(..3) {
+                    0 => bytes[at] = random.u8(..),
+                    1 => bytes.insert(at, *random.choice(b"\r\n %:/[]?#.,09-".iter()).unwrap()),
+                    _ => drop(bytes.remove(at)),
+                }
+            }
+            let Ok(Some(end)) = find_end(&bytes, 0) else { continue };
+            let checked = parse(&bytes[..end]).and_then(|head| check(&head, &settings, &guard));
+            match checked {
+                Ok(request) => {
+                    understood += 1;
+                    let Destination::Client(name) = &request.destination else { panic!() };
+                    assert!(!name.chars().any(char::is_control), "{name:?}");
+                    assert!(request.wait <= settings.connection_wait);
+                }
+                Err(refusal) => assert!((400..=505).contains(&refusal.status)),
+            }
+        }
+        assert!((1000..19_000).contains(&understood), "{understood}");
     }
 
     #[test]

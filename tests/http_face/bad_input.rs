@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use restpipe::event::Reply;
 use restpipe::handler::Role;
+use restpipe::http::Settings;
 
 use crate::harness::{Caller, FakePipe, GET, PATIENCE, SOON, settings, start, start_with};
 
@@ -94,6 +95,20 @@ fn requests_that_are_only_not_for_us_leave_the_connection_open() {
     assert_eq!(running.pipe.seen().len(), 0);
     caller.send(GET);
     assert_eq!(caller.answer().status, 200);
+}
+
+#[test]
+fn a_caller_that_is_still_sending_sees_its_refusal() {
+    let running = start_with(
+        Settings { max_body_bytes: 1000, ..settings(Role::Client) },
+        FakePipe::default(),
+    );
+    let mut caller = running.call();
+    caller.send("PUT /server/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500000\r\n\r\n");
+    caller.send_bytes(&[b'x'; 500_000]);
+    let answer = caller.answer();
+    assert_eq!((answer.status, answer.error().as_str()), (413, "body_too_large"));
+    assert!(caller.is_closed(), "by an end, not by a reset");
 }
 
 #[test]
