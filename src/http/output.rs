@@ -95,7 +95,11 @@ fn write_all(mut socket: &Socket, parts: &[&[u8]; 2], deadline: Instant) -> io::
     let mut parts = [IoSlice::new(parts[0]), IoSlice::new(parts[1])];
     let mut rest = if parts[1].is_empty() { &mut parts[..1] } else { &mut parts[..] };
     loop {
-        let written = match socket.write_vectored(rest) {
+        let written = match &*rest {
+            [one] => socket.write(one),
+            both => socket.write_vectored(both),
+        };
+        let written = match written {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => written,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,

@@ -185,7 +185,6 @@ mod tests {
         (&mut busy.socket()).write_all(b"yz").unwrap();
         let mut answer = [0; 2];
         busy_end.read_exact(&mut answer).unwrap();
-        idle_end.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     }
 
     #[test]
