@@ -228,28 +228,41 @@ fn a_caller_that_never_reads_is_closed() {
 
 #[test]
 fn bodies_of_all_connections_together_are_bounded() {
+    let (entered, in_pipe) = crossbeam_channel::bounded(1);
+    let (release, released) = crossbeam_channel::bounded::<()>(1);
     let mut settings = settings(Role::Client);
     settings.max_body_bytes = 100_000;
     settings.limits.max_held_bytes = Some(150_000);
-    let running = start_with(settings, FakePipe::default());
-    let put = "PUT /server/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n";
-    let second = || {
-        let mut second = running.call();
-        second.send(put);
-        second.send_bytes(&[b'x'; 100_000]);
-        let answer = second.answer();
+    let running = start_with(
+        settings,
+        FakePipe::answering(move |event| {
+            if event.target.noun() == "held" {
+                entered.send_timeout((), PATIENCE).unwrap();
+                released.recv_timeout(PATIENCE).unwrap();
+            }
+            Ok(Reply::new("a/b", ""))
+        }),
+    );
+    let put = |caller: &mut Caller, noun: &str| {
+        caller.send(&format!("PUT /server/{noun} HTTP/1.1\r\nHost: localhost\r\n"));
+        caller.send("Content-Length: 100000\r\n\r\n");
+        caller.send_bytes(&[b'x'; 100_000]);
+    };
+    let other = || {
+        let mut other = running.call();
+        put(&mut other, "x");
+        let answer = other.answer();
         assert_eq!(answer.header("Retry-After").is_some(), answer.status == 503);
         answer.status
     };
     let mut first = running.call();
-    first.send(put);
-    first.send_bytes(&[b'x'; 99_999]);
-    // Until the face has read that, there may be room.
-    running.until(|_| second() == 503);
-    first.send("x");
+    put(&mut first, "held");
+    in_pipe.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(other(), 503);
+    release.send_timeout((), PATIENCE).unwrap();
     assert_eq!(first.answer().status, 200);
-    // The share is given back after the answer was written.
-    running.until(|_| second() == 200);
+    // The share is given back when the answer has been written, so maybe a moment later.
+    running.until(|_| other() == 200);
 }
 
 #[test]
