@@ -5,7 +5,8 @@ import statistics
 import sys
 import time
 
-SIZES = [100, 200, 500, 1000, 1400, 1500, 2000, 5000, 10_000, 15_000, 20_000, 40_000, 60_000, 66_000, 100_000, 150_000, 200_000]
+SIZES = [100, 200, 500, 1000, 1400, 1500, 2000, 5000, 10_000, 15_000, 20_000, 40_000]
+SIZES += [60_000, 66_000, 100_000, 150_000, 200_000]
 SAMPLES = 200
 # What fits into the path of a GET; the head of a request is limited to 16 KiB.
 LARGEST_PATH = 15_000
@@ -57,8 +58,8 @@ def milliseconds(text):
 def sizes(address, post_target, echo_target):
     """Prints latencies of `SAMPLES` requests, and of as many replies, for each of `SIZES`."""
     connection = Connection(address)
-    line("bytes", "request: median", "maximum", "reply: median", "maximum")
-    line(*["---:"] * 5)
+    line("bytes", "request: median", "99 %", "maximum", "reply: median", "99 %", "maximum")
+    line(*["---:"] * 7)
     for size in SIZES:
         asked = measure(connection, "POST", post_target, b"x" * size)
         answered = None
@@ -72,8 +73,10 @@ def sizes(address, post_target, echo_target):
 
 def cells(values):
     if values is None:
-        return "-", "-"
-    return f"{statistics.median(values):.3f}", f"{max(values):.3f}"
+        return ["-"] * 3
+    # A stall on the way shows in every request of a size, one of the scheduler in the maximum only.
+    percentiles = statistics.quantiles(values, n=100)
+    return [f"{v:.3f}" for v in (statistics.median(values), percentiles[98], max(values))]
 
 
 def measure(connection, method, target, body, expect=None):
