@@ -8,7 +8,7 @@
 //! another thread, and a request costs one read and one write of the socket. Bytes from a caller
 //! are bounded everywhere: in the head, in the body, in all bodies together, and in time.
 
-mod accept;
+mod admit;
 mod answer;
 mod body;
 mod budget;
@@ -24,7 +24,6 @@ mod request;
 mod route;
 mod slots;
 mod socket;
-mod throttle;
 
 use std::time::Duration;
 

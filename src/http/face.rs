@@ -1,23 +1,18 @@
 //! Starting and stopping the port.
 
-use std::io;
-use std::net::Shutdown;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
-use socket2::Socket;
-
+use crate::accept::Acceptor;
 use crate::config::Bind;
 use crate::http::budget::Budget;
 use crate::http::guard::Guard;
 use crate::http::slots::Slots;
 use crate::http::socket::{self, BindError, Bound, SocketFile};
-use crate::http::throttle::Throttle;
-use crate::http::{Settings, accept};
+use crate::http::{Settings, admit};
 use crate::pipe::Pipe;
+use crate::throttle::Throttle;
 
 /// How long connections that were cut get to end.
 const CUT_WAIT: Duration = Duration::from_secs(1);
@@ -40,16 +35,15 @@ pub(super) struct Shared {
     pub slots: Arc<Slots>,
     /// Keeps refused requests from flooding the log.
     pub refusals: Throttle,
+    /// The same for callers that were turned away.
+    pub crowded: Throttle,
     /// Requests that panicked.
     pub panics: AtomicU64,
 }
 
 struct Accepting {
-    listener: Socket,
+    acceptor: Acceptor,
     file: Option<SocketFile>,
-    /// Dropped to wake the accept thread from a pause.
-    stop: Sender<()>,
-    thread: JoinHandle<()>,
 }
 
 impl Face {
@@ -63,13 +57,17 @@ impl Face {
             budget: Budget::new(most_held),
             slots: Arc::new(Slots::new(settings.limits.max_connections)),
             refusals: Throttle::default(),
+            crowded: Throttle::default(),
             panics: AtomicU64::new(0),
             settings,
             pipe,
         });
-        match spawn(listener, &shared) {
-            Ok((listener, stop, thread)) => {
-                let accepting = Mutex::new(Some(Accepting { listener, file, stop, thread }));
+        let admitting = Arc::clone(&shared);
+        let started =
+            Acceptor::start("http", listener, move |socket| admit::admit(socket, &admitting));
+        match started {
+            Ok(acceptor) => {
+                let accepting = Mutex::new(Some(Accepting { acceptor, file }));
                 Ok(Self { shared, address, accepting })
             }
             Err(e) => {
@@ -100,23 +98,12 @@ impl Face {
     /// Requests in flight are answered, with `Connection: close`. Calling it again does nothing.
     pub fn stop_accepting(&self) {
         let mut accepting = self.accepting.lock().unwrap_or_else(|e| e.into_inner());
-        let Some(Accepting { listener, file, stop, thread }) = accepting.take() else { return };
+        let Some(Accepting { mut acceptor, file }) = accepting.take() else { return };
         if let Some(file) = file {
             file.remove();
         }
+        acceptor.stop();
         self.shared.slots.stop();
-        // On Linux this wakes a thread that is in `accept`, and refuses callers from here on.
-        let woken = listener.shutdown(Shutdown::Both);
-        drop(stop);
-        match woken {
-            // The accept thread never waits for anything else, so this is short.
-            Ok(()) => {
-                if thread.join().is_err() {
-                    log::error!("http: the accept thread had panicked");
-                }
-            }
-            Err(e) => log::warn!("http: the listener does not stop: {e}"),
-        }
     }
 
     /// Stops accepting and waits until no request is in flight. What still is at `deadline` is cut
@@ -138,16 +125,4 @@ impl Drop for Face {
     fn drop(&mut self) {
         self.stop_accepting();
     }
-}
-
-type Spawned = (Socket, Sender<()>, JoinHandle<()>);
-
-fn spawn(listener: Socket, shared: &Arc<Shared>) -> io::Result<Spawned> {
-    let (stop, stopped) = bounded(0);
-    let shared = Arc::clone(shared);
-    let accepting = listener.try_clone()?;
-    let thread = thread::Builder::new()
-        .name("http-accept".to_owned())
-        .spawn(move || accept::run(&accepting, &shared, &stopped))?;
-    Ok((listener, stop, thread))
 }

@@ -1,14 +1,13 @@
-//! Accepting connections: a loop that no error ends, and a thread for each connection.
+//! A thread for each connection, as long as there is room.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use socket2::Socket;
 
 use crate::http::answer::Answer;
@@ -17,42 +16,12 @@ use crate::http::face::Shared;
 use crate::http::output::print_head;
 use crate::http::refusal::Refusal;
 use crate::http::slots::Slot;
-use crate::http::throttle::Throttle;
 
 /// Stack of a connection's thread: room for a TLS record written by the asking thread.
 const STACK_BYTES: usize = 256 * 1024;
-/// How long accepting pauses when the system has no more sockets to give.
-const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts until the face stops. `stopped` is disconnected then.
-pub(super) fn run(listener: &Socket, shared: &Arc<Shared>, stopped: &Receiver<()>) {
-    let errors = Throttle::default();
-    let crowded = Throttle::default();
-    while !shared.slots.stopping() {
-        match listener.accept() {
-            Ok((socket, _)) => admit(socket, shared, &crowded),
-            Err(_) if shared.slots.stopping() => return,
-            Err(e) => {
-                if let Some(left_out) = errors.note(Instant::now()) {
-                    log::warn!(
-                        "http: accepting failed, trying again: {e} \
-                         ({left_out} more since the last such line)"
-                    );
-                }
-                let passing = matches!(
-                    e.kind(),
-                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
-                );
-                // The face dropped its end: it stops.
-                if !passing && stopped.recv_timeout(PAUSE) != Err(RecvTimeoutError::Timeout) {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-fn admit(socket: Socket, shared: &Arc<Shared>, crowded: &Throttle) {
+/// What a face does with each connection that it accepts.
+pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
     let refused = match shared.slots.admit(socket) {
         Ok(slot) => {
             let shared = Arc::clone(shared);
@@ -69,7 +38,7 @@ fn admit(socket: Socket, shared: &Arc<Shared>, crowded: &Throttle) {
         }
     };
     if let Some(why) = refused
-        && let Some(left_out) = crowded.note(Instant::now())
+        && let Some(left_out) = shared.crowded.note(Instant::now())
     {
         log::warn!("http: turned a caller away: {why} ({left_out} more since the last such line)");
     }
