@@ -3,37 +3,63 @@
 //!
 //! In scope: a command line. Not in scope: what a program does.
 
+mod help;
+
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use pico_args::Arguments;
 
-use crate::config::{self, ConfigError, Reader};
+use crate::config::{ConfigError, Reader};
 use crate::logging::one_line;
+use help::{help, overview};
 
 /// Exit code of a program that failed.
 const FAILED: u8 = 1;
 /// Exit code after wrong arguments or a wrong environment.
 const WRONG_USAGE: u8 = 2;
 
-/// A program, as its `--help` describes it.
+/// A program, or one command of a program, as its `--help` describes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
-    /// Its name.
+    /// Its name; that of a command is two words, such as `rp_ca init`.
     pub name: &'static str,
     /// What it does, in a line.
     pub about: &'static str,
     /// Its arguments in the usual notation, such as `KEY CRT [CA]`, one way to call it per line.
     pub usage: &'static str,
     /// Its arguments and what they mean, without `--help` and `--version`.
+    /// A row without an argument goes on with the meaning above it.
     pub arguments: &'static [(&'static str, &'static str)],
-    /// Whole command lines to copy, one per line.
+    /// Whole command lines to copy, one per line; `{name}` stands for the name.
     pub examples: &'static str,
     /// Whose variables it reads, if any.
     pub reads: Option<Reader>,
+}
+
+impl Program {
+    /// The name of the file that runs.
+    fn file_name(&self) -> &'static str {
+        self.name.split(' ').next().unwrap_or(self.name)
+    }
+
+    /// The word that picks this command; empty for a program.
+    fn command_word(&self) -> &'static str {
+        self.name.split_once(' ').map_or("", |(_, word)| word)
+    }
+}
+
+/// A command of a program that has several.
+#[derive(Clone, Copy, Debug)]
+pub struct Command<T> {
+    /// Its page of help. Its name is that of the program and its own.
+    pub page: Program,
+    /// Takes its arguments.
+    pub parse: fn(&mut Arguments) -> Result<T, Failure>,
 }
 
 /// Why a program ends without having done its work.
@@ -115,20 +141,34 @@ pub fn main<T>(
     run: impl FnOnce(T) -> Result<(), Failure>,
 ) -> ExitCode {
     let mut arguments = Arguments::from_env();
-    let result = match asked(program, &mut arguments) {
+    let result = match asked(program, &mut arguments, help) {
         Some(answer) => {
             say(&answer);
             Ok(())
         }
         None => parse_all(arguments, parse).and_then(run),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let (code, message) = report(program, &failure);
-            complain(&message);
-            ExitCode::from(code)
+    exit_code(program, result)
+}
+
+/// As [`main`], for a program whose first argument is one of several commands.
+///
+/// `--help` after a command is that command's own; before it, a list of all.
+pub fn main_of_commands<T>(
+    program: &Program,
+    commands: &[Command<T>],
+    run: impl FnOnce(T) -> Result<(), Failure>,
+) -> ExitCode {
+    let mut arguments = Arguments::from_env();
+    match choose(program, commands, &mut arguments) {
+        Ok(Chosen::Answer(answer)) => {
+            say(&answer);
+            ExitCode::SUCCESS
         }
+        Ok(Chosen::Command(command)) => {
+            exit_code(&command.page, parse_all(arguments, command.parse).and_then(run))
+        }
+        Err(failure) => exit_code(program, Err(failure)),
     }
 }
 
@@ -152,6 +192,25 @@ pub fn path(arguments: &mut Arguments, what: &str) -> Result<PathBuf, Failure> {
     positional(arguments, what).map(PathBuf::from)
 }
 
+/// The next argument that is no option, read as a `T`.
+pub fn value<T: FromStr<Err: Display>>(
+    arguments: &mut Arguments,
+    what: &str,
+) -> Result<T, Failure> {
+    let text = positional(arguments, what)?;
+    let text =
+        text.to_str().ok_or_else(|| Failure::Usage(format!("{text:?} is not UTF-8 text")))?;
+    text.parse().map_err(|error| Failure::Usage(format!("{what} {text:?}: {error}")))
+}
+
+/// The value of an option such as `--dir`, as the path of a file.
+pub fn option_path(
+    arguments: &mut Arguments,
+    option: &'static str,
+) -> Result<Option<PathBuf>, Failure> {
+    Ok(arguments.opt_value_from_os_str(option, |text| Ok::<_, String>(PathBuf::from(text)))?)
+}
+
 /// Prints a line on standard output at once. Nobody there to read it is no error.
 pub fn say(line: &str) {
     let mut out = io::stdout().lock();
@@ -169,12 +228,47 @@ fn complain(line: &str) {
 }
 
 /// What `--help` or `--version` print, where one of them is given.
-fn asked(program: &Program, arguments: &mut Arguments) -> Option<String> {
+fn asked(
+    program: &Program,
+    arguments: &mut Arguments,
+    help: impl FnOnce(&Program) -> String,
+) -> Option<String> {
     if arguments.contains(["-h", "--help"]) {
         return Some(help(program));
     }
-    let version = || format!("{} {}", program.name, env!("CARGO_PKG_VERSION"));
+    let version = || format!("{} {}", program.file_name(), env!("CARGO_PKG_VERSION"));
     arguments.contains(["-V", "--version"]).then(version)
+}
+
+/// What the first argument of a program with commands asks for.
+enum Chosen<'a, T> {
+    /// Only this text.
+    Answer(String),
+    /// This command, with the arguments that are left.
+    Command(&'a Command<T>),
+}
+
+fn choose<'a, T>(
+    program: &Program,
+    commands: &'a [Command<T>],
+    arguments: &mut Arguments,
+) -> Result<Chosen<'a, T>, Failure> {
+    let words = || commands.iter().map(|command| command.page.command_word());
+    let wrong = |what: &str| {
+        let words = words().collect::<Vec<_>>().join(", ");
+        Failure::Usage(format!("{what}; the first argument is one of {words}"))
+    };
+    let Some(word) = arguments.subcommand()? else {
+        let overview = |program: &Program| overview(program, commands);
+        let answer = asked(program, arguments, overview).map(Chosen::Answer);
+        return answer.ok_or_else(|| wrong("no command"));
+    };
+    let found = commands.iter().find(|command| command.page.command_word() == word);
+    let command = found.ok_or_else(|| wrong(&format!("unknown command {word:?}")))?;
+    Ok(match asked(&command.page, arguments, help) {
+        Some(answer) => Chosen::Answer(answer),
+        None => Chosen::Command(command),
+    })
 }
 
 fn parse_all<T>(
@@ -192,12 +286,23 @@ fn unknown(argument: &OsString) -> Failure {
     Failure::Usage(format!("unknown argument {argument:?}"))
 }
 
+fn exit_code(program: &Program, result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (code, message) = report(program, &failure);
+            complain(&message);
+            ExitCode::from(code)
+        }
+    }
+}
+
 /// The exit code of a failure, and its line.
 fn report(program: &Program, failure: &Failure) -> (u8, String) {
-    let name = program.name;
+    let name = program.file_name();
     match failure {
         Failure::Usage(reason) => {
-            (WRONG_USAGE, format!("{name}: {}; see {name} --help", one_line(reason)))
+            (WRONG_USAGE, format!("{name}: {}; see {} --help", one_line(reason), program.name))
         }
         Failure::Environment(error) => (WRONG_USAGE, format!("{name}: {}", one_line(error))),
         Failure::Wrong(reason) => (WRONG_USAGE, format!("{name}: {}", one_line(reason))),
@@ -205,38 +310,10 @@ fn report(program: &Program, failure: &Failure) -> (u8, String) {
     }
 }
 
-/// The text of `--help`, without its last line break.
-fn help(program: &Program) -> String {
-    const COMMON: [(&str, &str); 2] =
-        [("-h, --help", "print this text"), ("-V, --version", "print the version")];
-    let Program { name, about, usage, arguments, examples, reads } = program;
-    let mut text = format!("{about}\n\nUsage:\n");
-    for usage in if usage.is_empty() { vec![""] } else { usage.lines().collect() } {
-        text.push_str(format!("  {name} {usage}").trim_end());
-        text.push('\n');
-    }
-    text.push_str("\nArguments:\n");
-    let rows = || arguments.iter().chain(&COMMON);
-    let width = rows().map(|(argument, _)| argument.len()).max().unwrap_or(0);
-    for (argument, meaning) in rows() {
-        text.push_str(&format!("  {argument:width$}  {meaning}\n"));
-    }
-    if let Some(reader) = reads {
-        text.push_str("\nEnvironment (name, default, meaning):\n");
-        text.push_str(&config::variables_text(*reader));
-    }
-    text.push_str("\nExample:\n");
-    for example in examples.lines() {
-        text.push_str(&format!("  {example}\n"));
-    }
-    text.push_str("\nExit code: 0 done, 1 failed, 2 wrong arguments or environment.");
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader, Read};
-    use std::process::{Child, Command, Stdio};
+    use std::process::{self, Child, Stdio};
 
     use super::*;
     use crate::config::{Environment, ServerConfig};
@@ -246,7 +323,7 @@ mod tests {
         about: "Does nothing.",
         usage: "KEY [CA]\n--list",
         arguments: &[("KEY", "a key"), ("--days N", "how long")],
-        examples: "rp_test key.pem",
+        examples: "{name} key.pem",
         reads: Some(Reader::ServerStart),
     };
 
@@ -299,7 +376,7 @@ mod tests {
 
     #[test]
     fn help_and_version_are_answered_wherever_they_stand() {
-        let ask = |list| asked(&PROGRAM, &mut arguments(list));
+        let ask = |list| asked(&PROGRAM, &mut arguments(list), help);
         let version = format!("rp_test {}", env!("CARGO_PKG_VERSION"));
         assert_eq!(ask(&["k", "--version"]), Some(version.clone()));
         assert_eq!(ask(&["-V"]), Some(version));
@@ -332,6 +409,74 @@ mod tests {
         assert!(bare.contains("Usage:\n  rp_test\n") && !bare.contains("BIND_IP"), "{bare}");
     }
 
+    const COMMANDS: [Command<u32>; 2] = [
+        Command {
+            page: Program { name: "rp_test wait", about: "Waits.\nLong.", ..PROGRAM },
+            parse: |arguments| value(arguments, "SECONDS"),
+        },
+        Command {
+            page: Program { name: "rp_test list", about: "Lists.", usage: "", ..PROGRAM },
+            parse: |_| Ok(0),
+        },
+    ];
+
+    /// What a program with these commands does: text, number or refusal.
+    fn run_command(list: &[&str]) -> Result<u32, String> {
+        let mut arguments = arguments(list);
+        let refused = |program: &Program, failure| report(program, &failure).1;
+        match choose(&PROGRAM, &COMMANDS, &mut arguments).map_err(|f| refused(&PROGRAM, f))? {
+            Chosen::Answer(text) => Err(text),
+            Chosen::Command(command) => {
+                parse_all(arguments, command.parse).map_err(|f| refused(&command.page, f))
+            }
+        }
+    }
+
+    #[test]
+    fn a_command_is_picked_by_the_first_argument() {
+        assert_eq!(run_command(&["wait", "3"]), Ok(3));
+        assert_eq!(run_command(&["list"]), Ok(0));
+        let cases: [(&[&str], &str); 5] = [
+            (
+                &[],
+                "rp_test: no command; the first argument is one of wait, list; see rp_test --help",
+            ),
+            (
+                &["--x", "wait"],
+                "rp_test: no command; the first argument is one of wait, list; see rp_test --help",
+            ),
+            (
+                &["sleep", "--help"],
+                "rp_test: unknown command \"sleep\"; the first argument is one of wait, list; see \
+                 rp_test --help",
+            ),
+            (&["wait"], "rp_test: SECONDS is missing; see rp_test wait --help"),
+            (
+                &["wait", "x"],
+                "rp_test: SECONDS \"x\": invalid digit found in string; see rp_test wait --help",
+            ),
+        ];
+        for (list, expected) in cases {
+            assert_eq!(run_command(list), Err(expected.to_owned()), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn each_command_has_its_own_help_and_the_program_lists_them() {
+        let own = run_command(&["wait", "3", "-h"]).unwrap_err();
+        assert!(own.starts_with("Waits.\nLong.\n\nUsage:\n  rp_test wait KEY [CA]\n"), "{own}");
+        let all = run_command(&["--help", "wait"]).unwrap_err();
+        for part in [
+            "Usage:\n  rp_test wait KEY [CA]\n  rp_test wait --list\n  rp_test list\n\n",
+            "Commands (each has its own --help):\n  wait  Waits.\n  list  Lists.\n\n",
+        ] {
+            assert!(all.contains(part), "{all}");
+        }
+        let version = format!("rp_test {}", env!("CARGO_PKG_VERSION"));
+        assert_eq!(run_command(&["list", "--version"]), Err(version.clone()));
+        assert_eq!(run_command(&["--version"]), Err(version));
+    }
+
     /// Set for this test binary when it runs again as a program whose reader goes away.
     const IS_CHILD: &str = "RESTPIPE_TEST_CHILD";
     /// More than a pipe holds, so that the child notices.
@@ -339,7 +484,7 @@ mod tests {
 
     /// Runs a test of this module in a process of its own, and closes its output after one line.
     fn exit_code_without_reader(test: &str, of: fn(&mut Child) -> Box<dyn Read>) -> Option<i32> {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut command = process::Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", &format!("cli::tests::{test}"), "--ignored", "--nocapture"]);
         command.env(IS_CHILD, "1").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

@@ -1,7 +1,7 @@
-//! A node as a whole program: environment in, exit code out.
+//! Whole programs: environment in, exit code out.
 //!
-//! `rp_server_start` and `rp_client_start` are this and nothing else. A program with handlers of
-//! its own is the same with one more line:
+//! `rp_server_start` and `rp_client_start`, and the two that install an identity, are this and
+//! nothing else. A node with handlers of its own is the same with one more line:
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -24,9 +24,13 @@
 //! }
 //! ```
 
+mod set_identity;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use set_identity::{client_set_identity, server_set_identity};
 
 use crate::cli::{self, Failure, Program};
 use crate::config::{ClientConfig, Environment, NodeConfig, Reader, ServerConfig, Warning};
@@ -79,7 +83,7 @@ pub fn server(name: &'static str, handlers: Handlers) -> ExitCode {
                 them\nby HTTP. SIGTERM or SIGINT finishes what is in flight and ends it.",
         usage: "",
         arguments: &[],
-        examples: "BIND_PORT=4000 rp_server_start\n\
+        examples: "BIND_PORT=4000 {name}\n\
                    curl http://127.0.0.1:8081/client/CLIENT-NAME/time",
         reads: Some(Reader::ServerStart),
     };
@@ -95,7 +99,7 @@ pub fn client(name: &'static str, handlers: Handlers) -> ExitCode {
                 ends it.",
         usage: "",
         arguments: &[],
-        examples: "RP_CLIENT_TARGET_HOSTNAME=pipe.example.com rp_client_start\n\
+        examples: "RP_CLIENT_TARGET_HOSTNAME=pipe.example.com {name}\n\
                    curl http://127.0.0.1:8082/server/time",
         reads: Some(Reader::ClientStart),
     };

@@ -301,7 +301,22 @@ fn wrong_usage_is_exit_2_and_makes_nothing() {
         refused(&dir, 2, wrong);
         assert_eq!(content(&dir), [], "{wrong:?}");
     }
-    assert!(made(&dir, &["--help"]).contains("example:"));
-    assert!(made(&dir, &["issue", "--help"]).contains("usage:"));
     assert!(made(&dir, &["--version"]).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_program_and_each_command_have_their_own_help() {
+    let lab = Lab::new();
+    let dir = lab.path("");
+    let all = made(&dir, &["--help"]);
+    for part in ["rp_ca init [--days N]", "rp_ca issue NAME --server|--client", "Example:"] {
+        assert!(all.contains(part), "{all}");
+    }
+    let init = made(&dir, &["init", "--help"]);
+    assert!(init.contains("Example:\n  rp_ca init --dir ca\n"), "{init}");
+    assert!(init.contains("default: 3650") && !init.contains("NAME"), "{init}");
+    let issue = made(&dir, &["issue", "web1", "--help"]);
+    assert!(issue.contains("Example:\n  rp_ca issue "), "{issue}");
+    assert!(issue.contains("default: 365"), "{issue}");
+    assert_eq!(content(&dir), []);
 }

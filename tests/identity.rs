@@ -342,3 +342,25 @@ fn wrong_usage_is_exit_2_and_help_names_the_environment() {
         assert!(String::from_utf8(version.stdout).unwrap().contains(env!("CARGO_PKG_VERSION")));
     }
 }
+
+#[test]
+fn a_wrong_environment_is_exit_2_and_an_unknown_name_a_warning() {
+    let lab = lab();
+    let files = lab.server("good", "ca");
+    let run = |name: &str, value: &str| {
+        let mut command = Command::new(SET_SERVER);
+        command.args([&files.key, &files.crt, &files.ca]).env_clear();
+        command.env("RP_SERVER_CERT_PATH", lab.path("place")).env(name, value);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, line) = run("RP_SERVER_KEY_FILENAME", "ca.crt.pem");
+    assert_eq!((code, line.lines().count()), (Some(2), 1), "{line}");
+    assert!(line.contains("RP_CA_CRT_FILENAME"), "{line}");
+    assert!(!lab.path("place").exists());
+
+    let (code, line) = run("RP_SERVER_KEY_FILENAM", "x");
+    assert_eq!((code, line.lines().count()), (Some(0), 1), "{line}");
+    assert!(line.starts_with("rp_server_set_identity: warning: RP_SERVER_KEY_FILENAM "), "{line}");
+    assert!(lab.path("place/restpipe.server.key.pem").is_file());
+}

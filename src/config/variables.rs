@@ -84,7 +84,7 @@ table! {
     CA_CRT: ["RP_CA_CRT_FILENAME"], "ca.crt.pem", ALL, FILE_TOO,
         "file name of the certificate of the CA that peers are checked against";
     HANDLER: ["RP_EVENT_HANDLER", "RP_EVENT_HANDLER_FQ_CLASS"], "example", NODES, FILE_TOO,
-        "what answers events";
+        "what answers events; a program with handlers of its own has another default";
     HEARTBEAT_INTERVAL: ["RP_CLIENT_HEARTBEAT_INTERVAL_S"], "5", CLIENT, FILE_TOO,
         "seconds between two heartbeats";
     HEARTBEAT_TIMEOUT: ["RP_CLIENT_HEARTBEAT_TIMEOUT_S"], "10", CLIENT, FILE_TOO,

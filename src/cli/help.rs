@@ -1,0 +1,58 @@
+//! The text of `--help`.
+
+use super::{Command, Program};
+use crate::config;
+
+/// The text of `--help`, without its last line break.
+pub(super) fn help(program: &Program) -> String {
+    let rows: Vec<_> = program.arguments.iter().chain(&COMMON).copied().collect();
+    page(program, usages(program), &[("Arguments", &rows)])
+}
+
+/// The text of `--help` of a program with commands: a line for each, and how to learn more.
+pub(super) fn overview<T>(program: &Program, commands: &[Command<T>]) -> String {
+    let pages = || commands.iter().map(|command| &command.page);
+    let rows: Vec<_> = pages()
+        .map(|page| (page.command_word(), page.about.lines().next().unwrap_or_default()))
+        .collect();
+    let rest: Vec<_> = program.arguments.iter().chain(&COMMON).copied().collect();
+    let sections = [("Commands (each has its own --help)", &rows[..]), ("Arguments", &rest)];
+    page(program, pages().flat_map(usages), &sections)
+}
+
+const COMMON: [(&str, &str); 2] =
+    [("-h, --help", "print this text"), ("-V, --version", "print the version")];
+
+fn page(
+    program: &Program,
+    usages: impl Iterator<Item = String>,
+    sections: &[(&str, &[(&str, &str)])],
+) -> String {
+    let mut text = format!("{}\n\nUsage:\n", program.about);
+    for usage in usages {
+        text.push_str(&format!("  {usage}\n"));
+    }
+    for (title, rows) in sections {
+        text.push_str(&format!("\n{title}:\n"));
+        let width = rows.iter().map(|(argument, _)| argument.len()).max().unwrap_or(0);
+        for (argument, meaning) in *rows {
+            text.push_str(&format!("  {argument:width$}  {meaning}\n"));
+        }
+    }
+    if let Some(reader) = program.reads {
+        text.push_str("\nEnvironment (name, default, meaning):\n");
+        text.push_str(&config::variables_text(reader));
+    }
+    text.push_str("\nExample:\n");
+    for example in program.examples.replace("{name}", program.name).lines() {
+        text.push_str(&format!("  {example}\n"));
+    }
+    text.push_str("\nExit code: 0 done, 1 failed, 2 wrong arguments or environment.");
+    text
+}
+
+fn usages(program: &Program) -> impl Iterator<Item = String> {
+    let Program { name, usage, .. } = program;
+    let lines = if usage.is_empty() { vec![""] } else { usage.lines().collect() };
+    lines.into_iter().map(move |usage| format!("{name} {usage}").trim_end().to_owned())
+}

@@ -1,0 +1,89 @@
+//! Installing an identity as a whole program: files in, exit code out.
+
+use std::process::ExitCode;
+
+use pico_args::Arguments;
+use rustls::pki_types::UnixTime;
+
+use crate::cli::{self, Failure, Program};
+use crate::config::{Environment, IdentityFiles, Reader};
+use crate::handler::Role;
+use crate::identity::{self, GivenFiles};
+
+/// Checks a server's key, certificate and CA, then installs them; the whole `main` of a program of
+/// this name.
+pub fn server_set_identity(name: &'static str) -> ExitCode {
+    let program = Program {
+        name,
+        about: "Checks a server's key, certificate and CA, then installs them.\n\
+                Nothing is written unless all checks pass. The files get mode 0600.",
+        usage: "KEY CRT CA",
+        arguments: &[
+            KEY,
+            CRT,
+            ("CA", "the certificate of the CA that signed it and the clients' certificates, PEM"),
+        ],
+        examples: "{name} server.key.pem server.crt.pem ca.crt.pem",
+        reads: Some(Reader::ServerSetIdentity),
+    };
+    main(&program, Role::Server)
+}
+
+/// Checks a client's key, certificate and CA, then installs them; the whole `main` of a program of
+/// this name. The CA may be left out where one is installed already.
+pub fn client_set_identity(name: &'static str) -> ExitCode {
+    let program = Program {
+        name,
+        about: "Checks a client's key, certificate and CA, then installs them.\n\
+                Nothing is written unless all checks pass. The files get mode 0600.",
+        usage: "KEY CRT [CA]",
+        arguments: &[
+            KEY,
+            CRT,
+            ("CA", "the certificate of the CA that signed it and the server's certificate, PEM;"),
+            ("", "may be left out where one is installed already"),
+        ],
+        examples: "{name} client.key.pem client.crt.pem ca.crt.pem",
+        reads: Some(Reader::ClientSetIdentity),
+    };
+    main(&program, Role::Client)
+}
+
+const KEY: (&str, &str) = ("KEY", "the private key, PEM, not encrypted");
+const CRT: (&str, &str) = ("CRT", "its certificate, PEM, with intermediate certificates after it");
+
+fn main(program: &Program, role: Role) -> ExitCode {
+    let parse = |arguments: &mut Arguments| given_files(arguments, role);
+    cli::main(program, parse, |given| install(program, role, &given))
+}
+
+fn given_files(arguments: &mut Arguments, role: Role) -> Result<GivenFiles, Failure> {
+    Ok(GivenFiles {
+        key: cli::path(arguments, "KEY")?,
+        crt: cli::path(arguments, "CRT")?,
+        ca: match role {
+            Role::Server => Some(cli::path(arguments, "CA")?),
+            Role::Client => cli::optional_positional(arguments)?.map(Into::into),
+        },
+    })
+}
+
+fn install(program: &Program, role: Role, given: &GivenFiles) -> Result<(), Failure> {
+    let env = Environment::from_process();
+    let (place, warnings) = match role {
+        Role::Server => IdentityFiles::server(&env)?,
+        Role::Client => IdentityFiles::client(&env)?,
+    };
+    for warning in warnings {
+        cli::warn(program, warning);
+    }
+    let own = identity::install(given, &place, role, UnixTime::now()).map_err(Failure::failed)?;
+    cli::say(&format!(
+        "installed    {}\nname         {}\nexpires      {}\nsha256       {}",
+        place.crt.display(),
+        own.name,
+        own.expires,
+        own.fingerprint
+    ));
+    Ok(())
+}
