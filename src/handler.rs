@@ -7,9 +7,9 @@ mod example;
 mod failure;
 mod router;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use crate::peer::{PeerIdentity, Role};
 pub use example::example;
 pub use failure::Failure;
 pub use router::Router;
@@ -29,36 +29,6 @@ pub struct Context {
     pub role: Role,
     /// The peer that asks.
     pub peer: Arc<PeerIdentity>,
-}
-
-/// The two sides of a pipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Listens for pipes.
-    Server,
-    /// Dials out.
-    Client,
-}
-
-impl Role {
-    /// `server` or `client`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Server => "server",
-            Self::Client => "client",
-        }
-    }
-}
-
-/// A peer, as its verified certificate and its connection tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerIdentity {
-    /// The name in its certificate.
-    pub name: String,
-    /// SHA-256 of the certificate's DER form, lower-case hex.
-    pub fingerprint: String,
-    /// Where it connects from, or is connected to.
-    pub address: IpAddr,
 }
 
 /// The reply for whatever a handler returns, as it goes over the wire. `debug` lets the trace of a

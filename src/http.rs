@@ -31,7 +31,7 @@ pub use face::Face;
 pub use socket::BindError;
 
 use crate::config::Bind;
-use crate::handler::Role;
+use crate::peer::Role;
 
 /// What a [`Face`] is told.
 #[derive(Clone, Debug)]

@@ -23,15 +23,15 @@ pub use error::{Date, Fault, IdentityError, NameFault};
 pub use install::{GivenFiles, install};
 
 use crate::config::IdentityFiles;
-use crate::handler::Role;
+use crate::peer::Role;
 use check::{Bytes, Checked};
 
 /// A node's checked identity, ready for pipes.
 ///
 /// ```no_run
 /// use restpipe::config::IdentityFiles;
-/// use restpipe::handler::Role;
 /// use restpipe::identity::Identity;
+/// use restpipe::peer::Role;
 ///
 /// let files = IdentityFiles {
 ///     key: "server.key.pem".into(),

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod link;
 pub mod logging;
 pub mod node;
+pub mod peer;
 pub mod pipe;
 pub mod run;
 pub mod signals;

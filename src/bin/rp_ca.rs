@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use pico_args::Arguments;
 use restpipe::cli::{self, Command, Failure, Program};
-use restpipe::handler::Role;
 use restpipe::identity::ca::{self, Made, Order};
+use restpipe::peer::Role;
 use rustls::pki_types::UnixTime;
 
 const PROGRAM: Program = Program {

@@ -135,8 +135,8 @@ fn expectation(head: &Head<'_>) -> Result<bool, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handler::Role;
     use crate::http::head::{find_end, parse};
+    use crate::peer::Role;
 
     fn ask(line: &str, fields: &str) -> Result<Request, Refusal> {
         let settings = Settings { max_body_bytes: 10, ..Settings::new(Role::Client) };

@@ -2,8 +2,8 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::handler::Role;
 use crate::http::refusal::Refusal;
+use crate::peer::Role;
 use crate::pipe::Peer;
 
 /// Longest name of a client in a path, in bytes once decoded (RFC 1035's limit of a name).

@@ -29,7 +29,7 @@ use super::check::{self, Bytes};
 use super::error::{Fault, IdentityError};
 use super::tls;
 use crate::config::IdentityFiles;
-use crate::handler::Role;
+use crate::peer::Role;
 
 /// For how long a CA lasts where nothing else is asked for, in days.
 pub const DEFAULT_CA_DAYS: u32 = 3650;

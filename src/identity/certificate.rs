@@ -12,7 +12,7 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Version;
 
 use super::error::{Date, Fault, NameFault, clean};
-use crate::handler::Role;
+use crate::peer::Role;
 
 /// The longest name a certificate may give its owner, in characters.
 pub const MAX_NAME: usize = 255;

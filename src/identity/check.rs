@@ -17,7 +17,7 @@ use super::certificate::{self, PeerCertificate};
 use super::error::{Date, Fault, IdentityError};
 use super::pem;
 use crate::config::IdentityFiles;
-use crate::handler::Role;
+use crate::peer::Role;
 
 /// The bytes of an identity's three PEM files.
 pub(super) struct Bytes {

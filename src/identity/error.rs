@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::UnixTime;
 use time::OffsetDateTime;
 
-use crate::handler::Role;
+use crate::peer::Role;
 
 /// A fault and the file it is in. Displays as one line that begins with the file's path.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use rustls::pki_types::UnixTime;
 
 use crate::cli::{self, Failure, Program};
 use crate::config::{Environment, IdentityFiles, Reader};
-use crate::handler::Role;
 use crate::identity::{self, GivenFiles};
+use crate::peer::Role;
 
 /// Checks a server's key, certificate and CA, then installs them; the whole `main` of a program of
 /// this name.
