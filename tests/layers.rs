@@ -1,0 +1,354 @@
+//! The house stays as it was built: modules use only those below them, and what is dangerous or
+//! foreign has one home. Read from the paths in the source files, test code left out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every module directly below the crate, from the top down, with the ones that it may use.
+const HOUSE: &[(&str, &[&str])] = &[
+    ("bin", &["run", "cli", "identity", "peer"]),
+    ("run", &["cli", "node", "identity", "handler", "logging", "config", "signals", "peer"]),
+    ("cli", &["logging", "config"]),
+    (
+        "node",
+        &[
+            "http", "link", "handler", "identity", "wire", "accept", "config", "pipe", "event",
+            "peer", "throttle",
+        ],
+    ),
+    ("http", &["accept", "config", "pipe", "event", "peer", "throttle"]),
+    ("link", &["handler", "identity", "wire", "event", "peer"]),
+    ("handler", &["event", "peer"]),
+    ("identity", &["config", "peer"]),
+    ("wire", &["event"]),
+    ("accept", &["throttle"]),
+    ("logging", &["config"]),
+    ("config", &[]),
+    ("pipe", &["event"]),
+    ("event", &[]),
+    ("signals", &[]),
+    ("peer", &[]),
+    ("throttle", &[]),
+];
+
+/// Paths that only these places may name: whole modules, or single files.
+const HOMES: &[(&str, &[&str])] = &[
+    // TLS and certificates.
+    ("rustls", &["identity", "link/tls", "node"]),
+    ("rustls::Connection", &["link/tls"]),
+    ("rustls::ClientConnection", &["link/tls"]),
+    ("rustls::ServerConnection", &["link/tls"]),
+    ("rustls::Stream", &[]),
+    ("rustls::StreamOwned", &[]),
+    ("rustls::pki_types", &["identity", "link/tls", "node", "config/value", "run", "bin"]),
+    ("rustls_pemfile", &["identity/pem"]),
+    ("webpki", &["identity"]),
+    ("aws_lc_rs", &["identity"]),
+    ("rcgen", &["identity"]),
+    ("x509_parser", &["identity"]),
+    // What the process is told.
+    ("std::env", &["config/environment"]),
+    ("pico_args", &["cli", "run", "bin"]),
+    ("pico_args::Arguments::from_env", &["cli"]),
+    ("Arguments::from_env", &["cli"]),
+    ("Environment::from_process", &["run"]),
+    ("dotenvy", &["config/file"]),
+    ("env_logger", &["logging"]),
+    ("signal_hook", &["signals"]),
+    // Formats.
+    ("httparse", &["http/head"]),
+    ("tiny_http", &["http"]),
+    ("quick_protobuf", &["wire"]),
+];
+
+/// What is decided without sockets, files, threads, clocks, locks or logs, and may not name them.
+const PURE: &[&str] = &["wire", "pipe"];
+const IMPURE: &[&str] = &[
+    "std::net",
+    "std::thread",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "std::fs",
+    "std::io",
+    "std::os",
+    "std::process",
+    "std::sync::Mutex",
+    "std::sync::RwLock",
+    "std::sync::Condvar",
+    "std::sync::mpsc",
+    "log",
+    "crossbeam_channel",
+    "socket2",
+    "libc",
+];
+
+#[test]
+fn imports_run_downwards_only() {
+    for (at, (module, below)) in HOUSE.iter().enumerate() {
+        for used in *below {
+            let place = HOUSE.iter().position(|(other, _)| other == used);
+            assert!(place.is_some_and(|place| place > at), "{module} is allowed {used} above it");
+        }
+    }
+}
+
+#[test]
+fn the_source_keeps_to_the_house() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&source, &mut files);
+    let mut seen = Vec::new();
+    let mut wrong = Vec::new();
+    for file in &files {
+        let name = file.strip_prefix(&source).unwrap().with_extension("");
+        let name = name.to_str().unwrap();
+        if name == "lib" || name.starts_with("wire/pb") {
+            continue;
+        }
+        let module = name.split('/').next().unwrap();
+        seen.push(module.to_owned());
+        wrong.extend(violations(name, &fs::read_to_string(file).unwrap()));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for (module, _) in HOUSE {
+        assert!(seen.iter().any(|seen| seen == module), "{module} is in the table but not in src/");
+    }
+}
+
+/// What the rules above are worth: each of these is noticed.
+#[test]
+fn what_is_forbidden_is_noticed() {
+    let cases = [
+        ("wire/frame", "use crate::link::Link;", "wire may not use link"),
+        ("wire/frame", "fn f() { crate::http::bind() }", "wire may not use http"),
+        ("wire/frame", "use super::super::node;", "wire may not use node"),
+        ("wire", "pub(super) use super::node::Server;", "wire may not use node"),
+        ("link/tls", "use crate::{event::Event, node::{Client}};", "link may not use node"),
+        ("link/tls", "use crate::node::{self};", "link may not use node"),
+        ("http/face", "use crate::link;", "http may not use link"),
+        ("handler", "use crate::http::{Face};", "handler may not use http"),
+        ("bin/rp_x", "use restpipe::{run, link::Link};", "bin may not use link"),
+        ("new/file", "", "new is not in the house"),
+        ("http/face", "use rustls::ServerConfig;", "rustls::ServerConfig"),
+        ("handler", "fn f(n: rustls::pki_types::ServerName) {}", "rustls::pki_types"),
+        ("node/server", "use rustls::{ServerConfig, ServerConnection};", "ServerConnection"),
+        ("link/output", "use rustls::Connection;", "rustls::Connection"),
+        ("identity/check", "use rustls_pemfile::Item;", "rustls_pemfile::Item"),
+        ("node/client", "fn f() { std::env::var(\"X\") }", "std::env::var"),
+        ("run", "use std::{env, sync::Arc};", "std::env"),
+        ("bin/rp_x", "let a = Arguments::from_env();", "Arguments::from_env"),
+        ("wire/frame", "use std::{fmt, net::TcpStream};", "std::net::TcpStream"),
+        ("wire/pending", "use std::sync::{Arc, Mutex};", "std::sync::Mutex"),
+        ("wire/pending", "use std::time::{Duration, Instant};", "std::time::Instant"),
+        ("wire/message", "fn f() { log::warn!(\"{}\", 1) }", "log::warn"),
+        (
+            "wire/a",
+            "#[cfg(test)]\nmod tests {\n    use std::net::X;\n}\nuse log::warn;",
+            "log::warn",
+        ),
+        ("wire/a", "const A: &str = \"//\"; use log::warn;", "log::warn"),
+        ("wire/a", "const A: char = '\"'; use log::warn;", "log::warn"),
+    ];
+    for (name, code, expected) in cases {
+        let found = violations(name, code);
+        assert_eq!(found.len(), 1, "{name}: {code}: {found:?}");
+        assert!(found[0].contains(expected), "{name}: {code}: {found:?}");
+    }
+    for (name, code) in [
+        ("wire/frame", "// use crate::link;\n/// [`crate::link`]\nuse crate::event::Event;"),
+        ("wire/frame", "use super::error::WireError;\nconst A: &str = \"crate::link\";"),
+        ("wire/a", "#[cfg(test)]\nmod tests {\n    use std::net::X;\n}\n"),
+        ("wire/a", "impl A {\n    #[cfg(test)]\n    fn f() {\n        log::warn!();\n    }\n}\n"),
+        ("link/tls", "use rustls::{Connection, ServerConnection};"),
+        ("config/value", "use rustls::pki_types::ServerName;"),
+        ("node/client", "const A: &str = env!(\"CARGO_PKG_NAME\");"),
+    ] {
+        assert_eq!(violations(name, code), [""; 0], "{name}: {code}");
+    }
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// What is wrong with a file, `name` being its path below `src` without the ending.
+fn violations(name: &str, source: &str) -> Vec<String> {
+    let module = name.split('/').next().unwrap();
+    let Some((_, below)) = HOUSE.iter().find(|(known, _)| *known == module) else {
+        return vec![format!("src/{name}.rs: {module} is not in the house; give it a floor there")];
+    };
+    let mut wrong = Vec::new();
+    for path in paths(&tokens(&without_tests(source))) {
+        if let Some(used) = module_used(name, &path)
+            && used != module
+            && HOUSE.iter().any(|(known, _)| *known == used)
+            && !below.contains(&used)
+        {
+            wrong.push(format!("src/{name}.rs: {module} may not use {used}: {}", path.join("::")));
+        }
+        if !is_at_home(name, &path) {
+            wrong.push(format!("src/{name}.rs may not name {}", path.join("::")));
+        }
+    }
+    wrong.dedup();
+    wrong
+}
+
+/// The module directly below the crate that a path leads to.
+fn module_used<'a>(name: &str, path: &'a [String]) -> Option<&'a str> {
+    let depth = name.split('/').count();
+    let first = match path[0].as_str() {
+        "crate" => 1,
+        "restpipe" if name.starts_with("bin/") => 1,
+        "super" => {
+            let up = path.iter().take_while(|segment| *segment == "super").count();
+            if up < depth {
+                return None;
+            }
+            up
+        }
+        _ => return None,
+    };
+    path.get(first).map(String::as_str)
+}
+
+fn is_at_home(name: &str, path: &[String]) -> bool {
+    let begins = |prefix: &str| {
+        let mut segments = path.iter();
+        prefix.split("::").all(|part| segments.next().is_some_and(|segment| segment == part))
+    };
+    let lies_in = |home: &str| name == home || name.starts_with(&format!("{home}/"));
+    let is_pure = PURE.iter().any(|module| lies_in(module));
+    let homes = HOMES.iter().filter(|(prefix, _)| begins(prefix));
+    // The longest rule decides about what lies below a crate.
+    let decides = homes.max_by_key(|(prefix, _)| prefix.len());
+    decides.is_none_or(|(_, homes)| homes.iter().any(|home| lies_in(home)))
+        && !(is_pure && IMPURE.iter().any(|prefix| begins(prefix)))
+}
+
+/// The source without what is compiled for tests only. It relies on `rustfmt`: an item ends with
+/// the first line that closes it at the depth at which it began.
+fn without_tests(source: &str) -> String {
+    let mut kept = String::new();
+    let mut lines = source.lines();
+    while let Some(line) = lines.next() {
+        let depth = line.len() - line.trim_start().len();
+        if line.trim_start() != "#[cfg(test)]" {
+            kept.push_str(line);
+            kept.push('\n');
+            continue;
+        }
+        for line in lines.by_ref() {
+            let text = line.trim_start();
+            let is_here = line.len() - text.len() == depth;
+            if is_here && (text.starts_with('}') || text.ends_with(';') || text.ends_with('}')) {
+                break;
+            }
+        }
+    }
+    kept
+}
+
+/// Words, `::`, and single signs; comments, texts and characters are left out.
+fn tokens(code: &str) -> Vec<String> {
+    let mut tokens = Vec::new();
+    let mut rest = code;
+    while let Some(first) = rest.chars().next() {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let length = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if first == '"' {
+            text_length(rest)
+        } else if first == '\'' {
+            char_length(rest)
+        } else if is_word(first) {
+            rest.find(|c| !is_word(c)).unwrap_or(rest.len())
+        } else if rest.starts_with("::") {
+            2
+        } else {
+            first.len_utf8()
+        };
+        let token = &rest[..length];
+        if !(token.starts_with("//") || token.starts_with('"') || token.trim().is_empty()) {
+            tokens.push(token.to_owned());
+        }
+        rest = &rest[length..];
+    }
+    tokens
+}
+
+/// The length of a text with its quotes. A raw text that ends in a backslash would be misread.
+fn text_length(code: &str) -> usize {
+    let mut is_escaped = true;
+    for (at, c) in code.char_indices() {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '"' => return at + 1,
+            _ => {}
+        }
+    }
+    code.len()
+}
+
+/// The length of a character such as `'"'` or `'\n'`; of a lifetime, only its tick.
+fn char_length(code: &str) -> usize {
+    let mut chars = code.char_indices().skip(1);
+    match (chars.next(), chars.next()) {
+        (Some((_, '\\')), Some(_)) => chars.find(|(_, c)| *c == '\'').map_or(1, |(at, _)| at + 1),
+        (Some(_), Some((at, '\''))) => at + 1,
+        _ => 1,
+    }
+}
+
+/// All paths of more than one word; `a::{self, b, c::d}` is `a`, `a::b` and `a::c::d`.
+fn paths(tokens: &[String]) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        if is_name(&tokens[at]) && tokens.get(at + 1).is_some_and(|next| next == "::") {
+            at = path(tokens, at, &[], &mut found);
+        } else {
+            at += 1;
+        }
+    }
+    found
+}
+
+/// Reads one path from `at`, below `prefix`; returns where it ends.
+fn path(tokens: &[String], mut at: usize, prefix: &[String], out: &mut Vec<Vec<String>>) -> usize {
+    let mut segments = prefix.to_vec();
+    loop {
+        match tokens.get(at).map(String::as_str) {
+            Some("{") => {
+                at += 1;
+                while tokens.get(at).is_some_and(|token| token != "}") {
+                    let is_start = is_name(&tokens[at]) || tokens[at] == "{";
+                    at = if is_start { path(tokens, at, &segments, out) } else { at + 1 };
+                }
+                return at + 1;
+            }
+            Some("self") if !segments.is_empty() => {}
+            Some(name) if is_name(name) => segments.push(name.to_owned()),
+            _ => break,
+        }
+        at += 1;
+        if tokens.get(at).is_none_or(|token| token != "::") {
+            break;
+        }
+        at += 1;
+    }
+    out.push(segments);
+    at
+}
+
+fn is_name(token: &str) -> bool {
+    token.starts_with(|c: char| c.is_alphabetic() || c == '_')
+}
