@@ -51,7 +51,7 @@ impl Identities {
 
 /// A node that is about to be started: environment variables over good defaults.
 pub struct Setup {
-    program: &'static str,
+    program: PathBuf,
     env: HashMap<String, String>,
 }
 
@@ -77,7 +77,7 @@ pub fn client(identities: &Identities, name: &str, pipe: SocketAddr) -> Setup {
 
 impl Setup {
     fn new(program: &'static str) -> Self {
-        Self { program, env: HashMap::new() }
+        Self { program: program.into(), env: HashMap::new() }
     }
 
     fn identity(&mut self, role: &str, identities: &Identities, name: &str) {
@@ -93,9 +93,15 @@ impl Setup {
         self
     }
 
+    /// Runs another program in the place of ours.
+    pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = program.into();
+        self
+    }
+
     /// The command with its whole environment, for tests that start it their own way.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(self.program);
+        let mut command = Command::new(&self.program);
         command.env_clear().envs(&self.env);
         command
     }
@@ -103,7 +109,7 @@ impl Setup {
     /// As [`Setup::command`], run by a shell after `before`, such as `ulimit -n 64`.
     pub fn command_after(&self, before: &str) -> Command {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("{before} && exec {}", self.program));
+        command.arg("-c").arg(format!("{before} && exec {}", self.program.display()));
         command.env_clear().envs(&self.env).env("PATH", std::env::var_os("PATH").unwrap());
         command
     }

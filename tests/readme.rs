@@ -1,0 +1,86 @@
+//! The README says what is true: its program works as it stands there, and its tables are those
+//! of the code.
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use restpipe::config::VARIABLES;
+use serde_json::json;
+use support::{Identities, client, server};
+
+const README: &str = include_str!("../README.md");
+const SUMS: &str = include_str!("readme/sums.rs");
+
+/// The program, up to date whichever tests are asked for: `cargo test` alone builds examples too.
+fn sums() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // TARGET/PROFILE/deps/readme-...
+    let profile = test.ancestors().nth(2).unwrap();
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--offline", "--locked", "--example", "sums", "--profile"]);
+    build.arg(if profile.ends_with("release") { "release" } else { "dev" });
+    build.arg("--target-dir").arg(profile.parent().unwrap());
+    let output = build.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    profile.join("examples/sums")
+}
+
+#[test]
+fn the_program_with_its_own_handlers_stands_there_as_it_is_built() {
+    let (_, program) = SUMS.split_once("\n\n").unwrap();
+    let indented: String = program
+        .lines()
+        .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") })
+        .collect();
+    assert!(README.contains(&indented), "the README has another program than\n{indented}");
+}
+
+#[test]
+fn the_program_with_its_own_handlers_answers_as_it_says() {
+    let identities = Identities::new(&["fileserver"]);
+    let server = server(&identities).start();
+    let client = client(&identities, "fileserver", server.pipe()).program(sums()).start();
+
+    let request = "/client/fileserver/sum//1/2/39";
+    let answer = server.get_when_up(request);
+    assert!(
+        README.contains(&format!("curl http://localhost:8081{request}\n    {}", answer.text()))
+    );
+    assert_eq!(answer.json(), json!({"sum": 42}));
+    let answer = server.get("/client/fileserver/sum//1/two");
+    assert_eq!((answer.status, answer.header("X-Event-Return-Code")), (500, Some("251")));
+    let answer = server.ask("POST", "/client/fileserver/note", &[], b"hello");
+    assert_eq!(answer.text(), "5 bytes from localhost");
+    assert_eq!(client.get("/server/cat//a").json(), json!({"result_from_server": "a"}));
+}
+
+#[test]
+fn the_configuration_table_is_that_of_the_code() {
+    let (_, section) = README.split_once("\n## Configuration\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    for variable in VARIABLES {
+        for name in variable.names {
+            let row = rows.iter().find(|row| row[1].contains(&format!("`{name}`")));
+            let row = row.unwrap_or_else(|| panic!("the README lacks {name}"));
+            let shown = row[2];
+            // Without a default of its own it may say in words what counts instead.
+            let is_true =
+                shown == variable.default || (variable.default.is_empty() && !shown.contains('/'));
+            assert!(is_true, "{name}: the README says {shown:?}, the code {:?}", variable.default);
+        }
+    }
+    let known = |name: &str| VARIABLES.iter().any(|variable| variable.names.contains(&name));
+    let is_word = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    for word in
+        README.split(|c| !is_word(c)).filter(|word| word.starts_with("RP_") && *word != "RP_")
+    {
+        assert!(known(word), "the README names {word}, which the code does not know");
+    }
+}
