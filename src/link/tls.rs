@@ -117,7 +117,7 @@ impl Tls {
         }
     }
 
-    /// Encrypts `plain` as one record (it holds at most [`RECORD`] bytes) and appends the ciphertext
+    /// Encrypts `plain` as one record (it holds at most `RECORD` bytes) and appends the ciphertext
     /// to `cipher`. Ciphertext must reach the socket in the order in which it was taken.
     pub fn seal(&self, plain: &[u8], cipher: &mut Vec<u8>) -> io::Result<()> {
         let mut connection = self.lock();
