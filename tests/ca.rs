@@ -6,11 +6,10 @@
 mod openssl;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use openssl::{CA, Lab, P256, RSA_2048};
+use openssl::{CA, Lab, P256, RSA_2048, mode};
 use restpipe::handler::Role;
 use restpipe::identity::Identity;
 use restpipe::identity::ca::{self, Order};
@@ -51,10 +50,6 @@ fn content(dir: &Path) -> Vec<(String, Vec<u8>)> {
         .collect();
     content.sort();
     content
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
 #[test]

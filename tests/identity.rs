@@ -6,12 +6,11 @@
 mod openssl;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use openssl::{CA, ED25519, Lab, P256, P384, RSA_1024, RSA_2048, SERVER};
+use openssl::{CA, ED25519, Lab, P256, P384, RSA_1024, RSA_2048, SERVER, mode};
 use restpipe::config::IdentityFiles;
 use restpipe::handler::Role;
 use restpipe::identity::Identity;
@@ -64,10 +63,6 @@ fn assert_accepted(program: &str, lab: &Lab, files: &IdentityFiles) {
     assert_eq!(fs::read_dir(&place).unwrap().count(), 3, "something was left behind");
     assert_eq!(mode(&place), 0o700);
     fs::remove_dir_all(place).unwrap();
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
 /// A lab with a CA called `ca`.

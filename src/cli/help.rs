@@ -11,13 +11,12 @@ pub(super) fn help(program: &Program) -> String {
 
 /// The text of `--help` of a program with commands: a line for each, and how to learn more.
 pub(super) fn overview<T>(program: &Program, commands: &[Command<T>]) -> String {
-    let pages = || commands.iter().map(|command| &command.page);
-    let rows: Vec<_> = pages()
-        .map(|page| (page.command_word(), page.about.lines().next().unwrap_or_default()))
-        .collect();
+    let about = |page: &Program| page.about.lines().next().unwrap_or_default();
+    let rows: Vec<_> =
+        commands.iter().map(|command| (command.word(), about(&command.page))).collect();
     let rest: Vec<_> = program.arguments.iter().chain(&COMMON).copied().collect();
     let sections = [("Commands (each has its own --help)", &rows[..]), ("Arguments", &rest)];
-    page(program, pages().flat_map(usages), &sections)
+    page(program, commands.iter().flat_map(|command| usages(&command.page)), &sections)
 }
 
 const COMMON: [(&str, &str); 2] =

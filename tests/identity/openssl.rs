@@ -1,7 +1,8 @@
 //! Keys and certificates made by the `openssl` program, in a throw-away directory.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use restpipe::config::IdentityFiles;
@@ -133,4 +134,9 @@ impl Lab {
         let (key, request) = (format!("{name}.key.pem"), format!("{name}.csr.pem"));
         self.openssl(&["req", "-new", "-key", &key, "-subj", subject, "-out", &request]);
     }
+}
+
+/// The permissions of a file.
+pub fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
