@@ -315,3 +315,29 @@ fn the_program_and_each_command_have_their_own_help() {
     assert!(issue.contains("default: 365"), "{issue}");
     assert_eq!(content(&dir), []);
 }
+
+#[test]
+fn the_examples_of_the_help_work_as_they_stand() {
+    let lab = Lab::new();
+    let dir = lab.path("");
+    let examples = |page: &[&str]| {
+        let help = made(&dir, page);
+        let (_, examples) = help.split_once("\nExample:\n").unwrap();
+        let lines = examples.lines().take_while(|line| line.starts_with("  rp_ca "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = |line: &String| {
+        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        made(&dir, &words);
+    };
+    examples(&["--help"]).iter().for_each(run);
+    for name in ["ca", "pipe.example.com", "fileserver"] {
+        assert!(lab.path("ca").join(format!("{name}.key.pem")).is_file(), "{name}");
+    }
+    fs::remove_dir_all(lab.path("ca")).unwrap();
+    assert_eq!(examples(&["init", "--help"]).len(), 1);
+    examples(&["init", "--help"]).iter().for_each(run);
+    let issue = examples(&["issue", "--help"]);
+    assert_eq!(issue.len(), 2);
+    issue.iter().for_each(run);
+}

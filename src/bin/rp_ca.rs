@@ -54,7 +54,7 @@ const COMMANDS: [Command<Task>; 2] = [
                 ),
                 DIR,
             ],
-            examples: "rp_ca issue pipe.example.com --server --san localhost --san 10.0.0.5\n\
+            examples: "rp_ca issue pipe.example.com --server --san 10.0.0.5 --dir ca\n\
                        rp_ca issue fileserver --client --days 90 --dir ca",
             reads: None,
         },
