@@ -9,9 +9,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Condvar, Mutex, TryLockError};
+use std::sync::{Mutex, TryLockError};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use socket2::SockRef;
 
 use super::lock;
@@ -56,8 +57,11 @@ pub enum SendError {
 pub struct Output {
     /// Guards what waits to be written. Held for moments only, never while waiting for the line.
     queue: Mutex<Queue>,
-    /// Something was queued, or the queue was closed.
-    filled: Condvar,
+    /// Wakes the writer: something was queued, or the queue was closed. One pending wake-up is
+    /// enough. A channel, because its receiver looks a few times before it sleeps: under load the
+    /// next message comes before that, and neither side needs a system call.
+    wake: Sender<()>,
+    woken: Receiver<()>,
     /// Guards the socket's writing side and what TLS has given for it, so that records keep their
     /// order. Whoever may block on the socket is the writer; others only try for this lock.
     line: Mutex<Line>,
@@ -87,9 +91,11 @@ impl Output {
     /// The way out through this socket. At most `max_bytes` of messages wait.
     pub fn new(socket: TcpStream, max_bytes: usize) -> io::Result<Self> {
         socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        let (wake, woken) = bounded(1);
         Ok(Self {
             queue: Mutex::default(),
-            filled: Condvar::new(),
+            wake,
+            woken,
             line: Mutex::new(Line { socket, unsent: Vec::new(), record: Vec::new() }),
             max_bytes,
         })
@@ -123,7 +129,7 @@ impl Output {
         queue.bytes = bytes;
         queue.messages.push_back(message);
         drop(queue);
-        self.filled.notify_one();
+        self.wake_writer();
         Ok(())
     }
 
@@ -139,14 +145,14 @@ impl Output {
         queue.bytes += bytes.len();
         queue.control.push_back(Outgoing { bytes, request: None });
         drop(queue);
-        self.filled.notify_one();
+        self.wake_writer();
         Ok(())
     }
 
     /// Has the writer send what TLS wants to send of its own.
     pub fn request_flush(&self) {
         lock(&self.queue).flush = true;
-        self.filled.notify_one();
+        self.wake_writer();
     }
 
     /// Takes nothing more; what waits is dropped, and the writer ends.
@@ -157,7 +163,7 @@ impl Output {
         queue.messages.clear();
         queue.bytes = 0;
         drop(queue);
-        self.filled.notify_all();
+        self.wake_writer();
     }
 
     /// Whether nothing waits to be written.
@@ -221,18 +227,25 @@ impl Output {
         Ok(())
     }
 
+    fn wake_writer(&self) {
+        // Full: it is about to look anyway.
+        let _ = self.wake.try_send(());
+    }
+
     /// Waits until there is something to write; false once closed.
     fn wait_for_work(&self) -> bool {
-        let mut queue = lock(&self.queue);
         loop {
-            if queue.closed {
-                return false;
+            {
+                let queue = lock(&self.queue);
+                if queue.closed {
+                    return false;
+                }
+                if queue.bytes > 0 || queue.flush {
+                    return true;
+                }
             }
-            if queue.bytes > 0 || queue.flush {
-                return true;
-            }
-            // Closing the link notifies this, so it needs no deadline of its own.
-            queue = self.filled.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
+            // Closing the link wakes this, so it needs no deadline of its own.
+            let _ = self.woken.recv();
         }
     }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
-/// Threads that are started at once and stay.
-const KEPT_THREADS: usize = 4;
+/// Threads that are started at once and stay: few, so that quick jobs find one that is awake.
+const KEPT_THREADS: usize = 2;
 /// Most threads.
 const MAX_THREADS: usize = 256;
 /// Most jobs that wait for a thread.
