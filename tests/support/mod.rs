@@ -2,6 +2,9 @@
 //! plain HTTP caller.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+pub mod inside;
+pub mod relay;
+
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};

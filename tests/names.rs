@@ -1,0 +1,204 @@
+//! Finding a peer: by name, by address, and waiting for one that is away.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use restpipe::handler::Router;
+use serde_json::json;
+
+use support::inside::timed;
+use support::{Answer, Identities, PATIENCE, client, parse_answer, server};
+
+/// Slack for "at once" on a busy machine.
+const SOON: Duration = Duration::from_secs(3);
+
+fn assert_away(answer: &Answer) {
+    assert_eq!(answer.status, 503, "{answer:?}");
+    let seconds: u32 = answer.header("Retry-After").expect("no Retry-After").parse().unwrap();
+    assert!(seconds > 0);
+    assert_eq!(answer.json()["error"], "peer_away");
+    assert!(answer.json()["message"].is_string());
+}
+
+#[test]
+fn an_unknown_name_is_404_at_once() {
+    let identities = Identities::new(&[]);
+    let server = server(&identities).start();
+    for name in ["no-such-client.invalid", "a%0Ab.invalid", "%20.invalid"] {
+        let (answer, took) = timed(|| server.get(&format!("/client/{name}/time")));
+        assert_eq!(answer.status, 404, "{answer:?}");
+        assert_eq!(answer.json()["error"], "unknown_peer");
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_stays_away_is_503_after_the_wait() {
+    let identities = Identities::new(&["client-1"]);
+    let server = server(&identities).set("RP_CONNECTION_WAIT_S", "0.5").start();
+    let client_1 = client(&identities, "client-1", server.pipe()).start();
+    server.get_when_up("/client/client-1/time");
+    drop(client_1);
+    server.wait_log(&["client-1: lost"]);
+    // Nobody listens there any more, and nothing else does as long as this test holds it.
+    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let alone = client(&identities, "client-1", nobody.local_addr().unwrap());
+    let alone = alone.set("RP_CONNECTION_WAIT_S", "0.5").start();
+
+    // By name, by an address nobody connects from, and from the client.
+    for (asker, path) in [
+        (&server, "/client/client-1/time"),
+        (&server, "/client/127.0.0.9/time"),
+        (&server, "/client/localhost/time"),
+        (&alone, "/server/time"),
+    ] {
+        let (answer, took) = timed(|| asker.get(path));
+        assert_away(&answer);
+        println!("{path}: 503 after {took:?}, asked for 500 ms");
+        assert!(took >= Duration::from_millis(490) && took < SOON, "{path}: {took:?}");
+        let (answer, took) = timed(|| asker.ask("GET", path, &[("RP-Wait", "0")], b""));
+        assert_away(&answer);
+        println!("{path}: 503 after {took:?}, asked for none");
+        assert!(took < Duration::from_millis(490), "{path}: {took:?}");
+        // A caller may shorten its wait, not lengthen it without end.
+        let (answer, took) = timed(|| asker.ask("GET", path, &[("RP-Wait", "soon")], b""));
+        assert_eq!(answer.status, 400, "{answer:?} after {took:?}");
+    }
+}
+
+#[test]
+fn a_waiting_request_is_answered_when_the_peer_comes() {
+    let identities = Identities::new(&["client-1"]);
+    let first = server(&identities).start();
+    let pipe = first.pipe();
+    std::thread::scope(|scope| {
+        // The client was never here: it is meant by its address.
+        let waiting = scope.spawn(|| timed(|| first.get("/client/localhost/time")));
+        let client = client(&identities, "client-1", pipe).start();
+        let (answer, took) = waiting.join().unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        println!("answered after {took:?}");
+        drop(client);
+    });
+    drop(first);
+
+    // The same from the client, whose server starts later.
+    let early = client(&identities, "client-1", pipe).start();
+    early.wait_log(&["not connected"]);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| timed(|| early.get("/server/time")));
+        let _late = server(&identities).set("BIND_PORT", pipe.port()).start();
+        let (answer, took) = waiting.join().unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        println!("answered after {took:?}");
+    });
+}
+
+#[test]
+fn two_clients_of_one_address_are_told_apart_by_name() {
+    let identities = Identities::new(&["client-b", "client-a"]);
+    let server = server(&identities).start();
+    let name = |name: &'static str| Router::new().on("get_name", move |_, _| Ok(name));
+    let _b = client(&identities, "client-b", server.pipe()).dial(name("I am b"));
+    server.get_when_up("/client/client-b/name");
+    for one in ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]", "LOCALHOST"] {
+        let answer = server.get(&format!("/client/{one}/name"));
+        assert_eq!((answer.status, answer.text()), (200, "I am b"), "{one}");
+    }
+    let _a = client(&identities, "client-a", server.pipe()).dial(name("I am a"));
+    server.get_when_up("/client/client-a/name");
+    for both in ["localhost", "127.0.0.1"] {
+        let (answer, took) = timed(|| server.get(&format!("/client/{both}/name")));
+        assert_eq!(answer.status, 409, "{answer:?}");
+        assert_eq!(answer.json()["error"], "ambiguous_peer");
+        assert_eq!(answer.json()["names"], json!(["client-a", "client-b"]));
+        assert!(answer.json()["message"].as_str().unwrap().contains("client-a, client-b"));
+        assert!(took < SOON, "{took:?}");
+    }
+    assert_eq!(server.get("/client/client-a/name").text(), "I am a");
+    assert_eq!(server.get("/client/Client-B/name").text(), "I am b");
+}
+
+#[test]
+fn any_number_of_clients_of_one_host_are_reached_by_name() {
+    let names = ["one", "two.example.com", "three", "four", "five"];
+    let identities = Identities::new(&names);
+    let server = server(&identities)
+        .serve(Router::new().on("get_who", |context, _| Ok(context.peer.name.clone())));
+    let clients = names.map(|name| {
+        let router = Router::new().on("get_name", move |_, _| Ok(name));
+        client(&identities, name, server.pipe()).dial(router)
+    });
+    for _ in 0..3 {
+        for (name, client) in names.iter().zip(&clients) {
+            // The other way first: it waits until this client is there.
+            assert_eq!(client.get("/server/who").text(), *name);
+            assert_eq!(server.get(&format!("/client/{name}/name")).text(), *name);
+        }
+    }
+}
+
+#[test]
+fn one_more_than_1024_waiting_requests_is_503_at_once() {
+    const MOST: usize = 1024;
+    const FILES: usize = 4096;
+    if open_files_allowed() < FILES {
+        run_again_with(FILES, "one_more_than_1024_waiting_requests_is_503_at_once");
+        return;
+    }
+    let identities = Identities::new(&["client-1"]);
+    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let alone = client(&identities, "client-1", nobody.local_addr().unwrap()).start();
+    let mut waiting: Vec<TcpStream> = (0..MOST).map(|_| begin(alone.http())).collect();
+    // When the queue is full the next is refused; until then it waits for its short while.
+    let until = Instant::now() + PATIENCE;
+    let (answer, took) = loop {
+        let asked = timed(|| alone.ask("GET", "/server/time", &[("RP-Wait", "0.2")], b""));
+        if asked.0.json()["error"] == "full" {
+            break asked;
+        }
+        assert_eq!(asked.0.json()["error"], "peer_away");
+        assert!(Instant::now() < until, "1024 requests do not fill the queue");
+    };
+    assert_eq!(answer.status, 503);
+    assert!(answer.header("Retry-After").is_some());
+    println!("refused after {took:?}");
+    // One that goes away by itself leaves room when its wait is over; those that stay are answered.
+    let server = server(&identities).set("BIND_PORT", nobody.local_addr().unwrap().port());
+    drop(nobody);
+    let _server = server.start();
+    for (number, socket) in waiting.iter_mut().enumerate() {
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        assert_eq!(parse_answer(&answer).status, 200, "request {number}");
+    }
+    assert_eq!(alone.get("/server/time").status, 200);
+}
+
+/// Sends a request and does not wait for its answer.
+fn begin(address: SocketAddr) -> TcpStream {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+        .write_all(b"GET /server/time HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    socket
+}
+
+fn open_files_allowed() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    line.split_whitespace().nth(3).unwrap().parse().unwrap_or(usize::MAX)
+}
+
+/// Runs a test of this file in a process that may open more files.
+fn run_again_with(files: usize, test: &str) {
+    let program = std::env::current_exe().unwrap();
+    let shell = format!("ulimit -n {files} && exec \"$0\" --exact {test} --nocapture");
+    let status = Command::new("sh").arg("-c").arg(shell).arg(program).status().unwrap();
+    assert!(status.success(), "with {files} open files: {status}");
+}
