@@ -169,6 +169,30 @@ mod tests {
     }
 
     #[test]
+    fn jobs_that_come_faster_than_threads_wake_are_not_forgotten() {
+        for _ in 0..20 {
+            let (release, hold) = bounded::<()>(0);
+            let (enter, entered) = bounded(100);
+            let pool = Pool::start(move |()| {
+                enter.send(()).unwrap();
+                let _ = hold.recv();
+            })
+            .unwrap();
+            // All threads wait for a job, and seem to be free while the jobs are handed over.
+            while pool.shared.idle.load(Ordering::SeqCst) < KEPT_THREADS {
+                thread::yield_now();
+            }
+            for _ in 0..3 * KEPT_THREADS {
+                pool.submit(()).unwrap();
+            }
+            for _ in 0..3 * KEPT_THREADS {
+                assert_eq!(entered.recv_timeout(Duration::from_secs(10)), Ok(()));
+            }
+            drop(release);
+        }
+    }
+
+    #[test]
     fn a_panic_costs_no_thread() {
         let (done, finished) = bounded(1);
         let pool = Pool::start(move |panics: bool| {
