@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select};
 
 /// Threads that are started at once and stay: few, so that quick jobs find one that is awake.
 const KEPT_THREADS: usize = 2;
@@ -26,9 +26,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Runs jobs of type `J`.
 pub struct Pool<J> {
     jobs: Sender<J>,
-    /// Wakes the thread that watches for waiting jobs; one pending wake-up is enough.
-    waiting: Sender<()>,
-    /// Dropped with the pool, which ends the watching thread's pauses.
+    /// Dropped with the pool, which ends the watching thread.
     _alive: Sender<()>,
     shared: Arc<Shared<J>>,
 }
@@ -36,6 +34,10 @@ pub struct Pool<J> {
 struct Shared<J> {
     run: Box<dyn Fn(J) + Send + Sync>,
     queue: Receiver<J>,
+    /// Wakes the thread that watches for waiting jobs; one pending wake-up is enough. Woken by
+    /// whoever hands a job over and sees no idle thread, and by the thread that takes a job, is the
+    /// last idle one, and sees another: of these two, one sees what the other did last.
+    waiting: Sender<()>,
     threads: AtomicUsize,
     idle: AtomicUsize,
     taken: AtomicUsize,
@@ -45,9 +47,11 @@ impl<J: Send + 'static> Pool<J> {
     /// Starts the first threads. `run` is called for each job; a panic in it ends that job only.
     pub fn start(run: impl Fn(J) + Send + Sync + 'static) -> io::Result<Self> {
         let (jobs, queue) = bounded(MAX_QUEUED);
+        let (waiting, wake_ups) = bounded(1);
         let shared = Arc::new(Shared {
             run: Box::new(run),
             queue,
+            waiting,
             threads: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
@@ -55,23 +59,20 @@ impl<J: Send + 'static> Pool<J> {
         for _ in 0..KEPT_THREADS {
             Shared::spawn(&shared)?;
         }
-        let (waiting, wake_ups) = bounded(1);
         let (alive, dropped) = bounded(0);
         let watched = Arc::clone(&shared);
         thread::Builder::new()
             .name("handler-watch".to_owned())
             .spawn(move || watch(&watched, &wake_ups, &dropped))?;
-        Ok(Self { jobs, waiting, _alive: alive, shared })
+        Ok(Self { jobs, _alive: alive, shared })
     }
 
     /// Hands a job over without waiting; gives it back when too many wait already.
     pub fn submit(&self, job: J) -> Result<(), J> {
         match self.jobs.try_send(job) {
             Ok(()) => {
-                if self.shared.idle.load(Ordering::Relaxed) == 0 {
-                    // Full: a wake-up is pending already. Disconnected cannot be while we hold the
-                    // queue.
-                    let _ = self.waiting.try_send(());
+                if self.shared.idle.load(Ordering::SeqCst) == 0 {
+                    self.shared.wake_watch();
                 }
                 Ok(())
             }
@@ -86,7 +87,11 @@ fn watch<J: Send + 'static>(
     wake_ups: &Receiver<()>,
     dropped: &Receiver<()>,
 ) {
-    while wake_ups.recv().is_ok() {
+    loop {
+        select! {
+            recv(wake_ups) -> _ => {}
+            recv(dropped) -> _ => return,
+        }
         let mut taken = shared.taken.load(Ordering::Relaxed);
         loop {
             if dropped.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
@@ -121,12 +126,20 @@ impl<J: Send + 'static> Shared<J> {
         spawned.map(drop)
     }
 
+    fn wake_watch(&self) {
+        // Full: a wake-up is pending already. Disconnected: the pool is being dropped.
+        let _ = self.waiting.try_send(());
+    }
+
     /// Runs jobs until the pool is dropped, or until there is nothing to do for a while.
     fn work(&self, kept: bool) {
         loop {
-            self.idle.fetch_add(1, Ordering::Relaxed);
+            self.idle.fetch_add(1, Ordering::SeqCst);
             let job = self.queue.recv_timeout(IDLE);
-            self.idle.fetch_sub(1, Ordering::Relaxed);
+            let was_last = self.idle.fetch_sub(1, Ordering::SeqCst) == 1;
+            if was_last && !self.queue.is_empty() {
+                self.wake_watch();
+            }
             match job {
                 Ok(job) => {
                     self.taken.fetch_add(1, Ordering::Relaxed);
@@ -174,7 +187,7 @@ mod tests {
             let (release, hold) = bounded::<()>(0);
             let (enter, entered) = bounded(100);
             let pool = Pool::start(move |()| {
-                enter.send(()).unwrap();
+                let _ = enter.send(());
                 let _ = hold.recv();
             })
             .unwrap();
