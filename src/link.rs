@@ -233,8 +233,11 @@ impl Link {
         });
         let heartbeat = self.spawn("heartbeat", move |link| {
             heartbeat::run(&link);
-            // Closed. A peer that does not end its side in time loses the socket.
-            let _ = reader_ended.recv_timeout(CLOSE_GRACE);
+            // Closed. A peer that does not end its side in time loses the socket, one that was silent
+            // until now at once.
+            if !matches!(link.end(), End::Silent(_)) {
+                let _ = reader_ended.recv_timeout(CLOSE_GRACE);
+            }
             let _ = link.socket.shutdown(Shutdown::Both);
         });
         if writer.is_some() && heartbeat.is_some() {
