@@ -2,10 +2,12 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use restpipe::handler::Router;
 
 use support::inside::timed;
-use support::{Identities, Node, client, server};
+use support::{Identities, Node, PATIENCE, client, server};
 
 /// The promise is a second; a busy machine gets two more.
 const KILLED: Duration = Duration::from_secs(3);
@@ -132,4 +134,31 @@ fn a_new_connection_of_a_name_takes_over_from_a_frozen_one_at_once() {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(took < KILLED, "{took:?}");
     server.wait_log(&["client-1: lost", "replaced by a newer connection"]);
+}
+
+#[test]
+fn two_live_clients_of_one_name_are_noticed_and_every_request_is_answered() {
+    let identities = Identities::new(&["client-1"]);
+    let server = server(&identities).start();
+    let name = |name: &'static str| Router::new().on("get_name", move |_, _| Ok(name));
+    let setup = client(&identities, "client-1", server.pipe());
+    let _a = setup.dial(name("a"));
+    assert_eq!(server.get_when_up("/client/client-1/name").text(), "a");
+    let _b = setup.dial(name("b"));
+    // They take the name from each other, less and less often.
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let answer = server.get("/client/client-1/name");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        if answer.text() == "b" {
+            break;
+        }
+        assert!(Instant::now() < until, "the newer one is never asked");
+    }
+    let taken = server.wait_log(&["client-1: connected from", "in place of an older connection"]);
+    assert!(taken.contains("127.0.0.1:"), "{taken}");
+    server.wait_log(&["client-1: lost", "replaced by a newer connection from 127.0.0.1:"]);
+    for _ in 0..50 {
+        assert_eq!(server.get("/client/client-1/name").status, 200);
+    }
 }
