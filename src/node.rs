@@ -9,6 +9,7 @@ mod client;
 mod requests;
 mod resolve;
 mod server;
+mod takeovers;
 
 use std::fmt;
 use std::io;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::takeovers::Takeovers;
 use crate::link::Link;
 
 /// Most requests that wait for peers at once.
@@ -32,6 +33,15 @@ struct State {
 struct Entry {
     link: Arc<Link>,
     number: u64,
+    takeovers: Takeovers,
+}
+
+/// A link that has lost its name to a newer one, or came too late to get it.
+pub(super) struct Replaced {
+    /// The link that has to go.
+    pub link: Arc<Link>,
+    /// Whether that has now happened to this name many times in a short while.
+    pub many: bool,
 }
 
 /// Which link is wanted.
@@ -57,18 +67,22 @@ pub(super) enum FindError {
 
 impl Catalog {
     /// Adds a link under a name; the newest connection of a name wins. `number` counts connections
-    /// in the order in which they were authenticated. Returns the link that has to go.
-    pub fn add(&self, name: &str, link: &Arc<Link>, number: u64) -> Option<Arc<Link>> {
+    /// in the order in which they were authenticated.
+    pub fn add(&self, name: &str, link: &Arc<Link>, number: u64) -> Option<Replaced> {
         let name = key(name);
         let mut state = self.lock();
         if state.links.get(&name).is_some_and(|entry| entry.number > number) {
-            return Some(Arc::clone(link));
+            return Some(Replaced { link: Arc::clone(link), many: false });
         }
         if state.seen.len() < MAX_SEEN {
             state.seen.insert(name.clone());
         }
-        let entry = Entry { link: Arc::clone(link), number };
-        let replaced = state.links.insert(name, entry).map(|entry| entry.link);
+        let mut takeovers = Takeovers::default();
+        let replaced = state.links.remove(&name).map(|old| {
+            takeovers = old.takeovers;
+            Replaced { link: old.link, many: takeovers.note(Instant::now()) }
+        });
+        state.links.insert(name, Entry { link: Arc::clone(link), number, takeovers });
         drop(state);
         self.changed.notify_all();
         replaced

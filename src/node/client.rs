@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustls::ClientConfig as TlsConfig;
 use rustls::pki_types::ServerName;
 
-use super::backoff::Backoff;
+use super::backoff::{self, Backoff};
 use super::catalog::Catalog;
 use super::requests::SERVER;
 use super::resolve::Resolver;
@@ -23,8 +23,11 @@ use crate::wire::Limits;
 
 /// The time for finding the server's address, for each attempt to connect, and for the handshake.
 const STEP: Duration = Duration::from_secs(10);
-/// A link that lived this long was well; the next loss starts with short waits again.
-const WELL: Duration = Duration::from_secs(10);
+/// A link that lived this long was well; the next loss starts with short waits again. Longer than
+/// any wait: of two machines with one certificate, each lives for as long as the other waits, and
+/// neither may take that for a reason to come back faster.
+const WELL: Duration = Duration::from_secs(60);
+const _: () = assert!(WELL.as_secs() > backoff::LONGEST.as_secs());
 
 /// A running client.
 pub struct Client {
@@ -167,7 +170,7 @@ impl Dialer {
             on_ready: Box::new(move |link| {
                 log::info!("{}: connected to {address}", link.peer().name);
                 if let Some(old) = catalog.add(SERVER, link, number) {
-                    old.close(End::Replaced(address.to_string()));
+                    old.link.close(End::Replaced(address.to_string()));
                 }
             }),
         })

@@ -11,6 +11,7 @@ use rustls::ServerConfig as TlsConfig;
 use socket2::{Domain, Socket, Type};
 
 use super::catalog::Catalog;
+use super::takeovers::MANY;
 use super::{Core, GOODBYE, StartError};
 use crate::accept::Acceptor;
 use crate::config::{Bind, ServerConfig};
@@ -174,7 +175,14 @@ impl Connections {
                     if replaced.is_some() { ", in place of an older connection" } else { "" }
                 );
                 if let Some(old) = replaced {
-                    old.close(End::Replaced(address.to_string()));
+                    if old.many {
+                        log::warn!(
+                            "{}: its connections replaced each other {MANY} times within a \
+                             minute: is its certificate in use on more than one machine?",
+                            link.peer().name
+                        );
+                    }
+                    old.link.close(End::Replaced(address.to_string()));
                 }
             }),
         })
