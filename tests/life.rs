@@ -90,11 +90,11 @@ fn an_idle_link_stays() {
     let identities = Identities::new(&["client-1"]);
     let server = server(&identities).start();
     let client = client(&identities, "client-1", server.pipe());
-    let client = client.set(INTERVAL, "0.5").set("DEBUG", "1").start();
+    let client = client.set(INTERVAL, "0.5").set("RP_CLIENT_HEARTBEAT_TIMEOUT_S", 3).start();
     client.get_when_up("/server/time");
     let seen = client.log().len();
-    // Several times the silence that would end it, measured by nothing but waiting.
-    std::thread::sleep(Duration::from_millis(3500));
+    // Twice the silence that would end it on either side: there is nothing to see but time.
+    std::thread::sleep(Duration::from_millis(6500));
     for line in client.log().iter().skip(seen).chain(&server.log()) {
         assert!(!line.contains("lost"), "{line}");
     }

@@ -202,18 +202,22 @@ fn no_reply_in_time_is_504_and_a_late_one_is_dropped() {
 #[test]
 fn a_slow_handler_delays_no_other_request_and_no_heartbeat() {
     let (gate, door) = Gate::new();
+    let count = Count::default();
     let router = || {
-        let door = door.clone();
+        let (door, count) = (door.clone(), Arc::clone(&count));
         Router::new()
             .on("get_slow", move |_, _| {
+                count.fetch_add(1, Ordering::SeqCst);
                 door.pass();
                 Ok("slow")
             })
             .on("get_quick", |_, _| Ok("quick"))
     };
-    // Silence of more than a second would end the link.
+    // Silence of more than two seconds would end the link.
     let pair = Pair::new(router, |role, setup| match role {
-        "client" => setup.set("RP_CLIENT_HEARTBEAT_INTERVAL_S", "0.5"),
+        "client" => setup
+            .set("RP_CLIENT_HEARTBEAT_INTERVAL_S", "0.5")
+            .set("RP_CLIENT_HEARTBEAT_TIMEOUT_S", 2),
         _ => setup,
     });
     let pair = &pair;
@@ -225,7 +229,7 @@ fn a_slow_handler_delays_no_other_request_and_no_heartbeat() {
         for _ in &slow {
             gate.wait();
         }
-        let until = std::time::Instant::now() + Duration::from_millis(1500);
+        let until = std::time::Instant::now() + Duration::from_millis(2500);
         while std::time::Instant::now() < until {
             for (asker, peer) in pair.both() {
                 assert_eq!(asker.get(&format!("{peer}/quick")).text(), "quick");
@@ -233,8 +237,9 @@ fn a_slow_handler_delays_no_other_request_and_no_heartbeat() {
         }
         drop(gate);
         for asked in slow {
-            // Written on the link that was up all the time, or it would be sent again and counted.
             assert_eq!(asked.join().unwrap().text(), "slow");
         }
     });
+    // On a link that was lost meanwhile each would have been sent again.
+    assert_eq!(count.load(Ordering::SeqCst), 20);
 }
