@@ -31,6 +31,8 @@ use resolve::Resolver;
 
 /// How long links get to close properly when a node stops.
 const GOODBYE: Duration = Duration::from_millis(1500);
+/// How long the answers of callers that the drain did not wait for may take.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How often a stopping node looks whether its links have finished.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -106,7 +108,7 @@ impl Core {
         self.face.stop_accepting();
         self.service.stop();
         self.catalog.stop();
-        self.face.drain(deadline);
+        self.face.finish(deadline);
         let links = self.catalog.links();
         let (_alive, never) = crossbeam_channel::bounded::<()>(0);
         while Instant::now() < deadline && !links.iter().all(|link| link.is_idle()) {
@@ -116,5 +118,7 @@ impl Core {
         for link in &links {
             link.close(End::Stopping);
         }
+        // Callers whose links were closed under them are being told so.
+        self.face.drain(Instant::now() + LAST_WORDS);
     }
 }

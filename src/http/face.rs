@@ -106,11 +106,17 @@ impl Face {
         self.shared.slots.stop();
     }
 
+    /// Stops accepting and waits until no request is in flight. Returns whether that was before the
+    /// deadline.
+    pub fn finish(&self, deadline: Instant) -> bool {
+        self.stop_accepting();
+        self.shared.slots.wait_empty(deadline)
+    }
+
     /// Stops accepting and waits until no request is in flight. What still is at `deadline` is cut
     /// off. Returns whether nothing had to be; then all threads of the face have ended.
     pub fn drain(&self, deadline: Instant) -> bool {
-        self.stop_accepting();
-        if self.shared.slots.wait_empty(deadline) {
+        if self.finish(deadline) {
             return true;
         }
         log::warn!("http: {} connections cut off at the end of the drain", self.connections());
