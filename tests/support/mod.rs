@@ -4,6 +4,7 @@
 
 pub mod inside;
 pub mod relay;
+pub mod peer;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
