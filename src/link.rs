@@ -244,9 +244,9 @@ impl Link {
             let _guard = CloseOnPanic(self);
             self.close(reader::run(self));
         }
-        drop(reading);
-        // The writer still says goodbye, if the peer takes it.
+        // The writer still says goodbye, if the peer takes it; the socket has to live until then.
         let _ = writer_ended.recv_timeout(CLOSE_GRACE);
+        drop(reading);
         let _ = self.socket.shutdown(Shutdown::Both);
         for thread in [writer, heartbeat].into_iter().flatten() {
             let _ = thread.join();
