@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -218,7 +218,8 @@ impl Node {
 
     /// What the log has said so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lines.lock().unwrap().clone()
+        // A wait that has failed has poisoned the lock; its test still wants to see the log.
+        self.log.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for a log line that contains all of these, and returns it.
