@@ -17,6 +17,9 @@ use support::{Identities, Node, PATIENCE, client, server};
 
 /// What a node may keep of what an attack made it take, in kB: the allocator gives back late.
 const KEPT_KB: u64 = 16 * 1024;
+/// Threads that handlers were started on stay for ten seconds; a table of attacks does not wait for
+/// that after each.
+const KEPT_THREADS: u64 = 8;
 /// The largest body in the tests that let queues fill.
 const SMALL_BODY: usize = 1 << 20;
 
@@ -72,15 +75,21 @@ impl Scene {
         self.server.wait_log_from(skip, &[reason]);
         assert!(self.server.runs());
         self.assert_served();
-        wait_until(|| {
-            let threads = self.server.status_number("Threads");
-            (threads > self.threads).then(|| format!("{threads} threads, were {}", self.threads))
-        });
+        self.assert_threads(KEPT_THREADS);
         wait_until(|| {
             let memory = self.server.status_number("VmRSS");
             (memory > self.memory + KEPT_KB).then(|| format!("{memory} kB, was {}", self.memory))
         });
         assert_one_end(&self.server, skip, reason);
+    }
+
+    /// There are as many threads as before, or will be, but for this many.
+    fn assert_threads(&self, more: u64) {
+        wait_until(|| {
+            let threads = self.server.status_number("Threads");
+            let most = self.threads + more;
+            (threads > most).then(|| format!("{threads} threads, were {}", self.threads))
+        });
     }
 }
 
@@ -166,6 +175,7 @@ fn a_client_that_breaks_the_protocol_is_closed_with_the_reason() {
         drop(hostile);
         scene.assert_recovered(skip, &format!("protocol error: {reason}"));
     }
+    scene.assert_threads(0);
 }
 
 #[test]
@@ -226,6 +236,7 @@ fn a_client_that_ends_in_the_middle_is_lost_with_the_reason() {
             scene.assert_recovered(skip, reason);
         }
     }
+    scene.assert_threads(0);
 }
 
 #[test]
@@ -247,6 +258,9 @@ fn a_reply_to_nothing_is_ignored() {
     assert_eq!(scene.server.log().len(), skip);
 }
 
+/// What is done to a scene.
+type Attack<'a> = &'a dyn Fn(&Scene);
+
 #[test]
 fn a_stranger_is_refused_with_the_reason() {
     let other = Identities::new(&["hostile"]);
@@ -267,7 +281,7 @@ fn a_stranger_is_refused_with_the_reason() {
         let _ = socket.shutdown(Shutdown::Write);
         read_to_end(&mut socket);
     };
-    let table: [(&dyn Fn(&Scene), &str); 9] = [
+    let table: [(Attack<'_>, &str); 9] = [
         (&|scene| write(scene, b""), "the peer closed the connection during the TLS handshake"),
         (
             &|scene| write(scene, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
@@ -311,12 +325,14 @@ fn a_stranger_is_refused_with_the_reason() {
         let skip = scene.server.log().len();
         attack(&scene);
         scene.assert_recovered(skip, reason);
+        scene.assert_threads(0);
     }
 }
 
-/// What takes ten seconds and more, all at the same time, however few tests run at once.
+/// What takes ten seconds and more, all at the same time, however few tests run at once. Tests start
+/// in the order of their names, and this one comes first.
 #[test]
-fn those_who_let_time_pass_are_left() {
+fn a_break_of_ten_seconds_ends_a_connection() {
     let scenes: [(&str, fn()); 5] = [
         ("handshake", an_unfinished_handshake_is_closed_after_ten_seconds),
         ("six hundred", six_hundred_silent_connections_keep_nobody_out_for_long),
@@ -373,6 +389,7 @@ fn an_unfinished_handshake_is_closed_after_ten_seconds() {
         assert!((9800..12_000).contains(&lived.as_millis()), "closed after {lived:?}");
     }
     scene.assert_recovered(skip, "refused: the TLS handshake was not finished in time");
+    scene.assert_threads(0);
 }
 
 fn six_hundred_silent_connections_keep_nobody_out_for_long() {
@@ -424,6 +441,7 @@ fn six_hundred_silent_connections_keep_nobody_out_for_long() {
     hostile.close().unwrap();
     hostile.wait_end();
     scene.assert_recovered(skip, "hostile: lost");
+    scene.assert_threads(0);
 }
 
 #[test]
@@ -437,6 +455,7 @@ fn a_flood_of_heartbeats_without_reading_ends_the_link() {
         assert!(Instant::now() < until, "it may go on for ever");
     }
     scene.assert_recovered(skip, "it sends heartbeats without reading the answers");
+    scene.assert_threads(0);
 }
 
 #[test]
@@ -464,6 +483,7 @@ fn a_client_that_reads_no_replies_costs_little_and_only_itself() {
     assert!(peak < scene.memory + 64 * 1024, "{peak} kB, was {}", scene.memory);
     scene.assert_recovered(skip, "hostile: lost");
     scene.server.wait_log_from(skip, &["cannot send to it: "]);
+    scene.assert_threads(0);
 }
 
 fn a_client_that_reads_no_requests_costs_little_and_only_itself() {
@@ -499,6 +519,7 @@ fn a_client_that_reads_no_requests_costs_little_and_only_itself() {
     assert!(statuses.contains(&502) && statuses.contains(&503), "{statuses:?}");
     assert!(peak < scene.memory + 128 * 1024, "{peak} kB, was {}", scene.memory);
     scene.assert_recovered(skip, "cannot send to it: it took nothing for 10 s");
+    scene.assert_threads(0);
 }
 
 /// A client that meets a hostile server first and then a good one, at the same address. `attack`
