@@ -578,6 +578,17 @@ fn a_server_that_breaks_the_protocol_is_left_and_dialled_again() {
 }
 
 #[test]
+fn a_server_that_speaks_nonsense_at_once_is_not_called_connected() {
+    let identities = Identities::new(&["good"]);
+    let attack = |listener: &TcpListener| {
+        let mut hostile = Peer::accept(listener, accepting(&identities, "localhost")).unwrap();
+        let _ = hostile.send(b"HTTP/1.1 200 OK\r\n\r\n");
+        hostile.wait_end();
+    };
+    meet(&identities, attack, "not connected: protocol error: message of unknown type 0x48");
+}
+
+#[test]
 fn a_server_that_is_not_the_right_one_is_refused_with_the_reason() {
     let identities = Identities::new(&["good"]);
     identities.ca(&["issue", "elsewhere.example", "--server"]);
@@ -633,5 +644,5 @@ fn a_server_that_answers_no_heartbeat_is_left_after_its_time() {
         let lived = silent.connected.elapsed();
         assert!((9800..12_000).contains(&lived.as_millis()), "closed after {lived:?}");
     };
-    meet(&identities, attack, "no bytes received for 10.0 s");
+    meet(&identities, attack, "not connected: no bytes received for 10.0 s");
 }

@@ -127,9 +127,17 @@ impl Dialer {
                         if up.elapsed() >= WELL {
                             backoff.reset();
                         }
-                    } else if end != End::Stopping {
-                        // The server judges our certificate after the handshake is over for us.
-                        log::warn!("{target}: the server did not accept this client: {end}");
+                    } else {
+                        match end {
+                            End::Stopping => {}
+                            End::Protocol(_) | End::Silent(_) | End::Failed(_) => {
+                                log::warn!("{target}: not connected: {end}");
+                            }
+                            // The server judges our certificate when for us the handshake is over.
+                            _ => {
+                                log::warn!("{target}: the server did not accept this client: {end}")
+                            }
+                        }
                     }
                 }
                 Err(reason) => log::warn!("{target}: not connected: {reason}"),
