@@ -4,7 +4,10 @@
 
 pub mod inside;
 pub mod relay;
+pub mod message;
 pub mod peer;
+pub mod scene;
+pub mod tls;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

@@ -5,29 +5,16 @@
 //! cannot hide itself.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rcgen::{CertificateParams, DnType, Issuer, KeyPair};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{
-    ClientConfig, ClientConnection, Connection, DigitallySignedStruct, RootCertStore, ServerConfig,
-    ServerConnection, SignatureScheme,
-};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
-use super::{Identities, PATIENCE};
-
-pub const HEARTBEAT: u8 = 0x01;
-pub const EVENT: u8 = 0x02;
-pub const HEARTBEAT_REPLY: u8 = 0x80;
-pub const REPLY: u8 = 0x81;
+use super::PATIENCE;
+use super::message::{HEARTBEAT, heartbeat_reply, message};
 
 /// Plaintext of one TLS record at most.
 const RECORD: usize = 16 * 1024;
@@ -309,161 +296,5 @@ pub fn accept(listener: &TcpListener) -> TcpStream {
             }
             Err(error) => panic!("{error}"),
         }
-    }
-}
-
-/// The settings of a client that presents this identity, or none, and takes any server: as the
-/// original, which checks nothing and names nobody.
-pub fn dialing(identity: Option<(&Identities, &str)>) -> Arc<ClientConfig> {
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyServer));
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some((identities, name)) => {
-            let (chain, key) = read_identity(identities, name);
-            builder.with_client_auth_cert(chain, key).unwrap()
-        }
-    };
-    config.enable_sni = false;
-    Arc::new(config)
-}
-
-/// The settings of a server that presents this identity and takes any client of the same CA: as
-/// the original, session tickets included.
-pub fn accepting(identities: &Identities, name: &str) -> Arc<ServerConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(identities.path("ca.crt.pem")).unwrap()).unwrap();
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-    let (chain, key) = read_identity(identities, name);
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_client_cert_verifier(verifier.build().unwrap())
-        .with_single_cert(chain, key)
-        .unwrap();
-    config.send_tls13_tickets = 2;
-    Arc::new(config)
-}
-
-fn read_identity(
-    identities: &Identities,
-    name: &str,
-) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-    let crt = identities.path(&format!("{name}.crt.pem"));
-    let key = identities.path(&format!("{name}.key.pem"));
-    (vec![CertificateDer::from_pem_file(crt).unwrap()], PrivateKeyDer::from_pem_file(key).unwrap())
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-/// Makes an identity that `rp_ca` would not: X.509 v3 with a common name and nothing else, as the
-/// original's documents have it, changed by `change`.
-pub fn issue(identities: &Identities, name: &str, change: impl FnOnce(&mut CertificateParams)) {
-    let ca_key = fs::read_to_string(identities.path("ca.key.pem")).unwrap();
-    let ca_crt = fs::read_to_string(identities.path("ca.crt.pem")).unwrap();
-    let ca_key = KeyPair::from_pem(&ca_key).unwrap();
-    let issuer = Issuer::from_ca_cert_pem(&ca_crt, ca_key).unwrap();
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    change(&mut params);
-    let key = KeyPair::generate().unwrap();
-    let crt = params.signed_by(&key, &issuer).unwrap();
-    fs::write(identities.path(&format!("{name}.key.pem")), key.serialize_pem()).unwrap();
-    fs::write(identities.path(&format!("{name}.crt.pem")), crt.pem()).unwrap();
-}
-
-/// Any message.
-pub fn message(kind: u8, id: u32, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![kind, 0];
-    bytes.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
-    bytes.extend_from_slice(&id.to_be_bytes());
-    bytes.extend_from_slice(body);
-    bytes
-}
-
-/// A heartbeat of the original.
-pub fn heartbeat(id: u32) -> Vec<u8> {
-    message(HEARTBEAT, id, &[8, 1])
-}
-
-/// The original's answer to one.
-pub fn heartbeat_reply(id: u32) -> Vec<u8> {
-    message(HEARTBEAT_REPLY, id, &[8, 1])
-}
-
-/// An event of the original without a media type.
-pub fn event(id: u32, verb: &str, noun: &str, data: &[u8]) -> Vec<u8> {
-    let mut body = vec![8, 1];
-    for (field, bytes) in [(2, verb.as_bytes()), (3, noun.as_bytes()), (4, b""), (5, data)] {
-        push_bytes(&mut body, field, bytes);
-    }
-    message(EVENT, id, &body)
-}
-
-/// A reply of the original.
-pub fn reply(id: u32, media_type: &str, code: u64, data: &[u8]) -> Vec<u8> {
-    let mut body = vec![8, 1];
-    push_bytes(&mut body, 2, media_type.as_bytes());
-    body.push(3 << 3);
-    push_number(&mut body, code);
-    push_bytes(&mut body, 4, data);
-    message(REPLY, id, &body)
-}
-
-fn push_bytes(body: &mut Vec<u8>, field: u8, bytes: &[u8]) {
-    body.push(field << 3 | 2);
-    push_number(body, bytes.len() as u64);
-    body.extend_from_slice(bytes);
-}
-
-fn push_number(body: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        body.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    body.push(number as u8);
-}
-
-/// Takes any server for the right one.
-#[derive(Debug)]
-struct AnyServer;
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
     }
 }
