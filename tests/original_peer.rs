@@ -272,7 +272,8 @@ fn an_original_client_that_falls_silent_is_closed_after_ten_seconds() {
     let identities = Identities::new(&[]);
     let server = server(&identities).start();
     let mut original = Original::dial(&identities, server.pipe());
-    assert_eq!(original.peer.wait_end(), Ended::Properly);
+    // Whoever is silent gets no goodbye that it would have to wait for.
+    original.peer.wait_end();
     let lived = original.peer.connected.elapsed();
     assert!((9900..15_000).contains(&lived.as_millis()), "closed after {lived:?}");
     server.wait_log(&["original: lost", "no bytes received for 10.0 s"]);

@@ -3,9 +3,9 @@
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 pub mod inside;
-pub mod relay;
 pub mod message;
 pub mod peer;
+pub mod relay;
 pub mod scene;
 pub mod tls;
 
