@@ -18,8 +18,9 @@ use socket2::SockRef;
 use super::lock;
 use super::tls::{RECORD, Tls};
 
-/// A peer that takes nothing for this long is given up.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that takes nothing for this long is given up; a write that had begun doubles it, because the
+/// system counts for each call.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most messages that wait to be written.
 const MAX_MESSAGES: usize = 8192;
 /// Most answers to heartbeats that wait to be written; a peer that reads none of them floods.
