@@ -12,6 +12,7 @@
 
 mod heartbeat;
 mod output;
+mod patience;
 mod pool;
 mod reader;
 mod service;
@@ -293,7 +294,7 @@ impl Link {
                 return Err(LinkError::Full);
             }
         }
-        let answer = match answer.recv_timeout(timeout) {
+        let answer = match patience::receive(&answer, timeout) {
             Ok(answer) => answer,
             Err(_) if self.forget(id) => return Err(LinkError::NoReply),
             // Somebody took the waiter at this very moment, to answer it.

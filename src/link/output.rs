@@ -15,8 +15,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use socket2::SockRef;
 
-use super::lock;
 use super::tls::{RECORD, Tls};
+use super::{lock, patience};
 
 /// A peer that takes nothing for this long is given up; a write that had begun doubles it, because the
 /// system counts for each call.
@@ -25,6 +25,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_MESSAGES: usize = 8192;
 /// Most answers to heartbeats that wait to be written; a peer that reads none of them floods.
 const MAX_CONTROL: usize = 64;
+/// How long the writer sleeps while nobody wakes it.
+const LONG: Duration = Duration::from_secs(3600);
 /// A send that does not wait, and does not raise SIGPIPE.
 const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 /// Ciphertext that is gathered for one socket write.
@@ -59,8 +61,7 @@ pub struct Output {
     /// Guards what waits to be written. Held for moments only, never while waiting for the line.
     queue: Mutex<Queue>,
     /// Wakes the writer: something was queued, or the queue was closed. One pending wake-up is
-    /// enough. A channel, because its receiver looks a few times before it sleeps: under load the
-    /// next message comes before that, and neither side needs a system call.
+    /// enough.
     wake: Sender<()>,
     woken: Receiver<()>,
     /// Guards the socket's writing side and what TLS has given for it, so that records keep their
@@ -245,8 +246,8 @@ impl Output {
                     return true;
                 }
             }
-            // Closing the link wakes this, so it needs no deadline of its own.
-            let _ = self.woken.recv();
+            // Closing the link wakes this; the time is only a bound.
+            let _ = patience::receive(&self.woken, LONG);
         }
     }
 

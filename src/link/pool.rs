@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select};
 
+use super::patience;
+
 /// Threads that are started at once and stay: few, so that quick jobs find one that is awake.
 const KEPT_THREADS: usize = 2;
 /// Most threads.
@@ -135,7 +137,7 @@ impl<J: Send + 'static> Shared<J> {
     fn work(&self, kept: bool) {
         loop {
             self.idle.fetch_add(1, Ordering::SeqCst);
-            let job = self.queue.recv_timeout(IDLE);
+            let job = patience::receive(&self.queue, IDLE);
             let was_last = self.idle.fetch_sub(1, Ordering::SeqCst) == 1;
             if was_last && !self.queue.is_empty() {
                 self.wake_watch();
