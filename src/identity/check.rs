@@ -75,7 +75,7 @@ pub(super) fn check(
 }
 
 /// Reads the node's own certificate and looks at each certificate that it sends.
-fn own_certificate(
+pub(super) fn own_certificate(
     chain: &[CertificateDer<'_>],
     role: Role,
     now: UnixTime,
@@ -103,7 +103,10 @@ fn own_certificate(
 /// What is in this store is believed without a further look, so a certificate that is no CA's may
 /// not come in: its owner could then sign for everybody. A CA that ended is left out; one that
 /// begins later is kept, for a node runs for months, but it cannot be the only one.
-fn roots(authorities: &[CertificateDer<'static>], now: UnixTime) -> Result<RootCertStore, Fault> {
+pub(super) fn roots(
+    authorities: &[CertificateDer<'static>],
+    now: UnixTime,
+) -> Result<RootCertStore, Fault> {
     let mut roots = RootCertStore::empty();
     let mut current = false;
     let mut outside = None;
@@ -130,7 +133,7 @@ fn roots(authorities: &[CertificateDer<'static>], now: UnixTime) -> Result<RootC
 }
 
 /// What a peer will check in the handshake.
-fn check_chain(
+pub(super) fn check_chain(
     chain: &[CertificateDer<'_>],
     roots: &RootCertStore,
     ca: &Path,

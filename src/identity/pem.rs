@@ -56,6 +56,28 @@ pub fn certificates(
     Ok(certificates)
 }
 
+/// The one certificate request in `bytes`, DER. `file` is named in errors.
+pub fn request(bytes: &[u8], file: &Path) -> Result<Vec<u8>, IdentityError> {
+    let sections = sections(bytes, file)?;
+    match &sections[..] {
+        [Section { item: Some(Item::Csr(der)), .. }] => Ok(der.to_vec()),
+        _ => {
+            const EXPECTED: &str = "one certificate request";
+            // What is one of several is named only where nothing else is there.
+            let is_request = |section: &&Section| matches!(section.item, Some(Item::Csr(_)));
+            let others: Vec<_> = sections.iter().filter(|section| !is_request(section)).collect();
+            if others.is_empty() {
+                let found = "several".to_owned();
+                return Err(IdentityError::new(
+                    file,
+                    Fault::WrongKind { expected: EXPECTED, found },
+                ));
+            }
+            Err(wrong_kind(file, EXPECTED, &others))
+        }
+    }
+}
+
 /// The one private key in `bytes`: PKCS#8, PKCS#1 or SEC1, not encrypted. Certificates and curve
 /// parameters beside it are passed over. `file` is named in errors.
 pub fn private_key(bytes: &[u8], file: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
@@ -81,6 +103,20 @@ pub fn private_key(bytes: &[u8], file: &Path) -> Result<PrivateKeyDer<'static>, 
         count => Fault::ManyKeys(count),
     };
     Err(IdentityError::new(file, fault))
+}
+
+/// All revocation lists in `bytes`, DER, at least one, in their order, and nothing else. `file` is
+/// named in errors.
+pub fn revocation_lists(bytes: &[u8], file: &Path) -> Result<Vec<Vec<u8>>, IdentityError> {
+    let sections = sections(bytes, file)?;
+    let mut lists = Vec::new();
+    for section in &sections {
+        match &section.item {
+            Some(Item::Crl(der)) => lists.push(der.to_vec()),
+            _ => return Err(wrong_kind(file, "a revocation list", &[section])),
+        }
+    }
+    Ok(lists)
 }
 
 /// One `-----BEGIN LABEL-----` section.

@@ -1,23 +1,27 @@
 //! A CA that was made before, here or elsewhere, and can sign.
 //!
-//! In scope: reading it and saying why it cannot sign. Not in scope: what it signs.
+//! In scope: reading it and saying why it cannot sign; whether it has signed something. Not in
+//! scope: what it signs.
 
 use std::path::Path;
 
-use rcgen::{Issuer, KeyPair};
+use rcgen::Issuer;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
+use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
 
+use super::key::CaKey;
+use super::passphrase::Passphrase;
 use super::{CA_CRT, CA_KEY, moment};
 use crate::identity::error::{Fault, IdentityError};
-use crate::identity::{certificate, pem};
+use crate::identity::{certificate, pem, tls};
 
 /// A CA's key and what must be known of its certificate.
 pub(super) struct Authority {
-    /// The whole file of certificates.
-    pub pem: Vec<u8>,
-    pub issuer: Issuer<'static, KeyPair>,
+    /// All certificates in its file, its own first.
+    pub certificates: Vec<CertificateDer<'static>>,
+    pub issuer: Issuer<'static, CaKey>,
     pub not_before: OffsetDateTime,
     pub not_after: OffsetDateTime,
     /// DER.
@@ -26,19 +30,17 @@ pub(super) struct Authority {
 
 impl Authority {
     /// Reads the CA in `dir`, which must be able to sign as of `now`. Of several certificates in
-    /// its file the first is the one that signs.
-    pub fn load(dir: &Path, now: UnixTime) -> Result<Self, IdentityError> {
+    /// its file the first is the one that signs. `ask` gives the passphrase of an encrypted key.
+    pub fn load(
+        dir: &Path,
+        ask: &dyn Fn(&Path) -> Result<Passphrase, IdentityError>,
+        now: UnixTime,
+    ) -> Result<Self, IdentityError> {
         let (key_file, crt_file) = (dir.join(CA_KEY), dir.join(CA_CRT));
         let at_key = |fault| IdentityError::new(&key_file, fault);
         let at_crt = |fault| IdentityError::new(&crt_file, fault);
-        if !crt_file.exists() {
-            return Err(at_crt(Fault::NoCaHere));
-        }
-        let pem = pem::read_file(&crt_file)?;
-        let certificates = pem::certificates(&pem, &crt_file)?;
+        let certificates = certificates(dir)?;
         let der = certificates.first().ok_or_else(|| at_crt(Fault::NoCaHere))?;
-        let key = pem::private_key(&pem::read_file(&key_file)?, &key_file)?;
-        let key = KeyPair::try_from(&key).map_err(|_| at_key(Fault::UnusableKey))?;
 
         let parsed = certificate::parse(der).map_err(at_crt)?;
         certificate::check_make(&parsed).map_err(at_crt)?;
@@ -53,13 +55,15 @@ impl Authority {
         if not_after <= moment(now) {
             return Err(at_crt(Fault::Expired(not_after.into())));
         }
-        if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+        // Last, since it may ask somebody.
+        let key = CaKey::read(&key_file, ask)?;
+        if parsed.public_key().subject_public_key.data.as_ref() != key.public_key() {
             return Err(at_key(Fault::KeyMismatch(crt_file.clone())));
         }
         let subject = parsed.subject().as_raw().to_owned();
         let issuer = Issuer::from_ca_cert_der(der, key)
             .map_err(|e| at_crt(Fault::Malformed(e.to_string())))?;
-        Ok(Self { pem, issuer, not_before, not_after, subject })
+        Ok(Self { certificates, issuer, not_before, not_after, subject })
     }
 
     /// Whether what was signed names this CA byte for byte, as peers compare it.
@@ -69,6 +73,34 @@ impl Authority {
             false => Err(unrepeatable()),
         }
     }
+}
+
+/// The certificates of the CA in `dir`, at least one.
+pub(super) fn certificates(dir: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let file = dir.join(CA_CRT);
+    if !file.exists() {
+        return Err(IdentityError::new(&file, Fault::NoCaHere));
+    }
+    pem::certificates(&pem::read_file(&file)?, &file)
+}
+
+/// Whether one of `authorities` has this name, DER, and signed this message, by any algorithm that
+/// is in use with TLS 1.3.
+pub(super) fn is_signed_by_one(
+    authorities: &[CertificateDer<'_>],
+    issuer: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
+    let algorithms = tls::provider().signature_verification_algorithms.all;
+    authorities.iter().any(|authority| {
+        let Ok(parsed) = certificate::parse(authority) else { return false };
+        if parsed.subject().as_raw() != issuer || !parsed.is_ca() {
+            return false;
+        }
+        let Ok(key) = EndEntityCert::try_from(authority) else { return false };
+        algorithms.iter().any(|one| key.verify_signature(*one, message, signature).is_ok())
+    })
 }
 
 /// Whether rcgen can write the subject again: it panics on an attribute's type that is no object

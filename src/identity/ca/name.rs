@@ -64,6 +64,34 @@ impl fmt::Display for Name {
     }
 }
 
+/// The name of a CA: 1 to 64 letters and digits of any alphabet, spaces, and the signs of ASCII.
+/// It is only shown, so it has no control characters and none that hide or reorder others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaName(String);
+
+impl CaName {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for CaName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let is_clean = |c: char| c.is_alphanumeric() || c == ' ' || c.is_ascii_graphic();
+        if text.trim().is_empty() {
+            Err(NameError("a name has at least one character"))
+        } else if text.chars().count() > MAX_NAME {
+            Err(NameError("a name has at most 64 characters"))
+        } else if !text.chars().all(is_clean) {
+            Err(NameError("a CA's name consists of letters, digits, spaces and signs of ASCII"))
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+}
+
 /// What a name must be and this one is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NameError(&'static str);
@@ -87,6 +115,18 @@ mod tests {
         }
         assert_eq!("::1".parse::<Name>(), Ok(Name::Ip("::1".parse().unwrap())));
         assert_eq!("10.0.0.5".parse::<Name>().unwrap().to_string(), "10.0.0.5");
+    }
+
+    #[test]
+    fn a_ca_may_be_called_anything_that_can_be_shown() {
+        for name in ["Example CA", "Prüfstelle 7 (Zürich)", "a", &"ä".repeat(64)] {
+            assert_eq!(name.parse::<CaName>(), Ok(CaName(name.to_owned())));
+        }
+        for name in
+            ["", "  ", "a\nb", "a\0", "\u{1b}[2J", "a\u{202e}b", "a\u{200b}", &"a".repeat(65)]
+        {
+            assert!(name.parse::<CaName>().is_err(), "{name:?}");
+        }
     }
 
     #[test]
