@@ -4,53 +4,18 @@
 #[path = "identity/openssl.rs"]
 #[allow(dead_code)]
 mod openssl;
+#[path = "identity/rp_ca.rs"]
+#[allow(dead_code)]
+mod rp_ca;
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
 
 use openssl::{CA, Lab, P256, RSA_2048, mode};
 use restpipe::handler::Role;
 use restpipe::identity::Identity;
 use restpipe::identity::ca::{self, Order};
+use rp_ca::{content, made, refused};
 use rustls::pki_types::UnixTime;
-
-/// Runs `rp_ca` in `dir`.
-fn rp_ca(dir: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rp_ca")).args(arguments).current_dir(dir).output().unwrap()
-}
-
-/// Standard output of a run that must succeed.
-#[track_caller]
-fn made(dir: &Path, arguments: &[&str]) -> String {
-    let output = rp_ca(dir, arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.stderr.is_empty());
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The one line on standard error of a run that must fail with `code`.
-#[track_caller]
-fn refused(dir: &Path, code: i32, arguments: &[&str]) -> String {
-    let output = rp_ca(dir, arguments);
-    let line = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {line}");
-    assert!(line.starts_with("rp_ca: ") && line.lines().count() == 1, "{line}");
-    assert!(output.stdout.is_empty());
-    line
-}
-
-/// All files of a directory with their content.
-fn content(dir: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut content: Vec<_> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_file())
-        .map(|path| (path.display().to_string(), fs::read(&path).unwrap()))
-        .collect();
-    content.sort();
-    content
-}
 
 #[test]
 fn what_it_makes_is_accepted_here_and_by_openssl() {
@@ -304,7 +269,9 @@ fn the_program_and_each_command_have_their_own_help() {
     let lab = Lab::new();
     let dir = lab.path("");
     let all = made(&dir, &["--help"]);
-    for part in ["rp_ca init [--days N]", "rp_ca issue NAME --server|--client", "Example:"] {
+    for part in
+        ["rp_ca init [--name CN] [--days N]", "rp_ca issue NAME --server|--client", "Example:"]
+    {
         assert!(all.contains(part), "{all}");
     }
     let init = made(&dir, &["init", "--help"]);
@@ -335,9 +302,11 @@ fn the_examples_of_the_help_work_as_they_stand() {
         assert!(lab.path("ca").join(format!("{name}.key.pem")).is_file(), "{name}");
     }
     fs::remove_dir_all(lab.path("ca")).unwrap();
-    assert_eq!(examples(&["init", "--help"]).len(), 1);
-    examples(&["init", "--help"]).iter().for_each(run);
-    let issue = examples(&["issue", "--help"]);
-    assert_eq!(issue.len(), 2);
-    issue.iter().for_each(run);
+    // One after the other, as somebody would who reads them in their order.
+    for command in ["init", "issue", "request", "sign", "verify", "list", "renew", "revoke", "crl"]
+    {
+        let examples = examples(&[command, "--help"]);
+        assert_eq!(examples.len(), if command == "issue" { 2 } else { 1 });
+        examples.iter().for_each(run);
+    }
 }

@@ -120,3 +120,22 @@ fn moment(time: UnixTime) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(seconds)
         .unwrap_or(time::PrimitiveDateTime::MAX.assume_utc())
 }
+
+/// For tests: `message` with one to three bytes changed, signed by `key`, in the form that
+/// certificates, requests and revocation lists share.
+#[cfg(test)]
+fn resigned(message: &[u8], key: &impl rcgen::SigningKey, random: &mut fastrand::Rng) -> Vec<u8> {
+    fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+        [&[tag, 0x82], &length[..], content].concat()
+    }
+    let mut message = message.to_vec();
+    for _ in 0..random.usize(1..4) {
+        let at = random.usize(0..message.len());
+        message[at] = random.u8(..);
+    }
+    // ecdsa-with-SHA256 (RFC 5758 section 3.2).
+    let kind = [0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+    let signature = tagged(3, &[&[0], &key.sign(&message).unwrap()[..]].concat());
+    tagged(0x30, &[&message, &kind[..], &signature].concat())
+}

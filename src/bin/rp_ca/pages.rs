@@ -46,8 +46,7 @@ pub const ISSUE: Program = Program {
     name: "rp_ca issue",
     about: "Makes an identity, NAME.key.pem and NAME.crt.pem, signed by the CA.\n\
             The CA, ca.key.pem and ca.crt.pem, is in the same directory.",
-    usage: "NAME --server|--client [--san DNS-or-IP]... [--days N] [--passphrase-file F] \
-            [--dir DIR]",
+    usage: "NAME --server|--client [--san DNS-or-IP]... [--days N] [OPTION]...",
     arguments: &[
         ("NAME", "the host name or IP address under which clients dial a server,"),
         ("", "or the name under which the server knows a client"),
@@ -82,8 +81,7 @@ pub const SIGN: Program = Program {
     about: "Signs a certificate request, and puts NAME.crt.pem beside it.\n\
             Role and names are what this command says. What else the request asks for is left\n\
             out, and told.",
-    usage: "CSR --server|--client [--name NAME] [--san DNS-or-IP]... [--days N]\n\
-            \x20   [--passphrase-file F] [--dir DIR]",
+    usage: "CSR --server|--client [--name NAME] [--san DNS-or-IP]... [--days N] [OPTION]...",
     arguments: &[
         ("CSR", "the file of the request, such as NAME.csr.pem"),
         SERVER,
@@ -117,8 +115,9 @@ pub const VERIFY: Program = Program {
 
 pub const LIST: Program = Program {
     name: "rp_ca list",
-    about: "Prints a table of all certificates that were issued: name, role, serial number,\n\
-            fingerprint (SHA-256), end, and whether it is revoked.",
+    about: "Prints a table of all certificates that were issued.\n\
+            Its columns are name, role, serial number, fingerprint (SHA-256), when it ends, and\n\
+            when and why it was revoked.",
     usage: "[--dir DIR]",
     arguments: &[DIR],
     examples: "rp_ca list --dir ca",
@@ -127,9 +126,10 @@ pub const LIST: Program = Program {
 
 pub const RENEW: Program = Program {
     name: "rp_ca renew",
-    about: "Makes a new certificate in the place of NAME.crt.pem, with the names, the role and\n\
-            the key of the newest one. No key is touched: install it beside the one that is there.\n\
-            The old certificate stays good until it ends, and a copy of it is kept.",
+    about: "Makes a new certificate for the names, the role and the key of an old one.\n\
+            It takes the place of NAME.crt.pem in the CA's directory. No key is read or written:\n\
+            install it beside the key that is in use. The old certificate stays good until it\n\
+            ends, and a copy of it is kept.",
     usage: "NAME [--days N] [--passphrase-file F] [--dir DIR]",
     arguments: &[("NAME", "whose certificate"), DAYS, PASSPHRASE, ASKED, DIR],
     examples: "rp_ca renew fileserver --dir ca",

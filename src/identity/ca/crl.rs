@@ -36,6 +36,9 @@ impl Reason {
     /// No reason is given.
     pub const UNSPECIFIED: Self = Self(0);
 
+    /// Another certificate takes its place; the key is as good as before.
+    pub const SUPERSEDED: Self = Self(4);
+
     /// All that can be given. What is missing here concerns other CAs, or can be undone.
     pub const NAMES: [&str; 6] = [
         "unspecified",
@@ -271,6 +274,7 @@ fn increment(number: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::resigned;
     use super::*;
 
     #[test]
@@ -292,5 +296,47 @@ mod tests {
             assert!(wrong.parse::<Reason>().unwrap_err().contains("superseded"), "{wrong}");
         }
         assert_eq!(Reason(77).to_string(), "unknown reason");
+    }
+
+    /// What its CA signed may still be odd: another program could have made it.
+    #[test]
+    fn odd_lists_are_an_error_or_can_be_signed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = UnixTime::now();
+        super::super::init(dir.path(), 20, now).unwrap();
+        let authority = super::super::Ca::new(dir.path()).load(now).unwrap();
+        let mut list = List::default();
+        for serial in 1..4 {
+            list.add(&[serial, 7], now, Reason(serial));
+        }
+        let file = dir.path().join("f");
+        let pem = list.sign(&authority.issuer, 30, now).unwrap();
+        let der = pem::revocation_lists(pem.as_bytes(), &file).unwrap().remove(0);
+        let (_, parsed) = CertificateRevocationList::from_der(&der).unwrap();
+        let message = parsed.tbs_cert_list.as_ref();
+
+        let mut random = fastrand::Rng::with_seed(8);
+        let mut read = 0;
+        for _ in 0..3000 {
+            let changed = resigned(message, authority.issuer.key(), &mut random);
+            let parse = || List::parse(&changed, &authority.certificates, &file);
+            match parse() {
+                Ok(mut list) => {
+                    read += 1;
+                    let again = list.sign(&authority.issuer, 30, now);
+                    let again =
+                        again.map(|pem| pem::revocation_lists(pem.as_bytes(), &file).unwrap());
+                    if let Ok(again) = again {
+                        List::parse(&again[0], &authority.certificates, &file).unwrap();
+                    }
+                }
+                Err(fault) => assert!(!fault.to_string().chars().any(char::is_control), "{fault}"),
+            }
+            // And with a signature that is not good any more.
+            let mut cut = changed.clone();
+            cut.truncate(random.usize(..cut.len()));
+            assert!(List::parse(&cut, &authority.certificates, &file).is_err());
+        }
+        assert!(read > 100, "{read}");
     }
 }

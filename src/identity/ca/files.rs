@@ -88,10 +88,14 @@ impl NewFiles {
 
     /// They stay.
     pub fn keep(mut self) {
-        for path in &self.written {
-            sync_directory(path);
+        let mut directories: Vec<_> =
+            self.written.drain(..).map(|path| directory(&path).to_owned()).collect();
+        directories.dedup();
+        // So that new names outlive a power cut. The files are in place whether or not the file
+        // system can promise that.
+        for directory in directories {
+            let _ = File::open(directory).and_then(|directory| directory.sync_all());
         }
-        self.written.clear();
     }
 }
 
@@ -129,14 +133,12 @@ fn failed(path: &Path, error: &io::Error) -> IdentityError {
     IdentityError::new(path, fault)
 }
 
-/// So that new names outlive a power cut. The files are in place whether or not the file system
-/// can promise that.
-fn sync_directory(path: &Path) {
-    let directory = match path.parent() {
+/// The directory a file is in, also for a bare name.
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    let _ = File::open(directory).and_then(|directory| directory.sync_all());
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, SubjectPublicKeyInfo};
 use rustls::pki_types::UnixTime;
 use x509_parser::extensions::GeneralName;
 
-use super::crl::List;
+use super::crl::{List, Reason};
 use super::fault::CaFault;
 use super::files::{Lock, NewFiles, make_directory, refuse_existing, replace};
 use super::key::CaKey;
@@ -155,9 +155,10 @@ impl Ca<'_> {
         confirmed.cloned().ok_or_else(|| refused(CaFault::Unconfirmed(asked)))
     }
 
-    /// Makes a new certificate for the key of the newest one that was issued for `name`, with the
-    /// same names and role, and puts it in the place of `NAME.crt.pem` in the CA's directory. No
-    /// key is read or written. The old certificate stays good until it ends.
+    /// Makes a new certificate with the names, the role and the key of an old one: of the newest
+    /// for the key in `NAME.crt.pem` in the CA's directory, else of the newest that was issued for
+    /// `name`. The new one is put in that place. No key is read or written. The old certificate
+    /// stays good until it ends.
     pub fn renew(&self, name: &Name, days: u32, now: UnixTime) -> Result<Signed, IdentityError> {
         let crt = self.path(&format!("{name}.crt.pem"));
         let at = |fault| IdentityError::new(&crt, fault);
@@ -166,9 +167,9 @@ impl Ca<'_> {
         let _lock = Lock::take(self.dir)?;
         let revoked = List::read(self.dir, &authority.certificates)?.unwrap_or_default();
         let (records, _) = records::all(self.dir)?;
-        let old = newest(&records, name, &revoked).map_err(refused)?;
+        let place = in_place(&crt, &records)?;
+        let old = newest(&records, name, place.as_ref(), &revoked).map_err(refused)?;
         check_origin(old, &authority.certificates, &self.path(super::CA_CRT)).map_err(refused)?;
-        check_place(&crt, &records)?;
 
         let order = order_like(old, name, days).map_err(refused)?;
         let key = usable_key(&old.public_key).map_err(at)?;
@@ -188,20 +189,31 @@ impl Ca<'_> {
     }
 }
 
-/// The newest certificate for `name` whose key was never revoked.
-fn newest<'a>(records: &'a [Record], name: &Name, revoked: &List) -> Result<&'a Record, CaFault> {
+/// The newest certificate for `name` that is not revoked, nor its key with another one; of the one
+/// in `place`, if there is one, the newest for its key.
+fn newest<'a>(
+    records: &'a [Record],
+    name: &Name,
+    place: Option<&Record>,
+    list: &List,
+) -> Result<&'a Record, CaFault> {
     let text = name.to_string();
-    let mut own = records.iter().filter(|record| record.name == text).peekable();
+    let is_own = |record: &&Record| {
+        record.name == text && place.is_none_or(|place| place.public_key == record.public_key)
+    };
+    let mut own = records.iter().filter(is_own).peekable();
     if own.peek().is_none() {
         return Err(CaFault::NeverIssued(name.clone()));
     }
-    let lost: Vec<_> = records
-        .iter()
-        .filter(|record| revoked.find(&record.serial).is_some())
-        .map(|record| &record.public_key)
-        .collect();
-    let good = own.filter(|record| !lost.contains(&&record.public_key));
-    good.last().ok_or_else(|| CaFault::AllRevoked(name.clone()))
+    let is_lost = |record: &&Record| {
+        let revoked = list.find(&record.serial);
+        revoked.is_some_and(|revoked| revoked.reason != Reason::SUPERSEDED)
+    };
+    let lost: Vec<_> = records.iter().filter(is_lost).map(|record| &record.public_key).collect();
+    let is_good = |record: &&Record| {
+        list.find(&record.serial).is_none() && !lost.contains(&&record.public_key)
+    };
+    own.filter(is_good).last().ok_or_else(|| CaFault::AllRevoked(name.clone()))
 }
 
 /// A copy that somebody put there is not renewed.
@@ -220,15 +232,15 @@ fn check_origin(
     }
 }
 
-/// What stands where the new certificate shall go must have been issued here, so that a copy of it
-/// is kept.
-fn check_place(crt: &Path, records: &[Record]) -> Result<(), IdentityError> {
+/// What stands where the new certificate shall go. It must have been issued here, so that a copy
+/// of it is kept.
+fn in_place(crt: &Path, records: &[Record]) -> Result<Option<Record>, IdentityError> {
     if crt.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
-        return Ok(());
+        return Ok(None);
     }
     let there = Record::read(crt)?;
     if records.iter().any(|record| record.der == there.der) {
-        return Ok(());
+        return Ok(Some(there));
     }
     let fault = CaFault::NotRenewable("another one that was not issued here is in its place");
     Err(IdentityError::new(crt, Fault::Ca(fault)))

@@ -243,3 +243,69 @@ fn check_signature(der: &[u8], request: &X509CertificationRequest<'_>) -> Option
     let public_key = key.subject_public_key.data.as_ref();
     algorithm.verify_signature(public_key, message, &request.signature_value.data).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+
+    use super::super::resigned;
+    use super::*;
+
+    #[test]
+    fn odd_requests_are_an_error_or_fine_but_never_a_panic() {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["a".to_owned(), "::1".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+        params.key_usages = vec![KeyUsagePurpose::CrlSign];
+        let der = params.serialize_request(&key).unwrap().der().to_vec();
+        let (_, parsed) = X509CertificationRequest::from_der(&der).unwrap();
+        let message = parsed.certification_request_info.raw;
+        let order = Order {
+            name: "a".parse().unwrap(),
+            role: Role::Client,
+            alternatives: Vec::new(),
+            days: 1,
+        };
+
+        let mut random = fastrand::Rng::with_seed(8);
+        let mut read = 0;
+        for _ in 0..5000 {
+            let changed = resigned(message, &key, &mut random);
+            let mut cut = changed.clone();
+            cut.truncate(random.usize(..cut.len()));
+            for der in [&changed, &cut] {
+                match Request::parse(der) {
+                    Ok(request) => {
+                        read += 1;
+                        let lines = request.left_out(&order);
+                        assert!(lines.len() <= MAX_TOLD + 1);
+                        let mut all = lines.iter().flat_map(|line| line.chars());
+                        assert!(!all.any(char::is_control), "{lines:?}");
+                    }
+                    Err(fault) => {
+                        assert!(!fault.to_string().chars().any(char::is_control), "{fault}");
+                    }
+                }
+            }
+        }
+        assert!(read > 300, "{read}");
+    }
+
+    #[test]
+    fn many_wishes_are_told_in_few_lines() {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<_> = (0..100).map(|n| format!("host{n}")).collect();
+        let params = CertificateParams::new(names).unwrap();
+        let der = params.serialize_request(&key).unwrap().der().to_vec();
+        let order = Order {
+            name: "host0".parse().unwrap(),
+            role: Role::Client,
+            alternatives: Vec::new(),
+            days: 1,
+        };
+        let lines = Request::parse(&der).unwrap().left_out(&order);
+        assert_eq!(lines.len(), MAX_TOLD + 1);
+        // 99 names, and the common name that rcgen adds.
+        assert_eq!(lines.last().unwrap(), "and 80 more");
+    }
+}
