@@ -36,6 +36,23 @@ fn is_taken(lab: &Lab, crt: &str) -> bool {
     output.status.success()
 }
 
+/// Asserts that the programs that install identities take this one.
+#[track_caller]
+fn assert_installed(lab: &Lab, files: &IdentityFiles, role: Role) {
+    let program = match role {
+        Role::Server => env!("CARGO_BIN_EXE_rp_server_set_identity"),
+        Role::Client => env!("CARGO_BIN_EXE_rp_client_set_identity"),
+    };
+    let output = Command::new(program)
+        .args([&files.key, &files.crt, &files.ca])
+        .env_clear()
+        .env("RP_SERVER_CERT_PATH", lab.path("place"))
+        .env("RP_CLIENT_CERT_PATH", lab.path("place"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Makes a request with openssl: `NAME.key.pem` and `NAME.csr.pem`.
 fn openssl_request(lab: &Lab, name: &str, kind: &[&str], subject: &str, more: &[&str]) {
     let (key, csr) = (format!("{name}.key.pem"), format!("{name}.csr.pem"));
@@ -71,6 +88,7 @@ fn a_key_that_stays_where_it_is_gets_a_certificate() {
     };
     assert_eq!(Identity::load(&files, Role::Server).unwrap().own().name, "hub.example.com");
     assert!(Identity::load(&files, Role::Client).is_err());
+    assert_installed(&lab, &files, Role::Server);
     let text = printed(&lab, &["x509", "-in", "hub.example.com.crt.pem", "-text"]);
     assert!(text.contains("DNS:hub.example.com, IP Address:10.0.0.5"), "{text}");
 
@@ -97,8 +115,9 @@ fn requests_of_openssl_are_signed_for_every_good_key() {
             "ca.crt.pem",
             &format!("{name}.crt.pem"),
         ]);
+        assert_installed(&lab, &lab.files(name, "ca"), Role::Client);
         made(&dir, &["renew", name]);
-        Identity::load(&lab.files(name, "ca"), Role::Client).unwrap();
+        assert_installed(&lab, &lab.files(name, "ca"), Role::Client);
     }
     let p521 = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"];
     let k256 = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:secp256k1"];
@@ -317,7 +336,7 @@ fn a_renewed_certificate_has_the_same_names_role_and_key() {
     assert_ne!(lab.read("hub.crt.pem"), old);
     assert_eq!(text("hub.crt.pem"), before);
     assert_eq!(lab.read("hub.key.pem"), key, "no key is touched");
-    Identity::load(&lab.files("hub", "ca"), Role::Server).unwrap();
+    assert_installed(&lab, &lab.files("hub", "ca"), Role::Server);
     let copies: Vec<_> = content(&dir.join("issued")).into_iter().map(|(_, copy)| copy).collect();
     assert!(copies.contains(&old) && copies.contains(&lab.read("hub.crt.pem")));
 
@@ -363,7 +382,7 @@ fn a_passphrase_keeps_the_key() {
     }
 
     made(&dir, &["issue", "web1", "--client", "--passphrase-file", "pass"]);
-    Identity::load(&lab.files("web1", "ca"), Role::Client).unwrap();
+    assert_installed(&lab, &lab.files("web1", "ca"), Role::Client);
     made(&dir, &["list"]);
     made(&dir, &["verify", "web1.crt.pem"]);
     for command in [&["renew", "web1"][..], &["revoke", "web1"], &["crl"]] {

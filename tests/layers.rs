@@ -45,6 +45,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("webpki", &["identity"]),
     ("aws_lc_rs", &["identity"]),
     ("rcgen", &["identity"]),
+    ("pkcs8", &["identity/ca/key"]),
+    ("rpassword", &["identity/ca/passphrase"]),
     ("x509_parser", &["identity"]),
     // What the process is told.
     ("std::env", &["config/environment"]),

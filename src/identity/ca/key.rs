@@ -191,7 +191,7 @@ impl Encrypted {
             return Err(unread("a key of another length than its cipher's"));
         }
         let data = info.encrypted_data.as_bytes().to_vec();
-        Ok(Self { rounds, salt: kdf.salt.clone(), hash, cipher, key_bytes, iv, data })
+        Ok(Self { rounds, salt: kdf.salt, hash, cipher, key_bytes, iv, data })
     }
 
     /// The plain key, PKCS#8 DER.
