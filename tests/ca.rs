@@ -144,6 +144,13 @@ fn a_ca_made_by_openssl_signs_too() {
         made(&lab.path(""), &["issue", "localhost", "--server"]);
         Identity::load(&lab.files("localhost", "ca"), Role::Server).unwrap();
         lab.openssl(&["verify", "-CAfile", "ca.crt.pem", "localhost.crt.pem"]);
+
+        made(&lab.path(""), &["issue", "lost", "--client"]);
+        made(&lab.path(""), &["revoke", "lost"]);
+        let checked = ["verify", "-crl_check", "-CRLfile", "ca.crl.pem", "-CAfile", "ca.crt.pem"];
+        lab.openssl(&[&checked[..], &["localhost.crt.pem"]].concat());
+        made(&lab.path(""), &["verify", "localhost.crt.pem"]);
+        refused(&lab.path(""), 1, &["verify", "lost.crt.pem"]);
     }
 }
 

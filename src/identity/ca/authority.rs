@@ -5,11 +5,12 @@
 
 use std::path::Path;
 
-use rcgen::Issuer;
+use rcgen::{Issuer, KeyIdMethod};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
 use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
 
 use super::key::CaKey;
 use super::passphrase::Passphrase;
@@ -22,6 +23,8 @@ pub(super) struct Authority {
     /// All certificates in its file, its own first.
     pub certificates: Vec<CertificateDer<'static>>,
     pub issuer: Issuer<'static, CaKey>,
+    /// How what it signs names its key: as its own certificate does.
+    pub key_id: KeyIdMethod,
     pub not_before: OffsetDateTime,
     pub not_after: OffsetDateTime,
     /// DER.
@@ -61,9 +64,15 @@ impl Authority {
             return Err(at_key(Fault::KeyMismatch(crt_file.clone())));
         }
         let subject = parsed.subject().as_raw().to_owned();
+        let key_id =
+            parsed.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_owned()),
+                _ => None,
+            });
+        let key_id = key_id.map_or(KeyIdMethod::Sha256, KeyIdMethod::PreSpecified);
         let issuer = Issuer::from_ca_cert_der(der, key)
             .map_err(|e| at_crt(Fault::Malformed(e.to_string())))?;
-        Ok(Self { certificates, issuer, not_before, not_after, subject })
+        Ok(Self { certificates, issuer, key_id, not_before, not_after, subject })
     }
 
     /// Whether what was signed names this CA byte for byte, as peers compare it.

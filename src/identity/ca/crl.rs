@@ -8,16 +8,14 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams};
-use rcgen::{Issuer, SerialNumber};
+use rcgen::{CertificateRevocationListParams, RevocationReason, RevokedCertParams, SerialNumber};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
 
-use super::authority::is_signed_by_one;
+use super::authority::{Authority, is_signed_by_one};
 use super::fault::CaFault;
-use super::key::CaKey;
 use super::{CA_CRT, CRL, moment};
 use crate::identity::error::{Date, Fault, IdentityError};
 use crate::identity::pem;
@@ -206,7 +204,7 @@ impl List {
     /// The list as PEM, signed anew with the next number, to count for `days` days from `now`.
     pub fn sign(
         &mut self,
-        issuer: &Issuer<'_, CaKey>,
+        authority: &Authority,
         days: u32,
         now: UnixTime,
     ) -> Result<String, Fault> {
@@ -231,9 +229,9 @@ impl List {
             crl_number: SerialNumber::from_slice(&self.number),
             issuing_distribution_point: None,
             revoked_certs: self.entries.iter().map(revoked).collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
+            key_identifier_method: authority.key_id.clone(),
         };
-        let pem = params.signed_by(issuer).and_then(|list| list.pem());
+        let pem = params.signed_by(&authority.issuer).and_then(|list| list.pem());
         let pem = pem.map_err(|e| unsigned(e.to_string()))?;
         if pem.len() as u64 > pem::MAX_BYTES {
             return Err(unsigned(format!("the list is larger than {} bytes", pem::MAX_BYTES)));
@@ -298,6 +296,24 @@ mod tests {
         assert_eq!(Reason(77).to_string(), "unknown reason");
     }
 
+    #[test]
+    fn nodes_can_read_what_is_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = UnixTime::now();
+        super::super::init(dir.path(), 20, now).unwrap();
+        let authority = super::super::Ca::new(dir.path()).load(now).unwrap();
+        let mut list = List::default();
+        for serial in 0..3 {
+            let pem = list.sign(&authority, 30, now).unwrap();
+            let der = pem::revocation_lists(pem.as_bytes(), dir.path()).unwrap().remove(0);
+            let read = webpki::OwnedCertRevocationList::from_der(&der).unwrap();
+            let read = webpki::CertRevocationList::from(read);
+            let found = |serial: u8| read.find_serial(&[0x40, serial]).unwrap().is_some();
+            assert_eq!([found(0), found(1), found(2)], [serial > 0, serial > 1, false]);
+            list.add(&[0x40, serial], now, Reason(serial));
+        }
+    }
+
     /// What its CA signed may still be odd: another program could have made it.
     #[test]
     fn odd_lists_are_an_error_or_can_be_signed_again() {
@@ -310,7 +326,7 @@ mod tests {
             list.add(&[serial, 7], now, Reason(serial));
         }
         let file = dir.path().join("f");
-        let pem = list.sign(&authority.issuer, 30, now).unwrap();
+        let pem = list.sign(&authority, 30, now).unwrap();
         let der = pem::revocation_lists(pem.as_bytes(), &file).unwrap().remove(0);
         let (_, parsed) = CertificateRevocationList::from_der(&der).unwrap();
         let message = parsed.tbs_cert_list.as_ref();
@@ -323,7 +339,7 @@ mod tests {
             match parse() {
                 Ok(mut list) => {
                     read += 1;
-                    let again = list.sign(&authority.issuer, 30, now);
+                    let again = list.sign(&authority, 30, now);
                     let again =
                         again.map(|pem| pem::revocation_lists(pem.as_bytes(), &file).unwrap());
                     if let Ok(again) = again {

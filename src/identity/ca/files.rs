@@ -86,6 +86,11 @@ impl NewFiles {
             .map_err(|error| failed(path, &error))
     }
 
+    /// Counts a file that was just made as one of them.
+    pub fn adopt(&mut self, path: PathBuf) {
+        self.written.push(path);
+    }
+
     /// They stay.
     pub fn keep(mut self) {
         let mut directories: Vec<_> =

@@ -201,7 +201,7 @@ fn newest<'a>(
     let is_own = |record: &&Record| {
         record.name == text && place.is_none_or(|place| place.public_key == record.public_key)
     };
-    let own = records.iter().filter(is_own);
+    let mut own = records.iter().filter(is_own);
     if own.clone().next().is_none() {
         return Err(CaFault::NeverIssued(name.clone()));
     }
@@ -213,7 +213,7 @@ fn newest<'a>(
     let is_good = |record: &&Record| {
         list.find(&record.serial).is_none() && !lost.contains(&&record.public_key)
     };
-    own.filter(is_good).next_back().ok_or_else(|| CaFault::AllRevoked(name.clone()))
+    own.rfind(is_good).ok_or_else(|| CaFault::AllRevoked(name.clone()))
 }
 
 /// A copy that somebody put there is not renewed.

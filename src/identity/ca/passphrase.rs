@@ -66,7 +66,10 @@ impl Passphrase {
         let refused = |fault| IdentityError::new(key, Fault::Ca(fault));
         let question = format!("passphrase of {}: ", crate::identity::error::shown(key));
         let typed = rpassword::prompt_password(question).map_err(|error| {
-            refused(CaFault::NoPassphrase(format!("there is no terminal to ask on ({error})")))
+            // The terminal of a process that has none cannot be opened: ENXIO.
+            let is_missing = matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENOENT));
+            let why = if is_missing { "there is no terminal to ask on" } else { "asking failed" };
+            refused(CaFault::NoPassphrase(format!("{why} ({error})")))
         })?;
         Self::new(Zeroizing::new(typed.into_bytes())).map_err(refused)
     }

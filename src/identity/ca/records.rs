@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 
-use super::files::{NewFiles, make_directory};
+use super::files::{NewFiles, make_directory, replace};
 use crate::identity::certificate;
 use crate::identity::error::{Date, Fault, IdentityError, clean};
 use crate::identity::pem;
@@ -80,7 +80,12 @@ pub(super) fn keep_copy(
 ) -> Result<(), IdentityError> {
     let directory = dir.join(DIRECTORY);
     make_directory(&directory)?;
-    new.write(&directory.join(format!("{}{SUFFIX}", hex(serial))), pem, 0o644)
+    // Never half a copy, even where the machine ends: one that cannot be read would be in the way
+    // of revoking by name. No other can be called the same.
+    let path = directory.join(format!("{}{SUFFIX}", hex(serial)));
+    replace(&path, pem, 0o644)?;
+    new.adopt(path);
+    Ok(())
 }
 
 /// Everything that was issued in `dir`, by name and then by age, and the files that cannot be read.

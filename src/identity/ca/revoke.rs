@@ -122,9 +122,8 @@ impl Ca<'_> {
         }
         let days = list.days().unwrap_or(DEFAULT_CRL_DAYS);
         let file = self.path(CRL);
-        let pem = list
-            .sign(&authority.issuer, days, now)
-            .map_err(|fault| IdentityError::new(&file, fault))?;
+        let pem =
+            list.sign(&authority, days, now).map_err(|fault| IdentityError::new(&file, fault))?;
         replace(&file, &pem, 0o644)?;
         let added = new.iter().map(|record| Listed::new(record, &list)).collect();
         Ok(self.told(&list, added, already))
@@ -138,9 +137,8 @@ impl Ca<'_> {
         let own = &authority.certificates[..1];
         let mut list = List::read(self.dir, own)?.unwrap_or_default();
         let file = self.path(CRL);
-        let pem = list
-            .sign(&authority.issuer, days, now)
-            .map_err(|fault| IdentityError::new(&file, fault))?;
+        let pem =
+            list.sign(&authority, days, now).map_err(|fault| IdentityError::new(&file, fault))?;
         replace(&file, &pem, 0o644)?;
         Ok(self.told(&list, Vec::new(), Vec::new()))
     }
