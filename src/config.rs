@@ -26,6 +26,8 @@ pub use variables::{Reader, VARIABLES, Variable};
 pub struct NodeConfig {
     /// The files that prove who this node is.
     pub identity: IdentityFiles,
+    /// The file of revocation lists.
+    pub crl: CrlFile,
     /// The name of what answers events; absent: what the program prefers, `example` in ours.
     pub handler: Option<String>,
     /// The local HTTP port.
@@ -79,6 +81,15 @@ pub struct IdentityFiles {
     pub crt: PathBuf,
     /// The certificates of the CAs that peers are checked against, PEM.
     pub ca: PathBuf,
+}
+
+/// The file of revocation lists, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrlFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Whether it was asked for, so that it has to be there.
+    pub required: bool,
 }
 
 /// Where a local port listens.

@@ -1,30 +1,44 @@
 //! Who a node is: its key and certificate, the CA that its peers are checked against, and what a
 //! peer's certificate says.
 //!
-//! In scope: PEM files in, rustls configurations out; installing those files; a small CA. Not in
-//! scope: connections, and what a peer may do.
+//! In scope: PEM files in, rustls configurations out; installing those files, and taking them in
+//! anew while a node runs; a small CA. Not in scope: connections, and what a peer may do.
 
 pub mod ca;
 mod certificate;
 mod check;
 mod error;
 mod install;
+mod keeper;
 pub mod pem;
+mod reminders;
+mod revocation;
 mod tls;
+mod trust;
+mod verify;
 
 use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::UnixTime;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, DistinguishedName, ServerConfig};
 
 pub use certificate::{MAX_NAME, PeerCertificate, fingerprint};
 pub use error::{Date, Fault, IdentityError, NameFault};
 pub use install::{GivenFiles, install};
+pub use keeper::{Keeper, Reloaded};
+pub use reminders::{Notice, Reminders};
+pub use verify::{Seen, Witness};
 
-use crate::config::IdentityFiles;
+use crate::config::{CrlFile, IdentityFiles};
 use crate::peer::Role;
 use check::{Bytes, Checked};
+use trust::Trust;
+use verify::Verifier;
 
 /// A node's checked identity, ready for pipes.
 ///
@@ -45,31 +59,85 @@ use check::{Bytes, Checked};
 #[derive(Clone)]
 pub struct Identity {
     own: PeerCertificate,
+    /// Its own certificate first.
+    chain: Vec<CertificateDer<'static>>,
+    role: Role,
+    crt: PathBuf,
+    crl: Option<PathBuf>,
+    provider: Arc<CryptoProvider>,
+    certified: Arc<CertifiedKey>,
+    trust: Arc<Trust>,
+    hints: Arc<[DistinguishedName]>,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
 }
 
 impl Identity {
-    /// Reads and checks the files for `role`, as of now.
+    /// Reads and checks the files for `role`, as of now, without revocation lists.
     pub fn load(files: &IdentityFiles, role: Role) -> Result<Self, IdentityError> {
         Self::load_at(files, role, UnixTime::now())
     }
 
-    /// Reads and checks the files for `role`, as of `now`. The configurations that come of it
-    /// check peers by the system's clock.
+    /// Reads and checks the files for `role`, as of `now`, without revocation lists. The
+    /// configurations that come of it check peers by the system's clock.
     pub fn load_at(
         files: &IdentityFiles,
         role: Role,
         now: UnixTime,
     ) -> Result<Self, IdentityError> {
+        Self::load_set(files, None, role, now)
+    }
+
+    /// Reads and checks the files and the revocation lists for `role`, as of `now`.
+    pub fn load_with_crl(
+        files: &IdentityFiles,
+        crl: &CrlFile,
+        role: Role,
+        now: UnixTime,
+    ) -> Result<Self, IdentityError> {
+        let is_there = match std::fs::symlink_metadata(&crl.path) {
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+            Ok(_) => true,
+        };
+        Self::load_set(files, (crl.required || is_there).then_some(&crl.path), role, now)
+    }
+
+    fn load_set(
+        files: &IdentityFiles,
+        crl: Option<&PathBuf>,
+        role: Role,
+        now: UnixTime,
+    ) -> Result<Self, IdentityError> {
         let provider = tls::provider();
         let bytes = Bytes::read(files)?;
-        let Checked { own, certified, roots } = check::check(&bytes, files, role, now, &provider)?;
+        let checked = check::check(&bytes, files, role, now, &provider)?;
+        let Checked { own, certified, mut trust, authorities } = checked;
+        let chain = certified.cert.clone();
+        if let Some(path) = crl {
+            // A list may also be from a CA in between, which stands in the node's own file.
+            let mut issuers = authorities;
+            issuers.extend(chain.iter().skip(1).cloned());
+            let bytes = pem::read_file(path)?;
+            trust.lists = revocation::read(&bytes, path, &issuers, &files.ca, &provider)?;
+        }
+        let trust = Arc::new(trust);
+        let hints: Arc<[DistinguishedName]> = trust.roots.subjects().into();
+        let verifier = || verifier(&trust, &hints, &Witness::default());
         let refused = |why| IdentityError::new(&files.crt, Fault::Refused(why));
+        let server = tls::server_config(&provider, &certified, verifier()).map_err(refused)?;
+        let client = tls::client_config(&provider, &certified, verifier()).map_err(refused)?;
         Ok(Self {
             own,
-            server: tls::server_config(&provider, &certified, &roots).map_err(refused)?.into(),
-            client: tls::client_config(&provider, &certified, &roots).map_err(refused)?.into(),
+            chain,
+            role,
+            crt: files.crt.clone(),
+            crl: crl.cloned(),
+            provider,
+            certified,
+            trust,
+            hints,
+            server: server.into(),
+            client: client.into(),
         })
     }
 
@@ -88,6 +156,91 @@ impl Identity {
     pub fn client_config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.client)
     }
+
+    /// As [`Identity::server_config`], for one handshake, with what it saw of the client.
+    pub fn server_handshake(&self) -> (Arc<ServerConfig>, Witness) {
+        let witness = Witness::default();
+        let verifier = verifier(&self.trust, &self.hints, &witness);
+        let config = tls::server_config(&self.provider, &self.certified, verifier)
+            .map_or_else(|_| Arc::clone(&self.server), Arc::new);
+        (config, witness)
+    }
+
+    /// As [`Identity::client_config`], for one handshake, with what it saw of the server.
+    pub fn client_handshake(&self) -> (Arc<ClientConfig>, Witness) {
+        let witness = Witness::default();
+        let mut config = (*self.client).clone();
+        config.dangerous().set_certificate_verifier(verifier(&self.trust, &self.hints, &witness));
+        (Arc::new(config), witness)
+    }
+
+    /// Judges a live peer's certificates anew, its own first. An error is what they are now refused
+    /// for.
+    pub fn judge(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Fault> {
+        let peer = match self.role {
+            Role::Server => Role::Client,
+            Role::Client => Role::Server,
+        };
+        self.trust.judge(chain, peer, now).map(|_| ())
+    }
+
+    /// Whether the CA has revoked this node's own certificate, so that its peers refuse it.
+    pub fn is_revoked(&self, now: UnixTime) -> bool {
+        matches!(self.trust.judge(&self.chain, self.role, now), Err(Fault::Revoked))
+    }
+
+    /// Whether two identities show the same certificates.
+    pub fn shows_the_same(&self, other: &Self) -> bool {
+        self.chain == other.chain
+    }
+
+    /// The file of revocation lists that counts, if there is one.
+    pub fn crl(&self) -> Option<&Path> {
+        self.crl.as_deref()
+    }
+
+    /// What of this node's own files ends soon, or has ended.
+    pub fn notices(&self, now: UnixTime) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        let own = Notice::certificate("this node's certificate", &self.own, now);
+        notices.extend(own.map(|own| own.in_file(&self.crt)));
+        if let Some(file) = &self.crl {
+            for list in self.trust.lists.iter().filter(|list| list.is_due(CRL_AHEAD, now)) {
+                let (file, issuer) = (error::shown(file), &list.issuer);
+                let next = list.next_update;
+                let text = if list.is_due(0, now) {
+                    format!(
+                        "{file}: the next revocation list of {issuer} was due by {next}; the old one \
+                         still counts, but does not have what was revoked since: get the new one"
+                    )
+                } else {
+                    format!("{file}: the next revocation list of {issuer} is due by {next}: get it")
+                };
+                notices.push(Notice { key: format!("crl {issuer}"), text });
+            }
+        }
+        notices
+    }
+}
+
+/// A revocation list is warned about from this many seconds before its next update: seven days.
+const CRL_AHEAD: u64 = 7 * 86_400;
+
+fn verifier(
+    trust: &Arc<Trust>,
+    hints: &Arc<[DistinguishedName]>,
+    witness: &Witness,
+) -> Arc<Verifier> {
+    Arc::new(Verifier {
+        trust: Arc::clone(trust),
+        hints: Arc::clone(hints),
+        witness: witness.clone(),
+    })
+}
+
+/// When the first certificate of a chain ends; none where none can be read.
+pub fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<UnixTime> {
+    certificate::earliest_end(chain)
 }
 
 impl fmt::Debug for Identity {

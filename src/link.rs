@@ -10,6 +10,7 @@
 //! In scope: from a connected socket to its end. Not in scope: who connects to whom and when
 //! (`node`), what answers events (`handler`).
 
+mod end;
 mod heartbeat;
 mod output;
 mod patience;
@@ -19,7 +20,6 @@ mod service;
 mod tls;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,15 +29,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+pub use end::End;
 pub use heartbeat::Pulse;
 use output::{Outgoing, Output, SendError, Written};
 pub use service::Service;
-pub use tls::{HandshakeError, Tls};
+pub use tls::{Alert, HandshakeError, Tls};
 
 use crate::event::{Event, Reply};
 use crate::handler::PeerIdentity;
 use crate::wire::{
-    Limits, Pending, Refused, RegisterError, Terms, WireError, encode_event, encode_reply,
+    Limits, Pending, Refused, RegisterError, Terms, WireError, encode_event, encode_goodbye,
+    encode_reply,
 };
 
 /// Most requests that wait for replies on one link.
@@ -77,6 +79,8 @@ pub struct Link {
     /// Called once, when the peer is known well enough to be asked; see [`Parts::on_ready`].
     on_ready: Mutex<Option<OnReady>>,
     ready: AtomicBool,
+    /// See [`Parts::takes_over`]; a server's link learns it from the first heartbeat.
+    takes_over: AtomicBool,
 }
 
 /// Told that a link is ready. It runs on one of the link's threads and may not wait for anything.
@@ -112,48 +116,6 @@ pub enum LinkError {
     NoReply,
 }
 
-/// Why a link ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The peer closed it properly.
-    ClosedByPeer,
-    /// The connection broke: reset, or ended without TLS's proper close.
-    Broken(String),
-    /// No bytes came for this long.
-    Silent(Duration),
-    /// The peer does not take what is sent to it.
-    NotTaking(String),
-    /// The peer broke the protocol.
-    Protocol(WireError),
-    /// TLS failed: the peer refused us, or sent what is not TLS.
-    Tls(String),
-    /// The peer sends heartbeats faster than it takes the answers.
-    Flood,
-    /// A newer connection of the same name took over, from this address.
-    Replaced(String),
-    /// This node is stopping.
-    Stopping,
-    /// This node could not go on with it: no thread to be had, or a defect.
-    Failed(String),
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ClosedByPeer => write!(f, "closed by the peer"),
-            Self::Broken(what) => write!(f, "connection broken: {what}"),
-            Self::Silent(time) => write!(f, "no bytes received for {:.1} s", time.as_secs_f64()),
-            Self::NotTaking(what) => write!(f, "cannot send to it: {what}"),
-            Self::Protocol(error) => write!(f, "protocol error: {error}"),
-            Self::Tls(what) => write!(f, "TLS error: {what}"),
-            Self::Flood => write!(f, "it sends heartbeats without reading the answers"),
-            Self::Replaced(by) => write!(f, "replaced by a newer connection from {by}"),
-            Self::Stopping => write!(f, "this node is stopping"),
-            Self::Failed(what) => write!(f, "failure in this node: {what}"),
-        }
-    }
-}
-
 /// What a new link is made of.
 pub struct Parts {
     /// Who the peer is.
@@ -168,6 +130,8 @@ pub struct Parts {
     pub pulse: Pulse,
     /// How long messages may be.
     pub limits: Limits,
+    /// A client's: an older link of it still stands, and it will end that by itself.
+    pub takes_over: bool,
     /// Called when the first message has come, so that the peer's extensions are known. A client
     /// that says nothing (an original waits five seconds before its first heartbeat) is ready after
     /// a second; a server only when it has spoken, because before that it may still refuse us.
@@ -177,7 +141,7 @@ pub struct Parts {
 impl Link {
     /// A link over this connection. It does nothing before [`Link::run`].
     pub fn new(parts: Parts) -> io::Result<Arc<Self>> {
-        let Parts { peer, socket, tls, service, pulse, limits, on_ready } = parts;
+        let Parts { peer, socket, tls, service, pulse, limits, takes_over, on_ready } = parts;
         let output = Output::new(socket.try_clone()?, 4 * limits.max_data + (1 << 20))?;
         let (alarm, alarmed) = bounded(1);
         Ok(Arc::new(Self {
@@ -199,6 +163,7 @@ impl Link {
             alarmed,
             on_ready: Mutex::new(Some(on_ready)),
             ready: AtomicBool::new(false),
+            takes_over: AtomicBool::new(takes_over),
         }))
     }
 
@@ -210,6 +175,11 @@ impl Link {
     /// Whether the peer has been found ready.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    /// Whether the client's older link still stands and is ended by the client.
+    pub fn takes_over(&self) -> bool {
+        self.takes_over.load(Ordering::Relaxed)
     }
 
     /// Notes that the peer is ready, the first time.
@@ -322,7 +292,10 @@ impl Link {
             // An asker that has given up at this moment is gone.
             let _ = waiter.try_send(Err(Lost { written, end: reason.clone() }));
         }
-        self.output.close();
+        let from_client = matches!(self.pulse, Pulse::Sends { .. });
+        let goodbye = reason.goodbye().filter(|_| self.terms().extended);
+        self.output
+            .close(goodbye.map(|goodbye| encode_goodbye(from_client, fastrand::u32(..), &goodbye)));
         let _ = self.alarm.try_send(());
     }
 

@@ -6,10 +6,13 @@
 mod backoff;
 mod catalog;
 mod client;
+mod dialer;
+mod renewal;
 mod requests;
 mod resolve;
+mod rivals;
+mod roster;
 mod server;
-mod takeovers;
 
 use std::fmt;
 use std::io;
@@ -17,17 +20,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::UnixTime;
+
 pub use client::Client;
 pub use server::Server;
 
 use crate::config::{Bind, NodeConfig};
 use crate::handler::{Handler, Role};
 use crate::http::{BindError, Face, Settings};
-use crate::identity::{Identity, IdentityError};
+use crate::identity::{IdentityError, Keeper};
 use crate::link::{End, Service};
 use catalog::Catalog;
+use renewal::{OnNewCertificate, Renewal};
 use requests::Requests;
 use resolve::Resolver;
+use roster::Roster;
 
 /// How long links get to close properly when a node stops.
 const GOODBYE: Duration = Duration::from_millis(1500);
@@ -66,7 +73,8 @@ impl std::error::Error for StartError {}
 
 /// What both roles are made of.
 struct Core {
-    identity: Identity,
+    identity: Arc<Keeper>,
+    roster: Arc<Roster>,
     service: Arc<Service>,
     catalog: Arc<Catalog>,
     resolver: Arc<Resolver>,
@@ -79,7 +87,10 @@ impl Core {
         config: &NodeConfig,
         handler: Arc<dyn Handler>,
     ) -> Result<Self, StartError> {
-        let identity = Identity::load(&config.identity, role).map_err(StartError::Identity)?;
+        let now = UnixTime::now();
+        let identity = Keeper::load(config.identity.clone(), config.crl.clone(), role, now)
+            .map_err(StartError::Identity)?;
+        renewal::warn_if_revoked(&identity, now);
         let service = Service::start(role, handler, config.debug).map_err(StartError::Thread)?;
         let catalog = Arc::new(Catalog::default());
         let resolver = Arc::new(Resolver::default());
@@ -96,7 +107,15 @@ impl Core {
             ..Settings::new(role)
         };
         let face = Face::start(settings, Arc::new(requests)).map_err(StartError::Http)?;
-        Ok(Self { identity, service, catalog, resolver, face })
+        let identity = Arc::new(identity);
+        let roster = Arc::default();
+        Ok(Self { identity, roster, service, catalog, resolver, face })
+    }
+
+    /// Keeps the identity up to date from now on.
+    fn keep_up(&self, on_new_certificate: OnNewCertificate) -> Result<Renewal, StartError> {
+        let (keeper, roster) = (Arc::clone(&self.identity), Arc::clone(&self.roster));
+        Renewal::start(keeper, roster, on_new_certificate).map_err(StartError::Thread)
     }
 
     fn http_address(&self) -> &Bind {
@@ -109,14 +128,16 @@ impl Core {
         self.service.stop();
         self.catalog.stop();
         self.face.finish(deadline);
-        let links = self.catalog.links();
+        let links: Vec<_> =
+            self.roster.entries().iter().map(|entry| Arc::clone(&entry.link)).collect();
         let (_alive, never) = crossbeam_channel::bounded::<()>(0);
         while Instant::now() < deadline && !links.iter().all(|link| link.is_idle()) {
             // Nothing is sent: this is a pause between looks.
             let _ = never.recv_timeout(LOOK);
         }
-        for link in &links {
-            link.close(End::Stopping);
+        // Also those that came meanwhile.
+        for entry in self.roster.entries() {
+            entry.link.close(End::Stopping);
         }
         // Callers whose links were closed under them are being told so.
         self.face.drain(Instant::now() + LAST_WORDS);

@@ -30,6 +30,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::select;
+
 pub use set_identity::{client_set_identity, server_set_identity};
 
 use crate::cli::{self, Failure, Program};
@@ -80,7 +82,7 @@ pub fn server(name: &'static str, handlers: Handlers) -> ExitCode {
     let program = Program {
         name,
         about: "Runs a RestPipe server in the foreground: clients dial it, and local programs ask \
-                them\nby HTTP. SIGTERM or SIGINT finishes what is in flight and ends it.",
+                them\nby HTTP. SIGTERM or SIGINT finishes what is in flight and ends it;\nSIGHUP reads the identity's files anew.",
         usage: "",
         arguments: &[],
         examples: "BIND_PORT=4000 {name}\n\
@@ -96,7 +98,7 @@ pub fn client(name: &'static str, handlers: Handlers) -> ExitCode {
         name,
         about: "Runs a RestPipe client in the foreground: it keeps a pipe to its server, and local \
                 programs\nask the server by HTTP. SIGTERM or SIGINT finishes what is in flight and \
-                ends it.",
+                ends it;\nSIGHUP reads the identity's files anew.",
         usage: "",
         arguments: &[],
         examples: "RP_CLIENT_TARGET_HOSTNAME=pipe.example.com {name}\n\
@@ -114,7 +116,7 @@ fn start_server(handlers: Handlers) -> Result<(), Failure> {
     let signals = Signals::new().map_err(Failure::failed)?;
     let server = Server::start(&config, handler).map_err(Failure::failed)?;
     cli::say(&format!("ready pipe={} http={}", server.pipe_address(), server.http_address()));
-    wait_for(&signals, config.node.drain);
+    wait_for(&signals, config.node.drain, || server.reload());
     server.stop(config.node.drain);
     log::info!("stopped");
     Ok(())
@@ -128,7 +130,7 @@ fn start_client(handlers: Handlers) -> Result<(), Failure> {
     let signals = Signals::new().map_err(Failure::failed)?;
     let client = Client::start(&config, handler).map_err(Failure::failed)?;
     cli::say(&format!("ready http={}", client.http_address()));
-    wait_for(&signals, config.node.drain);
+    wait_for(&signals, config.node.drain, || client.reload());
     client.stop(config.node.drain);
     log::info!("stopped");
     Ok(())
@@ -141,10 +143,23 @@ fn begin_log(env: &Environment, config: &NodeConfig, warnings: &[Warning]) {
     }
 }
 
-/// Waits for the wish to stop; a second one ends the process without our help.
-fn wait_for(signals: &Signals, drain: Duration) {
-    if let Ok(signal) = signals.receiver().recv() {
-        log::info!("stopping after {signal}: at most {} s for what is in flight", drain.as_secs());
+/// Waits for the wish to stop; a second one ends the process without our help. SIGHUP meanwhile has
+/// the identity read anew.
+fn wait_for(signals: &Signals, drain: Duration, reload: impl Fn()) {
+    loop {
+        select! {
+            recv(signals.reloads()) -> hangup => match hangup {
+                Ok(()) => reload(),
+                Err(_) => return,
+            },
+            recv(signals.receiver()) -> signal => {
+                if let Ok(signal) = signal {
+                    let most = drain.as_secs();
+                    log::info!("stopping after {signal}: at most {most} s for what is in flight");
+                }
+                return;
+            }
+        }
     }
 }
 

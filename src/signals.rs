@@ -1,7 +1,8 @@
-//! SIGTERM and SIGINT as messages.
+//! SIGTERM, SIGINT and SIGHUP as messages.
 //!
-//! In scope: the first signal is handed to whoever receives, a second one ends the process. Not in
-//! scope: what stopping means (`node`), and every other signal.
+//! In scope: the first wish to stop is handed to whoever receives, a second one ends the process;
+//! SIGHUP is a wish to read files anew. Not in scope: what stopping and reading mean (`node`), and
+//! every other signal.
 
 use std::ffi::c_int;
 use std::fmt;
@@ -11,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, bounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::{self, Handle};
 
@@ -41,12 +42,13 @@ impl fmt::Display for Signal {
 #[derive(Debug)]
 pub struct Signals {
     receiver: Receiver<Signal>,
+    reloads: Receiver<()>,
     handle: Handle,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Signals {
-    /// Takes over both signals. An error is the operating system's.
+    /// Takes over the three signals. An error is the operating system's.
     pub fn new() -> io::Result<Self> {
         const SIGNALS: [c_int; 2] = [SIGTERM, SIGINT];
         let armed = Arc::new(AtomicBool::new(false));
@@ -56,23 +58,34 @@ impl Signals {
             flag::register_conditional_default(signal, Arc::clone(&armed))?;
             flag::register(signal, Arc::clone(&armed))?;
         }
-        let mut signals = iterator::Signals::new(SIGNALS)?;
+        let mut signals = iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let handle = signals.handle();
         // One place: there is never a second message, for the second signal ends the process.
         let (sender, receiver) = bounded(1);
+        // One place: two wishes to read files anew are as good as one.
+        let (reload, reloads) = bounded(1);
         let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
+                if signal == SIGHUP {
+                    let _ = reload.try_send(());
+                    continue;
+                }
                 let signal = if signal == SIGINT { Signal::Interrupt } else { Signal::Terminate };
                 // Full or without a receiver: the process is stopping already.
                 let _ = sender.try_send(signal);
             }
         })?;
-        Ok(Self { receiver, handle, thread: Some(thread) })
+        Ok(Self { receiver, reloads, handle, thread: Some(thread) })
     }
 
     /// Where the first signal arrives. It is disconnected only when this value is dropped.
     pub fn receiver(&self) -> &Receiver<Signal> {
         &self.receiver
+    }
+
+    /// Where SIGHUP arrives.
+    pub fn reloads(&self) -> &Receiver<()> {
+        &self.reloads
     }
 }
 
@@ -131,6 +144,29 @@ mod tests {
         assert!(signals.receiver().is_empty());
         raise(SIGINT).unwrap();
         println!("received {}", signals.receiver().recv_timeout(DEADLINE).unwrap());
+    }
+
+    #[test]
+    fn a_wish_to_read_files_anew_does_not_count_as_the_first_signal() {
+        let output = in_a_process("child_receives_two_hangups");
+        assert!(output.status.success(), "{output:?}");
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains("reloads, then SIGTERM"), "{shown}");
+    }
+
+    #[test]
+    #[ignore = "run in a process of its own"]
+    fn child_receives_two_hangups() {
+        if !is_child() {
+            return;
+        }
+        let signals = Signals::new().unwrap();
+        for _ in 0..2 {
+            raise(SIGHUP).unwrap();
+            signals.reloads().recv_timeout(DEADLINE).unwrap();
+        }
+        raise(SIGTERM).unwrap();
+        println!("reloads, then {}", signals.receiver().recv_timeout(DEADLINE).unwrap());
     }
 
     #[test]

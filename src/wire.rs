@@ -6,6 +6,7 @@
 mod bounds;
 mod error;
 mod frame;
+mod goodbye;
 mod message;
 mod pending;
 #[allow(missing_docs, clippy::all, rustdoc::all)]
@@ -14,8 +15,9 @@ mod pb;
 
 pub use error::WireError;
 pub use frame::{Decoder, Frame, HEADER_BYTES, Kind, Limits};
+pub use goodbye::{Goodbye, GoodbyeReason};
 pub use message::{
-    EXTENSIONS, Heartbeat, Incoming, Refused, Terms, decode, encode_event, encode_heartbeat,
-    encode_heartbeat_reply, encode_reply,
+    EXTENSIONS, Heartbeat, Incoming, Refused, Terms, decode, encode_event, encode_goodbye,
+    encode_heartbeat, encode_heartbeat_reply, encode_reply,
 };
 pub use pending::{Pending, RegisterError};

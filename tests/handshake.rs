@@ -15,6 +15,7 @@ use restpipe::identity::ca::{self, Order};
 use restpipe::identity::{Identity, PeerCertificate};
 use rustls::client::Resumption;
 use rustls::pki_types::{ServerName, UnixTime};
+use rustls::server::ServerSessionMemoryCache;
 use rustls::{
     ClientConfig, ClientConnection, Connection, HandshakeKind, RootCertStore, ServerConfig,
     ServerConnection,
@@ -170,6 +171,7 @@ fn no_session_is_ever_resumed() {
     let willing_server = {
         let mut config = (*server).clone();
         config.send_tls13_tickets = 2;
+        config.session_storage = ServerSessionMemoryCache::new(32);
         Arc::new(config)
     };
     // The last says whether the test could notice: both of these would resume.

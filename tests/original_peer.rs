@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use restpipe::config::{Bind, IdentityFiles, NodeConfig, ServerConfig};
+use restpipe::config::{Bind, CrlFile, IdentityFiles, NodeConfig, ServerConfig};
 use restpipe::event::Reply;
 use restpipe::handler::Router;
 use restpipe::node::Server;
@@ -335,6 +335,7 @@ fn a_reply_that_an_original_cannot_read_is_not_sent() {
                 crt: identities.path("localhost.crt.pem"),
                 ca: identities.path("ca.crt.pem"),
             },
+            crl: CrlFile { path: identities.path("ca.crl.pem"), required: false },
             handler: None,
             http_bind: Bind::Tcp(any),
             http_allowed_hosts: Vec::new(),

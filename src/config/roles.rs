@@ -7,7 +7,7 @@ use super::environment::{Environment, Settings};
 use super::error::{ConfigError, Origin, Warning};
 use super::value::{self, Accepted};
 use super::variables::{self as var, Variable};
-use super::{Bind, ClientConfig, IdentityFiles, NodeConfig, ServerConfig};
+use super::{Bind, ClientConfig, CrlFile, IdentityFiles, NodeConfig, ServerConfig};
 
 /// The shortest and the longest accepted heartbeat interval, in seconds.
 const HEARTBEAT_S: (f64, f64) = (0.1, 3600.0);
@@ -106,9 +106,11 @@ fn node(
     if settings.find(&var::LOG_FILTER)?.is_some() {
         settings.read(&var::LOG_FILTER, value::log_filter)?;
     }
+    let crl = crl(settings, &identity)?;
     let wait = |variable, min, max| settings.read(variable, |text| value::seconds(text, min, max));
     Ok(NodeConfig {
         identity,
+        crl,
         handler: match settings.find(&var::HANDLER)? {
             Some(_) => Some(settings.read(&var::HANDLER, value::handler)?),
             None => None,
@@ -121,6 +123,20 @@ fn node(
         drain: wait(&var::DRAIN, 0.0, DRAIN_MAX_S)?,
         debug: settings.read(&var::DEBUG, value::switch)?,
     })
+}
+
+/// The revocation lists lie beside the identity, in a file of their own.
+fn crl(settings: &Settings, identity: &IdentityFiles) -> Result<CrlFile, ConfigError> {
+    let name = settings.read(&var::CRL, |text| {
+        let name = value::file_name(text)?;
+        let others = [&identity.key, &identity.crt, &identity.ca];
+        if others.iter().any(|other| other.file_name() == Some(name.as_ref())) {
+            return Err("another file name than those of the identity".to_owned());
+        }
+        Ok(name)
+    })?;
+    let required = settings.find(&var::CRL)?.is_some();
+    Ok(CrlFile { path: identity.ca.with_file_name(name), required })
 }
 
 /// Interval and timeout. The timeout follows an interval that is set alone.
@@ -213,6 +229,8 @@ mod tests {
         assert_eq!(identity.key.to_str(), Some("/var/lib/restpipe/restpipe.server.key.pem"));
         assert_eq!(identity.crt.to_str(), Some("/var/lib/restpipe/restpipe.server.crt.pem"));
         assert_eq!(identity.ca.to_str(), Some("/var/lib/restpipe/ca.crt.pem"));
+        let crl = CrlFile { path: "/var/lib/restpipe/ca.crl.pem".into(), required: false };
+        assert_eq!(server.node.crl, crl);
 
         let (client, warnings) = client(&[]).unwrap();
         assert_eq!(warnings, []);
@@ -235,6 +253,7 @@ mod tests {
             ("RP_SERVER_KEY_FILENAME", "k"),
             ("RP_SERVER_CRT_FILENAME", "c"),
             ("RP_CA_CRT_FILENAME", "ca"),
+            ("RP_CRL_FILENAME", "crl"),
             ("RP_EVENT_HANDLER_FQ_CLASS", "mine"),
             ("RP_SERVER_HTTP_BIND", "unix:/tmp/rp.sock"),
             ("RP_HTTP_ALLOWED_HOSTS", "A.local"),
@@ -249,6 +268,7 @@ mod tests {
         assert_eq!(server.node.identity.key.to_str(), Some("/a/k"));
         assert_eq!(server.node.identity.crt.to_str(), Some("/a/c"));
         assert_eq!(server.node.identity.ca.to_str(), Some("/a/ca"));
+        assert_eq!(server.node.crl, CrlFile { path: "/a/crl".into(), required: true });
         assert_eq!(server.node.handler.as_deref(), Some("mine"));
         assert_eq!(server.node.http_bind, Bind::Unix("/tmp/rp.sock".into()));
         assert_eq!(server.node.http_allowed_hosts, ["a.local"]);

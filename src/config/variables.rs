@@ -83,6 +83,9 @@ table! {
         "file name of the certificate";
     CA_CRT: ["RP_CA_CRT_FILENAME"], "ca.crt.pem", ALL, FILE_TOO,
         "file name of the certificate of the CA that peers are checked against";
+    CRL: ["RP_CRL_FILENAME"], "ca.crl.pem", NODES, FILE_TOO,
+        "file name of the revocation lists, beside the CA's certificate; must be there where this is \
+         set";
     HANDLER: ["RP_EVENT_HANDLER", "RP_EVENT_HANDLER_FQ_CLASS"], "example", NODES, FILE_TOO,
         "what answers events; a program with handlers of its own has another default";
     HEARTBEAT_INTERVAL: ["RP_CLIENT_HEARTBEAT_INTERVAL_S"], "5", CLIENT, FILE_TOO,

@@ -3,6 +3,8 @@
 //! In scope: reading one certificate. Not in scope: whether it may be believed (`check`, and rustls
 //! for a peer's).
 
+use std::time::Duration;
+
 use aws_lc_rs::digest;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
@@ -98,6 +100,26 @@ pub(super) fn check_dates(certificate: &X509Certificate<'_>, now: UnixTime) -> R
 pub(super) fn has_server_name(certificate: &X509Certificate<'_>) -> bool {
     alternative_names(certificate)
         .any(|name| matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_)))
+}
+
+/// The DNS names and IP addresses that a server is found under, a few of them, for messages.
+pub(super) fn server_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    const MOST: usize = 8;
+    alternative_names(certificate)
+        .filter_map(|name| match name {
+            GeneralName::DNSName(dns) => Some(dns.chars().take(MAX_NAME).collect()),
+            other => address(other),
+        })
+        .take(MOST)
+        .collect()
+}
+
+/// When the first certificate of a chain ends.
+pub(super) fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<UnixTime> {
+    let ends = chain.iter().filter_map(|der| parse(der).ok()).map(|certificate| {
+        u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0)
+    });
+    ends.min().map(|seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
 }
 
 /// The subject as one line, for messages.

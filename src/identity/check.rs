@@ -4,18 +4,17 @@
 //! chain is judged by the same code that judges it in a peer's handshake. Not in scope: where the
 //! bytes come from and go to.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::sign::CertifiedKey;
-use webpki::{EndEntityCert, KeyUsage};
 
 use super::certificate::{self, PeerCertificate};
-use super::error::{Date, Fault, IdentityError};
+use super::error::{Fault, IdentityError};
 use super::pem;
+use super::trust::Trust;
 use crate::config::IdentityFiles;
 use crate::peer::Role;
 
@@ -40,7 +39,10 @@ impl Bytes {
 pub(super) struct Checked {
     pub own: PeerCertificate,
     pub certified: Arc<CertifiedKey>,
-    pub roots: Arc<RootCertStore>,
+    /// Without revocation lists.
+    pub trust: Trust,
+    /// All certificates of the CA file, those that ended too.
+    pub authorities: Vec<CertificateDer<'static>>,
 }
 
 /// Checks for `role` at the moment `now`. `files` are the names for messages. What is wrong with
@@ -69,9 +71,15 @@ pub(super) fn check(
         _ => IdentityError::new(&files.key, Fault::UnusableKey),
     })?;
 
-    check_chain(&chain, &roots, &files.ca, role, now, provider)
-        .map_err(|e| IdentityError::new(&files.crt, e))?;
-    Ok(Checked { own, certified: Arc::new(certified), roots: Arc::new(roots) })
+    let trust = Trust {
+        ca: files.ca.clone(),
+        roots,
+        lists: Vec::new(),
+        algorithms: provider.signature_verification_algorithms,
+    };
+    // What a peer will check in the handshake.
+    trust.judge(&chain, role, now).map_err(|e| IdentityError::new(&files.crt, e))?;
+    Ok(Checked { own, certified: Arc::new(certified), trust, authorities })
 }
 
 /// Reads the node's own certificate and looks at each certificate that it sends.
@@ -132,73 +140,9 @@ pub(super) fn roots(
     }
 }
 
-/// What a peer will check in the handshake.
-pub(super) fn check_chain(
-    chain: &[CertificateDer<'_>],
-    roots: &RootCertStore,
-    ca: &Path,
-    role: Role,
-    now: UnixTime,
-    provider: &CryptoProvider,
-) -> Result<(), Fault> {
-    let Some((leaf, intermediates)) = chain.split_first() else {
-        return Err(Fault::Malformed("there is none".to_owned()));
-    };
-    let usage = match role {
-        Role::Server => KeyUsage::server_auth(),
-        Role::Client => KeyUsage::client_auth(),
-    };
-    let fault = |error| chain_fault(error, ca, role);
-    EndEntityCert::try_from(leaf)
-        .map_err(fault)?
-        .verify_for_usage(
-            provider.signature_verification_algorithms.all,
-            &roots.roots,
-            intermediates,
-            now,
-            usage,
-            None,
-            None,
-        )
-        .map_err(fault)?;
-    Ok(())
-}
-
-fn chain_fault(error: webpki::Error, ca: &Path, role: Role) -> Fault {
-    use webpki::Error as E;
-    match error {
-        E::CertExpired { not_after, .. } => Fault::Expired(Date::from(not_after)),
-        E::CertNotValidYet { not_before, .. } => Fault::NotYetValid(Date::from(not_before)),
-        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => Fault::WrongUsage(role),
-        // A CA of the same name with another key gives the second.
-        E::UnknownIssuer | E::InvalidSignatureForPublicKey => Fault::NotSignedBy(ca.to_owned()),
-        E::CaUsedAsEndEntity => Fault::CaAsLeaf,
-        E::EndEntityUsedAsCa => {
-            Fault::Refused("it is signed by a certificate that is not a CA's".to_owned())
-        }
-        E::UnsupportedCertVersion => Fault::OldVersion(1),
-        E::UnsupportedSignatureAlgorithmContext(_)
-        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Fault::Refused(
-            "it is signed by an algorithm that is not in use with TLS 1.3".to_owned(),
-        ),
-        E::PathLenConstraintViolated => {
-            Fault::Refused("there are more CAs in its chain than its CA allows".to_owned())
-        }
-        E::NameConstraintViolation => {
-            Fault::Refused("its CA may not sign for these names".to_owned())
-        }
-        E::UnsupportedCriticalExtension => {
-            Fault::Refused("it has a critical extension that is not known".to_owned())
-        }
-        E::BadDer | E::BadDerTime | E::TrailingData(_) | E::MalformedExtensions => {
-            Fault::Malformed(error.to_string())
-        }
-        other => Fault::Refused(other.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::time::Duration;
 
     use super::super::{ca, tls};

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 use time::OffsetDateTime;
@@ -93,6 +94,23 @@ pub enum Fault {
     /// There is no CA certificate in a file of CA certificates, or one that is none beside them;
     /// the subject of the certificate that is there instead.
     NotCa(String),
+    /// The certificate was revoked by its CA.
+    Revoked,
+    /// A server's certificate is for other names than the one it was looked for under.
+    WrongHost {
+        /// The name that was looked for.
+        expected: String,
+        /// The names it is for.
+        names: Vec<String>,
+    },
+    /// The revocation list cannot be understood.
+    MalformedCrl(String),
+    /// The revocation list is from an issuer, given here, that is not among the CAs in this file.
+    CrlOfAnother(String, PathBuf),
+    /// The revocation list says that it is from this issuer, who did not sign it.
+    CrlForged(String),
+    /// The revocation list was there when the node read it before.
+    CrlGone,
     /// The check of the certificate failed in a rarer way.
     Refused(String),
 }
@@ -161,6 +179,30 @@ impl fmt::Display for Fault {
                 f,
                 "the certificate of {subject} is not a CA certificate; only those belong here"
             ),
+            Self::Revoked => f.write_str("the certificate is revoked"),
+            Self::WrongHost { expected, names } => write!(
+                f,
+                "the certificate is for {}, not for {expected}; RP_CLIENT_SERVER_NAME sets the \
+                 name to expect",
+                clean(&names.join(", "))
+            ),
+            Self::MalformedCrl(why) => {
+                write!(f, "the revocation list cannot be read: {}", clean(why))
+            }
+            Self::CrlOfAnother(issuer, ca) => write!(
+                f,
+                "the revocation list is from {}, which is not a CA in {}",
+                clean(issuer),
+                shown(ca)
+            ),
+            Self::CrlForged(issuer) => write!(
+                f,
+                "the revocation list names {} as its issuer, whose key has not signed it",
+                clean(issuer)
+            ),
+            Self::CrlGone => f.write_str(
+                "is gone; what it revoked stays revoked until this node is started again",
+            ),
             Self::Refused(why) => write!(f, "the certificate is refused: {}", clean(why)),
         }
     }
@@ -193,6 +235,14 @@ impl fmt::Display for NameFault {
 /// A moment as people read it: `2026-11-20 08:30:00 UTC`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date(OffsetDateTime);
+
+impl Date {
+    /// As seconds since 1970; a moment before that is 1970.
+    pub fn to_unix(self) -> UnixTime {
+        let seconds = u64::try_from(self.0.unix_timestamp()).unwrap_or(0);
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+}
 
 impl From<OffsetDateTime> for Date {
     fn from(time: OffsetDateTime) -> Self {
@@ -246,8 +296,6 @@ pub(crate) fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

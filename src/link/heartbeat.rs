@@ -56,6 +56,7 @@ pub(super) fn run(link: &Arc<Link>) {
                 extensions: EXTENSIONS,
                 silence_ms: Some(u32::try_from(silence.as_millis()).unwrap_or(u32::MAX)),
                 max_data: Some(u32::try_from(link.limits.max_data).unwrap_or(u32::MAX)),
+                takes_over: link.takes_over(),
             };
             // Full: the peer takes nothing, which its silence will show. Closed: the loop ends.
             let (Ok(()) | Err(SendError::Full | SendError::Closed)) =

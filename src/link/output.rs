@@ -79,6 +79,8 @@ struct Queue {
     /// TLS, or a sender that could not write all, left something for the writer.
     flush: bool,
     closed: bool,
+    /// The message before the end, from when it is closed.
+    goodbye: Option<Vec<u8>>,
 }
 
 struct Line {
@@ -157,10 +159,11 @@ impl Output {
         self.wake_writer();
     }
 
-    /// Takes nothing more; what waits is dropped, and the writer ends.
-    pub fn close(&self) {
+    /// Takes nothing more; what waits is dropped, and the writer says `goodbye` and ends.
+    pub fn close(&self, goodbye: Option<Vec<u8>>) {
         let mut queue = lock(&self.queue);
         queue.closed = true;
+        queue.goodbye = goodbye;
         queue.control.clear();
         queue.messages.clear();
         queue.bytes = 0;
@@ -222,6 +225,9 @@ impl Output {
             line.send_all()?;
         }
         let mut line = lock(&self.line);
+        if let Some(goodbye) = lock(&self.queue).goodbye.take() {
+            tls.seal(&goodbye, &mut line.unsent)?;
+        }
         tls.close(&mut line.unsent)?;
         line.send_without_waiting();
         // The peer may have closed already, which is no error.

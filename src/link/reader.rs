@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::output::SendError;
-use super::{End, Link, lock, millis};
+use super::{Alert, End, Link, lock, millis};
 use crate::wire::{Decoder, Frame, Heartbeat, Incoming, Terms, decode, encode_heartbeat_reply};
 
 /// What is read from the socket at once.
@@ -25,7 +25,10 @@ pub(super) fn run(link: &Arc<Link>) -> End {
             Ok(opened) => opened,
             Err(error) => {
                 link.output.request_flush();
-                return End::Tls(error.to_string());
+                return match Alert::received(&error) {
+                    Some(alert) => End::Refused(alert),
+                    None => End::Tls(error.to_string()),
+                };
             }
         };
         if opened.wants_flush {
@@ -80,6 +83,7 @@ fn take(link: &Arc<Link>, frame: &Frame<'_>) -> Result<(), End> {
                 return Err(End::Flood);
             }
         }
+        Incoming::Goodbye(goodbye) => return Err(End::Dismissed(goodbye)),
         Incoming::HeartbeatReply { extensions, max_data } => {
             *lock(&link.terms) = Terms::announced(extensions, max_data, link.limits.max_data);
         }
@@ -105,6 +109,9 @@ fn take(link: &Arc<Link>, frame: &Frame<'_>) -> Result<(), End> {
 
 /// Takes over what a heartbeat announces.
 fn note(link: &Link, heartbeat: Heartbeat) {
+    if heartbeat.takes_over {
+        link.takes_over.store(true, Ordering::Relaxed);
+    }
     *lock(&link.terms) =
         Terms::announced(heartbeat.extensions, heartbeat.max_data, link.limits.max_data);
     let silence = heartbeat.silence_ms.map_or_else(

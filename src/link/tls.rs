@@ -3,17 +3,30 @@
 //! In scope: the handshake with its deadline, plaintext to ciphertext and back. Not in scope:
 //! when the socket is read or written after the handshake, and by whom.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
+};
 
 /// Plaintext of one TLS record at most (RFC 8446, section 5.1).
 pub const RECORD: usize = 16 * 1024;
+
+/// What is read from the socket at once during the handshake.
+const RECEIVED: usize = 4096;
+/// How long a refused peer gets to take in why.
+const LINGER: Duration = Duration::from_secs(1);
+/// What a refused peer may still send meanwhile, in bytes.
+const LINGER_BYTES: usize = 256 * 1024;
+/// What a caller gets that speaks HTTP.
+const NOT_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
+    Content-Length: 78\r\nConnection: close\r\n\r\n\
+    This is the pipe port of a RestPipe server. HTTP is spoken on its local port.\n";
 
 /// A TLS connection after its handshake.
 pub struct Tls {
@@ -31,24 +44,26 @@ pub struct Opened {
 }
 
 impl Tls {
-    /// Shakes hands as the server. Returns the connection and the client's verified certificate.
+    /// Shakes hands as the server. Returns the connection and the certificates that
+    /// the client sent, its own first; that one has been verified.
     pub fn accept(
         config: Arc<ServerConfig>,
         socket: &TcpStream,
         deadline: Instant,
-    ) -> Result<(Self, CertificateDer<'static>), HandshakeError> {
+    ) -> Result<(Self, Vec<CertificateDer<'static>>), HandshakeError> {
         let connection = ServerConnection::new(config).map_err(HandshakeError::Tls)?;
         Self::shake_hands(connection.into(), socket, deadline)
     }
 
-    /// Shakes hands as the client. Returns the connection and the server's verified certificate.
+    /// Shakes hands as the client. Returns the connection and the certificates that
+    /// the server sent, its own first; that one has been verified.
     /// In TLS 1.3 the server has not judged our certificate yet when this returns.
     pub fn connect(
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
         socket: &TcpStream,
         deadline: Instant,
-    ) -> Result<(Self, CertificateDer<'static>), HandshakeError> {
+    ) -> Result<(Self, Vec<CertificateDer<'static>>), HandshakeError> {
         let connection = ClientConnection::new(config, name).map_err(HandshakeError::Tls)?;
         Self::shake_hands(connection.into(), socket, deadline)
     }
@@ -57,8 +72,11 @@ impl Tls {
         mut connection: Connection,
         mut socket: &TcpStream,
         deadline: Instant,
-    ) -> Result<(Self, CertificateDer<'static>), HandshakeError> {
+    ) -> Result<(Self, Vec<CertificateDer<'static>>), HandshakeError> {
         socket.set_read_timeout(None)?;
+        let is_server = matches!(connection, Connection::Server(_));
+        let mut is_first = is_server;
+        let mut received = vec![0; RECEIVED];
         loop {
             while connection.wants_write() {
                 let left = time_left(deadline)?;
@@ -69,23 +87,32 @@ impl Tls {
                 break;
             }
             socket.set_read_timeout(Some(time_left(deadline)?))?;
-            if connection.read_tls(&mut socket)? == 0 {
+            let count = socket.read(&mut received)?;
+            if count == 0 {
                 return Err(HandshakeError::Closed);
             }
-            if let Err(error) = connection.process_new_packets() {
-                // The alert tells the peer why; that it may not arrive is no second error.
-                let _ = connection.write_tls(&mut socket);
-                return Err(HandshakeError::Tls(error));
+            if std::mem::take(&mut is_first) && is_http(&received[..count]) {
+                let _ = socket.write_all(NOT_HTTP);
+                linger(socket, deadline);
+                return Err(HandshakeError::PlainHttp);
+            }
+            let mut cipher = &received[..count];
+            while !cipher.is_empty() {
+                // From a slice the only error is a full buffer, which processing empties.
+                let taken = connection.read_tls(&mut cipher);
+                if let Err(error) = connection.process_new_packets() {
+                    // The alert tells the peer why; that it may not arrive is no second error.
+                    let _ = connection.write_tls(&mut socket);
+                    linger(socket, deadline);
+                    return Err(HandshakeError::from_tls(error, is_server));
+                }
+                taken?;
             }
         }
         socket.set_read_timeout(None)?;
-        let certificate = connection
-            .peer_certificates()
-            .and_then(<[_]>::first)
-            .ok_or(HandshakeError::NoCertificate)?
-            .clone()
-            .into_owned();
-        Ok((Self { connection: Mutex::new(connection) }, certificate))
+        let chain = connection.peer_certificates().ok_or(HandshakeError::NoCertificate)?;
+        let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
+        Ok((Self { connection: Mutex::new(connection) }, chain))
     }
 
     /// Decrypts what the socket gave and appends the plaintext to `plain`. Bytes that came with
@@ -149,9 +176,80 @@ fn drain(connection: &mut Connection, cipher: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-fn time_left(deadline: Instant) -> Result<std::time::Duration, HandshakeError> {
+fn time_left(deadline: Instant) -> Result<Duration, HandshakeError> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(HandshakeError::TimedOut) } else { Ok(left) }
+}
+
+/// Whether these first bytes are a method of HTTP rather than a TLS record (RFC 9112, section 3.1).
+fn is_http(bytes: &[u8]) -> bool {
+    let method = bytes.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+    (3..=8).contains(&method) && bytes.get(method) == Some(&b' ')
+}
+
+/// Ends our side, and waits for the peer to end its own: a socket that is closed while bytes of the
+/// peer are unread is reset, and the peer loses the alert that says what was wrong.
+fn linger(mut socket: &TcpStream, deadline: Instant) {
+    let until = deadline.min(Instant::now() + LINGER);
+    let mut left_over = LINGER_BYTES;
+    let mut bytes = [0; 4096];
+    let _ = socket.shutdown(Shutdown::Write);
+    while let Ok(left) = time_left(until) {
+        if socket.set_read_timeout(Some(left)).is_err() {
+            return;
+        }
+        match socket.read(&mut bytes) {
+            Ok(count) if count > 0 && count < left_over => left_over -= count,
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+/// The alert by which a peer ended the connection (RFC 8446, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alert(AlertDescription);
+
+impl Alert {
+    /// The alert in an error, if that is what it is.
+    pub(super) fn received(error: &rustls::Error) -> Option<Self> {
+        match error {
+            rustls::Error::AlertReceived(alert) => Some(Self(*alert)),
+            _ => None,
+        }
+    }
+
+    /// Whether the peer found fault with our certificate.
+    pub fn is_about_certificate(self) -> bool {
+        use AlertDescription as A;
+        matches!(
+            self.0,
+            A::BadCertificate
+                | A::UnsupportedCertificate
+                | A::CertificateRevoked
+                | A::CertificateExpired
+                | A::CertificateUnknown
+                | A::UnknownCA
+                | A::AccessDenied
+                | A::CertificateRequired
+                | A::DecryptError
+        )
+    }
+}
+
+/// In words: `bad certificate`.
+impl fmt::Display for Alert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = format!("{:?}", self.0);
+        let mut was_lower = false;
+        for c in name.chars() {
+            if c.is_ascii_uppercase() && was_lower {
+                f.write_char(' ')?;
+            }
+            was_lower = c.is_ascii_lowercase();
+            f.write_char(c.to_ascii_lowercase())?;
+        }
+        Ok(())
+    }
 }
 
 /// Why a handshake failed.
@@ -163,10 +261,39 @@ pub enum HandshakeError {
     Closed,
     /// The peer gave no certificate.
     NoCertificate,
-    /// One side refused the other.
+    /// The peer's certificate was refused; what checks certificates knows why.
+    Certificate(rustls::Error),
+    /// The peer refused us.
+    Refused(Alert),
+    /// The peer speaks an older TLS only.
+    NoTls13,
+    /// The peer speaks HTTP without TLS.
+    PlainHttp,
+    /// TLS failed in another way.
     Tls(rustls::Error),
     /// The socket failed.
     Io(io::Error),
+}
+
+impl HandshakeError {
+    fn from_tls(error: rustls::Error, is_server: bool) -> Self {
+        use rustls::{Error as E, PeerIncompatible as P};
+        match error {
+            E::InvalidCertificate(_) => Self::Certificate(error),
+            E::NoCertificatesPresented => Self::NoCertificate,
+            E::PeerIncompatible(
+                P::SupportedVersionsExtensionRequired
+                | P::ServerDoesNotSupportTls12Or13
+                | P::ServerTlsVersionIsDisabledByOurConfig
+                | P::Tls12NotOffered
+                | P::Tls12NotOfferedOrEnabled,
+            ) => Self::NoTls13,
+            // A server that knows no TLS 1.3 has only this to say.
+            E::AlertReceived(AlertDescription::ProtocolVersion) if !is_server => Self::NoTls13,
+            E::AlertReceived(alert) => Self::Refused(Alert(alert)),
+            error => Self::Tls(error),
+        }
+    }
 }
 
 impl From<io::Error> for HandshakeError {
@@ -184,11 +311,48 @@ impl fmt::Display for HandshakeError {
         match self {
             Self::TimedOut => write!(f, "the TLS handshake was not finished in time"),
             Self::Closed => write!(f, "the peer closed the connection during the TLS handshake"),
-            Self::NoCertificate => write!(f, "the peer gave no certificate"),
-            Self::Tls(error) => write!(f, "the TLS handshake failed: {error}"),
+            Self::NoCertificate => write!(f, "it sent no certificate"),
+            Self::Refused(alert) => write!(f, "the peer ended the TLS handshake ({alert})"),
+            Self::NoTls13 => write!(f, "it does not speak TLS 1.3, and nothing older is accepted"),
+            Self::PlainHttp => write!(
+                f,
+                "it speaks plain HTTP; this is the pipe port, for RestPipe clients, and HTTP is \
+                 spoken on the local port"
+            ),
+            Self::Certificate(error) | Self::Tls(error) => {
+                write!(f, "the TLS handshake failed: {error}")
+            }
             Self::Io(error) => write!(f, "the connection failed during the TLS handshake: {error}"),
         }
     }
 }
 
 impl std::error::Error for HandshakeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_are_shown_in_words() {
+        for (alert, words) in [
+            (AlertDescription::BadCertificate, "bad certificate"),
+            (AlertDescription::UnknownCA, "unknown ca"),
+            (AlertDescription::CertificateRequired, "certificate required"),
+        ] {
+            assert_eq!(Alert(alert).to_string(), words);
+            assert!(Alert(alert).is_about_certificate());
+        }
+        assert!(!Alert(AlertDescription::HandshakeFailure).is_about_certificate());
+    }
+
+    #[test]
+    fn http_is_told_from_tls_by_its_method() {
+        for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"OPTIONS * HTTP", b"CONNECT a:1"] {
+            assert!(is_http(bytes));
+        }
+        for bytes in [&b"\x16\x03\x01"[..], b"GE", b"get / ", b"ABCDEFGHI /", b""] {
+            assert!(!is_http(bytes));
+        }
+    }
+}

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::takeovers::Takeovers;
 use crate::link::Link;
 
 /// Most requests that wait for peers at once.
@@ -33,15 +32,20 @@ struct State {
 struct Entry {
     link: Arc<Link>,
     number: u64,
-    takeovers: Takeovers,
+    /// The one before it, while it finishes what is in flight.
+    relieved: Option<Arc<Link>>,
 }
 
-/// A link that has lost its name to a newer one, or came too late to get it.
-pub(super) struct Replaced {
-    /// The link that has to go.
-    pub link: Arc<Link>,
-    /// Whether that has now happened to this name many times in a short while.
-    pub many: bool,
+/// What became of a link that was to be added.
+pub(super) enum Added {
+    /// There was none of this name.
+    First,
+    /// It has the place of this one, which has to go. There may be an older one still.
+    InPlaceOf(Arc<Link>, Option<Arc<Link>>),
+    /// It has the place of another, which its client ends. An older one of these has to go.
+    Relieving(Option<Arc<Link>>),
+    /// A newer one is there already: this one has to go.
+    TooLate,
 }
 
 /// Which link is wanted.
@@ -68,24 +72,29 @@ pub(super) enum FindError {
 impl Catalog {
     /// Adds a link under a name; the newest connection of a name wins. `number` counts connections
     /// in the order in which they were authenticated.
-    pub fn add(&self, name: &str, link: &Arc<Link>, number: u64) -> Option<Replaced> {
+    pub fn add(&self, name: &str, link: &Arc<Link>, number: u64) -> Added {
         let name = key(name);
         let mut state = self.lock();
         if state.links.get(&name).is_some_and(|entry| entry.number > number) {
-            return Some(Replaced { link: Arc::clone(link), many: false });
+            return Added::TooLate;
         }
         if state.seen.len() < MAX_SEEN {
             state.seen.insert(name.clone());
         }
-        let mut takeovers = Takeovers::default();
-        let replaced = state.links.remove(&name).map(|old| {
-            takeovers = old.takeovers;
-            Replaced { link: old.link, many: takeovers.note(Instant::now()) }
-        });
-        state.links.insert(name, Entry { link: Arc::clone(link), number, takeovers });
+        let old = state.links.remove(&name);
+        let mut entry = Entry { link: Arc::clone(link), number, relieved: None };
+        let added = match old {
+            None => Added::First,
+            Some(old) if link.takes_over() => {
+                entry.relieved = Some(old.link);
+                Added::Relieving(old.relieved)
+            }
+            Some(old) => Added::InPlaceOf(old.link, old.relieved),
+        };
+        state.links.insert(name, entry);
         drop(state);
         self.changed.notify_all();
-        replaced
+        added
     }
 
     /// Removes a link that has ended, unless another has its place already.
@@ -94,6 +103,8 @@ impl Catalog {
         let mut state = self.lock();
         if state.links.get(&name).is_some_and(|entry| Arc::ptr_eq(&entry.link, link)) {
             state.links.remove(&name);
+        } else if let Some(entry) = state.links.get_mut(&name) {
+            entry.relieved.take_if(|relieved| Arc::ptr_eq(relieved, link));
         }
     }
 
@@ -136,11 +147,6 @@ impl Catalog {
             state.waiting -= 1;
         }
         found
-    }
-
-    /// Every link.
-    pub fn links(&self) -> Vec<Arc<Link>> {
-        self.lock().links.values().map(|entry| Arc::clone(&entry.link)).collect()
     }
 
     /// Lets nobody wait any more.

@@ -1,24 +1,25 @@
 //! The server: accepts pipes, checks who they are, and keeps the newest of each name.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig as TlsConfig;
 use socket2::{Domain, Socket, Type};
 
-use super::catalog::Catalog;
-use super::takeovers::MANY;
+use super::catalog::{Added, Catalog};
+use super::renewal::Renewal;
+use super::rivals::{Rivals, Takeover};
+use super::roster::{Entered, Entry, Roster};
 use super::{Core, GOODBYE, StartError};
 use crate::accept::Acceptor;
 use crate::config::{Bind, ServerConfig};
 use crate::handler::{Handler, PeerIdentity, Role};
-use crate::identity::PeerCertificate;
-use crate::link::{End, Link, Parts, Pulse, Service, Tls};
-use crate::throttle::Throttle;
+use crate::identity::{Keeper, PeerCertificate};
+use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls};
+use crate::throttle::Throttles;
 use crate::wire::Limits;
 
 /// The time for a TLS handshake.
@@ -38,6 +39,7 @@ pub struct Server {
     pipe_address: SocketAddr,
     acceptor: Acceptor,
     connections: Arc<Connections>,
+    renewal: Renewal,
 }
 
 impl Server {
@@ -48,19 +50,24 @@ impl Server {
         let (listener, pipe_address) = bound;
         let core = Core::start(Role::Server, &config.node, handler)?;
         let connections = Arc::new(Connections {
-            tls: core.identity.server_config(),
+            identity: Arc::clone(&core.identity),
+            roster: Arc::clone(&core.roster),
+            rivals: Rivals::default(),
             service: Arc::clone(&core.service),
             catalog: Arc::clone(&core.catalog),
             limits: Limits { max_data: config.node.max_body_bytes },
             strangers: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             number: AtomicU64::new(0),
-            refusals: Throttle::default(),
+            refusals: Throttles::default(),
+            shared_keys: Throttles::default(),
         });
         let admitting = Arc::clone(&connections);
         let acceptor = Acceptor::start("pipe", listener, move |socket| admitting.admit(socket))
             .map_err(StartError::Thread)?;
-        Ok(Self { core, pipe_address, acceptor, connections })
+        // Clients learn of a new certificate when they connect the next time.
+        let renewal = core.keep_up(Box::new(|| ()))?;
+        Ok(Self { core, pipe_address, acceptor, connections, renewal })
     }
 
     /// Where pipes are accepted: the real port, also where port 0 was asked for.
@@ -71,6 +78,16 @@ impl Server {
     /// Where the local HTTP port listens.
     pub fn http_address(&self) -> &Bind {
         self.core.http_address()
+    }
+
+    /// Reads the identity's files anew, soon.
+    pub fn reload(&self) {
+        self.renewal.reload();
+    }
+
+    /// How often one machine has taken the place of another that has the same key.
+    pub fn rival_takeovers(&self) -> u64 {
+        self.connections.rivals.found()
     }
 
     /// Stops: takes nothing new, finishes what is in flight for at most this long, and closes the
@@ -93,7 +110,9 @@ fn listen(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
 
 /// What all connections of the server share.
 struct Connections {
-    tls: Arc<TlsConfig>,
+    identity: Arc<Keeper>,
+    roster: Arc<Roster>,
+    rivals: Rivals,
     service: Arc<Service>,
     catalog: Arc<Catalog>,
     limits: Limits,
@@ -104,7 +123,9 @@ struct Connections {
     /// Authenticated connections so far.
     number: AtomicU64,
     /// Keeps those who knock without a key from flooding the log.
-    refusals: Throttle,
+    refusals: Throttles,
+    /// Keeps two machines with one key from flooding the log.
+    shared_keys: Throttles,
 }
 
 impl Connections {
@@ -112,7 +133,7 @@ impl Connections {
     fn admit(self: &Arc<Self>, socket: Socket) {
         let stranger = Counted::new(self, |connections| &connections.strangers);
         if stranger.before >= MAX_STRANGERS {
-            self.refuse("a connection", "too many are in their handshake");
+            self.refuse("a connection", "refused: too many are in their handshake");
             return;
         }
         let connections = Arc::clone(self);
@@ -122,7 +143,7 @@ impl Connections {
                 connections.serve(socket.into(), stranger);
             });
         if let Err(error) = spawned {
-            self.refuse("a connection", &format!("no thread for it: {error}"));
+            self.refuse("a connection", &format!("refused: no thread for it: {error}"));
         }
     }
 
@@ -130,9 +151,10 @@ impl Connections {
     fn serve(self: &Arc<Self>, socket: TcpStream, stranger: Counted) {
         let Ok(address) = socket.peer_addr() else { return };
         match self.welcome(socket, address) {
-            Ok((link, number)) => {
+            Ok((link, number, entered)) => {
                 drop(stranger);
                 let end = link.run();
+                drop(entered);
                 self.catalog.remove(&link.peer().name, &link);
                 log::info!("{}: lost ({address}): {end}", link.peer().name);
                 log::debug!("{}: that was connection {number}", link.peer().name);
@@ -146,20 +168,28 @@ impl Connections {
         self: &Arc<Self>,
         socket: TcpStream,
         address: SocketAddr,
-    ) -> Result<(Arc<Link>, u64), String> {
+    ) -> Result<(Arc<Link>, u64, Entered), String> {
         socket.set_nodelay(true).map_err(|error| error.to_string())?;
         let deadline = Instant::now() + HANDSHAKE;
-        let (tls, certificate) = Tls::accept(Arc::clone(&self.tls), &socket, deadline)
-            .map_err(|error| error.to_string())?;
-        let certificate = PeerCertificate::read(&certificate, Role::Client)
-            .map_err(|fault| format!("its certificate cannot be used: {fault}"))?;
+        let (judged_by, identity) = self.identity.numbered();
+        let (config, witness) = identity.server_handshake();
+        let (tls, chain) = Tls::accept(config, &socket, deadline).map_err(|error| {
+            match (error, witness.seen()) {
+                (HandshakeError::Certificate(_), Some(seen)) => format!("refused: {seen}"),
+                (HandshakeError::Refused(alert), _) => refused_by(alert),
+                (error, _) => format!("refused: {error}"),
+            }
+        })?;
+        let leaf = chain.first().ok_or("refused: it sent no certificate")?;
+        let certificate = PeerCertificate::read(leaf, Role::Client)
+            .map_err(|fault| format!("refused: its certificate cannot be used: {fault}"))?;
         let peer = PeerIdentity {
-            name: certificate.name,
-            fingerprint: certificate.fingerprint,
+            name: certificate.name.clone(),
+            fingerprint: certificate.fingerprint.clone(),
             address: address.ip().to_canonical(),
         };
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let catalog = Arc::clone(&self.catalog);
+        let connections = Arc::clone(self);
         let link = Link::new(Parts {
             peer: Arc::new(peer),
             socket,
@@ -167,32 +197,73 @@ impl Connections {
             service: Arc::clone(&self.service),
             pulse: Pulse::Answers { silence: SILENCE },
             limits: self.limits,
-            on_ready: Box::new(move |link| {
-                let replaced = catalog.add(&link.peer().name, link, number);
-                log::info!(
-                    "{}: connected from {address}{}",
-                    link.peer().name,
-                    if replaced.is_some() { ", in place of an older connection" } else { "" }
-                );
-                if let Some(old) = replaced {
-                    if old.many {
-                        log::warn!(
-                            "{}: its connections replaced each other {MANY} times within a \
-                             minute: is its certificate in use on more than one machine?",
-                            link.peer().name
-                        );
-                    }
-                    old.link.close(End::Replaced(address.to_string()));
-                }
-            }),
+            takes_over: false,
+            on_ready: Box::new(move |link| connections.note_ready(link, address, number)),
         })
         .map_err(|error| error.to_string())?;
-        Ok((link, number))
+        let entry = Entry::new(Arc::clone(&link), certificate, chain, judged_by);
+        let entered = self.roster.enter(entry);
+        Ok((link, number, entered))
     }
 
+    /// Gives a link its place in the catalog, and ends the one that had it.
+    fn note_ready(&self, link: &Arc<Link>, address: SocketAddr, number: u64) {
+        let peer = link.peer();
+        let (place, gone) = match self.catalog.add(&peer.name, link, number) {
+            Added::First => ("", Vec::new()),
+            Added::Relieving(older) => {
+                (", beside an older connection that its client ends", older.into_iter().collect())
+            }
+            Added::InPlaceOf(old, older) => {
+                (", in place of an older connection", std::iter::once(old).chain(older).collect())
+            }
+            Added::TooLate => {
+                link.close(End::Replaced("elsewhere".to_owned()));
+                return;
+            }
+        };
+        log::info!("{}: connected from {address}{place}", peer.name);
+        let Some(replaced) = gone.first() else { return };
+        let old = replaced.peer().address;
+        let takeover = match link.takes_over() {
+            true => Takeover::Usual,
+            false => self.rivals.note(&peer.name, old, peer.address, Instant::now()),
+        };
+        self.warn_of(takeover, &peer.name, old, peer.address);
+        for gone in gone {
+            gone.close(match takeover {
+                Takeover::Rivals => End::Rival(address.to_string()),
+                Takeover::Usual | Takeover::Often => End::Replaced(address.to_string()),
+            });
+        }
+    }
+
+    fn warn_of(&self, takeover: Takeover, name: &str, old: IpAddr, new: IpAddr) {
+        if takeover == Takeover::Usual || self.shared_keys.note(name, Instant::now()).is_none() {
+            return;
+        }
+        if takeover == Takeover::Rivals {
+            log::warn!(
+                "{name}: two machines use the key of this name, {old} and {new}, and each replaces \
+                 the other ({} such takeovers so far); give each an identity of its own",
+                self.rivals.found()
+            );
+        } else {
+            log::warn!(
+                "{name}: its connections from {new} replace each other again and again: is its \
+                 certificate in use on more than one machine?"
+            );
+        }
+    }
+
+    /// Logs why a connection came to nothing: once in a while for each reason.
     fn refuse(&self, who: &str, why: &str) {
-        if let Some(left_out) = self.refusals.note(Instant::now()) {
-            log::warn!("{who}: refused: {why} ({left_out} more refusals since the last such line)");
+        match self.refusals.note(why, Instant::now()) {
+            None => {}
+            Some(0) => log::warn!("{who}: {why}"),
+            Some(left_out) => {
+                log::warn!("{who}: {why} ({left_out} more like this since the last such line)");
+            }
         }
     }
 
@@ -203,6 +274,17 @@ impl Connections {
             // Nothing is sent: this is a pause between looks.
             let _ = never.recv_timeout(super::LOOK);
         }
+    }
+}
+
+/// The client has found a fault with us, and only it knows which.
+fn refused_by(alert: Alert) -> String {
+    if alert.is_about_certificate() {
+        format!(
+            "the client there refused this server's certificate ({alert}): see the client's log"
+        )
+    } else {
+        format!("the client there ended the TLS handshake ({alert}): see the client's log")
     }
 }
 

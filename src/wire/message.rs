@@ -8,7 +8,7 @@ use quick_protobuf::{BytesReader, BytesWriter, MessageRead, MessageWrite, Writer
 use super::bounds::{self, Shape};
 use super::frame::header;
 use super::pb::restpipe as pb;
-use super::{Frame, HEADER_BYTES, Kind, WireError};
+use super::{Frame, Goodbye, HEADER_BYTES, Kind, WireError};
 use crate::event::{Event, Reply, Target, Verb};
 
 /// The version in every message.
@@ -81,6 +81,8 @@ impl fmt::Display for Refused {
 pub enum Incoming {
     /// A sign of life, to be answered with its id.
     Heartbeat(Heartbeat),
+    /// The peer closes the connection, and says why.
+    Goodbye(Goodbye),
     /// The answer to one.
     HeartbeatReply {
         /// The extensions that the peer announces, as bits.
@@ -105,6 +107,8 @@ pub struct Heartbeat {
     pub silence_ms: Option<u32>,
     /// The most bytes of data it takes.
     pub max_data: Option<u32>,
+    /// The client's older connection still stands, and the client ends it.
+    pub takes_over: bool,
 }
 
 const TAG_VERSION: u64 = 8;
@@ -122,15 +126,22 @@ pub fn decode(frame: &Frame<'_>) -> Result<Incoming, WireError> {
         Kind::Heartbeat => {
             let message: pb::Heartbeat = read(frame.body, &HEARTBEAT)?;
             version(message.version)?;
+            if let Some(goodbye) = Goodbye::announced(message.closing, message.closing_text) {
+                return Ok(Incoming::Goodbye(goodbye));
+            }
             Ok(Incoming::Heartbeat(Heartbeat {
                 extensions: message.extensions.unwrap_or(0),
                 silence_ms: message.silence_ms,
                 max_data: message.max_data,
+                takes_over: message.takes_over.unwrap_or(false),
             }))
         }
         Kind::HeartbeatReply => {
             let message: pb::HeartbeatReply = read(frame.body, &HEARTBEAT)?;
             version(message.version)?;
+            if let Some(goodbye) = Goodbye::announced(message.closing, message.closing_text) {
+                return Ok(Incoming::Goodbye(goodbye));
+            }
             Ok(Incoming::HeartbeatReply {
                 extensions: message.extensions.unwrap_or(0),
                 max_data: message.max_data,
@@ -207,6 +218,8 @@ pub fn encode_heartbeat(id: u32, heartbeat: Heartbeat) -> Vec<u8> {
         extensions: Some(heartbeat.extensions),
         silence_ms: heartbeat.silence_ms,
         max_data: heartbeat.max_data,
+        takes_over: heartbeat.takes_over.then_some(true),
+        ..pb::Heartbeat::default()
     };
     encode(Kind::Heartbeat, id, &message)
 }
@@ -217,8 +230,25 @@ pub fn encode_heartbeat_reply(id: u32, max_data: u32) -> Vec<u8> {
         version: VERSION,
         extensions: Some(EXTENSIONS),
         max_data: Some(max_data),
+        ..pb::HeartbeatReply::default()
     };
     encode(Kind::HeartbeatReply, id, &message)
+}
+
+/// The last message of a connection: why it is closed. A client says it in a heartbeat, a server in
+/// the reply to one, for these are what the other side takes at any time.
+pub fn encode_goodbye(from_client: bool, id: u32, goodbye: &Goodbye) -> Vec<u8> {
+    let closing = Some(goodbye.reason.code());
+    let closing_text = Some(Cow::Borrowed(goodbye.text.as_str()));
+    if from_client {
+        let message =
+            pb::Heartbeat { version: VERSION, closing, closing_text, ..Default::default() };
+        encode(Kind::Heartbeat, id, &message)
+    } else {
+        let message =
+            pb::HeartbeatReply { version: VERSION, closing, closing_text, ..Default::default() };
+        encode(Kind::HeartbeatReply, id, &message)
+    }
 }
 
 /// An event, whole with its header.
@@ -286,7 +316,7 @@ fn encode(kind: Kind, id: u32, message: &impl MessageWrite) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Decoder, Limits};
+    use crate::wire::{Decoder, GoodbyeReason, Limits};
 
     const EXTENDED: Terms = Terms { extended: true, max_data: 1 << 20 };
     const ORIGINAL: Terms = Terms { extended: false, max_data: 1 << 20 };
@@ -338,7 +368,12 @@ mod tests {
             decode_bytes(&hex("010000000002f7074de50801")),
             (
                 0xf7074de5,
-                Incoming::Heartbeat(Heartbeat { extensions: 0, silence_ms: None, max_data: None })
+                Incoming::Heartbeat(Heartbeat {
+                    extensions: 0,
+                    silence_ms: None,
+                    max_data: None,
+                    takes_over: false
+                })
             )
         );
         assert_eq!(
@@ -349,8 +384,12 @@ mod tests {
 
     #[test]
     fn heartbeats_announce_and_are_understood() {
-        let heartbeat =
-            Heartbeat { extensions: EXTENSIONS, silence_ms: Some(10_000), max_data: Some(5) };
+        let heartbeat = Heartbeat {
+            extensions: EXTENSIONS,
+            silence_ms: Some(10_000),
+            max_data: Some(5),
+            takes_over: true,
+        };
         assert_eq!(
             decode_bytes(&encode_heartbeat(7, heartbeat)),
             (7, Incoming::Heartbeat(heartbeat))
@@ -359,6 +398,20 @@ mod tests {
             decode_bytes(&encode_heartbeat_reply(7, 5)),
             (7, Incoming::HeartbeatReply { extensions: EXTENSIONS, max_data: Some(5) })
         );
+    }
+
+    #[test]
+    fn a_goodbye_arrives_whichever_side_says_it() {
+        let goodbye =
+            Goodbye { reason: GoodbyeReason::Certificate, text: "it is revoked".to_owned() };
+        for from_client in [true, false] {
+            let bytes = encode_goodbye(from_client, 3, &goodbye);
+            assert_eq!(decode_bytes(&bytes), (3, Incoming::Goodbye(goodbye.clone())));
+        }
+        let long = Goodbye { text: "ä".repeat(5000), ..goodbye };
+        let bytes = encode_goodbye(true, 3, &long.bounded());
+        assert!(bytes.len() < 600, "{}", bytes.len());
+        decode_bytes(&bytes);
     }
 
     #[test]
@@ -410,7 +463,11 @@ mod tests {
         let samples = [
             encode_event(9, &event, EXTENDED).unwrap(),
             encode_reply(9, &Reply::wrong_verb(&Verb::ALL), EXTENDED).unwrap(),
-            encode_heartbeat(9, Heartbeat { extensions: 1, silence_ms: Some(1), max_data: None }),
+            encode_heartbeat(
+                9,
+                Heartbeat { extensions: 1, silence_ms: Some(1), max_data: None, takes_over: true },
+            ),
+            encode_goodbye(true, 9, &Goodbye { reason: GoodbyeReason::Rival, text: "x".into() }),
         ];
         let mut rng = fastrand::Rng::with_seed(1);
         for round in 0..60_000 {
@@ -420,7 +477,8 @@ mod tests {
                 bytes[at] = rng.u8(..);
             }
             bytes.truncate(rng.usize(..=bytes.len()));
-            let kind = [Kind::Event, Kind::EventReply, Kind::Heartbeat][round % samples.len()];
+            let kinds = [Kind::Event, Kind::EventReply, Kind::Heartbeat, Kind::Heartbeat];
+            let kind = kinds[round % samples.len()];
             let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
             let _ = decode(&Frame { kind, id: 1, body });
         }

@@ -11,6 +11,7 @@ use super::fault::CaFault;
 use super::{CA_CRT, Ca, authority};
 use crate::identity::certificate::{self, PeerCertificate};
 use crate::identity::error::{Date, Fault, IdentityError};
+use crate::identity::trust::Trust;
 use crate::identity::{check, pem, tls};
 use crate::peer::Role;
 
@@ -78,6 +79,8 @@ pub(super) fn judge(
     let at_crt = |fault| IdentityError::new(crt, fault);
     let own = check::own_certificate(chain, role, now).map_err(at_crt)?;
     let roots = check::roots(authorities, now).map_err(|e| IdentityError::new(ca, e))?;
-    check::check_chain(chain, &roots, ca, role, now, &tls::provider()).map_err(at_crt)?;
+    let algorithms = tls::provider().signature_verification_algorithms;
+    let trust = Trust { ca: ca.to_owned(), roots, lists: Vec::new(), algorithms };
+    trust.judge(chain, role, now).map_err(at_crt)?;
     Ok(own)
 }

@@ -16,14 +16,17 @@ use super::*;
 
 #[allow(clippy::derive_partial_eq_without_eq)]
 #[derive(Debug, Default, PartialEq, Clone)]
-pub struct Heartbeat {
+pub struct Heartbeat<'a> {
     pub version: u32,
     pub extensions: Option<u32>,
     pub silence_ms: Option<u32>,
     pub max_data: Option<u32>,
+    pub takes_over: Option<bool>,
+    pub closing: Option<u32>,
+    pub closing_text: Option<Cow<'a, str>>,
 }
 
-impl<'a> MessageRead<'a> for Heartbeat {
+impl<'a> MessageRead<'a> for Heartbeat<'a> {
     fn from_reader(r: &mut BytesReader, bytes: &'a [u8]) -> Result<Self> {
         let mut msg = Self::default();
         while !r.is_eof() {
@@ -32,6 +35,9 @@ impl<'a> MessageRead<'a> for Heartbeat {
                 Ok(128) => msg.extensions = Some(r.read_uint32(bytes)?),
                 Ok(136) => msg.silence_ms = Some(r.read_uint32(bytes)?),
                 Ok(144) => msg.max_data = Some(r.read_uint32(bytes)?),
+                Ok(192) => msg.takes_over = Some(r.read_bool(bytes)?),
+                Ok(200) => msg.closing = Some(r.read_uint32(bytes)?),
+                Ok(210) => msg.closing_text = Some(r.read_string(bytes).map(Cow::Borrowed)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -40,13 +46,16 @@ impl<'a> MessageRead<'a> for Heartbeat {
     }
 }
 
-impl MessageWrite for Heartbeat {
+impl<'a> MessageWrite for Heartbeat<'a> {
     fn get_size(&self) -> usize {
         0
         + 1 + sizeof_varint(*(&self.version) as u64)
         + self.extensions.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
         + self.silence_ms.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
         + self.max_data.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
+        + self.takes_over.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
+        + self.closing.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
+        + self.closing_text.as_ref().map_or(0, |m| 2 + sizeof_len((m).len()))
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
@@ -54,19 +63,24 @@ impl MessageWrite for Heartbeat {
         if let Some(ref s) = self.extensions { w.write_with_tag(128, |w| w.write_uint32(*s))?; }
         if let Some(ref s) = self.silence_ms { w.write_with_tag(136, |w| w.write_uint32(*s))?; }
         if let Some(ref s) = self.max_data { w.write_with_tag(144, |w| w.write_uint32(*s))?; }
+        if let Some(ref s) = self.takes_over { w.write_with_tag(192, |w| w.write_bool(*s))?; }
+        if let Some(ref s) = self.closing { w.write_with_tag(200, |w| w.write_uint32(*s))?; }
+        if let Some(ref s) = self.closing_text { w.write_with_tag(210, |w| w.write_string(&**s))?; }
         Ok(())
     }
 }
 
 #[allow(clippy::derive_partial_eq_without_eq)]
 #[derive(Debug, Default, PartialEq, Clone)]
-pub struct HeartbeatReply {
+pub struct HeartbeatReply<'a> {
     pub version: u32,
     pub extensions: Option<u32>,
     pub max_data: Option<u32>,
+    pub closing: Option<u32>,
+    pub closing_text: Option<Cow<'a, str>>,
 }
 
-impl<'a> MessageRead<'a> for HeartbeatReply {
+impl<'a> MessageRead<'a> for HeartbeatReply<'a> {
     fn from_reader(r: &mut BytesReader, bytes: &'a [u8]) -> Result<Self> {
         let mut msg = Self::default();
         while !r.is_eof() {
@@ -74,6 +88,8 @@ impl<'a> MessageRead<'a> for HeartbeatReply {
                 Ok(8) => msg.version = r.read_uint32(bytes)?,
                 Ok(128) => msg.extensions = Some(r.read_uint32(bytes)?),
                 Ok(144) => msg.max_data = Some(r.read_uint32(bytes)?),
+                Ok(200) => msg.closing = Some(r.read_uint32(bytes)?),
+                Ok(210) => msg.closing_text = Some(r.read_string(bytes).map(Cow::Borrowed)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -82,18 +98,22 @@ impl<'a> MessageRead<'a> for HeartbeatReply {
     }
 }
 
-impl MessageWrite for HeartbeatReply {
+impl<'a> MessageWrite for HeartbeatReply<'a> {
     fn get_size(&self) -> usize {
         0
         + 1 + sizeof_varint(*(&self.version) as u64)
         + self.extensions.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
         + self.max_data.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
+        + self.closing.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
+        + self.closing_text.as_ref().map_or(0, |m| 2 + sizeof_len((m).len()))
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
         w.write_with_tag(8, |w| w.write_uint32(*&self.version))?;
         if let Some(ref s) = self.extensions { w.write_with_tag(128, |w| w.write_uint32(*s))?; }
         if let Some(ref s) = self.max_data { w.write_with_tag(144, |w| w.write_uint32(*s))?; }
+        if let Some(ref s) = self.closing { w.write_with_tag(200, |w| w.write_uint32(*s))?; }
+        if let Some(ref s) = self.closing_text { w.write_with_tag(210, |w| w.write_string(&**s))?; }
         Ok(())
     }
 }

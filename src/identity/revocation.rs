@@ -1,0 +1,249 @@
+//! Revocation lists: which certificates their CA has taken back.
+//!
+//! In scope: reading and checking a file of them. Not in scope: looking a certificate up (`trust`),
+//! and making lists (`ca`).
+
+use std::path::Path;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
+
+use super::certificate;
+use super::error::{Date, Fault, IdentityError, clean};
+use super::pem;
+
+/// One list, its signature checked.
+#[derive(Debug)]
+pub(super) struct RevocationList {
+    /// As the check of a chain takes it.
+    pub list: CertRevocationList<'static>,
+    /// The CA, for messages.
+    pub issuer: String,
+    /// When its CA means to have made the next one.
+    pub next_update: Date,
+    /// When it was made.
+    this_update: Date,
+}
+
+/// The lists in `bytes`, each signed by one of `issuers`. Where one CA has several, the newest
+/// comes first, which is the one that counts. `file` and `ca` are named in errors: the lists' own
+/// file, and that of the issuers.
+pub(super) fn read(
+    bytes: &[u8],
+    file: &Path,
+    issuers: &[CertificateDer<'_>],
+    ca: &Path,
+    provider: &CryptoProvider,
+) -> Result<Vec<RevocationList>, IdentityError> {
+    let mut lists = Vec::new();
+    for der in pem::revocation_lists(bytes, file)? {
+        let list = check(&der, issuers, ca, provider).map_err(|e| IdentityError::new(file, e))?;
+        lists.push(list);
+    }
+    lists.sort_by_key(|list: &RevocationList| std::cmp::Reverse(list.this_update));
+    Ok(lists)
+}
+
+fn check(
+    der: &[u8],
+    issuers: &[CertificateDer<'_>],
+    ca: &Path,
+    provider: &CryptoProvider,
+) -> Result<RevocationList, Fault> {
+    let malformed = |why: String| Fault::MalformedCrl(why);
+    let list = OwnedCertRevocationList::from_der(der).map_err(|e| malformed(e.to_string()))?;
+    let (rest, parsed) =
+        CertificateRevocationList::from_der(der).map_err(|e| malformed(e.to_string()))?;
+    if !rest.is_empty() {
+        return Err(malformed("there are bytes after its end".to_owned()));
+    }
+    let next_update =
+        parsed.next_update().ok_or_else(|| malformed("it has no next update".to_owned()))?;
+
+    let issuer = clean(&parsed.issuer().to_string().chars().take(MAX_ISSUER).collect::<String>());
+    let mut known = false;
+    let mut signed = false;
+    for candidate in issuers {
+        let Ok(certificate) = certificate::parse(candidate) else { continue };
+        if certificate.subject().as_raw() == parsed.issuer().as_raw() {
+            known = true;
+            signed |= is_signed_by(&parsed, candidate, provider);
+        }
+    }
+    match (known, signed) {
+        (false, _) => Err(Fault::CrlOfAnother(issuer, ca.to_owned())),
+        (true, false) => Err(Fault::CrlForged(issuer)),
+        (true, true) => Ok(RevocationList {
+            list: list.into(),
+            issuer,
+            next_update: next_update.to_datetime().into(),
+            this_update: parsed.last_update().to_datetime().into(),
+        }),
+    }
+}
+
+/// What is shown of an issuer's name, in characters.
+const MAX_ISSUER: usize = 255;
+
+/// Whether the key in `issuer` made the signature, by any algorithm that is in use. That the list
+/// names the same one is checked again with each certificate that is looked up in it.
+fn is_signed_by(
+    list: &CertificateRevocationList<'_>,
+    issuer: &CertificateDer<'_>,
+    provider: &CryptoProvider,
+) -> bool {
+    let Ok(issuer) = EndEntityCert::try_from(issuer) else { return false };
+    let message = list.tbs_cert_list.as_ref();
+    let signature = list.signature_value.data.as_ref();
+    provider
+        .signature_verification_algorithms
+        .all
+        .iter()
+        .any(|algorithm| issuer.verify_signature(*algorithm, message, signature).is_ok())
+}
+
+impl RevocationList {
+    /// Whether the next one is due within `ahead` seconds of `now`, or overdue.
+    pub fn is_due(&self, ahead: u64, now: UnixTime) -> bool {
+        self.next_update.to_unix().as_secs() <= now.as_secs().saturating_add(ahead)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{
+        BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DnType,
+        IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    };
+    use time::OffsetDateTime;
+
+    use super::super::tls;
+    use super::*;
+
+    /// 2026-11-20 07:07:56 UTC
+    const MADE: i64 = 1_795_158_476;
+    const DAY: i64 = 86_400;
+
+    struct Ca {
+        certificate: Certificate,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    fn ca(name: &str) -> Ca {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Ca { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    impl Ca {
+        /// A list, made at this time, good for ten days, that revokes this serial number.
+        fn list(&self, made: i64, serial: u8) -> String {
+            let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+            let revoked = RevokedCertParams {
+                serial_number: SerialNumber::from(vec![serial]),
+                revocation_time: at(made),
+                reason_code: None,
+                invalidity_date: None,
+            };
+            let params = CertificateRevocationListParams {
+                this_update: at(made),
+                next_update: at(made + 10 * DAY),
+                crl_number: SerialNumber::from(vec![1]),
+                issuing_distribution_point: None,
+                revoked_certs: vec![revoked],
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            params.signed_by(&self.issuer).unwrap().pem().unwrap()
+        }
+    }
+
+    fn read_list(text: &[u8], cas: &[&Ca]) -> Result<Vec<RevocationList>, String> {
+        let cas: Vec<_> = cas.iter().map(|ca| ca.certificate.der().clone()).collect();
+        let (file, ca) = (Path::new("list.pem"), Path::new("ca.pem"));
+        read(text, file, &cas, ca, &tls::provider()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn lists_of_several_cas_stand_in_one_file_and_the_newest_of_one_comes_first() {
+        let (one, other) = (ca("one"), ca("other"));
+        let text = [one.list(MADE, 1), other.list(MADE, 2), one.list(MADE + DAY, 3)].concat();
+        let lists = read_list(text.as_bytes(), &[&one, &other]).unwrap();
+        let knows = |at: usize, serial| lists[at].list.find_serial(&[serial]).unwrap().is_some();
+        assert_eq!(lists.len(), 3);
+        assert!(lists[0].issuer.contains("one") && knows(0, 3) && !knows(0, 1));
+    }
+
+    #[test]
+    fn a_list_is_due_by_its_next_update() {
+        let one = ca("one");
+        let lists = read_list(one.list(MADE, 1).as_bytes(), &[&one]).unwrap();
+        let due = |now: i64| {
+            lists[0].is_due(7 * 86_400, UnixTime::since_unix_epoch(Duration::from_secs(now as u64)))
+        };
+        let end = MADE + 10 * DAY;
+        assert_eq!([end - 7 * DAY - 1, end - 7 * DAY, end + DAY].map(due), [false, true, true]);
+        assert_eq!(lists[0].next_update.to_string(), "2026-11-30 07:07:56 UTC");
+    }
+
+    #[test]
+    fn what_no_ca_of_ours_has_signed_is_refused_with_the_reason() {
+        let (one, other, namesake) = (ca("one"), ca("other"), ca("one"));
+        let list = one.list(MADE, 1);
+        let refused = |text: &str, cas: &[&Ca]| read_list(text.as_bytes(), cas).unwrap_err();
+        let line = refused(&list, &[&other]);
+        assert!(line.starts_with("list.pem: the revocation list is from "), "{line}");
+        assert!(line.contains("CN=one, which is not a CA in ca.pem"), "{line}");
+        let line = refused(&list, &[&namesake, &other]);
+        assert!(line.contains("CN=one as its issuer, whose key has not signed it"), "{line}");
+        assert!(
+            refused(&[list.clone(), other.list(MADE, 1)].concat(), &[&one]).contains("CN=other")
+        );
+
+        let line = refused(&one.certificate.pem(), &[&one]);
+        assert_eq!(line, "list.pem: holds a certificate where a revocation list is needed");
+        assert!(refused("", &[&one]).contains("the file is empty"));
+        assert!(refused(&list[..list.len() / 2], &[&one]).contains("has no end line"));
+        let empty = "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n";
+        assert!(refused(empty, &[&one]).contains("the revocation list cannot be read"));
+    }
+
+    #[test]
+    fn random_cut_and_changed_lists_are_an_error_or_fine_but_never_a_panic() {
+        let one = ca("one");
+        let text = one.list(MADE, 1);
+        let der = pem::revocation_lists(text.as_bytes(), Path::new("f")).unwrap().remove(0);
+        let (issuers, provider) = ([one.certificate.der().clone()], tls::provider());
+        let look = |der: &[u8]| check(der, &issuers, Path::new("ca"), &provider);
+        assert!(look(&der).is_ok());
+        for end in 0..der.len() {
+            assert!(look(&der[..end]).is_err(), "cut at {end}");
+            assert!(look(&der[end + 1..]).is_err(), "begun after {end}");
+        }
+        let mut random = fastrand::Rng::with_seed(2);
+        for _ in 0..20_000 {
+            let mut bytes = der.clone();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(0..bytes.len());
+                bytes[at] = random.u8(..);
+            }
+            if let Err(fault) = look(&bytes) {
+                assert!(!fault.to_string().chars().any(char::is_control), "{fault}");
+            }
+            let noise: Vec<u8> = (0..random.usize(0..200)).map(|_| random.u8(..)).collect();
+            assert!(look(&noise).is_err());
+            let mut bytes = text.clone().into_bytes();
+            let at = random.usize(0..bytes.len());
+            bytes[at] = random.u8(..);
+            let _ = read_list(&bytes, &[&one]);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Whether a peer's certificate is believed.
+//!
+//! In scope: the one judgement that counts in handshakes, for live links, and for a node's own
+//! certificate. Not in scope: where CAs and revocation lists come from (`check`, `revocation`).
+
+use std::path::{Path, PathBuf};
+
+use rustls::RootCertStore;
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::{
+    CertRevocationList, EndEntityCert, KeyUsage, RevocationOptionsBuilder, UnknownStatusPolicy,
+};
+
+use super::certificate::{self, PeerCertificate};
+use super::error::{Date, Fault};
+use super::revocation::RevocationList;
+use crate::peer::Role;
+
+/// The CAs that are believed, and what they have revoked.
+#[derive(Debug)]
+pub(super) struct Trust {
+    /// The file of the CAs, for messages.
+    pub ca: PathBuf,
+    pub roots: RootCertStore,
+    pub lists: Vec<RevocationList>,
+    pub algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Trust {
+    /// Judges a certificate chain, the peer's own first, of a peer that has `role`.
+    pub fn judge(
+        &self,
+        chain: &[CertificateDer<'_>],
+        role: Role,
+        now: UnixTime,
+    ) -> Result<PeerCertificate, Fault> {
+        let Some((leaf, intermediates)) = chain.split_first() else {
+            return Err(Fault::Malformed("there is none".to_owned()));
+        };
+        // What is plain to see is said first; the rest of the check would say less.
+        let parsed = certificate::parse(leaf)?;
+        certificate::check_make(&parsed)?;
+        if parsed.is_ca() {
+            return Err(Fault::CaAsLeaf);
+        }
+        certificate::check_dates(&parsed, now)?;
+        if role == Role::Server && !certificate::has_server_name(&parsed) {
+            return Err(Fault::NoSubjectAltName);
+        }
+        self.check_chain(leaf, intermediates, role, now)?;
+        PeerCertificate::read(leaf, role)
+    }
+
+    fn check_chain(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        role: Role,
+        now: UnixTime,
+    ) -> Result<(), Fault> {
+        let usage = match role {
+            Role::Server => KeyUsage::server_auth(),
+            Role::Client => KeyUsage::client_auth(),
+        };
+        let lists: Vec<&CertRevocationList<'_>> =
+            self.lists.iter().map(|revoked| &revoked.list).collect();
+        // The whole chain is looked up. A certificate whose CA has no list passes, and a list past
+        // its next update still counts: it is better than none.
+        let revocation = RevocationOptionsBuilder::new(&lists)
+            .ok()
+            .map(|options| options.with_status_policy(UnknownStatusPolicy::Allow).build());
+        let fault = |error| chain_fault(error, &self.ca, role);
+        EndEntityCert::try_from(leaf)
+            .map_err(fault)?
+            .verify_for_usage(
+                self.algorithms.all,
+                &self.roots.roots,
+                intermediates,
+                now,
+                usage,
+                revocation,
+                None,
+            )
+            .map_err(fault)?;
+        Ok(())
+    }
+}
+
+/// Whether a server's certificate is for the name it was looked for under.
+pub(super) fn check_host(leaf: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), Fault> {
+    let certificate = EndEntityCert::try_from(leaf).map_err(|e| Fault::Malformed(e.to_string()))?;
+    certificate.verify_is_valid_for_subject_name(name).map_err(|_| Fault::WrongHost {
+        expected: name.to_str().into_owned(),
+        names: certificate::parse(leaf).map(|c| certificate::server_names(&c)).unwrap_or_default(),
+    })
+}
+
+fn chain_fault(error: webpki::Error, ca: &Path, role: Role) -> Fault {
+    use webpki::Error as E;
+    match error {
+        E::CertExpired { not_after, .. } => Fault::Expired(Date::from(not_after)),
+        E::CertNotValidYet { not_before, .. } => Fault::NotYetValid(Date::from(not_before)),
+        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => Fault::WrongUsage(role),
+        // A CA of the same name with another key gives the second.
+        E::UnknownIssuer | E::InvalidSignatureForPublicKey => Fault::NotSignedBy(ca.to_owned()),
+        E::CertRevoked => Fault::Revoked,
+        E::CaUsedAsEndEntity => Fault::CaAsLeaf,
+        E::EndEntityUsedAsCa => {
+            Fault::Refused("it is signed by a certificate that is not a CA's".to_owned())
+        }
+        E::UnsupportedCertVersion => Fault::OldVersion(1),
+        E::UnsupportedSignatureAlgorithmContext(_)
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Fault::Refused(
+            "it is signed by an algorithm that is not in use with TLS 1.3".to_owned(),
+        ),
+        E::PathLenConstraintViolated => {
+            Fault::Refused("there are more CAs in its chain than its CA allows".to_owned())
+        }
+        E::NameConstraintViolation => {
+            Fault::Refused("its CA may not sign for these names".to_owned())
+        }
+        E::UnsupportedCriticalExtension => {
+            Fault::Refused("it has a critical extension that is not known".to_owned())
+        }
+        E::BadDer | E::BadDerTime | E::TrailingData(_) | E::MalformedExtensions => {
+            Fault::Malformed(error.to_string())
+        }
+        other => Fault::Refused(other.to_string()),
+    }
+}

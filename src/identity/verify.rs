@@ -1,0 +1,205 @@
+//! The judgement of `trust` as rustls asks for it, and what was seen on the way.
+//!
+//! rustls forgets a certificate that it refuses. So every handshake has a [`Witness`], which
+//! remembers whose certificate it was and what was wrong with it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, ExtendedKeyPurpose,
+    OtherError, SignatureScheme,
+};
+
+use super::certificate;
+use super::error::Fault;
+use super::trust::{self, Trust};
+use crate::peer::Role;
+
+/// A certificate that a peer has shown. Displays as `certificate CN=web1 (sha256 ...)` and, where it
+/// was refused, the fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its subject, on one line.
+    pub subject: String,
+    /// SHA-256 of its DER form, lower-case hex.
+    pub fingerprint: String,
+    /// Why it was refused.
+    pub fault: Option<Fault>,
+}
+
+impl Seen {
+    /// Reads a certificate that was judged so.
+    pub fn new(der: &CertificateDer<'_>, fault: Option<Fault>) -> Self {
+        let subject = certificate::parse(der)
+            .map_or_else(|_| "of unreadable form".to_owned(), |c| certificate::subject(&c));
+        Self { subject, fingerprint: certificate::fingerprint(der), fault }
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "certificate {} (sha256 {})", self.subject, self.fingerprint)?;
+        match &self.fault {
+            Some(fault) => write!(f, ": {fault}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Remembers the certificate of one handshake.
+#[derive(Clone, Debug, Default)]
+pub struct Witness {
+    /// Guards one value, for moments; nothing is done while it is held.
+    seen: Arc<Mutex<Option<Seen>>>,
+}
+
+impl Witness {
+    /// What was seen, if the peer showed a certificate.
+    pub fn seen(&self) -> Option<Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn remember(&self, leaf: &CertificateDer<'_>, fault: Option<&Fault>) {
+        let seen = Seen::new(leaf, fault.cloned());
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+    }
+}
+
+/// Judges the peer of one handshake.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    pub trust: Arc<Trust>,
+    /// The names of the CAs, which a server sends along with its request for a certificate.
+    pub hints: Arc<[DistinguishedName]>,
+    pub witness: Witness,
+}
+
+impl Verifier {
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        role: Role,
+        host: Option<&ServerName<'_>>,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let chain: Vec<CertificateDer<'_>> =
+            std::iter::once(leaf).chain(intermediates).cloned().collect();
+        let judged = self
+            .trust
+            .judge(&chain, role, now)
+            .and_then(|_| host.map_or(Ok(()), |host| trust::check_host(leaf, host)));
+        // A certificate that passes is read by whoever keeps the connection.
+        judged.map_err(|fault| {
+            self.witness.remember(leaf, Some(&fault));
+            Error::InvalidCertificate(tls_error(fault, host, now))
+        })
+    }
+}
+
+/// The same fault as rustls names it, which decides about the alert that the peer gets.
+fn tls_error(fault: Fault, host: Option<&ServerName<'_>>, now: UnixTime) -> CertificateError {
+    match (fault, host) {
+        (Fault::Expired(end), _) => {
+            CertificateError::ExpiredContext { time: now, not_after: end.to_unix() }
+        }
+        (Fault::NotYetValid(begin), _) => {
+            CertificateError::NotValidYetContext { time: now, not_before: begin.to_unix() }
+        }
+        (Fault::NotSignedBy(_), _) => CertificateError::UnknownIssuer,
+        (Fault::Revoked, _) => CertificateError::Revoked,
+        (Fault::Malformed(_), _) => CertificateError::BadEncoding,
+        (Fault::WrongUsage(role), _) => CertificateError::InvalidPurposeContext {
+            required: match role {
+                Role::Server => ExtendedKeyPurpose::ServerAuth,
+                Role::Client => ExtendedKeyPurpose::ClientAuth,
+            },
+            presented: Vec::new(),
+        },
+        (Fault::WrongHost { names, .. }, Some(host)) => {
+            CertificateError::NotValidForNameContext { expected: host.to_owned(), presented: names }
+        }
+        (fault, _) => {
+            CertificateError::Other(OtherError(Arc::new(std::io::Error::other(fault.to_string()))))
+        }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.judge(end_entity, intermediates, Role::Server, Some(server_name), now)
+            .map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.trust.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.trust.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trust.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.judge(end_entity, intermediates, Role::Client, None, now)
+            .map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.trust.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.trust.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trust.algorithms.supported_schemes()
+    }
+}

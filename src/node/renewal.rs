@@ -1,0 +1,135 @@
+//! The thread that keeps a node's identity up to date: takes in new files, closes links that count
+//! no longer, and warns of what ends soon.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use rustls::pki_types::UnixTime;
+
+use super::roster::Roster;
+use crate::identity::{IdentityError, Keeper, Notice, Reloaded, Reminders};
+
+/// How often live links are looked at: one that ends is closed within this time.
+const TICK: Duration = Duration::from_secs(1);
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Told that this node shows another certificate from now on. May not wait for anything.
+pub(super) type OnNewCertificate = Box<dyn Fn() + Send>;
+
+/// A running thread; it ends when this is dropped.
+pub(super) struct Renewal {
+    wake: Sender<()>,
+}
+
+impl Renewal {
+    /// Starts it.
+    pub fn start(
+        keeper: Arc<Keeper>,
+        roster: Arc<Roster>,
+        on_new_certificate: OnNewCertificate,
+    ) -> io::Result<Self> {
+        // One place: two wishes to read the files are as good as one.
+        let (wake, woken) = bounded(1);
+        let watch = Watch { keeper, roster, on_new_certificate, reminders: Reminders::default() };
+        thread::Builder::new().name("identity".to_owned()).spawn(move || watch.run(&woken))?;
+        Ok(Self { wake })
+    }
+
+    /// Has the files read now, whether or not they changed.
+    pub fn reload(&self) {
+        // Full: that is about to happen.
+        let _ = self.wake.try_send(());
+    }
+}
+
+struct Watch {
+    keeper: Arc<Keeper>,
+    roster: Arc<Roster>,
+    on_new_certificate: OnNewCertificate,
+    reminders: Reminders,
+}
+
+impl Watch {
+    fn run(mut self, woken: &Receiver<()>) {
+        let mut looked = Instant::now();
+        self.remind(UnixTime::now());
+        loop {
+            let wake = woken.recv_timeout(TICK);
+            let now = UnixTime::now();
+            match wake {
+                Ok(()) => self.note(&self.keeper.reload(now), now),
+                Err(RecvTimeoutError::Timeout) if looked.elapsed() >= LOOK => {
+                    looked = Instant::now();
+                    if let Some(result) = self.keeper.look(now) {
+                        self.note(&result, now);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // The node was dropped.
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let (number, identity) = self.keeper.numbered();
+            self.roster.judge(number, &identity, now);
+            self.remind(now);
+        }
+    }
+
+    fn note(&self, result: &Result<Reloaded, IdentityError>, now: UnixTime) {
+        match result {
+            Ok(reloaded) => {
+                let identity = self.keeper.current();
+                let own = identity.own();
+                log::info!(
+                    "identity reloaded: {} certificate {} (sha256 {}), which expires on {}; {}",
+                    if reloaded.new_certificate { "new" } else { "the same" },
+                    own.name,
+                    own.fingerprint,
+                    own.expires,
+                    match identity.crl() {
+                        Some(crl) => format!("revocations from {}", crl.display()),
+                        None => "no revocation list".to_owned(),
+                    }
+                );
+                warn_if_revoked(&self.keeper, now);
+                if reloaded.new_certificate {
+                    (self.on_new_certificate)();
+                }
+            }
+            Err(error) => log::error!("identity not reloaded, the old one stays: {error}"),
+        }
+    }
+
+    fn remind(&mut self, now: UnixTime) {
+        for notice in self.keeper.current().notices(now) {
+            self.say(&notice, now);
+        }
+        for entry in self.roster.entries() {
+            let whose = format!("{}: its certificate", entry.certificate.name);
+            if let Some(notice) = Notice::certificate(&whose, &entry.certificate, now) {
+                self.say(&notice, now);
+            }
+        }
+    }
+
+    fn say(&mut self, notice: &Notice, now: UnixTime) {
+        if self.reminders.is_due(&notice.key, now) {
+            log::warn!("{}", notice.text);
+        }
+    }
+}
+
+/// A node's own certificate may be on the list: it runs, but its peers refuse it.
+pub(super) fn warn_if_revoked(keeper: &Keeper, now: UnixTime) {
+    let identity = keeper.current();
+    if let (true, Some(crl)) = (identity.is_revoked(now), identity.crl()) {
+        log::warn!(
+            "{}: this node's own certificate (sha256 {}) is revoked; peers will refuse it",
+            crl.display(),
+            identity.own().fingerprint
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! Two machines with one key: each takes over the other's place, again and again.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Takeovers of one name within [`WINDOW`] that are still nothing special.
+const USUAL: usize = 3;
+/// The time in which takeovers are counted.
+const WINDOW: Duration = Duration::from_secs(60);
+/// For how long after the last such takeover a name stays suspect: one that backs off comes less
+/// often, and would be let off too early.
+const SUSPECT: Duration = Duration::from_secs(300);
+/// Most names with a history; beyond that new ones are not watched.
+const MAX_NAMES: usize = 4096;
+
+/// Counts takeovers by name.
+#[derive(Default)]
+pub(super) struct Rivals {
+    /// Guards the histories. Held for moments.
+    names: Mutex<HashMap<String, History>>,
+    /// Takeovers between rivals so far.
+    found: AtomicU64,
+}
+
+/// What a takeover tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takeover {
+    /// A client came back before its loss was noticed.
+    Usual,
+    /// It does so again and again, from one address: a bad line, or two machines behind one router.
+    Often,
+    /// Two machines share a key.
+    Rivals,
+}
+
+#[derive(Default)]
+struct History {
+    /// The times of the last few.
+    takeovers: VecDeque<Instant>,
+    suspect_until: Option<Instant>,
+}
+
+impl Rivals {
+    /// Notes that a connection of this name from `new` has replaced a live one from `old`.
+    pub fn note(&self, name: &str, old: IpAddr, new: IpAddr, now: Instant) -> Takeover {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= MAX_NAMES && !names.contains_key(name) {
+            names.retain(|_, history| !history.is_over(now));
+            if names.len() >= MAX_NAMES {
+                return Takeover::Usual;
+            }
+        }
+        let takeover = names.entry(name.to_ascii_lowercase()).or_default().note(old, new, now);
+        drop(names);
+        if takeover == Takeover::Rivals {
+            self.found.fetch_add(1, Ordering::Relaxed);
+        }
+        takeover
+    }
+
+    /// Takeovers between rivals so far.
+    pub fn found(&self) -> u64 {
+        self.found.load(Ordering::Relaxed)
+    }
+}
+
+impl History {
+    fn note(&mut self, old: IpAddr, new: IpAddr, now: Instant) -> Takeover {
+        self.takeovers.push_back(now);
+        while self.takeovers.len() > USUAL + 1 {
+            self.takeovers.pop_front();
+        }
+        self.takeovers.retain(|at| now.duration_since(*at) < WINDOW);
+        let many = self.takeovers.len() > USUAL;
+        let is_suspect = self.suspect_until.is_some_and(|until| now < until);
+        if old != new && (many || is_suspect) {
+            self.suspect_until = Some(now + SUSPECT);
+            Takeover::Rivals
+        } else if many {
+            Takeover::Often
+        } else {
+            Takeover::Usual
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.suspect_until.is_none_or(|until| now >= until)
+            && self.takeovers.iter().all(|at| now.duration_since(*at) >= WINDOW)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1));
+    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn the_fourth_takeover_in_a_minute_from_two_addresses_is_one_too_many() {
+        let (rivals, start) = (Rivals::default(), Instant::now());
+        let note = |at, old, new| rivals.note("web1", old, new, start + secs(at));
+        assert_eq!([note(0, A, B), note(1, B, A), note(2, A, B)], [Takeover::Usual; 3]);
+        assert_eq!(note(3, B, A), Takeover::Rivals);
+        let other = rivals.note("web2", A, B, start + secs(3));
+        assert_eq!(other, Takeover::Usual, "each name has its own count");
+        assert_eq!(note(40, A, B), Takeover::Rivals);
+        assert_eq!(note(41, B, B), Takeover::Often, "it came back itself");
+        assert_eq!(note(150, B, A), Takeover::Rivals, "it stays suspect while it backs off");
+        assert_eq!(note(500, A, B), Takeover::Usual);
+        assert_eq!(rivals.found(), 3);
+    }
+
+    #[test]
+    fn neither_one_address_nor_slow_changes_make_rivals() {
+        let (rivals, start) = (Rivals::default(), Instant::now());
+        let one: Vec<_> = (0..5).map(|at| rivals.note("a", A, A, start + secs(at))).collect();
+        assert_eq!(one[..3], [Takeover::Usual; 3]);
+        assert_eq!(one[3..], [Takeover::Often; 2]);
+        for at in 0..20 {
+            let (old, new) = if at % 2 == 0 { (A, B) } else { (B, A) };
+            let takeover = rivals.note("b", old, new, start + secs(at * 20));
+            assert_eq!(takeover, Takeover::Usual);
+        }
+    }
+
+    #[test]
+    fn the_memory_has_a_bound_and_is_given_back() {
+        let (rivals, start) = (Rivals::default(), Instant::now());
+        for name in 0..2 * MAX_NAMES {
+            rivals.note(&name.to_string(), A, B, start);
+        }
+        assert_eq!(rivals.names.lock().unwrap().len(), MAX_NAMES);
+        rivals.note("later", A, B, start + 2 * WINDOW);
+        assert_eq!(rivals.names.lock().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,98 @@
+//! Every live link of a node, in whatever state, with what its peer has proved itself by.
+//!
+//! The catalog has the link to ask by; here are also those that are not ready yet and those that
+//! finish what is in flight.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustls::pki_types::{CertificateDer, UnixTime};
+
+use crate::identity::{Identity, PeerCertificate, Seen, earliest_end};
+use crate::link::{End, Link};
+
+/// The links of a node.
+#[derive(Default)]
+pub(super) struct Roster {
+    /// Guards the links, by a number of their own. Held for moments; nothing is judged or closed
+    /// while it is held.
+    entries: Mutex<HashMap<u64, Arc<Entry>>>,
+    next: AtomicU64,
+}
+
+/// One link.
+pub(super) struct Entry {
+    pub link: Arc<Link>,
+    /// What the peer's own certificate says.
+    pub certificate: PeerCertificate,
+    /// What it has shown, its own certificate first.
+    chain: Vec<CertificateDer<'static>>,
+    /// When the first of the chain ends.
+    ends: Option<UnixTime>,
+    /// The number of the identity that judged it last.
+    judged_by: AtomicU64,
+}
+
+/// Keeps a link on the roster for as long as it lives.
+pub(super) struct Entered {
+    roster: Arc<Roster>,
+    key: u64,
+}
+
+impl Entry {
+    /// A link whose handshake was made with the identity of this number.
+    pub fn new(
+        link: Arc<Link>,
+        certificate: PeerCertificate,
+        chain: Vec<CertificateDer<'static>>,
+        judged_by: u64,
+    ) -> Self {
+        let ends = earliest_end(&chain);
+        Self { link, certificate, chain, ends, judged_by: AtomicU64::new(judged_by) }
+    }
+
+    fn is_to_be_judged(&self, number: u64, now: UnixTime) -> bool {
+        let judged_by = self.judged_by.swap(number, Ordering::Relaxed);
+        judged_by != number || self.ends.is_none_or(|ends| ends.as_secs() < now.as_secs())
+    }
+}
+
+impl Roster {
+    /// Adds a link.
+    pub fn enter(self: &Arc<Self>, entry: Entry) -> Entered {
+        let key = self.next.fetch_add(1, Ordering::Relaxed);
+        self.lock().insert(key, Arc::new(entry));
+        Entered { roster: Arc::clone(self), key }
+    }
+
+    /// Every link.
+    pub fn entries(&self) -> Vec<Arc<Entry>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Closes every link whose peer `identity`, which has this number, would refuse today.
+    pub fn judge(&self, number: u64, identity: &Identity, now: UnixTime) {
+        for entry in self.entries() {
+            if entry.link.is_closed() || !entry.is_to_be_judged(number, now) {
+                continue;
+            }
+            if let (Err(fault), Some(leaf)) =
+                (identity.judge(&entry.chain, now), entry.chain.first())
+            {
+                entry.link.close(End::Unwelcome(Seen::new(leaf, Some(fault)).to_string()));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
+        // What it guards is whole between any two statements.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.roster.lock().remove(&self.key);
+    }
+}
