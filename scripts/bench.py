@@ -1,4 +1,4 @@
-"""The parts of scripts/bench that count: medians of wrk's rows, latencies by body size, free ports."""
+"""The parts of scripts/bench that count: medians of rows, latencies by body size, free ports."""
 
 import socket
 import statistics
@@ -17,7 +17,7 @@ TIMEOUT_S = 30
 
 def main():
     command, *arguments = sys.argv[1:]
-    {"ports": ports, "requests": requests, "sizes": sizes}[command](*arguments)
+    {"ports": ports, "requests": requests, "sizes": sizes, "handshakes": handshakes}[command](*arguments)
 
 
 def ports(count):
@@ -53,6 +53,19 @@ def milliseconds(text):
         if text.endswith(unit):
             return float(text.removesuffix(unit)) * factor
     raise ValueError(f"no unit in wrk's {text!r}")
+
+
+def handshakes(path):
+    """Prints the medians of rows `side rate`."""
+    samples = {}
+    with open(path) as rows:
+        for row in rows:
+            side, rate = row.split()
+            samples.setdefault(side, []).append(float(rate))
+    ours, theirs = (statistics.median(samples[side]) for side in ("restpipe", "openssl"))
+    line("RestPipe: handshakes/s", "openssl s_server: handshakes/s", "RestPipe over openssl")
+    line(*["---:"] * 3)
+    line(f"{ours:,.0f}", f"{theirs:,.0f}", f"{ours / theirs:.2f}")
 
 
 def sizes(address, post_target, echo_target):

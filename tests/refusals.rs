@@ -312,7 +312,7 @@ fn a_client_says_what_is_wrong_with_a_server_and_tells_it_by_an_alert() {
     let address = listener.address;
     let node = short_waits(client(&scene.identities, "web1", address)).start();
     let end = format!(
-        "{address}: not connected: the server at {address}: it does not speak TLS 1.3, and nothing \
+        "{address}: not connected: the server at {address} is refused: it does not speak TLS 1.3, and nothing \
          older is accepted"
     );
     assert_eq!(before(&node, 0, &end), "");

@@ -262,7 +262,10 @@ impl Dialer {
                         format!("the server at {address} is refused: {seen}")
                     }
                     (HandshakeError::Refused(alert), _) => refused_by(address, alert),
-                    (error, _) => format!("the server at {address}: {error}"),
+                    (HandshakeError::NoTls13, _) => {
+                        format!("the server at {address} is refused: {}", HandshakeError::NoTls13)
+                    }
+                    (error, _) => error.to_string(),
                 }
             })?;
         let certificate = chain

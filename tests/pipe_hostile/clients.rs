@@ -135,28 +135,28 @@ fn a_stranger_is_refused_with_the_reason() {
         (&|scene| write(scene, b""), "the peer closed the connection during the TLS handshake"),
         (
             &|scene| write(scene, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-            "the TLS handshake failed: received corrupt message",
+            "refused: it speaks plain HTTP; this is the pipe port",
         ),
         (
             &|scene| write(scene, &[0x16; 1 << 20]),
             "the TLS handshake failed: received corrupt message",
         ),
-        (&|scene| dial(scene, None), "the TLS handshake failed: peer sent no certificates"),
+        (&|scene| dial(scene, None), "refused: it sent no certificate"),
         (
             &|scene| dial(scene, Some((&other, "hostile"))),
-            "invalid peer certificate: UnknownIssuer",
+            ": the certificate is not signed by a CA in ",
         ),
         (
             &|scene| issued(scene, |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1)),
-            "invalid peer certificate: certificate expired",
+            ": the certificate expired on ",
         ),
         (
             &|scene| issued(scene, |params| params.not_before = rcgen::date_time_ymd(4000, 1, 1)),
-            "invalid peer certificate: certificate not valid yet",
+            ": the certificate is not valid before ",
         ),
         (
             &|scene| dial(scene, Some((&scene.identities, "localhost"))),
-            "invalid peer certificate: certificate does not allow extended key usage",
+            ": the certificate's extended key usage forbids its use as a client",
         ),
         (
             &|scene| {
@@ -166,7 +166,7 @@ fn a_stranger_is_refused_with_the_reason() {
                 let config = dialing(Some((&scene.identities, "nameless")));
                 let _ = Peer::dial(scene.server.pipe(), config).map(|mut peer| peer.wait_end());
             },
-            "its certificate cannot be used",
+            ": the certificate has no name: ",
         ),
     ];
     for (attack, reason) in table {

@@ -91,15 +91,15 @@ fn a_server_that_is_not_the_right_one_is_refused_with_the_reason() {
         };
         meet(right, attack, reason);
     };
-    present(&other, "localhost", "invalid peer certificate: UnknownIssuer", &identities);
-    let purpose = "invalid peer certificate: certificate does not allow extended key usage";
+    present(&other, "localhost", ": the certificate is not signed by a CA in ", &identities);
+    let purpose = ": the certificate's extended key usage forbids its use as a server";
     present(&identities, "good", purpose, &identities);
-    let name = "invalid peer certificate: certificate not valid for name";
+    let name = ": the certificate is for elsewhere.example, not for ";
     present(&identities, "elsewhere.example", name, &identities);
     issue(&identities, "old", |params| {
         params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     });
-    present(&identities, "old", "invalid peer certificate: certificate expired", &identities);
+    present(&identities, "old", ": the certificate expired on ", &identities);
 
     let corrupt = "not connected: the TLS handshake failed: received corrupt message";
     for bytes in [b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), vec![0x16; 1 << 20]] {
