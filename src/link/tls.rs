@@ -81,16 +81,17 @@ impl Tls {
             while connection.wants_write() {
                 let left = time_left(deadline)?;
                 socket.set_write_timeout(Some(left))?;
-                connection.write_tls(&mut socket)?;
+                unless_interrupted(connection.write_tls(&mut socket))?;
             }
             if !connection.is_handshaking() {
                 break;
             }
             socket.set_read_timeout(Some(time_left(deadline)?))?;
-            let count = socket.read(&mut received)?;
-            if count == 0 {
-                return Err(HandshakeError::Closed);
-            }
+            let count = match unless_interrupted(socket.read(&mut received))? {
+                None => continue,
+                Some(0) => return Err(HandshakeError::Closed),
+                Some(count) => count,
+            };
             if std::mem::take(&mut is_first) && is_http(&received[..count]) {
                 let _ = socket.write_all(NOT_HTTP);
                 linger(socket, deadline);
@@ -179,6 +180,15 @@ fn drain(connection: &mut Connection, cipher: &mut Vec<u8>) -> io::Result<()> {
 fn time_left(deadline: Instant) -> Result<Duration, HandshakeError> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(HandshakeError::TimedOut) } else { Ok(left) }
+}
+
+/// A socket with a timeout is not taken up again by the system after a signal, such as SIGHUP; then
+/// there is no count, and it is to be tried again.
+fn unless_interrupted(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 /// Whether these first bytes are a method of HTTP rather than a TLS record (RFC 9112, section 3.1).
