@@ -13,6 +13,10 @@ use std::process::{Child, Command, Stdio};
 
 use openssl::{CA, CLIENT, Lab, P256, RSA_1024, SERVER};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair};
+use restpipe::config::CrlFile;
+use restpipe::identity::{Fault, Identity, pem};
+use restpipe::peer::Role;
+use rustls::pki_types::UnixTime;
 use support::{Identities, Node, Setup, ask, client, server};
 use time::OffsetDateTime;
 
@@ -425,4 +429,27 @@ fn what_ends_soon_is_warned_about_on_both_sides() {
     let own = "web9.crt.pem: this node's certificate (sha256 ";
     peer.wait_log(&[own, ") expires on ", " days: renew it"]);
     node.wait_log(&["web9: its certificate (sha256 ", " days: renew it"]);
+}
+
+#[test]
+fn a_revoked_ca_in_between_takes_its_certificates_with_it() {
+    let scene = Scene::new(&[]);
+    let lab = &scene.lab;
+    // `rp_ca`'s own CA signs no other CA, so this one is made by openssl.
+    lab.self_signed("ca", "/CN=Lab CA", P256, CA);
+    lab.signed("middle", "/CN=Middle CA", P256, "ca", CA, &[]);
+    let files = lab.client("web1", "middle");
+    let chain = [lab.read("web1.crt.pem"), lab.read("middle.crt.pem")].concat();
+    let chain = pem::certificates(&chain, &files.crt).unwrap();
+    let judge = |crl: &str| {
+        let crl = CrlFile { path: lab.path(crl), required: false };
+        let server = lab.server("server", "ca");
+        let now = UnixTime::now();
+        Identity::load_with_crl(&server, &crl, Role::Server, now).unwrap().judge(&chain, now)
+    };
+    scene.revoke("other");
+    assert_eq!(judge("ca.crl.pem"), Ok(()), "what is revoked is another");
+    scene.revoke("middle");
+    assert_eq!(judge("no.crl.pem"), Ok(()));
+    assert_eq!(judge("ca.crl.pem"), Err(Fault::Revoked));
 }
