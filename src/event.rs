@@ -2,9 +2,11 @@
 
 mod json;
 mod reply;
+mod request_id;
 mod target;
 
 pub use reply::{CODE_EXCEPTION, CODE_FINE, CODE_UNHANDLED, Reply};
+pub use request_id::RequestId;
 pub use target::{Target, TargetError};
 
 /// One request as it crosses the pipe.
@@ -18,6 +20,9 @@ pub struct Event {
     pub media_type: String,
     /// The body, any bytes; empty where there is none.
     pub body: Vec<u8>,
+    /// What it is called in the logs of both sides. An original peer sends none; it has one of this
+    /// side's then.
+    pub request_id: RequestId,
 }
 
 impl Event {
@@ -28,6 +33,7 @@ impl Event {
             target: Target::parse(target)?,
             media_type: String::new(),
             body: Vec::new(),
+            request_id: RequestId::fresh(),
         })
     }
 

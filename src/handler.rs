@@ -14,7 +14,7 @@ pub use example::example;
 pub use failure::Failure;
 pub use router::Router;
 
-use crate::event::{Event, Reply, Verb};
+use crate::event::{Event, Reply, RequestId, Verb};
 
 /// Answers events. One value serves all threads at once.
 pub trait Handler: Send + Sync {
@@ -29,6 +29,8 @@ pub struct Context {
     pub role: Role,
     /// The peer that asks.
     pub peer: Arc<PeerIdentity>,
+    /// What the request is called in the logs of both sides, and in the caller's `X-Request-Id`.
+    pub request_id: RequestId,
 }
 
 /// The reply for whatever a handler returns, as it goes over the wire. `debug` lets the trace of a
@@ -43,9 +45,10 @@ pub fn answer(handler: &dyn Handler, context: &Context, event: &Event, debug: bo
         Failure::WrongVerb(allowed) => Reply::wrong_verb(&allowed),
         Failure::Exception { class, message, trace } => {
             log::warn!(
-                "{}: {} failed: {class}: {}",
+                "{}: {} failed (request {}): {class}: {}",
                 context.peer.name,
                 event.method_name().escape_debug(),
+                context.request_id,
                 message.escape_debug()
             );
             Reply::exception(&class, &message, if debug { &trace } else { "" })

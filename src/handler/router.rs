@@ -75,8 +75,9 @@ mod tests {
             fingerprint: String::new(),
             address: Ipv4Addr::LOCALHOST.into(),
         };
-        let context = Context { role: Role::Server, peer: Arc::new(peer) };
-        router.handle(&context, &Event::new(verb, target).unwrap())
+        let event = Event::new(verb, target).unwrap();
+        let request_id = event.request_id;
+        router.handle(&Context { role: Role::Server, peer: Arc::new(peer), request_id }, &event)
     }
 
     #[test]

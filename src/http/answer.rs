@@ -4,6 +4,7 @@
 
 use tiny_http::Header;
 
+use crate::event::RequestId;
 use crate::event::{CODE_EXCEPTION, CODE_FINE, CODE_UNHANDLED, Event, Reply};
 use crate::http::refusal::Refusal;
 
@@ -11,7 +12,7 @@ use crate::http::refusal::Refusal;
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 8 * 1024;
 /// Headers that belong to this connection or are written here.
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -23,6 +24,7 @@ const OWN: [&str; 12] = [
     "date",
     "server",
     "x-event-return-code",
+    "x-request-id",
     "content-type",
 ];
 
@@ -40,7 +42,7 @@ impl Answer {
     /// The answer that carries the peer's reply to `event`.
     pub fn of_reply(reply: Reply, event: &Event) -> Self {
         let status = status(&reply);
-        let mut headers = Vec::with_capacity(4 + reply.headers.len().min(MAX_HEADERS));
+        let mut headers = Vec::with_capacity(5 + reply.headers.len().min(MAX_HEADERS));
         push(&mut headers, "Server", "restpipe");
         let mut body = reply.body;
         let mut media_type = reply.media_type.as_str();
@@ -65,6 +67,12 @@ impl Answer {
             }
         }
         Self { status, headers, body }
+    }
+
+    /// The same with the id of its request.
+    pub fn with_request_id(mut self, id: &RequestId) -> Self {
+        push(&mut self.headers, "X-Request-Id", id.as_str());
+        self
     }
 
     /// The answer that says no.
@@ -194,6 +202,7 @@ mod tests {
             ("Date", "now"),
             ("Server", "x"),
             ("X-Event-Return-Code", "9"),
+            ("X-Request-ID", "9"),
             ("X-Split", "a\r\nX-Evil: 1"),
             ("X Space", "a"),
             ("X-Evil: 1\r\nX", "a"),

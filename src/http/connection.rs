@@ -7,7 +7,7 @@ use std::io;
 use std::net::Shutdown;
 use std::time::Instant;
 
-use crate::event::Event;
+use crate::event::{Event, RequestId};
 use crate::http::answer::Answer;
 use crate::http::body::{self, Framing, is_timeout};
 use crate::http::face::Shared;
@@ -17,6 +17,7 @@ use crate::http::output::{Framed, Output};
 use crate::http::refusal::Refusal;
 use crate::http::request::{self, Request};
 use crate::http::slots::Slot;
+use crate::pipe::RequestError;
 
 /// Most bytes that are read from a caller only to let it see its refusal.
 const MAX_LINGER_BYTES: usize = 1024 * 1024;
@@ -68,6 +69,7 @@ struct Caller {
     http_1_0: bool,
     keep_alive: bool,
     head_only: bool,
+    id: RequestId,
 }
 
 impl Connection<'_> {
@@ -89,6 +91,7 @@ impl Connection<'_> {
             http_1_0: head.http_1_0,
             keep_alive: head.keep_alive,
             head_only: head.method == "HEAD",
+            id: RequestId::parse_or_fresh(head.request_id),
         };
         let request = request::check(&head, &self.shared.settings, &self.shared.guard);
         self.input.consume(end);
@@ -164,13 +167,14 @@ impl Connection<'_> {
 
     fn ask(&mut self, request: Request, body: Vec<u8>, caller: Caller) -> io::Result<After> {
         let Request { destination, verb, target, media_type, wait, .. } = request;
-        let event = Event { verb, target, media_type, body };
+        let event = Event { verb, target, media_type, body, request_id: caller.id };
         match self.shared.pipe.request(destination.peer(), &event, wait) {
             Ok(reply) => {
                 let answer = Answer::of_reply(reply, &event);
                 log::debug!(
-                    "{}: {} {} answered {} in {:?}",
+                    "{}: request {}: {} {} answered {} in {:?}",
                     destination.name().escape_debug(),
+                    caller.id,
                     verb.as_str(),
                     event.target,
                     answer.status,
@@ -179,10 +183,12 @@ impl Connection<'_> {
                 self.send(answer, false, caller)
             }
             Err(error) => {
+                self.note_unknown(&error, caller.id);
                 let refusal = Refusal::from(error);
                 log::debug!(
-                    "{}: {} {} answered {} in {:?}: {}",
+                    "{}: request {}: {} {} answered {} in {:?}: {}",
                     destination.name().escape_debug(),
+                    caller.id,
                     verb.as_str(),
                     event.target,
                     refusal.status,
@@ -194,22 +200,45 @@ impl Connection<'_> {
         }
     }
 
-    /// Says no. Without a `caller` the request was not understood, and the connection ends.
-    fn refuse(&mut self, refusal: &Refusal, caller: Option<Caller>) -> io::Result<After> {
-        if let Some(left_out) = self.shared.refusals.note(Instant::now()) {
+    /// Only with the id can somebody find out whether such a request was handled.
+    fn note_unknown(&self, error: &RequestError, id: RequestId) {
+        let is_unknown = match error {
+            RequestError::NoReply { .. } | RequestError::OutcomeUnknown { .. } => true,
+            RequestError::UnknownPeer(_)
+            | RequestError::Ambiguous(_)
+            | RequestError::Away { .. }
+            | RequestError::Full(_)
+            | RequestError::Stopping
+            | RequestError::NotCarried(_)
+            | RequestError::TooLarge(_) => false,
+        };
+        if is_unknown && let Some(left_out) = self.shared.unknown.note(Instant::now()) {
             log::warn!(
-                "http: refused a request: {} {}: {} ({left_out} more since the last such line)",
-                refusal.status,
-                refusal.error,
-                refusal.message.escape_debug()
+                "http: request {id}: {} ({left_out} more since the last such line)",
+                error.to_string().escape_debug()
             );
         }
+    }
+
+    /// Says no. Without a `caller` the request was not understood, and the connection ends.
+    fn refuse(&mut self, refusal: &Refusal, caller: Option<Caller>) -> io::Result<After> {
         let caller = caller.unwrap_or(Caller {
             started: Instant::now(),
             http_1_0: false,
             keep_alive: false,
             head_only: false,
+            id: RequestId::fresh(),
         });
+        if let Some(left_out) = self.shared.refusals.note(Instant::now()) {
+            log::warn!(
+                "http: refused a request: {} {}: {} (request {}; {left_out} more since the last such \
+                 line)",
+                refusal.status,
+                refusal.error,
+                refusal.message.escape_debug(),
+                caller.id
+            );
+        }
         let close = refusal.close || !caller.keep_alive;
         match self.send(Answer::of_refusal(refusal), close, caller)? {
             After::Close => Ok(After::Linger),
@@ -226,7 +255,7 @@ impl Connection<'_> {
         };
         let framed = Framed { head_only: caller.head_only, connection };
         let deadline = Instant::now() + self.shared.settings.limits.transfer_timeout;
-        self.output.answer(answer, framed, deadline)?;
+        self.output.answer(answer.with_request_id(&caller.id), framed, deadline)?;
         Ok(match keep {
             true => After::Next,
             // More requests may have arrived behind this one.

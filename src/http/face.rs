@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub slots: Arc<Slots>,
     /// Keeps refused requests from flooding the log.
     pub refusals: Throttle,
+    /// The same for requests of which nobody knows whether they were handled.
+    pub unknown: Throttle,
     /// The same for callers that were turned away.
     pub crowded: Throttle,
     /// Requests that panicked.
@@ -57,6 +59,7 @@ impl Face {
             budget: Budget::new(most_held),
             slots: Arc::new(Slots::new(settings.limits.max_connections)),
             refusals: Throttle::default(),
+            unknown: Throttle::default(),
             crowded: Throttle::default(),
             panics: AtomicU64::new(0),
             settings,

@@ -67,6 +67,8 @@ pub(super) struct Head<'a> {
     pub wait: Option<&'a str>,
     /// The `Expect` field.
     pub expect: Option<&'a str>,
+    /// The `X-Request-Id` field, where there is just one; anything may stand in it.
+    pub request_id: Option<&'a str>,
     /// How the body is delimited.
     pub framing: Framing,
     /// Whether the caller wants to send another request on this connection.
@@ -117,6 +119,7 @@ fn fields_into_head<'a>(
         content_type: found.content_type.unwrap_or(""),
         wait: found.wait,
         expect: found.expect,
+        request_id: found.request_id.filter(|_| !found.more_request_ids),
         framing: Framing::of(found.content_length, found.transfer_encoding, http_1_0)?,
         keep_alive: !found.close && (!http_1_0 || found.keep_alive),
     })
@@ -132,6 +135,8 @@ struct Fields<'a> {
     transfer_encoding: Option<&'a str>,
     wait: Option<&'a str>,
     expect: Option<&'a str>,
+    request_id: Option<&'a str>,
+    more_request_ids: bool,
     close: bool,
     keep_alive: bool,
 }
@@ -162,6 +167,9 @@ impl<'a> Fields<'a> {
         } else {
             if is("connection") {
                 self.take_connection(text(field)?);
+            } else if is("x-request-id") {
+                // Nothing depends on it, so two are no reason to refuse the request.
+                self.more_request_ids |= self.request_id.replace(text(field)?).is_some();
             }
             return Ok(());
         };
@@ -232,7 +240,7 @@ mod tests {
         let head = parse(
             b"POST /server/cat?a=b HTTP/1.1\r\nHost:  localhost:1 \r\nCONTENT-type: a/b\r\n\
               Content-Length: 12\r\nConnection: x, Close\r\nRP-Wait: 3\r\nExpect: 100-continue\r\n\
-              Origin: null\r\nSec-Fetch-Site: none\r\nAccept: */*\r\n\r\n",
+              X-Request-ID: a-1\r\nOrigin: null\r\nSec-Fetch-Site: none\r\nAccept: */*\r\n\r\n",
         )
         .unwrap();
         let expected = Head {
@@ -245,6 +253,7 @@ mod tests {
             content_type: "a/b",
             wait: Some("3"),
             expect: Some("100-continue"),
+            request_id: Some("a-1"),
             framing: Framing::Length(12),
             keep_alive: false,
         };

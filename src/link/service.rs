@@ -27,14 +27,27 @@ impl Service {
     /// Starts the threads. `debug` lets the traces of failures out to the peers.
     pub fn start(role: Role, handler: Arc<dyn Handler>, debug: bool) -> io::Result<Arc<Self>> {
         let pool = Pool::start(move |job: Job| {
-            let context = Context { role, peer: Arc::clone(job.link.peer()) };
+            let peer = Arc::clone(job.link.peer());
+            let context = Context { role, peer, request_id: job.event.request_id };
             let answered = catch_unwind(AssertUnwindSafe(|| {
                 answer(handler.as_ref(), &context, &job.event, debug)
             }));
             let reply = answered.unwrap_or_else(|_| {
-                log::error!("{}: the handler panicked, see above", context.peer.name);
+                let Context { peer, request_id, .. } = &context;
+                log::error!(
+                    "{}: the handler panicked (request {request_id}), see above",
+                    peer.name
+                );
                 Reply::exception("Panic", "the handler panicked", "")
             });
+            log::debug!(
+                "{}: request {}: {} {} handled with code {}",
+                context.peer.name,
+                context.request_id,
+                job.event.verb.as_str(),
+                job.event.target,
+                reply.code
+            );
             job.link.answer(job.id, &reply);
         })?;
         Ok(Arc::new(Self { pool, stopping: AtomicBool::new(false) }))

@@ -52,7 +52,8 @@ impl Pipe for Requests {
                 Err(LinkError::Lost(end)) if event.verb.is_idempotent() => Some(end),
                 Err(error) => return Err(self.explain(&link, error)),
             };
-            log::debug!("{}: {} is sent again", link.peer().name, event.target);
+            let (name_there, id) = (&link.peer().name, event.request_id);
+            log::debug!("{name_there}: request {id} is sent again: {}", event.target);
             link = match (self.find(peer, name, wait, deadline), lost) {
                 (Ok(link), _) => link,
                 (Err(error), None) => return Err(error),

@@ -9,7 +9,7 @@ use super::bounds::{self, Shape};
 use super::frame::header;
 use super::pb::restpipe as pb;
 use super::{Frame, Goodbye, HEADER_BYTES, Kind, WireError};
-use crate::event::{Event, Reply, Target, Verb};
+use crate::event::{Event, Reply, RequestId, Target, Verb};
 
 /// The version in every message.
 const VERSION: u32 = 1;
@@ -184,6 +184,7 @@ fn event(message: pb::Event<'_>) -> Incoming {
             target,
             media_type: owned(message.mimetype),
             body: message.data.unwrap_or_default().into_owned(),
+            request_id: RequestId::parse_or_fresh(message.request_id.as_deref()),
         }),
         Err(error) => {
             let mut reply = Reply::exception("BadTarget", &error.to_string(), "");
@@ -269,6 +270,7 @@ pub fn encode_event(id: u32, event: &Event, terms: Terms) -> Result<Vec<u8>, Ref
         mimetype: Some(Cow::Borrowed(&event.media_type)),
         data: Some(Cow::Borrowed(&event.body)),
         target: event.target.raw().filter(|_| terms.extended).map(Cow::Borrowed),
+        request_id: terms.extended.then(|| Cow::Borrowed(event.request_id.as_str())),
     };
     Ok(encode(Kind::Event, id, &message))
 }
@@ -340,12 +342,13 @@ mod tests {
 
     #[test]
     fn an_event_is_encoded_as_recorded() {
-        let event = Event::new(Verb::Get, "time").unwrap();
-        for dialect in [ORIGINAL, EXTENDED] {
-            let bytes = encode_event(0xde94e3ed, &event, dialect).unwrap();
-            assert_eq!(bytes, hex(RECORDED_EVENT));
-        }
-        assert_eq!(decode_bytes(&hex(RECORDED_EVENT)), (0xde94e3ed, Incoming::Event(event)));
+        let mut event = Event::new(Verb::Get, "time").unwrap();
+        let bytes = encode_event(0xde94e3ed, &event, ORIGINAL).unwrap();
+        assert_eq!(bytes, hex(RECORDED_EVENT));
+        let (id, Incoming::Event(seen)) = decode_bytes(&bytes) else { panic!("no event") };
+        assert_ne!(seen.request_id, event.request_id, "it gets one of the receiver's");
+        event.request_id = seen.request_id;
+        assert_eq!((id, seen), (0xde94e3ed, event));
     }
 
     #[test]
@@ -432,6 +435,29 @@ mod tests {
         let reply = Reply::wrong_verb(&[Verb::Get]);
         let bytes = encode_reply(9, &reply, EXTENDED).unwrap();
         assert_eq!(decode_bytes(&bytes).1, Incoming::Reply(reply));
+    }
+
+    #[test]
+    fn a_request_id_is_carried_where_it_is_clean() {
+        let mut event = Event::new(Verb::Get, "time").unwrap();
+        event.request_id = RequestId::parse("My-Id_1.2").unwrap();
+        let bytes = encode_event(0xde94e3ed, &event, EXTENDED).unwrap();
+        let expected = hex(&RECORDED_EVENT.replace("0011de", "001dde")) // twelve bytes more
+            .into_iter()
+            .chain(*b"\xa2\x01\x09My-Id_1.2")
+            .collect::<Vec<u8>>();
+        assert_eq!(bytes, expected);
+        assert_eq!(decode_bytes(&bytes).1, Incoming::Event(event));
+        for bad in
+            [b"\xa2\x01\x09My-Id\n1.2".as_slice(), b"\xa2\x01\x09My-Id\xc3\xa41 ", b"\xa2\x01\x00"]
+        {
+            let mut bytes = hex(RECORDED_EVENT);
+            bytes.extend_from_slice(bad);
+            bytes[5] = u8::try_from(bytes.len() - HEADER_BYTES).unwrap();
+            let Incoming::Event(event) = decode_bytes(&bytes).1 else { panic!("no event") };
+            let id = event.request_id.as_str();
+            assert!(id.len() == 16 && !id.starts_with("My-Id"), "{id}");
+        }
     }
 
     #[test]

@@ -127,6 +127,7 @@ pub struct Event<'a> {
     pub mimetype: Option<Cow<'a, str>>,
     pub data: Option<Cow<'a, [u8]>>,
     pub target: Option<Cow<'a, str>>,
+    pub request_id: Option<Cow<'a, str>>,
 }
 
 impl<'a> MessageRead<'a> for Event<'a> {
@@ -140,6 +141,7 @@ impl<'a> MessageRead<'a> for Event<'a> {
                 Ok(34) => msg.mimetype = Some(r.read_string(bytes).map(Cow::Borrowed)?),
                 Ok(42) => msg.data = Some(r.read_bytes(bytes).map(Cow::Borrowed)?),
                 Ok(130) => msg.target = Some(r.read_string(bytes).map(Cow::Borrowed)?),
+                Ok(162) => msg.request_id = Some(r.read_string(bytes).map(Cow::Borrowed)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -157,6 +159,7 @@ impl<'a> MessageWrite for Event<'a> {
         + self.mimetype.as_ref().map_or(0, |m| 1 + sizeof_len((m).len()))
         + self.data.as_ref().map_or(0, |m| 1 + sizeof_len((m).len()))
         + self.target.as_ref().map_or(0, |m| 2 + sizeof_len((m).len()))
+        + self.request_id.as_ref().map_or(0, |m| 2 + sizeof_len((m).len()))
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
@@ -166,6 +169,7 @@ impl<'a> MessageWrite for Event<'a> {
         if let Some(ref s) = self.mimetype { w.write_with_tag(34, |w| w.write_string(&**s))?; }
         if let Some(ref s) = self.data { w.write_with_tag(42, |w| w.write_bytes(&**s))?; }
         if let Some(ref s) = self.target { w.write_with_tag(130, |w| w.write_string(&**s))?; }
+        if let Some(ref s) = self.request_id { w.write_with_tag(162, |w| w.write_string(&**s))?; }
         Ok(())
     }
 }
