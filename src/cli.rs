@@ -62,6 +62,8 @@ pub enum Failure {
     Wrong(String),
     /// It did not work: exit code 1.
     Failed(String),
+    /// It worked, and the answer, which was printed, is no: exit code 1 and no further line.
+    No,
 }
 
 impl Failure {
@@ -226,6 +228,7 @@ fn unknown(argument: &OsString) -> Failure {
 fn exit_code(program: &Program, result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::No) => ExitCode::from(FAILED),
         Err(failure) => {
             let (code, message) = report(program, &failure);
             complain(&message);
@@ -243,6 +246,7 @@ fn report(program: &Program, failure: &Failure) -> (u8, String) {
         }
         Failure::Environment(error) => (WRONG_USAGE, format!("{name}: {}", one_line(error))),
         Failure::Wrong(reason) => (WRONG_USAGE, format!("{name}: {}", one_line(reason))),
+        Failure::No => (FAILED, String::new()),
         Failure::Failed(reason) => (FAILED, format!("{name}: {}", one_line(reason))),
     }
 }

@@ -30,6 +30,8 @@ pub struct NodeConfig {
     pub crl: CrlFile,
     /// The name of what answers events; absent: what the program prefers, `example` in ours.
     pub handler: Option<String>,
+    /// The file of rules about who may ask what; absent: every peer may ask anything.
+    pub rules: Option<PathBuf>,
     /// The local HTTP port.
     pub http_bind: Bind,
     /// Accepted `Host` names beside loopback ones, lower case.

@@ -5,7 +5,7 @@ mod reply;
 mod request_id;
 mod target;
 
-pub use reply::{CODE_EXCEPTION, CODE_FINE, CODE_UNHANDLED, Reply};
+pub use reply::{CODE_EXCEPTION, CODE_FINE, CODE_REFUSED, CODE_UNHANDLED, Reply};
 pub use request_id::RequestId;
 pub use target::{Target, TargetError};
 

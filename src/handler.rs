@@ -5,6 +5,7 @@
 
 mod example;
 mod failure;
+mod guarded;
 mod router;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 pub use crate::peer::{PeerIdentity, Role};
 pub use example::example;
 pub use failure::Failure;
+pub use guarded::Guarded;
 pub use router::Router;
 
 use crate::event::{Event, Reply, RequestId, Verb};

@@ -3,6 +3,7 @@
 //! a local port.
 
 mod accept;
+mod changes;
 pub mod cli;
 pub mod config;
 pub mod event;
@@ -14,6 +15,7 @@ pub mod logging;
 pub mod node;
 pub mod peer;
 pub mod pipe;
+pub mod rules;
 pub mod run;
 pub mod signals;
 mod throttle;

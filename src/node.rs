@@ -26,10 +26,11 @@ pub use client::Client;
 pub use server::Server;
 
 use crate::config::{Bind, NodeConfig};
-use crate::handler::{Handler, Role};
+use crate::handler::{Guarded, Handler, Role};
 use crate::http::{BindError, Face, Settings};
 use crate::identity::{IdentityError, Keeper};
 use crate::link::{End, Service};
+use crate::rules::{LoadError, Rulebook};
 use catalog::Catalog;
 use renewal::{OnNewCertificate, Renewal};
 use requests::Requests;
@@ -48,6 +49,8 @@ const LOOK: Duration = Duration::from_millis(10);
 pub enum StartError {
     /// The identity cannot be used.
     Identity(IdentityError),
+    /// The rules cannot be used.
+    Rules(LoadError),
     /// The local HTTP port cannot be bound.
     Http(BindError),
     /// The pipe port cannot be bound.
@@ -60,6 +63,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Identity(error) => write!(f, "{error}"),
+            Self::Rules(error) => write!(f, "{error}"),
             Self::Http(error) => write!(f, "the local HTTP port: {error}"),
             Self::Pipe(address, error) => {
                 write!(f, "the pipe port: cannot listen on {address}: {error}")
@@ -75,6 +79,8 @@ impl std::error::Error for StartError {}
 struct Core {
     identity: Arc<Keeper>,
     roster: Arc<Roster>,
+    /// Absent: every peer may ask anything.
+    rules: Option<Arc<Rulebook>>,
     service: Arc<Service>,
     catalog: Arc<Catalog>,
     resolver: Arc<Resolver>,
@@ -91,6 +97,11 @@ impl Core {
         let identity = Keeper::load(config.identity.clone(), config.crl.clone(), role, now)
             .map_err(StartError::Identity)?;
         renewal::warn_if_revoked(&identity, now);
+        let rules = open_rules(config)?;
+        let handler = match &rules {
+            Some(book) => Arc::new(Guarded::new(handler, Arc::clone(book))),
+            None => handler,
+        };
         let service = Service::start(role, handler, config.debug).map_err(StartError::Thread)?;
         let catalog = Arc::new(Catalog::default());
         let resolver = Arc::new(Resolver::default());
@@ -109,13 +120,13 @@ impl Core {
         let face = Face::start(settings, Arc::new(requests)).map_err(StartError::Http)?;
         let identity = Arc::new(identity);
         let roster = Arc::default();
-        Ok(Self { identity, roster, service, catalog, resolver, face })
+        Ok(Self { identity, roster, rules, service, catalog, resolver, face })
     }
 
     /// Keeps the identity up to date from now on.
     fn keep_up(&self, on_new_certificate: OnNewCertificate) -> Result<Renewal, StartError> {
         let (keeper, roster) = (Arc::clone(&self.identity), Arc::clone(&self.roster));
-        Renewal::start(keeper, roster, on_new_certificate).map_err(StartError::Thread)
+        Renewal::start(keeper, roster, self.rules.clone(), on_new_certificate).map_err(StartError::Thread)
     }
 
     fn http_address(&self) -> &Bind {
@@ -142,4 +153,11 @@ impl Core {
         // Callers whose links were closed under them are being told so.
         self.face.drain(Instant::now() + LAST_WORDS);
     }
+}
+
+fn open_rules(config: &NodeConfig) -> Result<Option<Arc<Rulebook>>, StartError> {
+    let Some(path) = &config.rules else { return Ok(None) };
+    let book = Rulebook::open(path).map_err(StartError::Rules)?;
+    renewal::say_rules("rules", &book);
+    Ok(Some(Arc::new(book)))
 }

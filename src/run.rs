@@ -24,6 +24,7 @@
 //! }
 //! ```
 
+mod check_rule;
 mod set_identity;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use crossbeam_channel::select;
 
+use check_rule::Asked;
 pub use set_identity::{client_set_identity, server_set_identity};
 
 use crate::cli::{self, Failure, Program};
@@ -82,14 +84,21 @@ pub fn server(name: &'static str, handlers: Handlers) -> ExitCode {
     let program = Program {
         name,
         about: "Runs a RestPipe server in the foreground: clients dial it, and local programs ask \
-                them\nby HTTP. SIGTERM or SIGINT finishes what is in flight and ends it;\nSIGHUP reads the identity's files anew.",
-        usage: "",
-        arguments: &[],
+                them\nby HTTP. SIGTERM or SIGINT finishes what is in flight and ends it;\n\
+                SIGHUP reads the files of identity and rules anew.",
+        usage: check_rule::USAGE,
+        arguments: check_rule::ARGUMENTS,
         examples: "BIND_PORT=4000 {name}\n\
                    curl http://127.0.0.1:8081/client/CLIENT-NAME/time",
         reads: Some(Reader::ServerStart),
     };
-    cli::main(&program, |_| Ok(()), |()| start_server(handlers))
+    cli::main(&program, Asked::parse, |asked| match asked {
+        Some(asked) => {
+            let (config, warnings) = ServerConfig::from_environment(&Environment::from_process())?;
+            asked.answer(&program, &config.node, &warnings)
+        }
+        None => start_server(handlers),
+    })
 }
 
 /// Runs a client until SIGTERM or SIGINT; the whole `main` of a program of this name.
@@ -98,14 +107,21 @@ pub fn client(name: &'static str, handlers: Handlers) -> ExitCode {
         name,
         about: "Runs a RestPipe client in the foreground: it keeps a pipe to its server, and local \
                 programs\nask the server by HTTP. SIGTERM or SIGINT finishes what is in flight and \
-                ends it;\nSIGHUP reads the identity's files anew.",
-        usage: "",
-        arguments: &[],
+                ends it;\n\
+                SIGHUP reads the files of identity and rules anew.",
+        usage: check_rule::USAGE,
+        arguments: check_rule::ARGUMENTS,
         examples: "RP_CLIENT_TARGET_HOSTNAME=pipe.example.com {name}\n\
                    curl http://127.0.0.1:8082/server/time",
         reads: Some(Reader::ClientStart),
     };
-    cli::main(&program, |_| Ok(()), |()| start_client(handlers))
+    cli::main(&program, Asked::parse, |asked| match asked {
+        Some(asked) => {
+            let (config, warnings) = ClientConfig::from_environment(&Environment::from_process())?;
+            asked.answer(&program, &config.node, &warnings)
+        }
+        None => start_client(handlers),
+    })
 }
 
 fn start_server(handlers: Handlers) -> Result<(), Failure> {

@@ -7,28 +7,36 @@ use std::path::{Path, PathBuf};
 /// Every module directly below the crate, from the top down, with the ones that it may use.
 const HOUSE: &[(&str, &[&str])] = &[
     ("bin", &["run", "cli", "identity", "peer"]),
-    ("run", &["cli", "node", "identity", "handler", "logging", "config", "signals", "peer"]),
+    (
+        "run",
+        &[
+            "cli", "node", "identity", "handler", "logging", "config", "rules", "event", "signals",
+            "peer",
+        ],
+    ),
     ("cli", &["logging", "config"]),
     (
         "node",
         &[
-            "http", "link", "handler", "identity", "wire", "accept", "config", "pipe", "event",
-            "peer", "throttle",
+            "http", "link", "handler", "identity", "wire", "accept", "config", "rules", "pipe",
+            "event", "peer", "throttle",
         ],
     ),
     ("http", &["accept", "config", "pipe", "event", "peer", "throttle"]),
     ("link", &["handler", "identity", "wire", "event", "peer"]),
-    ("handler", &["event", "peer"]),
-    ("identity", &["config", "peer"]),
+    ("handler", &["rules", "event", "peer", "throttle"]),
+    ("identity", &["changes", "config", "peer"]),
     ("wire", &["event"]),
     ("accept", &["throttle"]),
     ("logging", &["config"]),
     ("config", &[]),
+    ("rules", &["changes", "event"]),
     ("pipe", &["event"]),
     ("event", &[]),
     ("signals", &[]),
     ("peer", &[]),
     ("throttle", &[]),
+    ("changes", &[]),
 ];
 
 /// Paths that only these places may name: whole modules, or single files.
@@ -64,7 +72,7 @@ const HOMES: &[(&str, &[&str])] = &[
 ];
 
 /// What is decided without sockets, files, threads, clocks, locks or logs, and may not name them.
-const PURE: &[&str] = &["wire", "pipe"];
+const PURE: &[&str] = &["wire", "pipe", "rules/table", "rules/pattern"];
 const IMPURE: &[&str] = &[
     "std::net",
     "std::thread",

@@ -330,6 +330,7 @@ fn a_reply_that_an_original_cannot_read_is_not_sent() {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let config = ServerConfig {
         node: NodeConfig {
+            rules: None,
             identity: IdentityFiles {
                 key: identities.path("localhost.key.pem"),
                 crt: identities.path("localhost.crt.pem"),

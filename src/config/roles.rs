@@ -115,6 +115,10 @@ fn node(
             Some(_) => Some(settings.read(&var::HANDLER, value::handler)?),
             None => None,
         },
+        rules: match settings.find(&var::RULES)? {
+            Some(_) => Some(settings.read(&var::RULES, value::path)?),
+            None => None,
+        },
         http_bind,
         http_allowed_hosts: settings.read(&var::ALLOWED_HOSTS, value::hosts)?,
         connection_wait: wait(&var::CONNECTION_WAIT, 0.0, WAIT_MAX_S)?,
@@ -175,7 +179,7 @@ fn identity(
     directory: &Variable,
     names: [&Variable; 3],
 ) -> Result<IdentityFiles, ConfigError> {
-    let directory = settings.read(directory, value::directory)?;
+    let directory = settings.read(directory, value::path)?;
     let mut taken: Vec<(String, &str)> = Vec::new();
     for variable in names {
         // Two of them in one file: installing one would overwrite the other.
@@ -219,6 +223,7 @@ mod tests {
         assert_eq!(server.pipe_bind.to_string(), "0.0.0.0:1234");
         assert_eq!(server.node.http_bind.to_string(), "127.0.0.1:8081");
         assert_eq!(server.node.handler, None);
+        assert_eq!(server.node.rules, None);
         assert_eq!(server.node.http_allowed_hosts, ["rpserver.local", "rpclient.local"]);
         assert_eq!(server.node.connection_wait, secs(20));
         assert_eq!(server.node.reply_timeout, secs(60));
@@ -255,6 +260,7 @@ mod tests {
             ("RP_CA_CRT_FILENAME", "ca"),
             ("RP_CRL_FILENAME", "crl"),
             ("RP_EVENT_HANDLER_FQ_CLASS", "mine"),
+            ("RP_RULES_FILE", "/a/rules"),
             ("RP_SERVER_HTTP_BIND", "unix:/tmp/rp.sock"),
             ("RP_HTTP_ALLOWED_HOSTS", "A.local"),
             ("RP_CONNECTION_WAIT_S", "0"),
@@ -270,6 +276,7 @@ mod tests {
         assert_eq!(server.node.identity.ca.to_str(), Some("/a/ca"));
         assert_eq!(server.node.crl, CrlFile { path: "/a/crl".into(), required: true });
         assert_eq!(server.node.handler.as_deref(), Some("mine"));
+        assert_eq!(server.node.rules, Some("/a/rules".into()));
         assert_eq!(server.node.http_bind, Bind::Unix("/tmp/rp.sock".into()));
         assert_eq!(server.node.http_allowed_hosts, ["a.local"]);
         assert_eq!(server.node.connection_wait, secs(0));

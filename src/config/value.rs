@@ -127,8 +127,8 @@ pub(super) fn log_filter(text: &str) -> Result<(), Accepted> {
     }
 }
 
-/// A directory.
-pub(super) fn directory(text: &str) -> Result<PathBuf, Accepted> {
+/// A directory or a file.
+pub(super) fn path(text: &str) -> Result<PathBuf, Accepted> {
     if has_control(text) {
         Err("a path without control characters".to_owned())
     } else {
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn paths() {
-        check(directory, &[("/a b", "/a b".into()), ("x", "x".into())], &["a\nb", "a\0"]);
+        check(path, &[("/a b", "/a b".into()), ("x", "x".into())], &["a\nb", "a\0"]);
         check(
             file_name,
             &[("ca.crt.pem", "ca.crt.pem".to_owned()), ("..a", "..a".to_owned())],

@@ -88,6 +88,8 @@ table! {
          set";
     HANDLER: ["RP_EVENT_HANDLER", "RP_EVENT_HANDLER_FQ_CLASS"], "example", NODES, FILE_TOO,
         "what answers events; a program with handlers of its own has another default";
+    RULES: ["RP_RULES_FILE"], "", NODES, FILE_TOO,
+        "file of lines `allow PEER VERB NOUN`: what peers may ask; without one, anything";
     HEARTBEAT_INTERVAL: ["RP_CLIENT_HEARTBEAT_INTERVAL_S"], "5", CLIENT, FILE_TOO,
         "seconds between two heartbeats";
     HEARTBEAT_TIMEOUT: ["RP_CLIENT_HEARTBEAT_TIMEOUT_S"], "10", CLIENT, FILE_TOO,

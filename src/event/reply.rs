@@ -8,6 +8,8 @@ use crate::event::Verb;
 pub const CODE_FINE: u32 = 0;
 /// The handler failed; the body says how.
 pub const CODE_EXCEPTION: u32 = 251;
+/// The rules of the handling side do not allow it.
+pub const CODE_REFUSED: u32 = 253;
 /// There is no handler for this verb and noun.
 pub const CODE_UNHANDLED: u32 = 255;
 
@@ -17,7 +19,7 @@ const JSON: &str = "application/json";
 /// The answer to one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// 0 fine, 251 the handler failed, 255 no handler, others the handler's own. The caller finds
+    /// 0 fine, 251 the handler failed, 253 refused, 255 no handler, others the handler's own. The caller finds
     /// it in `X-Event-Return-Code`.
     pub code: u32,
     /// The body's media type.
@@ -77,6 +79,14 @@ impl Reply {
             "exception": { "message": message, "class": class, "traceback": traceback },
         }))
         .with_code(CODE_EXCEPTION)
+    }
+
+    /// The asker may not ask this. It was not handled.
+    pub fn refused(message: &str) -> Self {
+        let mut reply = Self::json(&serde_json::json!({ "error": "refused", "message": message }))
+            .with_code(CODE_REFUSED);
+        reply.status = Some(403);
+        reply
     }
 
     /// The node cannot take the event now. It was not handled.

@@ -5,7 +5,7 @@
 use tiny_http::Header;
 
 use crate::event::RequestId;
-use crate::event::{CODE_EXCEPTION, CODE_FINE, CODE_UNHANDLED, Event, Reply};
+use crate::event::{CODE_EXCEPTION, CODE_FINE, CODE_REFUSED, CODE_UNHANDLED, Event, Reply};
 use crate::http::refusal::Refusal;
 
 /// Most headers of one reply, and most bytes of them all. Callers have limits of about this size.
@@ -92,6 +92,7 @@ fn status(reply: &Reply) -> u16 {
     match (reply.status, reply.code) {
         (Some(status @ 200..=599), _) => status,
         (_, CODE_UNHANDLED) => 404,
+        (_, CODE_REFUSED) => 403,
         (_, CODE_EXCEPTION) => 500,
         _ => 200,
     }
@@ -156,6 +157,7 @@ mod tests {
             (None, 0, 200),
             (None, 7, 200),
             (None, 251, 500),
+            (None, 253, 403),
             (None, 255, 404),
             (Some(405), 255, 405),
             (Some(201), 0, 201),

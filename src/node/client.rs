@@ -72,7 +72,7 @@ impl Client {
         self.core.http_address()
     }
 
-    /// Reads the identity's files anew, soon.
+    /// Reads the files of the identity and of the rules anew, soon.
     pub fn reload(&self) {
         self.renewal.reload();
     }

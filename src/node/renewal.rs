@@ -1,5 +1,5 @@
-//! The thread that keeps a node's identity up to date: takes in new files, closes links that count
-//! no longer, and warns of what ends soon.
+//! The thread that keeps a node's identity and rules up to date: takes in new files, closes links
+//! that count no longer, and warns of what ends soon.
 
 use std::io;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use rustls::pki_types::UnixTime;
 
 use super::roster::Roster;
 use crate::identity::{IdentityError, Keeper, Notice, Reloaded, Reminders};
+use crate::rules::{LoadError, Rulebook};
 
 /// How often live links are looked at: one that ends is closed within this time.
 const TICK: Duration = Duration::from_secs(1);
@@ -30,12 +31,14 @@ impl Renewal {
     pub fn start(
         keeper: Arc<Keeper>,
         roster: Arc<Roster>,
+        rules: Option<Arc<Rulebook>>,
         on_new_certificate: OnNewCertificate,
     ) -> io::Result<Self> {
         // One place: two wishes to read the files are as good as one.
         let (wake, woken) = bounded(1);
-        let watch = Watch { keeper, roster, on_new_certificate, reminders: Reminders::default() };
-        thread::Builder::new().name("identity".to_owned()).spawn(move || watch.run(&woken))?;
+        let reminders = Reminders::default();
+        let watch = Watch { keeper, roster, rules, on_new_certificate, reminders };
+        thread::Builder::new().name("renewal".to_owned()).spawn(move || watch.run(&woken))?;
         Ok(Self { wake })
     }
 
@@ -49,6 +52,7 @@ impl Renewal {
 struct Watch {
     keeper: Arc<Keeper>,
     roster: Arc<Roster>,
+    rules: Option<Arc<Rulebook>>,
     on_new_certificate: OnNewCertificate,
     reminders: Reminders,
 }
@@ -61,12 +65,16 @@ impl Watch {
             let wake = woken.recv_timeout(TICK);
             let now = UnixTime::now();
             match wake {
-                Ok(()) => self.note(&self.keeper.reload(now), now),
+                Ok(()) => {
+                    self.note(&self.keeper.reload(now), now);
+                    self.read_rules(|book| Some(book.reload()));
+                }
                 Err(RecvTimeoutError::Timeout) if looked.elapsed() >= LOOK => {
                     looked = Instant::now();
                     if let Some(result) = self.keeper.look(now) {
                         self.note(&result, now);
                     }
+                    self.read_rules(Rulebook::look);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 // The node was dropped.
@@ -103,6 +111,15 @@ impl Watch {
         }
     }
 
+    fn read_rules(&self, read: impl Fn(&Rulebook) -> Option<Result<(), LoadError>>) {
+        let Some(book) = &self.rules else { return };
+        match read(book) {
+            Some(Ok(())) => say_rules("rules reloaded", book),
+            Some(Err(error)) => log::error!("rules not reloaded, the old ones stay: {error}"),
+            None => {}
+        }
+    }
+
     fn remind(&mut self, now: UnixTime) {
         for notice in self.keeper.current().notices(now) {
             self.say(&notice, now);
@@ -131,5 +148,15 @@ pub(super) fn warn_if_revoked(keeper: &Keeper, now: UnixTime) {
             crl.display(),
             identity.own().fingerprint
         );
+    }
+}
+
+/// The rules that count from now on.
+pub(super) fn say_rules(what: &str, book: &Rulebook) {
+    let (path, count) = (book.path().display(), book.rules().len());
+    match count {
+        0 => log::warn!("{what}: {path} allows nothing, so every request of a peer is refused"),
+        1 => log::info!("{what}: 1 line of {path} says what peers may ask"),
+        _ => log::info!("{what}: {count} lines of {path} say what peers may ask"),
     }
 }

@@ -1,0 +1,102 @@
+//! Notices that files changed and have settled.
+//!
+//! In scope: what files look like from outside. Not in scope: their content, and when to look.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// Looks without two equal ones in a row after which changed files are to be read all the same.
+const PATIENCE: u32 = 3;
+
+/// What tells one state of a file from another, also where a symbolic link was replaced: device,
+/// inode, size, and the times of its content and of its inode.
+type Mark = (u64, u64, u64, (i64, i64), (i64, i64));
+
+/// One of each file; none where it cannot be looked at.
+type Stamp = Vec<Option<Mark>>;
+
+/// Files that are read together.
+pub(crate) struct Changes {
+    files: Vec<PathBuf>,
+    looks: Looks,
+}
+
+impl Changes {
+    /// Of these files, which are to be read after this, so that a change meanwhile shows.
+    pub fn of(files: Vec<PathBuf>) -> Self {
+        let stamp = stamp(&files);
+        Self { files, looks: Looks { tried: stamp.clone(), seen: stamp, unsettled: 0 } }
+    }
+
+    /// Looks at them. Yes where they changed since they were last read, and have settled: whoever
+    /// copies several files has a moment between two of them.
+    pub fn are_to_be_read(&mut self) -> bool {
+        let stamp = stamp(&self.files);
+        self.looks.are_to_be_read(stamp)
+    }
+
+    /// They are about to be read whether or not they changed.
+    pub fn note_reading(&mut self) {
+        self.looks.tried = stamp(&self.files);
+    }
+}
+
+fn stamp(files: &[PathBuf]) -> Stamp {
+    let mark = |file: &PathBuf| {
+        // Follows links, so this is the file that would be read.
+        let found = fs::metadata(file).ok()?;
+        let times = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
+        Some((found.dev(), found.ino(), found.size(), times.0, times.1))
+    };
+    files.iter().map(mark).collect()
+}
+
+struct Looks {
+    /// As it was when the files were last read, well or not.
+    tried: Stamp,
+    /// As it was at the last look.
+    seen: Stamp,
+    /// Looks in a row that all differed.
+    unsettled: u32,
+}
+
+impl Looks {
+    fn are_to_be_read(&mut self, stamp: Stamp) -> bool {
+        if stamp == self.tried {
+            self.unsettled = 0;
+            self.seen = stamp;
+            return false;
+        }
+        if stamp != self.seen && self.unsettled < PATIENCE {
+            self.unsettled += 1;
+            self.seen = stamp;
+            return false;
+        }
+        self.unsettled = 0;
+        self.seen = stamp.clone();
+        self.tried = stamp;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(size: u64) -> Stamp {
+        vec![Some((1, 1, size, (0, 0), (0, 0))), None]
+    }
+
+    #[test]
+    fn files_are_read_once_per_change_and_when_they_have_settled() {
+        let mut looks = Looks { tried: of(1), seen: of(1), unsettled: 0 };
+        let mut read = |size| looks.are_to_be_read(of(size));
+        assert_eq!(
+            [1, 1, 2, 3, 3, 3, 3].map(&mut read),
+            [false, false, false, false, true, false, false]
+        );
+        // And after a while even if they never do.
+        assert_eq!([4, 5, 6, 7, 8].map(&mut read), [false, false, false, true, false]);
+    }
+}

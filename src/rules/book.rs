@@ -1,0 +1,160 @@
+//! The rules that count now, and the file they come from.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::table::{MAX_BYTES, Question, Rules, RulesError};
+use crate::changes::Changes;
+
+/// The rules of a file, which may change while they are in use.
+pub struct Rulebook {
+    path: PathBuf,
+    /// Guards which rules count. Nothing is read or decided while it is held.
+    current: RwLock<Arc<Rules>>,
+    /// Guards what the file looked like. Held while it is read: only one at a time does that.
+    changes: Mutex<Changes>,
+}
+
+impl Rulebook {
+    /// Reads the file.
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        let changes = Mutex::new(Changes::of(vec![path.to_owned()]));
+        let current = RwLock::new(Arc::new(load(path)?));
+        Ok(Self { path: path.to_owned(), current, changes })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The rules that count now.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether they allow it.
+    pub fn allows(&self, question: &Question<'_>) -> bool {
+        self.rules().find(question).is_some()
+    }
+
+    /// From now on these count.
+    pub fn replace(&self, rules: Rules) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    /// Reads the file again. With any fault the old rules stay.
+    pub fn reload(&self) -> Result<(), LoadError> {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.note_reading();
+        load(&self.path).map(|rules| self.replace(rules))
+    }
+
+    /// Looks at the file, and reads it again where it changed and has settled. None: nothing to do.
+    pub fn look(&self) -> Option<Result<(), LoadError>> {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.are_to_be_read().then(|| load(&self.path).map(|rules| self.replace(rules)))
+    }
+}
+
+fn load(path: &Path) -> Result<Rules, LoadError> {
+    let fault = |fault| LoadError { path: path.to_owned(), fault };
+    let mut bytes = Vec::new();
+    // A pipe would keep whoever opens it waiting, and has nothing to read a second time.
+    let metadata = fs::metadata(path).map_err(|error| fault(Fault::Io(error)))?;
+    if !metadata.is_file() {
+        return Err(fault(Fault::NoFile));
+    }
+    File::open(path)
+        // One more than is taken, so that a file that is too large shows.
+        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| fault(Fault::Io(error)))?;
+    Rules::parse(&bytes).map_err(|error| fault(Fault::Content(error)))
+}
+
+/// Why a file of rules cannot be used.
+#[derive(Debug)]
+pub struct LoadError {
+    path: PathBuf,
+    fault: Fault,
+}
+
+#[derive(Debug)]
+enum Fault {
+    Io(io::Error),
+    NoFile,
+    Content(RulesError),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match &self.fault {
+            Fault::Io(error) => write!(f, "rules file {path}: {error}"),
+            Fault::NoFile => write!(f, "rules file {path}: not a regular file"),
+            Fault::Content(error) => write!(f, "rules file {path}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Verb;
+
+    const ASKED: Question<'_> = Question { peer: "a", verb: Verb::Get, noun: "b" };
+
+    #[test]
+    fn rules_are_replaced_and_a_fault_keeps_the_old_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rules");
+        fs::write(&path, "allow a get b\n").unwrap();
+        let book = Rulebook::open(&path).unwrap();
+        assert!(book.allows(&ASKED));
+        assert!(book.look().is_none(), "nothing changed");
+
+        fs::write(&path, "allow a get b\nallow\n").unwrap();
+        assert!(book.look().is_none(), "it may still be in the making");
+        let error = book.look().unwrap().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "rules file {}: line 2: 0 words after allow; a line is: allow PEER VERB NOUN",
+                path.display()
+            )
+        );
+        assert!(book.allows(&ASKED));
+        assert!(book.look().is_none(), "a fault is told once");
+
+        fs::remove_file(&path).unwrap();
+        assert!(book.reload().unwrap_err().to_string().contains("No such file"));
+        assert!(book.allows(&ASKED));
+
+        fs::write(&path, "").unwrap();
+        book.reload().unwrap();
+        assert!(book.look().is_none(), "it was read just now");
+        assert!(!book.allows(&ASKED));
+
+        book.replace(Rules::parse(b"allow * * *").unwrap());
+        assert!(book.allows(&ASKED));
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_large_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = |path: &Path| Rulebook::open(path).map(|_| ()).unwrap_err().to_string();
+        assert!(error(&dir.path().join("none")).contains("No such file"));
+        for path in [dir.path(), Path::new("/dev/zero")] {
+            assert!(error(path).ends_with(": not a regular file"));
+        }
+        let path = dir.path().join("large");
+        // Holes take no room on the disk, and are not read to the end.
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert!(error(&path).ends_with("larger than 1048576 bytes"));
+    }
+}

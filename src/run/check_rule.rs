@@ -1,0 +1,77 @@
+//! `--check-rule`: what the rules say about one question, without starting anything.
+
+use pico_args::Arguments;
+
+use crate::cli::{self, Failure, Program};
+use crate::config::{NodeConfig, Warning};
+use crate::event::{Target, Verb};
+use crate::rules::{Question, Rulebook};
+
+/// The ways to call a node's program.
+pub(super) const USAGE: &str = "\n--check-rule PEER VERB NOUN";
+/// What they mean.
+pub(super) const ARGUMENTS: &[(&str, &str)] = &[
+    ("--check-rule", "say whether RP_RULES_FILE lets PEER ask this, and by which line; start"),
+    ("", "nothing. PEER is a certificate's name, NOUN as in a URL. Exit code: 0 allowed,"),
+    ("", "1 refused, 2 the rules cannot be used"),
+];
+
+/// A question on the command line.
+pub(super) struct Asked {
+    peer: String,
+    verb: Verb,
+    target: Target,
+}
+
+impl Asked {
+    /// The question, where there is one.
+    pub fn parse(arguments: &mut Arguments) -> Result<Option<Self>, Failure> {
+        if !arguments.contains("--check-rule") {
+            return Ok(None);
+        }
+        let peer = cli::value(arguments, "PEER")?;
+        let verb: String = cli::value(arguments, "VERB")?;
+        let noun: String = cli::value(arguments, "NOUN")?;
+        // As a request is asked: HEAD as GET, and the path taken apart.
+        let asked_as = if verb.eq_ignore_ascii_case("head") { "get" } else { &verb };
+        let verb = Verb::parse(asked_as).ok_or_else(|| {
+            Failure::Usage(format!("VERB {verb:?} is no method that can be asked"))
+        })?;
+        let target = Target::parse(&noun)
+            .map_err(|error| Failure::Usage(format!("NOUN {noun:?}: {error}")))?;
+        Ok(Some(Self { peer, verb, target }))
+    }
+
+    /// Prints the verdict of the configured rules.
+    pub fn answer(
+        &self,
+        program: &Program,
+        config: &NodeConfig,
+        warnings: &[Warning],
+    ) -> Result<(), Failure> {
+        for warning in warnings {
+            cli::warn(program, warning);
+        }
+        let Some(path) = &config.rules else {
+            cli::say("allowed: RP_RULES_FILE is not set, so every peer may ask anything");
+            return Ok(());
+        };
+        let book = Rulebook::open(path).map_err(|error| Failure::Wrong(error.to_string()))?;
+        let question = Question { peer: &self.peer, verb: self.verb, noun: self.target.noun() };
+        match book.rules().find(&question) {
+            Some(rule) => {
+                cli::say(&format!(
+                    "allowed by {}, line {}: {}",
+                    path.display(),
+                    rule.line(),
+                    rule.text()
+                ));
+                Ok(())
+            }
+            None => {
+                cli::say(&format!("refused: no line of {} allows it", path.display()));
+                Err(Failure::No)
+            }
+        }
+    }
+}
