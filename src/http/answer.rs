@@ -4,8 +4,9 @@
 
 use tiny_http::Header;
 
-use crate::event::RequestId;
-use crate::event::{CODE_EXCEPTION, CODE_FINE, CODE_REFUSED, CODE_UNHANDLED, Event, Reply};
+use crate::event::{
+    CODE_EXCEPTION, CODE_FINE, CODE_REFUSED, CODE_UNHANDLED, Event, Reply, RequestId,
+};
 use crate::http::refusal::Refusal;
 
 /// Most headers of one reply, and most bytes of them all. Callers have limits of about this size.
