@@ -126,7 +126,8 @@ impl Core {
     /// Keeps the identity up to date from now on.
     fn keep_up(&self, on_new_certificate: OnNewCertificate) -> Result<Renewal, StartError> {
         let (keeper, roster) = (Arc::clone(&self.identity), Arc::clone(&self.roster));
-        Renewal::start(keeper, roster, self.rules.clone(), on_new_certificate).map_err(StartError::Thread)
+        Renewal::start(keeper, roster, self.rules.clone(), on_new_certificate)
+            .map_err(StartError::Thread)
     }
 
     fn http_address(&self) -> &Bind {

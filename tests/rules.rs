@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::message::event;
@@ -103,6 +104,52 @@ fn an_empty_file_allows_nothing_and_the_log_says_so_once() {
     let lines = server.log().split_off(skip);
     let refusals = lines.iter().filter(|line| line.contains("refused"));
     assert_eq!(refusals.count(), 1, "{lines:#?}");
+}
+
+#[test]
+fn new_rules_are_taken_in_and_broken_ones_change_nothing() {
+    let file = RulesFile::new("allow eta get time\n");
+    let identities = Identities::new(&["eta"]);
+    let server = ruled(server(&identities), &file).start();
+    let client = client(&identities, "eta", server.pipe()).start();
+    client.get_when_up("/server/time");
+    assert_refused(&client.get("/server/cat//x"));
+
+    let rewrite = |content: &str| {
+        // As careful programs write: whole, beside the old one, and then in its place.
+        let new = file.dir.path().join("new");
+        fs::write(&new, content).unwrap();
+        fs::rename(&new, file.path()).unwrap();
+        server.log().len()
+    };
+    let skip = rewrite("allow eta get cat\n# nothing else\n");
+    server.signal("HUP");
+    server.wait_log_from(skip, &["INFO", "rules reloaded: 1 line of ", "says what peers may ask"]);
+    assert_refused(&client.get("/server/time"));
+    assert_eq!(client.get("/server/cat//x").status, 200);
+
+    let skip = rewrite("allow eta get *\nallow * * \u{202e}\nallow\0\n");
+    server.signal("HUP");
+    let line = server.wait_log_from(skip, &["ERROR", "rules not reloaded, the old ones stay: "]);
+    assert!(line.ends_with("/rules: line 3: the character U+0000; write it as %XX"), "{line}");
+    assert_refused(&client.get("/server/time"));
+    assert_eq!(client.get("/server/cat//x").status, 200);
+
+    // By itself, too; and a fault is told once.
+    let skip = rewrite("");
+    let changed = Instant::now();
+    server.wait_log_from(skip, &["WARN", "rules reloaded: ", "allows nothing"]);
+    assert!(changed.elapsed() < Duration::from_secs(10), "{:?}", changed.elapsed());
+    assert_refused(&client.get("/server/cat//x"));
+    let skip = server.log().len();
+    fs::remove_file(file.path()).unwrap();
+    server.wait_log_from(skip, &["ERROR", "the old ones stay", "/rules: No such file"]);
+    assert_refused(&client.get("/server/cat//x"));
+    let skip = rewrite("allow * * *\n");
+    server.wait_log_from(skip, &["INFO", "rules reloaded: 1 line of "]);
+    assert_eq!(client.get("/server/cat//x").status, 200);
+    let faults = server.log().iter().filter(|line| line.contains("rules not reloaded")).count();
+    assert_eq!(faults, 2, "{:#?}", server.log());
 }
 
 #[test]

@@ -6,26 +6,26 @@ use std::time::Instant;
 use super::{Context, Failure, Handler};
 use crate::event::{Event, Reply};
 use crate::rules::{Question, Rulebook};
-use crate::throttle::Throttle;
+use crate::throttle::Throttles;
 
 /// Stands before another handler: what the rules do not allow is answered with
 /// [`CODE_REFUSED`](crate::event::CODE_REFUSED) and does not reach it.
 pub struct Guarded {
     inner: Arc<dyn Handler>,
     book: Arc<Rulebook>,
-    /// Keeps refused requests from flooding the log.
-    refusals: Throttle,
+    /// Keeps refused requests from flooding the log, for each peer.
+    refusals: Throttles,
 }
 
 impl Guarded {
     /// `inner` behind the rules of `book`, whichever these are at the time of a request.
     pub fn new(inner: Arc<dyn Handler>, book: Arc<Rulebook>) -> Self {
-        Self { inner, book, refusals: Throttle::default() }
+        Self { inner, book, refusals: Throttles::default() }
     }
 
     fn refuse(&self, context: &Context, event: &Event) -> Reply {
         let peer = &context.peer.name;
-        if let Some(left_out) = self.refusals.note(Instant::now()) {
+        if let Some(left_out) = self.refusals.note(peer, Instant::now()) {
             log::warn!(
                 "{peer}: refused request {}: no rule of {} allows it ({left_out} more since the last \
                  such line): {} {}",
