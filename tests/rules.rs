@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use rcgen::DnType;
 use serde_json::json;
 use support::message::event;
 use support::peer::Peer;
-use support::tls::dialing;
+use support::tls::{dialing, issue};
 use support::{Answer, Identities, Setup, client, server};
 use tempfile::TempDir;
 
@@ -165,6 +166,46 @@ fn an_original_peer_is_refused_with_the_code() {
     // Field 3, the code, is 253; and there is no extension behind the body.
     assert!(reply.body.windows(3).any(|bytes| bytes == [0x18, 0xfd, 0x01]), "{body}");
     assert!(body.ends_with("do not allow this request of epsilon\"}"), "{body}");
+}
+
+#[test]
+fn odd_names_are_compared_as_they_are_and_logged_on_one_line() {
+    let rules = "allow größe%20日本 get time\nallow web-* get *\nallow %2A.example get cat\n";
+    let file = RulesFile::new(rules);
+    let identities = Identities::new(&[]);
+    let server = ruled(server(&identities), &file).start();
+    let long = "x".repeat(250);
+    let hostile_noun = "a\nERROR b\u{1b}[2J\u{2028}\u{202e}c*";
+    let cases = [
+        ("größe 日本", "time", 0),
+        ("größe 日本", hostile_noun, 253),
+        ("größe", "time", 253),
+        // As a name an asterisk is nobody but itself.
+        ("*", "time", 253),
+        ("*.example", "cat", 0),
+        ("a.example", "cat", 253),
+        ("web-", "time", 0),
+        (&long, &"*".repeat(256), 253),
+        (&long, hostile_noun, 253),
+    ];
+    for (number, (name, noun, code)) in cases.into_iter().enumerate() {
+        let files = format!("odd-{number}");
+        issue(&identities, &files, |params| {
+            params.distinguished_name.push(DnType::CommonName, name)
+        });
+        let mut peer = Peer::dial(server.pipe(), dialing(Some((&identities, &files)))).unwrap();
+        peer.send(&event(1_000_000_007, "get", noun, b"")).unwrap();
+        let reply = peer.frame_of(0x81).body;
+        let is_refused = reply.windows(3).any(|bytes| bytes == [0x18, 0xfd, 0x01]);
+        assert_eq!(is_refused, code == 253, "{name} {noun:?}: {reply:?}");
+        if is_refused {
+            server.wait_log(&["WARN", &format!(" {name}: refused request ")]);
+        }
+    }
+    for line in server.log() {
+        assert!(line.contains("Z INFO ") || line.contains("Z WARN "), "{line:?}");
+        assert!(!line.contains(['\u{1b}', '\u{2028}', '\u{202e}']), "{line:?}");
+    }
 }
 
 #[test]

@@ -237,7 +237,7 @@ mod tests {
     fn no_line_allows_nothing() {
         for text in ["", "\n", "\n\n \t\n", "# allow * * *", "   #allow * * *\r\n"] {
             let rules = rules(text);
-            assert!(rules.is_empty() && rules.len() == 0, "{text:?}");
+            assert_eq!((rules.is_empty(), rules.len()), (true, 0), "{text:?}");
             assert_eq!(line(&rules, "a", Verb::Get, "time"), None, "{text:?}");
         }
     }
