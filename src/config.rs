@@ -29,7 +29,7 @@ pub struct NodeConfig {
     /// The file of revocation lists.
     pub crl: CrlFile,
     /// The name of what answers events; absent: what the program prefers, `example` in ours.
-    pub handler: Option<String>,
+    pub handler: Option<HandlerName>,
     /// The file of rules about who may ask what; absent: every peer may ask anything.
     pub rules: Option<PathBuf>,
     /// The local HTTP port.
@@ -46,6 +46,29 @@ pub struct NodeConfig {
     pub drain: Duration,
     /// Whether failures of handlers are sent with their trace.
     pub debug: bool,
+}
+
+/// A handler that was asked for. Which there are, only the program knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandlerName {
+    /// Its name.
+    pub name: String,
+    /// The variable that names it, in the spelling that was used.
+    pub variable: String,
+    /// Where that was set.
+    pub origin: Origin,
+}
+
+impl HandlerName {
+    /// The error where the program has no handler of this name, but `known` ones.
+    pub fn not_among(&self, known: &[&str]) -> ConfigError {
+        ConfigError::Value {
+            name: self.variable.clone(),
+            origin: self.origin.clone(),
+            given: self.name.clone(),
+            accepted: known.join(", "),
+        }
+    }
 }
 
 /// What a server is told.

@@ -37,11 +37,16 @@ use check_rule::Asked;
 pub use set_identity::{client_set_identity, server_set_identity};
 
 use crate::cli::{self, Failure, Program};
-use crate::config::{ClientConfig, Environment, NodeConfig, Reader, ServerConfig, Warning};
+use crate::config::{
+    ClientConfig, ConfigError, Environment, HandlerName, NodeConfig, Reader, ServerConfig, Warning,
+};
 use crate::handler::{Handler, Role, example};
 use crate::logging;
 use crate::node::{Client, Server};
 use crate::signals::Signals;
+
+/// The handler that is always there.
+const EXAMPLE: &str = "example";
 
 /// The handlers that `RP_EVENT_HANDLER` can name. `example` is always among them.
 #[derive(Default)]
@@ -61,20 +66,23 @@ impl Handlers {
         self
     }
 
-    fn choose(self, name: Option<&str>, role: Role) -> Result<Arc<dyn Handler>, Failure> {
-        let names: Vec<String> = self.registered.iter().map(|(name, _)| name.clone()).collect();
-        let mut registered = self.registered.into_iter();
-        let chosen = match name {
+    fn choose(
+        &self,
+        asked: Option<&HandlerName>,
+        role: Role,
+    ) -> Result<Arc<dyn Handler>, ConfigError> {
+        let mut registered = self.registered.iter();
+        let chosen = match asked {
             None => registered.next(),
-            Some(name) => registered.find(|(registered, _)| registered == name),
+            Some(asked) => registered.find(|(name, _)| *name == asked.name),
         };
-        match (chosen, name) {
-            (Some((_, handler)), _) => Ok(handler),
-            (None, None | Some("example")) => Ok(Arc::new(example(role))),
-            (None, Some(name)) => Err(Failure::Wrong(format!(
-                "RP_EVENT_HANDLER is {name:?}; accepted is {}",
-                names.iter().map(String::as_str).chain(["example"]).collect::<Vec<_>>().join(", ")
-            ))),
+        match (chosen, asked) {
+            (Some((_, handler)), _) => Ok(Arc::clone(handler)),
+            (None, Some(asked)) if asked.name != EXAMPLE => {
+                let names = self.registered.iter().map(|(name, _)| name.as_str());
+                Err(asked.not_among(&names.chain([EXAMPLE]).collect::<Vec<_>>()))
+            }
+            (None, _) => Ok(Arc::new(example(role))),
         }
     }
 }
@@ -127,7 +135,7 @@ pub fn client(name: &'static str, handlers: Handlers) -> ExitCode {
 fn start_server(handlers: Handlers) -> Result<(), Failure> {
     let env = Environment::from_process();
     let (config, warnings) = ServerConfig::from_environment(&env)?;
-    let handler = handlers.choose(config.node.handler.as_deref(), Role::Server)?;
+    let handler = handlers.choose(config.node.handler.as_ref(), Role::Server)?;
     begin_log(&env, &config.node, &warnings);
     let signals = Signals::new().map_err(Failure::failed)?;
     let server = Server::start(&config, handler).map_err(Failure::failed)?;
@@ -141,7 +149,7 @@ fn start_server(handlers: Handlers) -> Result<(), Failure> {
 fn start_client(handlers: Handlers) -> Result<(), Failure> {
     let env = Environment::from_process();
     let (config, warnings) = ClientConfig::from_environment(&env)?;
-    let handler = handlers.choose(config.node.handler.as_deref(), Role::Client)?;
+    let handler = handlers.choose(config.node.handler.as_ref(), Role::Client)?;
     begin_log(&env, &config.node, &warnings);
     let signals = Signals::new().map_err(Failure::failed)?;
     let client = Client::start(&config, handler).map_err(Failure::failed)?;
@@ -182,10 +190,16 @@ fn wait_for(signals: &Signals, drain: Duration, reload: impl Fn()) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Origin;
     use crate::handler::Router;
 
-    fn choose(handlers: Handlers, name: Option<&str>) -> Result<Arc<dyn Handler>, Failure> {
-        handlers.choose(name, Role::Client)
+    fn choose(handlers: Handlers, name: Option<&str>) -> Result<Arc<dyn Handler>, ConfigError> {
+        let asked = name.map(|name| HandlerName {
+            name: name.to_owned(),
+            variable: "RP_EVENT_HANDLER".to_owned(),
+            origin: Origin::Process,
+        });
+        handlers.choose(asked.as_ref(), Role::Client)
     }
 
     #[test]
@@ -195,7 +209,8 @@ mod tests {
             assert!(choose(both(), name).is_ok(), "{name:?}");
         }
         assert!(choose(Handlers::new(), None).is_ok());
-        let Err(Failure::Wrong(text)) = choose(both(), Some("c")) else { panic!("found a c") };
+        let Err(error) = choose(both(), Some("c")) else { panic!("found a c") };
+        let text = error.to_string();
         assert_eq!(text, "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example");
     }
 }

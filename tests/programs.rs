@@ -106,6 +106,7 @@ fn wrong_arguments_and_values_are_exit_2() {
             ("RP_DRAIN_S", "1e400"),
             ("DEBUG", "maybe\nnot"),
             ("RP_EVENT_HANDLER", "no-such-handler"),
+            ("RP_EVENT_HANDLER_FQ_CLASS", "my_project.events.Handler"),
         ];
         values.extend(match name {
             "rp_server_start" => vec![

@@ -7,7 +7,7 @@ use super::environment::{Environment, Settings};
 use super::error::{ConfigError, Origin, Warning};
 use super::value::{self, Accepted};
 use super::variables::{self as var, Variable};
-use super::{Bind, ClientConfig, CrlFile, IdentityFiles, NodeConfig, ServerConfig};
+use super::{Bind, ClientConfig, CrlFile, HandlerName, IdentityFiles, NodeConfig, ServerConfig};
 
 /// The shortest and the longest accepted heartbeat interval, in seconds.
 const HEARTBEAT_S: (f64, f64) = (0.1, 3600.0);
@@ -111,10 +111,7 @@ fn node(
     Ok(NodeConfig {
         identity,
         crl,
-        handler: match settings.find(&var::HANDLER)? {
-            Some(_) => Some(settings.read(&var::HANDLER, value::handler)?),
-            None => None,
-        },
+        handler: handler(settings)?,
         rules: match settings.find(&var::RULES)? {
             Some(_) => Some(settings.read(&var::RULES, value::path)?),
             None => None,
@@ -127,6 +124,12 @@ fn node(
         drain: wait(&var::DRAIN, 0.0, DRAIN_MAX_S)?,
         debug: settings.read(&var::DEBUG, value::switch)?,
     })
+}
+
+fn handler(settings: &Settings) -> Result<Option<HandlerName>, ConfigError> {
+    let Some(given) = settings.find(&var::HANDLER)? else { return Ok(None) };
+    let name = settings.read(&var::HANDLER, value::handler)?;
+    Ok(Some(HandlerName { name, variable: given.name, origin: given.origin }))
 }
 
 /// The revocation lists lie beside the identity, in a file of their own.
@@ -275,7 +278,13 @@ mod tests {
         assert_eq!(server.node.identity.crt.to_str(), Some("/a/c"));
         assert_eq!(server.node.identity.ca.to_str(), Some("/a/ca"));
         assert_eq!(server.node.crl, CrlFile { path: "/a/crl".into(), required: true });
-        assert_eq!(server.node.handler.as_deref(), Some("mine"));
+        let handler = server.node.handler.unwrap();
+        assert_eq!(handler.name, "mine");
+        // The message names what was set, not the other spelling.
+        assert_eq!(
+            handler.not_among(&["yours", "example"]).to_string(),
+            "RP_EVENT_HANDLER_FQ_CLASS is \"mine\"; accepted is yours, example"
+        );
         assert_eq!(server.node.rules, Some("/a/rules".into()));
         assert_eq!(server.node.http_bind, Bind::Unix("/tmp/rp.sock".into()));
         assert_eq!(server.node.http_allowed_hosts, ["a.local"]);
