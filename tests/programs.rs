@@ -264,6 +264,9 @@ fn no_key_is_in_the_log() {
     let client = client(&identities, "client-1", server.pipe()).set("RUST_LOG", "trace").start();
     client.get_when_up("/server/time");
     assert_eq!(client.ask("POST", "/server/note", &[], b"a-secret-payload").status, 404);
+    // Parameters and query are payload as much as a body is.
+    assert_eq!(client.get("/server/cat//a-secret-payload?of=a-secret-payload").status, 200);
+    assert_eq!(server.get("/client/client-1/cat//a-secret-payload").status, 200);
     for (node, name) in [(&server, "localhost"), (&client, "client-1")] {
         let key = std::fs::read_to_string(identities.path(&format!("{name}.key.pem"))).unwrap();
         let secret = key.lines().nth(1).unwrap();
