@@ -171,7 +171,7 @@ fn a_second_signal_ends_it_at_once() {
 fn an_idle_node_stops_quickly_and_its_peer_sees_a_proper_close() {
     let identities = Identities::new(&["client-1"]);
     let mut first = server(&identities).start();
-    let mut client = client(&identities, "client-1", first.pipe()).start();
+    let mut client = client(&identities, "client-1", first.pipe()).set("DEBUG", 1).start();
     client.get_when_up("/server/time");
     let (status, took) = timed(|| {
         first.signal("TERM");
@@ -194,6 +194,10 @@ fn an_idle_node_stops_quickly_and_its_peer_sees_a_proper_close() {
     assert!(took < Duration::from_secs(3), "{took:?}");
     let line = second.wait_log(&["client-1: lost"]);
     assert!(line.contains("closed by the peer"), "{line}");
+    client.wait_log(&["stopped"]);
+    let log = client.log();
+    let stopping = log.iter().position(|line| line.contains("stopping after")).unwrap();
+    assert!(!log[stopping..].iter().any(|line| line.contains("dialling")), "{log:#?}");
 }
 
 #[test]

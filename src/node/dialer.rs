@@ -214,6 +214,9 @@ impl Desk<'_> {
                 _ => log::warn!("{target}: the server did not accept this client: {end}"),
             }
         }
+        if self.dialer.stopping.load(Ordering::Acquire) {
+            return;
+        }
         let is_needed = !self.pipes.iter().any(|pipe| !matches!(pipe.stage, Stage::Relieved(_)));
         let was_relieved = matches!(pipe.stage, Stage::Relieved(_));
         let was_refused = pipe.stage == Stage::Coming && !link.is_ready();
