@@ -181,6 +181,21 @@ pub fn option_path(
     Ok(arguments.opt_value_from_os_str(option, |text| Ok::<_, String>(PathBuf::from(text)))?)
 }
 
+/// The value of an option such as `--days`, which `parse` reads; none where it is not given.
+pub fn option<T, E: Display>(
+    arguments: &mut Arguments,
+    option: &'static str,
+    parse: fn(&str) -> Result<T, E>,
+) -> Result<Option<T>, Failure> {
+    arguments.opt_value_from_fn(option, parse).map_err(|error| match error {
+        // By itself it would not say whose value that is.
+        pico_args::Error::Utf8ArgumentParsingFailed { value, cause } => {
+            Failure::Usage(format!("{option} {value:?}: {cause}"))
+        }
+        other => other.into(),
+    })
+}
+
 /// Prints a line on standard output at once. Nobody there to read it is no error.
 pub fn say(line: &str) {
     let mut out = io::stdout().lock();
@@ -275,7 +290,7 @@ mod tests {
     /// What a program with one needed and one optional argument and an option makes of these.
     fn parse(list: &[&str]) -> Result<(OsString, Option<OsString>, Option<u32>), Failure> {
         parse_all(arguments(list), |arguments| {
-            let days = arguments.opt_value_from_str("--days")?;
+            let days = option(arguments, "--days", str::parse::<u32>)?;
             Ok((positional(arguments, "KEY")?, optional_positional(arguments)?, days))
         })
     }
@@ -289,12 +304,16 @@ mod tests {
 
     #[test]
     fn wrong_arguments_are_one_line_with_a_hint() {
-        let cases: [(&[&str], &str); 6] = [
+        let cases: [(&[&str], &str); 7] = [
             (&[], "rp_test: KEY is missing; see rp_test --help"),
             (&["k", "c", "x"], "rp_test: unknown argument \"x\"; see rp_test --help"),
             (&["k", "c", "--x\n"], "rp_test: unknown argument \"--x\\n\"; see rp_test --help"),
             (&["--x", "k"], "rp_test: unknown argument \"--x\"; see rp_test --help"),
             (&["k", "-x"], "rp_test: unknown argument \"-x\"; see rp_test --help"),
+            (
+                &["k", "--days", "x"],
+                "rp_test: --days \"x\": invalid digit found in string; see rp_test --help",
+            ),
             (
                 &["k", "--days"],
                 "rp_test: the '--days' option doesn't have an associated value; see rp_test --help",

@@ -39,7 +39,7 @@ fn init(arguments: &mut Arguments) -> Result<Job, Failure> {
     let dir = dir(arguments)?;
     let file = cli::option_path(arguments, "--passphrase-file")?;
     let days = days(arguments)?.unwrap_or(ca::DEFAULT_CA_DAYS);
-    let name = arguments.opt_value_from_str("--name")?;
+    let name = cli::option(arguments, "--name", str::parse)?;
     Ok(Box::new(move |now| {
         let passphrase = file.map(|file| passphrase(&file, &pages::INIT)).transpose()?;
         let made = Ca::new(&dir).init(&NewCa { name, days, passphrase }, now)?;
@@ -51,7 +51,7 @@ fn issue(arguments: &mut Arguments) -> Result<Job, Failure> {
     let opened = Opened::parse(arguments, &pages::ISSUE)?;
     let days = days(arguments)?.unwrap_or(ca::DEFAULT_DAYS);
     let role = needed_role(arguments)?;
-    let alternatives = arguments.values_from_str("--san")?;
+    let alternatives = alternatives(arguments)?;
     let name = cli::value(arguments, "NAME")?;
     let order = Order { name, role, alternatives, days };
     Ok(Box::new(move |now| opened.with(|ca| Ok(tell::made(&ca.issue(&order, now)?)))))
@@ -67,8 +67,8 @@ fn sign(arguments: &mut Arguments) -> Result<Job, Failure> {
     let opened = Opened::parse(arguments, &pages::SIGN)?;
     let days = days(arguments)?.unwrap_or(ca::DEFAULT_DAYS);
     let role = needed_role(arguments)?;
-    let name: Option<Name> = arguments.opt_value_from_str("--name")?;
-    let alternatives: Vec<Name> = arguments.values_from_str("--san")?;
+    let name: Option<Name> = cli::option(arguments, "--name", str::parse)?;
+    let alternatives = alternatives(arguments)?;
     let csr = cli::path(arguments, "CSR")?;
     Ok(Box::new(move |now| {
         let name = name.map_or_else(|| Ca::name_for(&csr, &alternatives), Ok)?;
@@ -111,7 +111,7 @@ fn renew(arguments: &mut Arguments) -> Result<Job, Failure> {
 
 fn revoke(arguments: &mut Arguments) -> Result<Job, Failure> {
     let opened = Opened::parse(arguments, &pages::REVOKE)?;
-    let reason = arguments.opt_value_from_str("--reason")?.unwrap_or(Reason::UNSPECIFIED);
+    let reason = cli::option(arguments, "--reason", str::parse)?.unwrap_or(Reason::UNSPECIFIED);
     let target = target(cli::path(arguments, "NAME-or-CRT")?)?;
     Ok(Box::new(move |now| {
         opened.with(|ca| Ok(tell::revocation(&ca.revoke(&target, reason, now)?)))
@@ -160,11 +160,18 @@ fn dir(arguments: &mut Arguments) -> Result<PathBuf, Failure> {
 }
 
 fn days(arguments: &mut Arguments) -> Result<Option<u32>, Failure> {
-    let days = arguments.opt_value_from_fn("--days", |text| match text.parse() {
+    cli::option(arguments, "--days", |text| match text.parse() {
         Ok(days) if (1..=ca::MAX_DAYS).contains(&days) => Ok(days),
         _ => Err(format!("a number from 1 to {} is needed", ca::MAX_DAYS)),
-    })?;
-    Ok(days)
+    })
+}
+
+fn alternatives(arguments: &mut Arguments) -> Result<Vec<Name>, Failure> {
+    let mut names = Vec::new();
+    while let Some(name) = cli::option(arguments, "--san", str::parse)? {
+        names.push(name);
+    }
+    Ok(names)
 }
 
 fn role(arguments: &mut Arguments) -> Result<Option<Role>, Failure> {
