@@ -1,6 +1,9 @@
 //! RestPipe keeps systems connected: N clients each hold one mutually authenticated TLS
 //! connection to a server, and either side asks the other over it with ordinary HTTP requests to
 //! a local port.
+//!
+//! A program with handlers of its own is a `main` of a few lines: see [`run`] for an example,
+//! [`handler`] for what a handler gets and returns.
 
 mod accept;
 mod changes;
