@@ -3,6 +3,7 @@
 //! What was never written may be sent on the next connection. What was written and lost is sent
 //! again only if doing it twice is the same as doing it once.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,7 +92,7 @@ impl Requests {
         let timeout = deadline.saturating_duration_since(Instant::now()).max(LOOKUP);
         self.resolver.resolve(host, timeout).map_err(|error| {
             log::debug!("{}: not resolved: {error}", host.escape_debug());
-            RequestError::UnknownPeer(host.to_owned())
+            not_resolved(host, &error)
         })
     }
 
@@ -118,5 +119,28 @@ fn describe(peer: Peer<'_>) -> String {
     match peer {
         Peer::Server => "the server".to_owned(),
         Peer::Client(name) => name.escape_debug().to_string(),
+    }
+}
+
+/// Only a name that was looked up in vain is one that nobody has.
+fn not_resolved(host: &str, error: &io::Error) -> RequestError {
+    match error.kind() {
+        io::ErrorKind::ResourceBusy => {
+            RequestError::Full("too many host names are being looked up".to_owned())
+        }
+        _ => RequestError::UnknownPeer(host.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_was_not_looked_up_is_not_called_unknown() {
+        let busy = io::Error::from(io::ErrorKind::ResourceBusy);
+        assert!(matches!(not_resolved("web1", &busy), RequestError::Full(_)));
+        let unknown = io::Error::from(io::ErrorKind::NotFound);
+        assert_eq!(not_resolved("web1", &unknown), RequestError::UnknownPeer("web1".to_owned()));
     }
 }

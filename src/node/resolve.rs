@@ -26,7 +26,8 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    /// The addresses of a host. An address is its own answer.
+    /// The addresses of a host. An address is its own answer. The error is of the kind
+    /// [`io::ErrorKind::ResourceBusy`] where the name was not even looked up.
     pub fn resolve(&self, host: &str, timeout: Duration) -> io::Result<Vec<IpAddr>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![address.to_canonical()]);
@@ -51,7 +52,7 @@ impl Resolver {
     fn look_up(&self, host: &str, timeout: Duration) -> io::Result<Vec<IpAddr>> {
         if self.running.fetch_add(1, Ordering::AcqRel) >= MAX_LOOKUPS {
             self.running.fetch_sub(1, Ordering::AcqRel);
-            return Err(io::Error::other("too many lookups at once"));
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "too many lookups at once"));
         }
         let running = Running(Arc::clone(&self.running));
         let (found, answer) = bounded(1);
@@ -106,7 +107,8 @@ mod tests {
     fn lookups_are_bounded() {
         let resolver = Resolver::default();
         resolver.running.store(MAX_LOOKUPS, Ordering::Release);
-        assert!(resolver.resolve("localhost", Duration::from_secs(1)).is_err());
+        let error = resolver.resolve("localhost", Duration::from_secs(1)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
         assert_eq!(resolver.running.load(Ordering::Acquire), MAX_LOOKUPS);
     }
 }
