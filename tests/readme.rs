@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -85,4 +86,42 @@ fn the_configuration_table_is_that_of_the_code() {
     {
         assert!(known(word), "the README names {word}, which the code does not know");
     }
+}
+
+#[test]
+fn the_table_of_errors_is_that_of_the_code() {
+    let (_, section) = README.split_once("\n## Answers and errors\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let documented: BTreeSet<(u16, &str)> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+        .filter_map(|(status, rest)| Some((status.parse().ok()?, rest.split_once(" | ")?.0)))
+        .flat_map(|(status, errors): (u16, &str)| {
+            errors.split(", ").map(move |error| (status, error.trim_matches('`')))
+        })
+        .filter(|(_, error)| !error.is_empty())
+        .collect();
+    let mut source = String::new();
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        source.push_str(text.split("#[cfg(test)]").next().unwrap());
+    }
+    // What the face says by itself stands there as `(404, "unknown_path"`.
+    let mut said = BTreeSet::new();
+    for (at, _) in source.match_indices(", \"") {
+        let before = source[..at].trim_end();
+        let (error, _) = source[at + 3..].split_once('"').unwrap();
+        let status = before.get(before.len().saturating_sub(3)..).and_then(|s| s.parse().ok());
+        if let Some(status) = status {
+            said.insert((status, error));
+        }
+    }
+    assert!(said.len() > 20, "{said:?}");
+    let missing: Vec<_> = said.difference(&documented).collect();
+    assert!(missing.is_empty(), "the README lacks {missing:?}");
+    // What the other side says, or what follows from its reply's code.
+    let replies = ["unhandled", "wrong_verb", "exception", "refused"];
+    let unknown: Vec<_> =
+        documented.difference(&said).filter(|(_, error)| !replies.contains(error)).collect();
+    assert!(unknown.is_empty(), "the README has {unknown:?}, which nothing says");
 }
