@@ -133,17 +133,18 @@ impl Connections {
     fn admit(self: &Arc<Self>, socket: Socket) {
         let stranger = Counted::new(self, |connections| &connections.strangers);
         if stranger.before >= MAX_STRANGERS {
-            self.refuse("a connection", "refused: too many are in their handshake");
+            self.refuse(&caller(&socket), "refused: too many are in their handshake");
             return;
         }
         let connections = Arc::clone(self);
+        let who = caller(&socket);
         let spawned =
             thread::Builder::new().name("pipe".to_owned()).stack_size(STACK).spawn(move || {
                 let _open = Counted::new(&connections, |connections| &connections.open);
                 connections.serve(socket.into(), stranger);
             });
         if let Err(error) = spawned {
-            self.refuse("a connection", &format!("refused: no thread for it: {error}"));
+            self.refuse(&who, &format!("refused: no thread for it: {error}"));
         }
     }
 
@@ -275,6 +276,12 @@ impl Connections {
             let _ = never.recv_timeout(super::LOOK);
         }
     }
+}
+
+/// Where a connection comes from, for the log.
+fn caller(socket: &Socket) -> String {
+    let address = socket.peer_addr().ok().and_then(|address| address.as_socket());
+    address.map_or_else(|| "a connection".to_owned(), |address| address.to_string())
 }
 
 /// The client has found a fault with us, and only it knows which.
