@@ -264,7 +264,8 @@ impl Link {
                 return Err(LinkError::Full);
             }
         }
-        let answer = match patience::receive(&answer, timeout) {
+        let turns = if alone { patience::ALONE } else { patience::CROWD };
+        let answer = match patience::receive(&answer, timeout, turns) {
             Ok(answer) => answer,
             Err(_) if self.forget(id) => return Err(LinkError::NoReply),
             // Somebody took the waiter at this very moment, to answer it.

@@ -253,7 +253,7 @@ impl Output {
                 }
             }
             // Closing the link wakes this; the time is only a bound.
-            let _ = patience::receive(&self.woken, LONG);
+            let _ = patience::receive(&self.woken, LONG, patience::CROWD);
         }
     }
 

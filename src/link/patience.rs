@@ -5,14 +5,21 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
-/// How often to give way before sleeping.
-const TURNS: usize = 4;
+/// How often to give way where many wait and one of them is bound to be next.
+pub(super) const CROWD: usize = 4;
+/// How often to give way where nobody else has anything to do: to sleep and be woken takes longer than
+/// what is waited for.
+pub(super) const ALONE: usize = 200;
 
-/// As [`Receiver::recv_timeout`], but gives way to other threads a few times first. Under load one of
-/// them sends what is waited for, and then neither side pays for a sleep and a wake-up; the channel's
-/// own wait begins with spinning, which only keeps the others from it.
-pub(super) fn receive<T>(receiver: &Receiver<T>, timeout: Duration) -> Result<T, RecvTimeoutError> {
-    for _ in 0..TURNS {
+/// As [`Receiver::recv_timeout`], but gives way to other threads so many times first. One of them is
+/// likely to send what is waited for, and then neither side pays for a sleep and a wake-up; the
+/// channel's own wait begins with spinning, which only keeps the others from it.
+pub(super) fn receive<T>(
+    receiver: &Receiver<T>,
+    timeout: Duration,
+    turns: usize,
+) -> Result<T, RecvTimeoutError> {
+    for _ in 0..turns {
         match receiver.try_recv() {
             Ok(value) => return Ok(value),
             Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),

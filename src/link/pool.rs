@@ -14,8 +14,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 
 use super::patience;
 
-/// Threads that are started at once and stay: few, so that quick jobs find one that is awake.
-const KEPT_THREADS: usize = 2;
+/// Threads that are started at once and stay: one, so that quick jobs find it awake, and it does not
+/// compete with another that has nothing to do either.
+const KEPT_THREADS: usize = 1;
+/// How often a thread without a job gives way before it sleeps.
+const TURNS: usize = 100;
 /// Most threads.
 const MAX_THREADS: usize = 256;
 /// Most jobs that wait for a thread.
@@ -137,7 +140,7 @@ impl<J: Send + 'static> Shared<J> {
     fn work(&self, kept: bool) {
         loop {
             self.idle.fetch_add(1, Ordering::SeqCst);
-            let job = patience::receive(&self.queue, IDLE);
+            let job = patience::receive(&self.queue, IDLE, TURNS);
             let was_last = self.idle.fetch_sub(1, Ordering::SeqCst) == 1;
             if was_last && !self.queue.is_empty() {
                 self.wake_watch();
