@@ -10,6 +10,7 @@
 //! In scope: from a connected socket to its end. Not in scope: who connects to whom and when
 //! (`node`), what answers events (`handler`).
 
+mod ask;
 mod end;
 mod heartbeat;
 mod output;
@@ -29,18 +30,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+pub use ask::LinkError;
 pub use end::End;
 pub use heartbeat::Pulse;
 use output::{Outgoing, Output, SendError, Written};
 pub use service::Service;
 pub use tls::{Alert, HandshakeError, Tls};
 
-use crate::event::{Event, Reply};
+use crate::event::{CODE_EXCEPTION, Reply};
 use crate::handler::PeerIdentity;
-use crate::wire::{
-    Limits, Pending, Refused, RegisterError, Terms, WireError, encode_event, encode_goodbye,
-    encode_reply,
-};
+use crate::wire::{Limits, Pending, Terms, WireError, encode_goodbye, encode_reply};
 
 /// Most requests that wait for replies on one link.
 const MAX_PENDING: usize = 4096;
@@ -99,21 +98,6 @@ struct Lost {
 struct Handling {
     bodies: HashMap<u32, usize>,
     bytes: usize,
-}
-
-/// Why a request on this link has no reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LinkError {
-    /// The link ended before the request was written; it may be sent on another.
-    NotSent(End),
-    /// The link ended after the request was written; whether it was handled is unknown.
-    Lost(End),
-    /// Too many requests wait on this link. Not sent.
-    Full,
-    /// The peer cannot be sent this. Not sent.
-    Refused(Refused),
-    /// No reply within the time. It may have been handled.
-    NoReply,
 }
 
 /// What a new link is made of.
@@ -239,47 +223,6 @@ impl Link {
         spawned.map_err(|error| self.close(End::Failed(format!("no {part} thread: {error}")))).ok()
     }
 
-    /// Asks the peer and waits for its reply.
-    pub fn request(&self, event: &Event, timeout: Duration) -> Result<Reply, LinkError> {
-        let (waiter, answer) = bounded(1);
-        let (id, alone) = {
-            let mut pending = lock(&self.pending);
-            let id = match pending.register(waiter) {
-                Ok(id) => id,
-                Err(RegisterError::Full) => return Err(LinkError::Full),
-                Err(RegisterError::Closed) => return Err(LinkError::NotSent(self.end())),
-            };
-            (id, pending.len() == 1)
-        };
-        let bytes = encode_event(id, event, self.terms()).map_err(|refused| {
-            self.forget(id);
-            LinkError::Refused(refused)
-        })?;
-        let message = Outgoing { bytes, request: Some(id) };
-        match self.output.send(message, alone, &self.tls, self) {
-            // Closing answers every waiter, so there is an answer on its way.
-            Ok(()) | Err(SendError::Closed) => {}
-            Err(SendError::Full) => {
-                self.forget(id);
-                return Err(LinkError::Full);
-            }
-        }
-        let turns = if alone { patience::ALONE } else { patience::CROWD };
-        let answer = match patience::receive(&answer, timeout, turns) {
-            Ok(answer) => answer,
-            Err(_) if self.forget(id) => return Err(LinkError::NoReply),
-            // Somebody took the waiter at this very moment, to answer it.
-            Err(_) => match answer.recv() {
-                Ok(answer) => answer,
-                Err(_) => return Err(LinkError::NoReply),
-            },
-        };
-        answer.map_err(|lost| match lost {
-            Lost { written: true, end } => LinkError::Lost(end),
-            Lost { written: false, end } => LinkError::NotSent(end),
-        })
-    }
-
     /// Ends the link. The first reason stays; every waiter is told at once.
     pub fn close(&self, reason: End) {
         {
@@ -320,11 +263,6 @@ impl Link {
         *lock(&self.terms)
     }
 
-    /// Nobody waits for this reply any more. False when it was taken already.
-    fn forget(&self, id: u32) -> bool {
-        lock(&self.pending).take(id).is_some()
-    }
-
     /// Notes an event that is to be handled. False when too many are.
     fn begin(&self, id: u32, bytes: usize) -> Result<bool, WireError> {
         let mut handling = lock(&self.handling);
@@ -356,6 +294,8 @@ impl Link {
         let bytes = encode_reply(id, reply, terms).or_else(|refused| {
             log::warn!("{}: a reply cannot be sent: {refused}", self.peer.name);
             encode_reply(id, &Reply::exception("NotCarried", &refused.to_string(), ""), terms)
+                // A peer that takes next to nothing gets the code at least.
+                .or_else(|_| encode_reply(id, &Reply::new("", "").with_code(CODE_EXCEPTION), terms))
         });
         let Ok(bytes) = bytes else { return };
         let message = Outgoing { bytes, request: None };

@@ -250,6 +250,17 @@ fn a_body_may_be_as_long_as_both_sides_take() {
 }
 
 #[test]
+fn a_peer_that_takes_next_to_nothing_is_answered_all_the_same() {
+    let router = || Router::new().on("get_text", |_, _| Ok("more than ten bytes"));
+    let limits = |_: &str, setup: Setup| setup.set("RP_MAX_BODY_BYTES", 10);
+    let pair = Pair::new(router, limits);
+    for (asker, peer) in pair.both() {
+        let answer = asker.get(&format!("{peer}/text"));
+        assert_eq!((answer.status, answer.header("X-Event-Return-Code")), (500, Some("251")));
+    }
+}
+
+#[test]
 fn the_largest_body_by_default_passes() {
     const MOST: usize = 16 * 1024 * 1024;
     let router =
