@@ -1,16 +1,21 @@
 //! The vocabulary that both ends share: an [`Event`] asks, a [`Reply`] answers.
 
+use std::io;
+
+mod body;
+pub mod header;
 mod json;
 mod reply;
 mod request_id;
 mod target;
 
+pub use body::{Body, Source};
 pub use reply::{CODE_EXCEPTION, CODE_FINE, CODE_REFUSED, CODE_UNHANDLED, Reply};
 pub use request_id::RequestId;
 pub use target::{Target, TargetError};
 
 /// One request as it crosses the pipe.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Event {
     /// The HTTP method.
     pub verb: Verb,
@@ -18,12 +23,22 @@ pub struct Event {
     pub target: Target,
     /// The body's media type; empty where none was given.
     pub media_type: String,
+    /// The caller's headers, without those that belong to its connection alone. An original peer
+    /// sends none.
+    pub headers: Vec<(String, String)>,
     /// The body, any bytes; empty where there is none.
-    pub body: Vec<u8>,
+    pub body: Body,
+    /// Whether the caller wants the answer's head only: HTTP's `HEAD`, asked as [`Verb::Get`]. A body
+    /// that is answered all the same is left out for the caller; one that is large need not be opened,
+    /// see [`Body::left_out`].
+    pub head_only: bool,
     /// What it is called in the logs of both sides. An original peer sends none; it has one of this
     /// side's then.
     pub request_id: RequestId,
 }
+
+/// Most bytes of JSON that [`Event::json`] reads.
+const MAX_JSON: usize = 16 * 1024 * 1024;
 
 impl Event {
     /// An event without a body, for the given path after `/server/` or `/client/NAME/`.
@@ -32,14 +47,22 @@ impl Event {
             verb,
             target: Target::parse(target)?,
             media_type: String::new(),
-            body: Vec::new(),
+            headers: Vec::new(),
+            body: Body::empty(),
+            head_only: false,
             request_id: RequestId::fresh(),
         })
     }
 
-    /// The body as JSON.
-    pub fn json(&self) -> Result<serde_json::Value, serde_json::Error> {
-        serde_json::from_slice(&self.body)
+    /// Reads the body as JSON, of at most 16 MiB.
+    pub fn json(&mut self) -> io::Result<serde_json::Value> {
+        Ok(serde_json::from_slice(self.body.gather(MAX_JSON)?)?)
+    }
+
+    /// The value of the caller's header of this name, in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        headers.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// The name of the method that handles this event: verb and noun joined by underscores, so
@@ -59,8 +82,7 @@ impl Event {
     }
 }
 
-/// The HTTP methods that cross the pipe. `HEAD` does not: it is asked as `GET`, and the body of the
-/// answer is left out where the request came in.
+/// The HTTP methods that cross the pipe. `HEAD` is [`Event::head_only`] with `Get`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// Read.

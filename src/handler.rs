@@ -6,9 +6,11 @@
 mod example;
 mod failure;
 mod guarded;
+mod range;
 mod router;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use crate::peer::{PeerIdentity, Role};
 pub use example::example;
@@ -20,8 +22,10 @@ use crate::event::{Event, Reply, RequestId, Verb};
 
 /// Answers events. One value serves all threads at once.
 pub trait Handler: Send + Sync {
-    /// Answers one event. It may take its time: it delays neither the pipe nor other events.
-    fn handle(&self, context: &Context, event: &Event) -> Result<Reply, Failure>;
+    /// Answers one event. It may take its time: it delays neither the pipe nor other events. The
+    /// event's body may arrive while it is read, and the reply's body may be a stream that is read
+    /// while it is sent.
+    fn handle(&self, context: &Context, event: &mut Event) -> Result<Reply, Failure>;
 }
 
 /// Who asks, and where the handler runs.
@@ -33,11 +37,20 @@ pub struct Context {
     pub peer: Arc<PeerIdentity>,
     /// What the request is called in the logs of both sides, and in the caller's `X-Request-Id`.
     pub request_id: RequestId,
+    /// Set when nobody waits for the reply any more.
+    pub cancelled: Arc<AtomicBool>,
+}
+
+impl Context {
+    /// Whether nobody waits for the reply any more, so that a long handler may stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
 }
 
 /// The reply for whatever a handler returns, as it goes over the wire. `debug` lets the trace of a
 /// failure out.
-pub fn answer(handler: &dyn Handler, context: &Context, event: &Event, debug: bool) -> Reply {
+pub fn answer(handler: &dyn Handler, context: &Context, event: &mut Event, debug: bool) -> Reply {
     let failure = match handler.handle(context, event) {
         Ok(reply) => return reply,
         Err(failure) => failure,
@@ -46,7 +59,10 @@ pub fn answer(handler: &dyn Handler, context: &Context, event: &Event, debug: bo
         Failure::Unhandled => Reply::unhandled(),
         Failure::WrongVerb(allowed) => Reply::wrong_verb(&allowed),
         Failure::Exception { class, message, trace } => {
-            log::warn!(
+            // That a handler fails when nobody waits for it any more is no news.
+            let level = if context.is_cancelled() { log::Level::Debug } else { log::Level::Warn };
+            log::log!(
+                level,
                 "{}: {} failed (request {}): {class}: {}",
                 context.peer.name,
                 event.method_name().escape_debug(),

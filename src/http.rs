@@ -5,8 +5,9 @@
 //! to a peer, and writing the answer. Not in scope: how a peer is reached, and what answers there.
 //!
 //! A connection has one thread, which parses, asks the pipe, waits and writes. Nothing is handed to
-//! another thread, and a request costs one read and one write of the socket. Bytes from a caller
-//! are bounded everywhere: in the head, in the body, in all bodies together, and in time.
+//! another thread, and a request costs one read and one write of the socket. A large body is read
+//! while the pipe sends it on, and a large reply is written while it arrives. Bytes from a caller
+//! are bounded everywhere: in the head, in what is held of bodies, and in time.
 
 mod admit;
 mod answer;
@@ -24,6 +25,8 @@ mod request;
 mod route;
 mod slots;
 mod socket;
+mod streamed;
+mod upload;
 
 use std::time::Duration;
 
@@ -42,7 +45,8 @@ pub struct Settings {
     pub role: Role,
     /// Accepted `Host` and `Origin` names beside loopback ones.
     pub allowed_hosts: Vec<String>,
-    /// The largest request body, in bytes.
+    /// The largest body that is held in memory anywhere, in bytes. A body that streams may be
+    /// longer.
     pub max_body_bytes: usize,
     /// How long a request waits for a peer that is away, unless the caller asks for less.
     pub connection_wait: Duration,
@@ -70,17 +74,18 @@ pub struct Limits {
     /// Most connections at once; one more is answered 503 and closed.
     pub max_connections: usize,
     /// Most bytes of request bodies held at once by all connections; absent, 16 times
-    /// [`Settings::max_body_bytes`].
+    /// [`Settings::max_body_bytes`]. Only small bodies are held, larger ones stream.
     pub max_held_bytes: Option<usize>,
     /// From the first byte of a head to its last; then 408.
     pub head_timeout: Duration,
     /// How long a connection may be silent between requests; then it is closed.
     pub idle_timeout: Duration,
-    /// How long a body may stand still; then 408.
+    /// How long a body may stand still while it is waited for; then 408.
     pub body_timeout: Duration,
     /// How long the socket may take nothing of an answer; then it is closed.
     pub write_timeout: Duration,
-    /// The whole of one body, and the whole of one answer.
+    /// The whole of a body, and the whole of an answer, that is in memory. One that streams may take
+    /// any time, as long as it moves.
     pub transfer_timeout: Duration,
     /// How long a connection that was refused in the middle of its request is still read from, so
     /// that the caller gets to see the refusal instead of a reset (RFC 9112, section 9.6).

@@ -11,16 +11,18 @@
 //! (`node`), what answers events (`handler`).
 
 mod ask;
+mod body;
 mod end;
 mod heartbeat;
 mod output;
 mod patience;
 mod pool;
 mod reader;
+mod serve;
 mod service;
+mod streams;
 mod tls;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,18 +35,19 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 pub use ask::LinkError;
 pub use end::End;
 pub use heartbeat::Pulse;
-use output::{Outgoing, Output, SendError, Written};
+use output::{Output, Written};
+use serve::Handling;
 pub use service::Service;
+use service::Turns;
+use streams::Streams;
 pub use tls::{Alert, HandshakeError, Tls};
 
-use crate::event::{CODE_EXCEPTION, Reply};
+use crate::event::Reply;
 use crate::handler::PeerIdentity;
-use crate::wire::{Limits, Pending, Terms, WireError, encode_goodbye, encode_reply};
+use crate::wire::{Limits, Pending, Terms, encode_goodbye};
 
 /// Most requests that wait for replies on one link.
 const MAX_PENDING: usize = 4096;
-/// Most events of one peer that are being handled.
-const MAX_HANDLING: usize = 2048;
 /// Stack of a link's threads; they call no handler.
 const STACK: usize = 256 * 1024;
 /// How long a closed link waits for the peer's end before its socket is shut down.
@@ -62,6 +65,12 @@ pub struct Link {
     pending: Mutex<Pending<Waiter>>,
     /// The peer's events that are being handled, with the bytes of their bodies. Held for moments.
     handling: Mutex<Handling>,
+    /// Bodies in pieces, both ways.
+    streams: Streams,
+    /// The peer's events that wait for a handler.
+    turns: Turns,
+    /// How long a body may stand still.
+    stall: Duration,
     /// What may be said to the peer; changes when it announces something.
     terms: Mutex<Terms>,
     pulse: Pulse,
@@ -86,18 +95,14 @@ pub struct Link {
 pub type OnReady = Box<dyn FnOnce(&Arc<Link>) + Send>;
 
 /// What a request's asker waits on.
-type Waiter = Sender<Result<Reply, Lost>>;
+type Waiter = Sender<Result<Reply, Unanswered>>;
 
-/// The link ended before the reply came.
-struct Lost {
-    written: bool,
-    end: End,
-}
-
-#[derive(Default)]
-struct Handling {
-    bodies: HashMap<u32, usize>,
-    bytes: usize,
+/// Why there is no reply.
+enum Unanswered {
+    /// The link ended before the reply came.
+    Lost { written: bool, end: End },
+    /// The request's body could not be sent whole.
+    Body(String),
 }
 
 /// What a new link is made of.
@@ -114,6 +119,9 @@ pub struct Parts {
     pub pulse: Pulse,
     /// How long messages may be.
     pub limits: Limits,
+    /// How long a body may stand still: one that is sent and not taken, or a request's that does not
+    /// come.
+    pub stall: Duration,
     /// A client's: an older link of it still stands, and it will end that by itself.
     pub takes_over: bool,
     /// Called when the first message has come, so that the peer's extensions are known. A client
@@ -125,7 +133,8 @@ pub struct Parts {
 impl Link {
     /// A link over this connection. It does nothing before [`Link::run`].
     pub fn new(parts: Parts) -> io::Result<Arc<Self>> {
-        let Parts { peer, socket, tls, service, pulse, limits, takes_over, on_ready } = parts;
+        let Parts { peer, socket, tls, service, pulse, limits, stall, takes_over, on_ready } =
+            parts;
         let output = Output::new(socket.try_clone()?, 4 * limits.max_data + (1 << 20))?;
         let (alarm, alarmed) = bounded(1);
         Ok(Arc::new(Self {
@@ -137,7 +146,10 @@ impl Link {
             limits,
             pending: Mutex::new(Pending::new(MAX_PENDING)),
             handling: Mutex::default(),
-            terms: Mutex::new(Terms { extended: false, max_data: limits.max_data }),
+            streams: Streams::default(),
+            turns: Turns::default(),
+            stall,
+            terms: Mutex::new(Terms::original(limits.max_data)),
             pulse,
             heard_ms: AtomicU64::new(0),
             silence_ms: AtomicU64::new(millis(pulse.silence())),
@@ -234,8 +246,11 @@ impl Link {
         }
         for (waiter, written) in lock(&self.pending).close() {
             // An asker that has given up at this moment is gone.
-            let _ = waiter.try_send(Err(Lost { written, end: reason.clone() }));
+            let _ = waiter.try_send(Err(Unanswered::Lost { written, end: reason.clone() }));
         }
+        lock(&self.handling).cancel_all();
+        self.turns.close();
+        self.streams.close(&reason.to_string());
         let from_client = matches!(self.pulse, Pulse::Sends { .. });
         let goodbye = reason.goodbye().filter(|_| self.terms().extended);
         self.output
@@ -251,7 +266,8 @@ impl Link {
     /// Whether no request waits, no event is being handled, and all is written.
     pub fn is_idle(&self) -> bool {
         lock(&self.pending).is_empty()
-            && lock(&self.handling).bodies.is_empty()
+            && lock(&self.handling).is_empty()
+            && self.streams.is_empty()
             && self.output.is_empty()
     }
 
@@ -263,50 +279,9 @@ impl Link {
         *lock(&self.terms)
     }
 
-    /// Notes an event that is to be handled. False when too many are.
-    fn begin(&self, id: u32, bytes: usize) -> Result<bool, WireError> {
-        let mut handling = lock(&self.handling);
-        if handling.bodies.contains_key(&id) {
-            return Err(WireError::DuplicateId(id));
-        }
-        let total = handling.bytes + bytes;
-        let most = 4 * self.limits.max_data;
-        if handling.bodies.len() >= MAX_HANDLING || (total > most && handling.bytes > 0) {
-            return Ok(false);
-        }
-        handling.bodies.insert(id, bytes);
-        handling.bytes = total;
-        Ok(true)
-    }
-
-    /// Answers an event that was noted with [`Link::begin`].
-    fn answer(&self, id: u32, reply: &Reply) {
-        let alone = {
-            let mut handling = lock(&self.handling);
-            handling.bytes -= handling.bodies.remove(&id).unwrap_or(0);
-            handling.bodies.is_empty()
-        };
-        self.send_reply(id, reply, alone);
-    }
-
-    fn send_reply(&self, id: u32, reply: &Reply, at_once: bool) {
-        let terms = self.terms();
-        let bytes = encode_reply(id, reply, terms).or_else(|refused| {
-            log::warn!("{}: a reply cannot be sent: {refused}", self.peer.name);
-            encode_reply(id, &Reply::exception("NotCarried", &refused.to_string(), ""), terms)
-                // A peer that takes next to nothing gets the code at least.
-                .or_else(|_| encode_reply(id, &Reply::new("", "").with_code(CODE_EXCEPTION), terms))
-        });
-        let Ok(bytes) = bytes else { return };
-        let message = Outgoing { bytes, request: None };
-        if self.output.send(message, at_once, &self.tls, self) == Err(SendError::Full) {
-            let busy = Reply::busy("too many replies wait for this peer to take them");
-            let Ok(bytes) = encode_reply(id, &busy, terms) else { return };
-            let message = Outgoing { bytes, request: None };
-            if self.output.send(message, false, &self.tls, self) == Err(SendError::Full) {
-                self.close(End::NotTaking("too many replies wait".to_owned()));
-            }
-        }
+    /// Nobody waits for this reply any more. False when it was taken already.
+    fn forget(&self, id: u32) -> bool {
+        lock(&self.pending).take(id).is_some()
     }
 
     fn since_start_ms(&self) -> u64 {

@@ -14,9 +14,33 @@ pub trait Pipe: Send + Sync {
     /// Sends `event` to `peer` and waits for its reply.
     ///
     /// `wait` is how long the request may wait for a peer that is away; zero fails at once. How
-    /// long it then waits for the reply is the pipe's own setting.
-    fn request(&self, peer: Peer<'_>, event: &Event, wait: Duration)
-    -> Result<Reply, RequestError>;
+    /// long it then waits for the reply is the pipe's own setting. A body that is a stream is read
+    /// while it is sent; when this returns, it was read as far as the peer wanted it. The reply's
+    /// body may be a stream too, which arrives while it is read.
+    ///
+    /// `caller` is asked now and then whether the reply is still wanted.
+    fn request(
+        &self,
+        peer: Peer<'_>,
+        event: &mut Event,
+        wait: Duration,
+        caller: &dyn Caller,
+    ) -> Result<Reply, RequestError>;
+}
+
+/// Who waits for a reply.
+pub trait Caller {
+    /// Whether nobody waits any more, so that the peer may stop.
+    fn is_gone(&self) -> bool;
+}
+
+/// A caller that waits whatever happens.
+pub struct Patient;
+
+impl Caller for Patient {
+    fn is_gone(&self) -> bool {
+        false
+    }
 }
 
 /// Whom to ask.
@@ -50,6 +74,11 @@ pub enum RequestError {
     NotCarried(String),
     /// The body is longer than the peer takes (the text says how long). Not sent.
     TooLarge(String),
+    /// The caller went away before the reply; the peer was told to stop. It may have been handled.
+    CallerGone,
+    /// The caller's body could not be read to its end (the text says why), so that the peer did not
+    /// get it whole.
+    Body(String),
     /// No reply came within the reply timeout. It may have been handled.
     NoReply {
         /// The peer that was asked.
@@ -82,6 +111,8 @@ impl fmt::Display for RequestError {
                 write!(f, "{peer} is not connected (waited {} s)", waited.as_secs())
             }
             Self::Stopping => write!(f, "this node is stopping"),
+            Self::CallerGone => write!(f, "the caller went away"),
+            Self::Body(why) => write!(f, "the request's body was not complete: {why}"),
             Self::Full(what) | Self::NotCarried(what) | Self::TooLarge(what) => write!(f, "{what}"),
             Self::NoReply { peer, waited } => {
                 write!(f, "{peer} sent no reply within {} s", waited.as_secs())

@@ -9,15 +9,20 @@ mod frame;
 mod goodbye;
 mod message;
 mod pending;
+mod stream;
 #[allow(missing_docs, clippy::all, rustdoc::all)]
 #[rustfmt::skip]
 mod pb;
 
 pub use error::WireError;
-pub use frame::{Decoder, Frame, HEADER_BYTES, Kind, Limits};
+pub use frame::{Decoder, Frame, HEADER_BYTES, Kind, Limits, MAX_CHUNK, Piece, Side};
 pub use goodbye::{Goodbye, GoodbyeReason};
 pub use message::{
-    EXTENSIONS, Heartbeat, Incoming, Refused, Terms, decode, encode_event, encode_goodbye,
+    EXTENSIONS, Heartbeat, Incoming, Payload, Refused, Terms, decode, encode_event, encode_goodbye,
     encode_heartbeat, encode_heartbeat_reply, encode_reply,
 };
 pub use pending::{Pending, RegisterError};
+pub use stream::{
+    CHUNK, Credit, FIRST_CREDIT, Window, decode_credit, decode_end, decode_reason,
+    encode_chunk_header, encode_credit, encode_end, encode_reset, encode_stop,
+};

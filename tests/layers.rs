@@ -52,6 +52,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls_pemfile", &["identity/pem"]),
     ("webpki", &["identity"]),
     ("aws_lc_rs", &["identity"]),
+    ("aws_lc_rs::digest", &["identity", "handler/example"]),
     ("rcgen", &["identity"]),
     ("pkcs8", &["identity/ca/key"]),
     ("rpassword", &["identity/ca/passphrase"]),

@@ -244,7 +244,11 @@ fn a_server_prints_its_socket_and_its_pipe() {
 fn a_file_of_settings_is_read_and_unknown_names_are_warned_about() {
     let identities = Identities::new(&[]);
     let file = identities.path("settings");
-    std::fs::write(&file, "# ours\nRP_MAX_BODY_BYTES=10\nRP_CONNECTION_WAIT_S=0\n").unwrap();
+    std::fs::write(
+        &file,
+        "# ours\nRP_HTTP_ALLOWED_HOSTS=settings.example\nRP_CONNECTION_WAIT_S=0\n",
+    )
+    .unwrap();
     let server = server(&identities)
         .set("RP_SERVER_USER_CONFIG_MODULE", file.display())
         .set("RP_CONNECTION_WAIT_S", "0.1")
@@ -252,9 +256,10 @@ fn a_file_of_settings_is_read_and_unknown_names_are_warned_about() {
         .start();
     let line = server.wait_log(&["RP_NO_SUCH_THING"]);
     assert!(line.contains("WARN"), "{line}");
-    let path = "/client/127.0.0.9/x";
-    assert_eq!(server.ask("POST", path, &[], &[0; 11]).status, 413);
-    assert_eq!(server.ask("POST", path, &[], &[0; 10]).status, 503);
+    let asked_under =
+        |host| server.ask("GET", &format!("http://{host}/client/127.0.0.9/x"), &[], b"");
+    assert_eq!(asked_under("settings.example").status, 503);
+    assert_eq!(asked_under("rpserver.local").status, 421, "the default is replaced");
 }
 
 #[test]

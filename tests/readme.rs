@@ -102,9 +102,17 @@ fn the_table_of_errors_is_that_of_the_code() {
         .filter(|(_, error)| !error.is_empty())
         .collect();
     let mut source = String::new();
-    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http")).unwrap() {
-        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
-        source.push_str(text.split("#[cfg(test)]").next().unwrap());
+    let mut directories = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/http")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(path).unwrap();
+            source.push_str(text.split("#[cfg(test)]").next().unwrap());
+        }
     }
     // What the face says by itself stands there as `(404, "unknown_path"`.
     let mut said = BTreeSet::new();
@@ -112,7 +120,8 @@ fn the_table_of_errors_is_that_of_the_code() {
         let before = source[..at].trim_end();
         let (error, _) = source[at + 3..].split_once('"').unwrap();
         let status = before.get(before.len().saturating_sub(3)..).and_then(|s| s.parse().ok());
-        if let Some(status) = status {
+        let is_name = error.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        if let (Some(status), true) = (status, is_name) {
             said.insert((status, error));
         }
     }

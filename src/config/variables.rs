@@ -106,7 +106,7 @@ table! {
     REPLY_TIMEOUT: ["RP_REPLY_TIMEOUT_S"], "60", NODES, FILE_TOO,
         "seconds that a request waits for its reply";
     MAX_BODY: ["RP_MAX_BODY_BYTES"], "16777216", NODES, FILE_TOO,
-        "largest body of a request or reply; larger is answered 413";
+        "largest body that is held in memory, in bytes: one for or from an original RestPipe";
     DRAIN: ["RP_DRAIN_S"], "10", NODES, FILE_TOO,
         "seconds that a stopping node finishes what is in flight";
     DEBUG: ["DEBUG"], "0", NODES, FILE_TOO,

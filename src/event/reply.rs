@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::event::Verb;
+use crate::event::{Body, Verb};
 
 /// The handler answered and has nothing to add.
 pub const CODE_FINE: u32 = 0;
@@ -17,7 +17,7 @@ pub const CODE_UNHANDLED: u32 = 255;
 const JSON: &str = "application/json";
 
 /// The answer to one event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Reply {
     /// 0 fine, 251 the handler failed, 253 refused, 255 no handler, others the handler's own. The caller finds
     /// it in `X-Event-Return-Code`.
@@ -25,7 +25,7 @@ pub struct Reply {
     /// The body's media type.
     pub media_type: String,
     /// The body, any bytes.
-    pub body: Vec<u8>,
+    pub body: Body,
     /// The HTTP status; where it is absent it follows from the code.
     pub status: Option<u16>,
     /// Further headers of the HTTP answer. The caller's side drops what is not a clean header.
@@ -34,7 +34,7 @@ pub struct Reply {
 
 impl Reply {
     /// A fine reply with this body.
-    pub fn new(media_type: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+    pub fn new(media_type: impl Into<String>, body: impl Into<Body>) -> Self {
         Self {
             code: CODE_FINE,
             media_type: media_type.into(),
@@ -56,19 +56,28 @@ impl Reply {
         self
     }
 
+    /// The same reply with this HTTP status.
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// The same reply with one more header.
+    pub fn with_header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
     /// There is no handler for the noun.
     pub fn unhandled() -> Self {
-        Self::new("text/plain", Vec::new()).with_code(CODE_UNHANDLED)
+        Self::new("text/plain", Body::empty()).with_code(CODE_UNHANDLED)
     }
 
     /// There is a handler for the noun, but only with these verbs.
     pub fn wrong_verb(allowed: &[Verb]) -> Self {
         let allowed: Vec<String> =
             allowed.iter().map(|verb| verb.as_str().to_ascii_uppercase()).collect();
-        let mut reply = Self::unhandled();
-        reply.status = Some(405);
-        reply.headers.push(("Allow".to_owned(), allowed.join(", ")));
-        reply
+        Self::unhandled().with_status(405).with_header("Allow", allowed.join(", "))
     }
 
     /// The handler failed.
@@ -91,10 +100,7 @@ impl Reply {
 
     /// The node cannot take the event now. It was not handled.
     pub fn busy(message: &str) -> Self {
-        let mut reply = Self::exception("Busy", message, "");
-        reply.status = Some(503);
-        reply.headers.push(("Retry-After".to_owned(), "1".to_owned()));
-        reply
+        Self::exception("Busy", message, "").with_status(503).with_header("Retry-After", "1")
     }
 }
 
@@ -121,6 +127,6 @@ impl From<&str> for Reply {
 /// An empty reply.
 impl From<()> for Reply {
     fn from((): ()) -> Self {
-        Self::new("", Vec::new())
+        Self::new("", Body::empty())
     }
 }

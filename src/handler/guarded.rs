@@ -41,7 +41,7 @@ impl Guarded {
 }
 
 impl Handler for Guarded {
-    fn handle(&self, context: &Context, event: &Event) -> Result<Reply, Failure> {
+    fn handle(&self, context: &Context, event: &mut Event) -> Result<Reply, Failure> {
         let question =
             Question { peer: &context.peer.name, verb: event.verb, noun: event.target.noun() };
         if self.book.allows(&question) {
@@ -74,10 +74,14 @@ mod tests {
                 fingerprint: String::new(),
                 address: Ipv4Addr::LOCALHOST.into(),
             };
-            let event = Event::new(Verb::Get, target).unwrap();
-            let request_id = RequestId::fresh();
-            let context = Context { role: Role::Server, peer: Arc::new(peer), request_id };
-            guarded.handle(&context, &event).map(|reply| (reply.code, reply.status))
+            let mut event = Event::new(Verb::Get, target).unwrap();
+            let context = Context {
+                role: Role::Server,
+                peer: Arc::new(peer),
+                request_id: RequestId::fresh(),
+                cancelled: Arc::default(),
+            };
+            guarded.handle(&context, &mut event).map(|reply| (reply.code, reply.status))
         };
         assert_eq!(ask("web-1", "time/utc//any/parameter?or=query"), Ok((0, None)));
         // Also a noun that nobody handles: whoever may not ask learns nothing.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Context, Failure, Handler, verbs_where};
 use crate::event::{Event, Reply};
 
-type Method = Box<dyn Fn(&Context, &Event) -> Result<Reply, Failure> + Send + Sync>;
+type Method = Box<dyn Fn(&Context, &mut Event) -> Result<Reply, Failure> + Send + Sync>;
 
 /// A handler made of closures, each under the name that verb and noun give: `get_time` for
 /// `GET time`, `get_time_utc` for `GET time/utc`.
@@ -37,7 +37,7 @@ impl Router {
     /// Adds a method, or replaces the one of this name.
     pub fn on<F, R>(mut self, method_name: &str, method: F) -> Self
     where
-        F: Fn(&Context, &Event) -> Result<R, Failure> + Send + Sync + 'static,
+        F: Fn(&Context, &mut Event) -> Result<R, Failure> + Send + Sync + 'static,
         R: Into<Reply>,
     {
         let method: Method = Box::new(move |context, event| method(context, event).map(Into::into));
@@ -47,7 +47,7 @@ impl Router {
 }
 
 impl Handler for Router {
-    fn handle(&self, context: &Context, event: &Event) -> Result<Reply, Failure> {
+    fn handle(&self, context: &Context, event: &mut Event) -> Result<Reply, Failure> {
         if let Some(method) = self.methods.get(&event.method_name()) {
             return method(context, event);
         }
@@ -75,15 +75,20 @@ mod tests {
             fingerprint: String::new(),
             address: Ipv4Addr::LOCALHOST.into(),
         };
-        let event = Event::new(verb, target).unwrap();
-        let request_id = event.request_id;
-        router.handle(&Context { role: Role::Server, peer: Arc::new(peer), request_id }, &event)
+        let mut event = Event::new(verb, target).unwrap();
+        let context = Context {
+            role: Role::Server,
+            peer: Arc::new(peer),
+            request_id: event.request_id,
+            cancelled: Arc::default(),
+        };
+        router.handle(&context, &mut event)
     }
 
     #[test]
     fn a_method_is_found_by_verb_and_noun() {
-        assert_eq!(ask(Verb::Get, "time/utc").unwrap().body, b"now");
-        assert_eq!(ask(Verb::Put, "time/utc//a/b").unwrap().body, b"a+b");
+        assert_eq!(ask(Verb::Get, "time/utc").unwrap().body.whole(), Some(&b"now"[..]));
+        assert_eq!(ask(Verb::Put, "time/utc//a/b").unwrap().body.whole(), Some(&b"a+b"[..]));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use socket2::Socket;
 use crate::http::answer::Answer;
 use crate::http::connection;
 use crate::http::face::Shared;
-use crate::http::output::print_head;
+use crate::http::output::{Announced, print_head};
 use crate::http::refusal::Refusal;
 use crate::http::slots::Slot;
 
@@ -67,9 +67,11 @@ fn turn_away(socket: Socket) {
     let Answer { status, headers, body } = Answer::of_refusal(&refusal);
     let mut bytes = Vec::new();
     if socket.set_nonblocking(true).is_ok()
-        && print_head(&mut bytes, status, headers, body.len(), Some("close")).is_ok()
+        && let body = body.whole().unwrap_or_default()
+        && let length = Announced::Length(body.len() as u64)
+        && print_head(&mut bytes, status, headers, length, Some("close")).is_ok()
     {
-        bytes.extend_from_slice(&body);
+        bytes.extend_from_slice(body);
         // Best effort: a caller that takes nothing gets nothing. A request that has arrived is
         // read, as closing before that would take the answer away again.
         let _ = socket.send(&bytes);

@@ -5,53 +5,37 @@
 use tiny_http::Header;
 
 use crate::event::{
-    CODE_EXCEPTION, CODE_FINE, CODE_REFUSED, CODE_UNHANDLED, Event, Reply, RequestId,
+    Body, CODE_EXCEPTION, CODE_FINE, CODE_REFUSED, CODE_UNHANDLED, Event, Reply, RequestId, header,
 };
 use crate::http::refusal::Refusal;
 
-/// Most headers of one reply, and most bytes of them all. Callers have limits of about this size.
-const MAX_HEADERS: usize = 64;
-const MAX_HEADER_BYTES: usize = 8 * 1024;
-/// Headers that belong to this connection or are written here.
-const OWN: [&str; 13] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "content-length",
-    "date",
-    "server",
-    "x-event-return-code",
-    "x-request-id",
-    "content-type",
-];
+/// Headers that are written here.
+const OWN: [&str; 5] = ["date", "server", "x-event-return-code", "x-request-id", "content-type"];
 
-/// A whole answer.
+/// An answer.
 pub(super) struct Answer {
     /// The HTTP status, 200 to 599.
     pub status: u16,
     /// All but those that frame the message.
     pub headers: Vec<Header>,
-    /// The body.
-    pub body: Vec<u8>,
+    /// The body, in memory or a stream.
+    pub body: Body,
 }
 
 impl Answer {
     /// The answer that carries the peer's reply to `event`.
     pub fn of_reply(reply: Reply, event: &Event) -> Self {
         let status = status(&reply);
-        let mut headers = Vec::with_capacity(5 + reply.headers.len().min(MAX_HEADERS));
+        let mut headers = Vec::with_capacity(5 + reply.headers.len().min(header::MAX_FIELDS));
         push(&mut headers, "Server", "restpipe");
         let mut body = reply.body;
+        let no_body = body.length() == Some(0);
         let mut media_type = reply.media_type.as_str();
-        if reply.code == CODE_UNHANDLED && body.is_empty() {
-            body = json_bytes(&unhandled(&reply.headers, status, event));
+        if reply.code == CODE_UNHANDLED && no_body {
+            body = json(&unhandled(&reply.headers, status, event));
             media_type = "application/json";
         }
-        let own_type = !media_type.is_empty() && is_clean(media_type);
+        let own_type = !media_type.is_empty() && header::is_clean(media_type);
         if own_type {
             push(&mut headers, "Content-Type", media_type);
         }
@@ -59,11 +43,8 @@ impl Answer {
             CODE_FINE => push(&mut headers, "X-Event-Return-Code", "0"),
             code => push(&mut headers, "X-Event-Return-Code", &code.to_string()),
         }
-        let mut room = MAX_HEADER_BYTES;
-        for (name, value) in reply.headers.iter().take(MAX_HEADERS) {
-            let size = name.len() + value.len();
-            if size <= room && is_token(name) && is_clean(value) && !is_own(name, own_type) {
-                room -= size;
+        for (name, value) in header::crossing(reply.headers.iter().map(|(n, v)| (n, v))) {
+            if !is_own(name, own_type) {
                 push(&mut headers, name, value);
             }
         }
@@ -84,7 +65,7 @@ impl Answer {
         for (name, value) in &refusal.headers {
             push(&mut headers, name, value);
         }
-        Self { status: refusal.status, headers, body: json_bytes(refusal) }
+        Self { status: refusal.status, headers, body: json(refusal) }
     }
 }
 
@@ -111,7 +92,7 @@ fn unhandled(headers: &[(String, String)], status: u16, event: &Event) -> Refusa
     Refusal::new(status, "wrong_verb", message)
 }
 
-fn json_bytes(refusal: &Refusal) -> Vec<u8> {
+fn json(refusal: &Refusal) -> Body {
     Reply::json(&refusal.json()).body
 }
 
@@ -125,17 +106,6 @@ fn is_own(name: &str, own_type: bool) -> bool {
     own.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
-/// A token of RFC 9110, section 5.6.2.
-fn is_token(name: &str) -> bool {
-    let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    !name.is_empty() && name.bytes().all(is_tchar)
-}
-
-/// A field value that cannot be mistaken for anything else.
-fn is_clean(value: &str) -> bool {
-    value.len() <= MAX_HEADER_BYTES && value.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7e))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,7 +115,7 @@ mod tests {
         Answer::of_reply(reply, &Event::new(Verb::Get, "time/utc").unwrap())
     }
 
-    fn header(answer: &Answer, name: &'static str) -> Option<String> {
+    fn field(answer: &Answer, name: &'static str) -> Option<String> {
         let mut found = answer.headers.iter().filter(|h| h.field.equiv(name));
         let value = found.next().map(|h| h.value.to_string());
         assert_eq!(found.count(), 0, "{name} twice");
@@ -173,8 +143,8 @@ mod tests {
             reply.status = status;
             let answer = answer(reply);
             assert_eq!(answer.status, expected, "{status:?} {code}");
-            assert_eq!(header(&answer, "X-Event-Return-Code"), Some(code.to_string()));
-            assert_eq!(answer.body, b"x");
+            assert_eq!(field(&answer, "X-Event-Return-Code"), Some(code.to_string()));
+            assert_eq!(answer.body, "x".into());
         }
     }
 
@@ -182,14 +152,15 @@ mod tests {
     fn an_empty_unhandled_reply_gets_a_body() {
         let unhandled = answer(Reply::unhandled());
         assert_eq!(unhandled.status, 404);
-        assert_eq!(header(&unhandled, "Content-Type").unwrap(), "application/json");
-        let body: serde_json::Value = serde_json::from_slice(&unhandled.body).unwrap();
+        assert_eq!(field(&unhandled, "Content-Type").unwrap(), "application/json");
+        let body: serde_json::Value =
+            serde_json::from_slice(unhandled.body.whole().unwrap()).unwrap();
         assert_eq!(body["error"], "unhandled");
         assert!(body["message"].as_str().unwrap().contains("get_time_utc"), "{body}");
 
         let wrong = answer(Reply::wrong_verb(&[Verb::Post]));
-        assert_eq!((wrong.status, header(&wrong, "Allow").unwrap().as_str()), (405, "POST"));
-        let body: serde_json::Value = serde_json::from_slice(&wrong.body).unwrap();
+        assert_eq!((wrong.status, field(&wrong, "Allow").unwrap().as_str()), (405, "POST"));
+        let body: serde_json::Value = serde_json::from_slice(wrong.body.whole().unwrap()).unwrap();
         assert_eq!(body["error"], "wrong_verb");
     }
 
@@ -220,22 +191,10 @@ mod tests {
     }
 
     #[test]
-    fn the_headers_of_a_peer_are_bounded() {
-        let mut reply = Reply::new("", "");
-        reply.headers = vec![("X".to_owned(), "y".to_owned()); 2 * MAX_HEADERS];
-        assert_eq!(answer(reply.clone()).headers.len(), 2 + MAX_HEADERS);
-        let long = "y".repeat(MAX_HEADER_BYTES - 1);
-        reply.headers = vec![("X".to_owned(), long); 2];
-        reply.headers.push(("X-Too".to_owned(), String::new()));
-        assert_eq!(answer(reply).headers.len(), 2 + 1);
-    }
-
-    #[test]
     fn the_media_type_goes_before_a_header_of_that_name() {
-        let mut reply = Reply::new("a/b", "");
-        reply.headers.push(("Content-Type".into(), "c/d".into()));
-        assert_eq!(header(&answer(reply.clone()), "Content-Type").unwrap(), "a/b");
-        reply.media_type.clear();
-        assert_eq!(header(&answer(reply), "Content-Type").unwrap(), "c/d");
+        for (media_type, expected) in [("a/b", "a/b"), ("", "c/d")] {
+            let reply = Reply::new(media_type, "").with_header("Content-Type", "c/d");
+            assert_eq!(field(&answer(reply), "Content-Type").unwrap(), expected);
+        }
     }
 }

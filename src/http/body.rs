@@ -1,19 +1,19 @@
-//! The body of a request: how its end is known, and reading all of it or nothing.
+//! The body of a request: how its end is known, and reading all of a small one or nothing.
 //!
-//! In scope: the rules of RFC 9112, section 6, strictly; the limits. Not in scope: the chunked
-//! coding itself.
+//! In scope: the rules of RFC 9112, section 6, strictly; the limits. Not in scope: bodies that are
+//! read while they are sent on (`upload`), the chunked coding.
 
 use std::io;
 use std::time::Instant;
 
 use crate::http::Limits;
 use crate::http::budget::Share;
-use crate::http::chunked::Decoder;
 use crate::http::input::Input;
 use crate::http::refusal::Refusal;
 
-/// Most bytes read between two looks at the limits.
-const STEP: usize = 64 * 1024;
+/// Bodies up to this size, in bytes, are read whole before the request is asked: they cross in one
+/// message, and can be sent again.
+const SMALL: u64 = 16 * 1024;
 
 /// How the end of a body is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +51,13 @@ impl Framing {
         if length.is_empty() || !length.bytes().all(|b| b.is_ascii_digit()) {
             return Err(Refusal::malformed("Content-Length is not a number of bytes"));
         }
-        // More digits than fit are over every limit.
-        match length.parse().unwrap_or(u64::MAX) {
-            0 => Ok(Self::None),
-            length => Ok(Self::Length(length)),
+        match length.parse() {
+            Ok(0) => Ok(Self::None),
+            Ok(length) => Ok(Self::Length(length)),
+            Err(_) => {
+                let message = "Content-Length has more than 64 bits";
+                Err(Refusal::closing(413, "body_too_large", message))
+            }
         }
     }
 
@@ -73,126 +76,46 @@ impl Framing {
         Err(Refusal::closing(501, "coding_not_implemented", message))
     }
 
-    /// Whether the announced length is within `most` bytes.
-    pub fn check(self, most: usize) -> Result<(), Refusal> {
+    /// The length of a body that is read whole; `None` for one that streams.
+    pub fn small(self) -> Option<usize> {
         match self {
-            Self::Length(length) if length > most as u64 => Err(too_large(most)),
-            _ => Ok(()),
+            Self::None => Some(0),
+            // At most `SMALL`, so it fits.
+            Self::Length(length) if length <= SMALL => Some(length as usize),
+            Self::Length(_) | Self::Chunked => None,
         }
     }
 }
 
-/// The refusal of a body of more than `most` bytes.
-pub(super) fn too_large(most: usize) -> Refusal {
-    let message = format!("the body is larger than {most} bytes (RP_MAX_BODY_BYTES)");
-    Refusal::closing(413, "body_too_large", message)
-}
-
-/// Reads a whole body of at most `most` bytes. Every error ends the connection.
+/// Reads a whole body of `length` bytes. Every error ends the connection.
 pub(super) fn read(
-    input: &mut Input<'_>,
-    framing: Framing,
-    most: usize,
+    input: &mut Input,
+    length: usize,
     share: &mut Share<'_>,
     limits: &Limits,
 ) -> Result<Vec<u8>, Refusal> {
-    framing.check(most)?;
+    if length == 0 {
+        return Ok(Vec::new());
+    }
+    if !share.grow_to(length) {
+        let message = "too many request bodies are held at once";
+        return Err(Refusal::closing(503, "full", message).with_header("Retry-After", "1"));
+    }
+    let mut body = Vec::with_capacity(length);
     let deadline = Instant::now() + limits.transfer_timeout;
-    let mut body = Vec::new();
-    let read = match framing {
-        Framing::None => Ok(()),
-        Framing::Length(length) => {
-            // Within `most`, so it fits.
-            read_length(input, length as usize, &mut body, share, limits, deadline)
-        }
-        Framing::Chunked => read_chunked(input, most, &mut body, share, limits, deadline),
-    };
-    match read {
-        Ok(()) => Ok(body),
-        Err(End::Refused(refusal)) => Err(refusal),
-        Err(End::Cut) => Err(Refusal::malformed("the body was cut short")),
-        Err(End::Failed(e)) if is_timeout(&e) => {
+    match input.read_into(&mut body, length, limits.body_timeout, deadline) {
+        Ok(()) if body.len() == length => Ok(body),
+        Ok(()) => Err(Refusal::malformed("the body was cut short")),
+        Err(e) if is_timeout(&e) => {
             Err(Refusal::closing(408, "body_timeout", "the body did not arrive in time"))
         }
-        Err(End::Failed(e)) => Err(Refusal::malformed(format!("the body was cut short: {e}"))),
+        Err(e) => Err(Refusal::malformed(format!("the body was cut short: {e}"))),
     }
 }
 
 /// Whether a wait for the socket ran out.
 pub(super) fn is_timeout(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
-}
-
-enum End {
-    Refused(Refusal),
-    Cut,
-    Failed(io::Error),
-}
-
-impl From<io::Error> for End {
-    fn from(e: io::Error) -> Self {
-        Self::Failed(e)
-    }
-}
-
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-fn hold(share: &mut Share<'_>, bytes: usize) -> Result<(), Refusal> {
-    if share.grow_to(bytes) {
-        return Ok(());
-    }
-    let message = "too many request bodies are held at once";
-    Err(Refusal::closing(503, "full", message).with_header("Retry-After", "1"))
-}
-
-fn read_length(
-    input: &mut Input<'_>,
-    length: usize,
-    body: &mut Vec<u8>,
-    share: &mut Share<'_>,
-    limits: &Limits,
-    deadline: Instant,
-) -> Result<(), End> {
-    while body.len() < length {
-        let goal = length.min(body.len() + STEP);
-        hold(share, goal)?;
-        if body.capacity() < goal {
-            // Doubled, but never by the announced length alone, nor beyond it.
-            let capacity = length.min(goal.max(body.capacity() * 2));
-            body.reserve_exact(capacity - body.len());
-        }
-        input.read_into(body, goal - body.len(), limits.body_timeout, deadline)?;
-        if body.len() < goal {
-            return Err(End::Cut);
-        }
-    }
-    Ok(())
-}
-
-fn read_chunked(
-    input: &mut Input<'_>,
-    most: usize,
-    body: &mut Vec<u8>,
-    share: &mut Share<'_>,
-    limits: &Limits,
-    deadline: Instant,
-) -> Result<(), End> {
-    let mut decoder = Decoder::new(most);
-    loop {
-        hold(share, body.len() + input.buffered().len())?;
-        let (used, done) = decoder.feed(input.buffered(), body)?;
-        input.consume(used);
-        if done {
-            return Ok(());
-        }
-        if input.fill(limits.body_timeout, Some(deadline))? == 0 {
-            return Err(End::Cut);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -207,12 +130,13 @@ mod tests {
         for length in ["", "+5", "-1", "5, 5", "5,5", "5 5", "0x5", "5.0", "1e3", "five"] {
             assert_eq!(of(length).unwrap_err().status, 400, "{length:?}");
         }
-        let long = "9".repeat(500);
-        for length in ["17", "10000000000000", "18446744073709551616", &long] {
-            let refusal = of(length).unwrap().check(16).unwrap_err();
+        assert_eq!(of("18446744073709551615").unwrap(), Framing::Length(u64::MAX));
+        for length in ["18446744073709551616", &"9".repeat(500)] {
+            let refusal = of(length).unwrap_err();
             assert_eq!((refusal.status, refusal.close), (413, true), "{length:?}");
         }
-        assert_eq!(of("16").unwrap().check(16), Ok(()));
+        assert_eq!(Framing::Length(SMALL).small(), Some(16_384));
+        assert_eq!(Framing::Length(SMALL + 1).small(), None);
     }
 
     #[test]

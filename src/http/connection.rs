@@ -3,24 +3,29 @@
 //! In scope: the order of things, and how a connection ends. Not in scope: the rules themselves,
 //! which are in the modules it calls.
 
+mod respond;
+
 use std::io;
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::event::{Event, RequestId};
+use crate::event::{Body, Event, RequestId};
 use crate::http::answer::Answer;
 use crate::http::body::{self, Framing, is_timeout};
 use crate::http::face::Shared;
 use crate::http::head;
 use crate::http::input::Input;
-use crate::http::output::{Framed, Output};
+use crate::http::output::{self, Output};
 use crate::http::refusal::Refusal;
 use crate::http::request::{self, Request};
 use crate::http::slots::Slot;
+use crate::http::streamed::Sent;
+use crate::http::upload::{self, WayBack};
 use crate::pipe::RequestError;
 
 /// Most bytes that are read from a caller only to let it see its refusal.
-const MAX_LINGER_BYTES: usize = 1024 * 1024;
+const MAX_LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Serves a connection to its end.
 pub(super) fn serve(shared: &Shared, slot: &Slot) {
@@ -33,8 +38,9 @@ pub(super) fn serve(shared: &Shared, slot: &Slot) {
     // Answers are written in one piece, so waiting for more would only delay them. A Unix socket
     // knows no such option.
     let _ = socket.set_tcp_nodelay(true);
+    let input = Input::new(Arc::clone(socket));
     let mut connection =
-        Connection { shared, slot, input: Input::new(socket), output: Output::new(socket) };
+        Connection { shared, slot, input, output: Output::new(socket), lent: None };
     loop {
         match connection.turn() {
             Ok(After::Next) => {}
@@ -48,8 +54,11 @@ pub(super) fn serve(shared: &Shared, slot: &Slot) {
 struct Connection<'a> {
     shared: &'a Shared,
     slot: &'a Slot,
-    input: Input<'a>,
+    /// An empty one while an upload has it.
+    input: Input,
     output: Output<'a>,
+    /// Where the input comes back from, if the pipe still reads the body beside the answer.
+    lent: Option<WayBack>,
 }
 
 /// What to do after a request.
@@ -70,6 +79,8 @@ struct Caller {
     keep_alive: bool,
     head_only: bool,
     id: RequestId,
+    /// Some of its body was not read, so that the next request cannot be found.
+    unread: bool,
 }
 
 impl Connection<'_> {
@@ -92,8 +103,9 @@ impl Connection<'_> {
             keep_alive: head.keep_alive,
             head_only: head.method == "HEAD",
             id: RequestId::parse_or_fresh(head.request_id),
+            unread: false,
         };
-        let request = request::check(&head, &self.shared.settings, &self.shared.guard);
+        let request = request::check(head, &self.shared.settings, &self.shared.guard);
         self.input.consume(end);
         let request = match request {
             Ok(request) => request,
@@ -103,24 +115,23 @@ impl Connection<'_> {
                 return self.refuse(&refusal, Some(caller));
             }
         };
-        if request.expects_continue && framing != Framing::None && self.input.buffered().is_empty()
-        {
-            self.output.go_on(started + self.shared.settings.limits.transfer_timeout)?;
+        let limits = &self.shared.settings.limits;
+        let expected = request.expects_continue && framing != Framing::None;
+        let Some(length) = framing.small() else {
+            let empty = Input::new(Arc::clone(self.slot.socket()));
+            let input = std::mem::replace(&mut self.input, empty);
+            let (body, way_back) = upload::begin(input, framing, expected, limits.body_timeout);
+            return self.ask(request, body, Some(way_back), caller);
+        };
+        if expected && self.input.buffered().is_empty() {
+            output::go_on(self.slot.socket(), started + limits.transfer_timeout)?;
         }
         let mut share = self.shared.budget.share();
-        let settings = &self.shared.settings;
-        let body = body::read(
-            &mut self.input,
-            framing,
-            settings.max_body_bytes,
-            &mut share,
-            &settings.limits,
-        );
-        match body {
+        match body::read(&mut self.input, length, &mut share, limits) {
             Ok(body) => {
                 // The reply's time is counted from here, not from the head.
                 caller.started = Instant::now();
-                self.ask(request, body, caller)
+                self.ask(request, body.into(), None, caller)
             }
             Err(refusal) => self.refuse(&refusal, Some(caller)),
         }
@@ -165,36 +176,70 @@ impl Connection<'_> {
         }
     }
 
-    fn ask(&mut self, request: Request, body: Vec<u8>, caller: Caller) -> io::Result<After> {
-        let Request { destination, verb, target, media_type, wait, .. } = request;
-        let event = Event { verb, target, media_type, body, request_id: caller.id };
-        match self.shared.pipe.request(destination.peer(), &event, wait) {
-            Ok(reply) => {
-                let answer = Answer::of_reply(reply, &event);
-                log::debug!(
-                    "{}: request {}: {} {} answered {} in {:?}",
-                    destination.name().escape_debug(),
-                    caller.id,
-                    verb.as_str(),
-                    event.target,
-                    answer.status,
-                    caller.started.elapsed()
-                );
-                self.send(answer, false, caller)
+    /// Asks the pipe. An upload has the input until its body is dropped.
+    fn ask(
+        &mut self,
+        request: Request,
+        body: Body,
+        upload: Option<WayBack>,
+        mut caller: Caller,
+    ) -> io::Result<After> {
+        let Request { destination, verb, target, media_type, headers, wait, .. } = request;
+        let request_id = caller.id;
+        let head_only = caller.head_only;
+        let mut event = Event { verb, target, media_type, headers, body, head_only, request_id };
+        let reply = self.shared.pipe.request(destination.peer(), &mut event, wait, self.slot);
+        let mut refused = None;
+        if let Some(way_back) = upload {
+            // Where the pipe has not taken it.
+            event.body = Body::empty();
+            match way_back.answer() {
+                Some(mut ended) => {
+                    refused = ended.refusal.take();
+                    caller.unread = !self.take_back(ended);
+                }
+                None => self.lent = Some(way_back),
             }
-            Err(error) => {
-                self.note_unknown(&error, caller.id);
+        }
+        let log = |status: u16, more: &str| {
+            log::debug!(
+                "{}: request {request_id}: {} {} answered {status} in {:?}{}",
+                destination.name().escape_debug(),
+                verb.as_str(),
+                event.target,
+                caller.started.elapsed(),
+                more.escape_debug()
+            );
+        };
+        match (reply, refused) {
+            (Ok(reply), _) => {
+                let answer = Answer::of_reply(reply, &event);
+                log(answer.status, "");
+                if answer.body.whole().is_some() {
+                    return self.send(answer, false, caller);
+                }
+                let (sent, after) = self.stream(answer, caller)?;
+                if let Sent::Broken(why) = sent {
+                    log::warn!(
+                        "{}: request {request_id}: the reply to {} {} was cut short: {}",
+                        destination.name().escape_debug(),
+                        verb.as_str(),
+                        event.target,
+                        why.escape_debug()
+                    );
+                }
+                Ok(after)
+            }
+            (Err(RequestError::CallerGone), _) => {
+                log(499, ": the caller went away");
+                Ok(After::Close)
+            }
+            // What was wrong with the body is known better here.
+            (Err(RequestError::Body(_)), Some(refusal)) => self.refuse(&refusal, Some(caller)),
+            (Err(error), _) => {
+                self.note_unknown(&error, request_id);
                 let refusal = Refusal::from(error);
-                log::debug!(
-                    "{}: request {}: {} {} answered {} in {:?}: {}",
-                    destination.name().escape_debug(),
-                    caller.id,
-                    verb.as_str(),
-                    event.target,
-                    refusal.status,
-                    caller.started.elapsed(),
-                    refusal.message.escape_debug()
-                );
+                log(refusal.status, &format!(": {}", refusal.message));
                 self.send(Answer::of_refusal(&refusal), refusal.close, caller)
             }
         }
@@ -210,6 +255,8 @@ impl Connection<'_> {
             | RequestError::Full(_)
             | RequestError::Stopping
             | RequestError::NotCarried(_)
+            | RequestError::CallerGone
+            | RequestError::Body(_)
             | RequestError::TooLarge(_) => false,
         };
         if is_unknown && let Some(left_out) = self.shared.unknown.note(Instant::now()) {
@@ -228,6 +275,7 @@ impl Connection<'_> {
             keep_alive: false,
             head_only: false,
             id: RequestId::fresh(),
+            unread: false,
         });
         if let Some(left_out) = self.shared.refusals.note(Instant::now()) {
             log::warn!(
@@ -246,29 +294,14 @@ impl Connection<'_> {
         }
     }
 
-    fn send(&mut self, answer: Answer, close: bool, caller: Caller) -> io::Result<After> {
-        let keep = caller.keep_alive && !close && !self.slot.stopping();
-        let connection = match (keep, caller.http_1_0) {
-            (true, false) => None,
-            (true, true) => Some("keep-alive"),
-            (false, _) => Some("close"),
-        };
-        let framed = Framed { head_only: caller.head_only, connection };
-        let deadline = Instant::now() + self.shared.settings.limits.transfer_timeout;
-        self.output.answer(answer.with_request_id(&caller.id), framed, deadline)?;
-        Ok(match keep {
-            true => After::Next,
-            // More requests may have arrived behind this one.
-            false if caller.keep_alive || !self.input.buffered().is_empty() => After::Linger,
-            false => After::Close,
-        })
-    }
-
     /// Closes in two steps: a close with unread bytes would be a reset, which can take the answer
     /// away from a caller that has not read it yet (RFC 9112, section 9.6).
     fn linger(mut self) {
         let limits = &self.shared.settings.limits;
         if self.slot.socket().shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        if self.lent.is_some() && self.recall().is_none() {
             return;
         }
         let deadline = Instant::now() + limits.linger;
@@ -279,6 +312,15 @@ impl Connection<'_> {
                 Ok(0) | Err(_) => return,
                 Ok(n) => read += n,
             }
+        }
+    }
+}
+
+impl Drop for Connection<'_> {
+    /// An upload that is still being read holds the socket, and must find its end.
+    fn drop(&mut self) {
+        if self.lent.is_some() {
+            let _ = self.slot.socket().shutdown(Shutdown::Both);
         }
     }
 }

@@ -3,6 +3,8 @@
 //! In scope: the syntax of RFC 9112, where it ends, and the fields this port looks at. Not in
 //! scope: reading it from a socket, and whether the request is allowed.
 
+pub(super) mod forward;
+
 use httparse::{EMPTY_HEADER, Header, Request};
 
 use crate::http::body::Framing;
@@ -69,6 +71,8 @@ pub(super) struct Head<'a> {
     pub expect: Option<&'a str>,
     /// The `X-Request-Id` field, where there is just one; anything may stand in it.
     pub request_id: Option<&'a str>,
+    /// What crosses to the peer.
+    pub headers: Vec<(String, String)>,
     /// How the body is delimited.
     pub framing: Framing,
     /// Whether the caller wants to send another request on this connection.
@@ -120,6 +124,7 @@ fn fields_into_head<'a>(
         wait: found.wait,
         expect: found.expect,
         request_id: found.request_id.filter(|_| !found.more_request_ids),
+        headers: forward::headers(fields),
         framing: Framing::of(found.content_length, found.transfer_encoding, http_1_0)?,
         keep_alive: !found.close && (!http_1_0 || found.keep_alive),
     })
@@ -254,6 +259,9 @@ mod tests {
             wait: Some("3"),
             expect: Some("100-continue"),
             request_id: Some("a-1"),
+            headers: [("Origin", "null"), ("Sec-Fetch-Site", "none"), ("Accept", "*/*")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
             framing: Framing::Length(12),
             keep_alive: false,
         };

@@ -3,6 +3,7 @@
 //! In scope: buffering, timeouts. Not in scope: what the bytes mean.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
@@ -13,18 +14,23 @@ use crate::http::head::MAX_BYTES;
 const FIRST_BYTES: usize = 4 * 1024;
 
 /// The reading side of a connection.
-pub(super) struct Input<'a> {
-    source: Source<'a>,
+pub(super) struct Input {
+    source: Source,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
 }
 
-impl<'a> Input<'a> {
-    /// Nothing read yet.
-    pub fn new(socket: &'a Socket) -> Self {
+impl Input {
+    /// Nothing read yet, and no memory taken.
+    pub fn new(socket: Arc<Socket>) -> Self {
         let source = Source { socket, timeout: None };
-        Self { source, buffer: vec![0; FIRST_BYTES], start: 0, end: 0 }
+        Self { source, buffer: Vec::new(), start: 0, end: 0 }
+    }
+
+    /// What it reads from.
+    pub fn socket(&self) -> &Socket {
+        &self.source.socket
     }
 
     /// The bytes that were read and not yet consumed.
@@ -70,9 +76,24 @@ impl<'a> Input<'a> {
             .map(|_| ())
     }
 
+    /// Reads once into `into`: buffered bytes, or where there are none from the socket, without
+    /// another copy. Waits for at most `timeout`. No bytes are the end.
+    pub fn read(&mut self, into: &mut [u8], timeout: Duration) -> io::Result<usize> {
+        let ready = into.len().min(self.end - self.start);
+        if ready == 0 {
+            return self.source.read(into, timeout, None);
+        }
+        into[..ready].copy_from_slice(&self.buffer[self.start..self.start + ready]);
+        self.start += ready;
+        Ok(ready)
+    }
+
     fn make_room(&mut self) -> io::Result<()> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
+            if self.buffer.is_empty() {
+                self.buffer.resize(FIRST_BYTES, 0);
+            }
         } else if self.end == self.buffer.len() {
             if self.start > 0 {
                 self.buffer.copy_within(self.start..self.end, 0);
@@ -88,12 +109,12 @@ impl<'a> Input<'a> {
 }
 
 /// The socket, and its timeout as it is set: setting it costs a system call.
-struct Source<'a> {
-    socket: &'a Socket,
+struct Source {
+    socket: Arc<Socket>,
     timeout: Option<Duration>,
 }
 
-impl Source<'_> {
+impl Source {
     fn read(
         &mut self,
         into: &mut [u8],
@@ -113,7 +134,7 @@ impl Source<'_> {
                 self.socket.set_read_timeout(Some(timeout))?;
                 self.timeout = Some(timeout);
             }
-            match self.socket.read(into) {
+            match (&*self.socket).read(into) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
@@ -122,13 +143,13 @@ impl Source<'_> {
 }
 
 /// Reads with the input's timeouts, for `read_to_end`.
-struct Timed<'a, 'b> {
-    source: &'a mut Source<'b>,
+struct Timed<'a> {
+    source: &'a mut Source,
     timeout: Duration,
     deadline: Instant,
 }
 
-impl Read for Timed<'_, '_> {
+impl Read for Timed<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.source.read(into, self.timeout, Some(self.deadline))
     }

@@ -1,4 +1,4 @@
-//! The bytes of an answer, written at once.
+//! The bytes of an answer: its head, and with it a body that is in memory, written at once.
 //!
 //! `tiny_http` prints the head; the body follows it in the same write.
 
@@ -24,6 +24,17 @@ pub(super) struct Framed {
     pub connection: Option<&'static str>,
 }
 
+/// How a head says where its body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Announced {
+    /// After so many bytes.
+    Length(u64),
+    /// By the chunked coding.
+    Chunked,
+    /// Not at all: with the connection, or because there is none.
+    Nothing,
+}
+
 /// Writes answers, one after the other, from one buffer.
 pub(super) struct Output<'a> {
     socket: &'a Socket,
@@ -36,43 +47,63 @@ impl<'a> Output<'a> {
         Self { socket, buffer: Vec::new() }
     }
 
-    /// Writes an answer until `deadline`; the socket's own timeout bounds each part of it.
+    /// Writes an answer whose body is in memory, until `deadline`; the socket's own timeout bounds
+    /// each part of it.
     pub fn answer(&mut self, answer: Answer, framed: Framed, deadline: Instant) -> io::Result<()> {
         let Answer { status, headers, body } = answer;
-        let body = if has_body(status) { body } else { Vec::new() };
+        let body = body.whole().filter(|_| has_body(status)).unwrap_or_default();
         self.buffer.clear();
-        print_head(&mut self.buffer, status, headers, body.len(), framed.connection)?;
-        let mut body = if framed.head_only { &[] } else { &body[..] };
+        let length = Announced::Length(body.len() as u64);
+        print_head(&mut self.buffer, status, headers, length, framed.connection)?;
+        let mut body = if framed.head_only { &[] } else { body };
         if body.len() <= COPY_BYTES {
             self.buffer.extend_from_slice(body);
             body = &[];
         }
-        let written = write_all(self.socket, &[&self.buffer, body], deadline);
+        let written = write_all(self.socket, &[&self.buffer, body], Some(deadline));
         if self.buffer.capacity() > KEPT_BYTES {
             self.buffer = Vec::new();
         }
         written
     }
 
-    /// Tells the caller to send the body.
-    pub fn go_on(&mut self, deadline: Instant) -> io::Result<()> {
-        write_all(self.socket, &[b"HTTP/1.1 100 Continue\r\n\r\n", &[]], deadline)
+    /// Writes the head of an answer whose body follows in pieces, or not at all.
+    pub fn head(
+        &mut self,
+        status: u16,
+        headers: Vec<tiny_http::Header>,
+        announced: Announced,
+        connection: Option<&str>,
+    ) -> io::Result<()> {
+        self.buffer.clear();
+        print_head(&mut self.buffer, status, headers, announced, connection)?;
+        write_all(self.socket, &[&self.buffer, &[]], None)
     }
 }
 
+/// Tells the caller to send the body.
+pub(super) fn go_on(socket: &Socket, deadline: Instant) -> io::Result<()> {
+    write_all(socket, &[b"HTTP/1.1 100 Continue\r\n\r\n", &[]], Some(deadline))
+}
+
 /// Whether an answer of this status may have a body (RFC 9110, section 6.4.1).
-fn has_body(status: u16) -> bool {
+pub(super) fn has_body(status: u16) -> bool {
     !matches!(status, 100..=199 | 204 | 205 | 304)
 }
 
-/// Appends the head of an answer with a body of `length` bytes.
+/// Appends the head of an answer.
 pub(super) fn print_head(
     buffer: &mut Vec<u8>,
     status: u16,
     headers: Vec<tiny_http::Header>,
-    length: usize,
+    announced: Announced,
     connection: Option<&str>,
 ) -> io::Result<()> {
+    let length = match announced {
+        // Longer than memory is nothing that memory could hold.
+        Announced::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
+        Announced::Chunked | Announced::Nothing => 0,
+    };
     // The serializer takes the length on trust, so the body need not pass through it.
     Response::new(StatusCode(status), headers, io::empty(), Some(length), None)
         .with_chunked_threshold(usize::MAX)
@@ -81,8 +112,12 @@ pub(super) fn print_head(
     // right here. A 204 must not and a 304 need not have a length.
     buffer.truncate(buffer.len() - 2);
     let no_length: &[u8] = b"Content-Length: 0\r\n";
-    if matches!(status, 204 | 304) && buffer.ends_with(no_length) {
+    let is_unsaid = !matches!(announced, Announced::Length(_)) || matches!(status, 204 | 304);
+    if is_unsaid && buffer.ends_with(no_length) {
         buffer.truncate(buffer.len() - no_length.len());
+    }
+    if announced == Announced::Chunked {
+        buffer.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if let Some(connection) = connection {
         write!(buffer, "Connection: {connection}\r\n")?;
@@ -91,7 +126,12 @@ pub(super) fn print_head(
     Ok(())
 }
 
-fn write_all(mut socket: &Socket, parts: &[&[u8]; 2], deadline: Instant) -> io::Result<()> {
+/// Writes both parts; the socket's own timeout bounds the wait for each bit of progress.
+pub(super) fn write_all(
+    mut socket: &Socket,
+    parts: &[&[u8]; 2],
+    deadline: Option<Instant>,
+) -> io::Result<()> {
     let mut parts = [IoSlice::new(parts[0]), IoSlice::new(parts[1])];
     let mut rest = if parts[1].is_empty() { &mut parts[..1] } else { &mut parts[..] };
     loop {
@@ -109,7 +149,7 @@ fn write_all(mut socket: &Socket, parts: &[&[u8]; 2], deadline: Instant) -> io::
         if rest.is_empty() {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(io::ErrorKind::TimedOut.into());
         }
     }
@@ -119,7 +159,11 @@ fn write_all(mut socket: &Socket, parts: &[&[u8]; 2], deadline: Instant) -> io::
 mod tests {
     use super::*;
 
-    fn head(status: u16, length: usize, connection: Option<&str>) -> String {
+    fn head(status: u16, length: u64, connection: Option<&str>) -> String {
+        announced(status, Announced::Length(length), connection)
+    }
+
+    fn announced(status: u16, length: Announced, connection: Option<&str>) -> String {
         let mut buffer = Vec::new();
         let server = tiny_http::Header::from_bytes("Server", "restpipe").unwrap();
         print_head(&mut buffer, status, vec![server], length, connection).unwrap();
@@ -138,6 +182,16 @@ mod tests {
         };
         assert_eq!(lines(&head(200, 0, None)), expected("0"));
         assert_eq!(lines(&head(200, 100_000_000, None)), expected("100000000"));
+    }
+
+    #[test]
+    fn a_head_says_how_a_body_of_unknown_length_ends() {
+        let text = announced(200, Announced::Chunked, None);
+        let expected = ["HTTP/1.1 200 OK", "Server: restpipe", "Transfer-Encoding: chunked", ""];
+        assert_eq!(lines(&text), expected);
+        let text = announced(200, Announced::Nothing, Some("close"));
+        let expected = ["HTTP/1.1 200 OK", "Server: restpipe", "Connection: close", ""];
+        assert_eq!(lines(&text), expected);
     }
 
     #[test]

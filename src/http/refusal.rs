@@ -84,7 +84,10 @@ impl From<RequestError> for Refusal {
                 Self { close: true, ..new(503, "stopping").with_header("Retry-After", RETRY_AWAY) }
             }
             RequestError::NotCarried(_) => new(502, "not_carried"),
-            RequestError::TooLarge(_) => new(413, "too_large"),
+            // Never written: nobody is there.
+            RequestError::CallerGone => Self { close: true, ..new(499, "caller_gone") },
+            RequestError::Body(_) => Self { close: true, ..new(400, "body_incomplete") },
+            RequestError::TooLarge(_) => new(413, "body_too_large"),
             RequestError::NoReply { .. } => new(504, "no_reply"),
             RequestError::OutcomeUnknown { .. } => new(502, "outcome_unknown"),
         }
@@ -109,6 +112,7 @@ mod tests {
             (RequestError::Stopping, 503, Some("5"), true),
             (RequestError::NotCarried("a query".into()), 502, None, false),
             (RequestError::TooLarge("3 bytes".into()), 413, None, false),
+            (RequestError::Body("cut".into()), 400, None, true),
             (RequestError::NoReply { peer: peer(), waited }, 504, None, false),
             (
                 RequestError::OutcomeUnknown { peer: peer(), reason: "reset".into() },

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::event::{Target, Verb};
 use crate::http::Settings;
 use crate::http::guard::Guard;
-use crate::http::head::Head;
+use crate::http::head::{Head, forward};
 use crate::http::refusal::Refusal;
 use crate::http::route::{self, Destination};
 
@@ -26,6 +26,8 @@ pub(super) struct Request {
     pub target: Target,
     /// The body's media type, or empty.
     pub media_type: String,
+    /// The headers that go with it.
+    pub headers: Vec<(String, String)>,
     /// How long to wait for a peer that is away.
     pub wait: Duration,
     /// Whether the answer is sent without its body.
@@ -36,25 +38,28 @@ pub(super) struct Request {
 
 /// Checks a head.
 pub(super) fn check(
-    head: &Head<'_>,
+    head: Head<'_>,
     settings: &Settings,
     guard: &Guard,
 ) -> Result<Request, Refusal> {
-    head.framing.check(settings.max_body_bytes)?;
     let (verb, head_only) = method(head.method)?;
     let (authority, path) = split_target(head.target)?;
-    guard.check(head, authority)?;
+    guard.check(&head, authority)?;
     let route = route::find(settings.role, path)?;
     let target =
         Target::parse(route.rest).map_err(|e| Refusal::new(400, "bad_path", e.to_string()))?;
+    let expects_continue = expectation(&head)?;
+    let mut headers = head.headers;
+    headers.extend(authority.or(head.host).map(forward::host));
     Ok(Request {
         destination: route.destination,
         verb,
         target,
         media_type: head.content_type.to_owned(),
+        headers,
         wait: wait(head.wait, settings.connection_wait)?,
         head_only,
-        expects_continue: expectation(head)?,
+        expects_continue,
     })
 }
 
@@ -139,10 +144,10 @@ mod tests {
     use crate::peer::Role;
 
     fn ask(line: &str, fields: &str) -> Result<Request, Refusal> {
-        let settings = Settings { max_body_bytes: 10, ..Settings::new(Role::Client) };
+        let settings = Settings::new(Role::Client);
         let guard = Guard::new(&[], &settings.bind);
         let bytes = format!("{line}\r\nHost: localhost\r\n{fields}\r\n");
-        check(&parse(bytes.as_bytes()).unwrap(), &settings, &guard)
+        check(parse(bytes.as_bytes()).unwrap(), &settings, &guard)
     }
 
     #[test]
@@ -157,6 +162,9 @@ mod tests {
         assert_eq!(request.media_type, "text/x");
         assert_eq!(request.wait, Duration::from_millis(1500));
         assert!(request.expects_continue);
+        assert_eq!(request.headers, [("X-Forwarded-Host".to_owned(), "localhost".to_owned())]);
+        let request = ask("GET http://localhost:1/server/a HTTP/1.1", "A: b\r\n").unwrap();
+        assert_eq!(request.headers[1].1, "localhost:1", "it goes before the Host field");
     }
 
     #[test]
@@ -179,7 +187,6 @@ mod tests {
             ("TRACE /server/time HTTP/1.1", "", 405),
             ("FOO /server/time HTTP/1.1", "", 501),
             ("get /server/time HTTP/1.1", "", 501),
-            ("POST /server/time HTTP/1.1", "Content-Length: 11\r\n", 413),
             ("POST /server/time HTTP/1.1", "Expect: more\r\n", 417),
             ("GET /server/time HTTP/1.1", "Origin: http://evil.example\r\n", 403),
             ("GET /server/time HTTP/1.1", "RP-Wait: soon\r\n", 400),
@@ -210,7 +217,7 @@ mod tests {
                 }
             }
             let Ok(Some(end)) = find_end(&bytes, 0) else { continue };
-            let checked = parse(&bytes[..end]).and_then(|head| check(&head, &settings, &guard));
+            let checked = parse(&bytes[..end]).and_then(|head| check(head, &settings, &guard));
             match checked {
                 Ok(request) => {
                     understood += 1;

@@ -4,12 +4,16 @@
 //! HTTP.
 
 use std::collections::HashMap;
+use std::io;
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
 use socket2::Socket;
+
+use crate::pipe::Caller;
 
 /// All connections of a face.
 pub(super) struct Slots {
@@ -28,8 +32,10 @@ struct Table {
 }
 
 struct Connected {
-    socket: Socket,
+    socket: Arc<Socket>,
     busy: AtomicBool,
+    /// Its reading end was closed here, so that its end says nothing about the caller.
+    deaf: AtomicBool,
 }
 
 impl Slots {
@@ -51,7 +57,11 @@ impl Slots {
         }
         table.last_id += 1;
         let id = table.last_id;
-        let connected = Arc::new(Connected { socket, busy: AtomicBool::new(false) });
+        let connected = Arc::new(Connected {
+            socket: Arc::new(socket),
+            busy: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
+        });
         table.open.insert(id, Arc::clone(&connected));
         Ok(Slot { slots: Arc::clone(self), id, connected })
     }
@@ -68,6 +78,7 @@ impl Slots {
             // Reading only: a request that has just arrived is still answered. One that turns busy
             // or idle meanwhile is not missed: it changes its flag first and then looks at ours.
             if !connected.busy.load(Ordering::SeqCst) {
+                connected.deaf.store(true, Ordering::SeqCst);
                 // Fails where the caller is gone already.
                 let _ = connected.socket.shutdown(Shutdown::Read);
             }
@@ -77,6 +88,7 @@ impl Slots {
     /// Ends all connections, whatever they are doing.
     pub fn cut(&self) {
         for connected in self.table().open.values() {
+            connected.deaf.store(false, Ordering::SeqCst);
             let _ = connected.socket.shutdown(Shutdown::Both);
         }
     }
@@ -119,7 +131,7 @@ impl Slot {
     }
 
     /// The connection.
-    pub fn socket(&self) -> &Socket {
+    pub fn socket(&self) -> &Arc<Socket> {
         &self.connected.socket
     }
 
@@ -132,6 +144,19 @@ impl Slot {
     /// Whether the face is stopping.
     pub fn stopping(&self) -> bool {
         self.slots.stopping()
+    }
+}
+
+/// Whoever closed its end, also only for sending, does not wait for an answer. Bytes that have
+/// arrived and were not read yet are a next request, so somebody is there.
+impl Caller for Slot {
+    fn is_gone(&self) -> bool {
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let gone = match self.socket().recv_with_flags(&mut [MaybeUninit::uninit()], flags) {
+            Ok(count) => count == 0,
+            Err(e) => !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        };
+        gone && !self.connected.deaf.load(Ordering::SeqCst)
     }
 }
 
@@ -178,13 +203,31 @@ mod tests {
         busy.set_busy(true);
         slots.stop();
         assert!(idle.stopping());
-        assert_eq!((&mut idle.socket()).read(&mut [0; 8]).unwrap(), 0);
+        assert_eq!((&mut &**idle.socket()).read(&mut [0; 8]).unwrap(), 0);
         assert!(idle_end.write_all(b"x").is_err());
         busy_end.write_all(b"x").unwrap();
-        assert_eq!((&mut busy.socket()).read(&mut [0; 8]).unwrap(), 1);
-        (&mut busy.socket()).write_all(b"yz").unwrap();
+        assert_eq!((&mut &**busy.socket()).read(&mut [0; 8]).unwrap(), 1);
+        (&mut &**busy.socket()).write_all(b"yz").unwrap();
         let mut answer = [0; 2];
         busy_end.read_exact(&mut answer).unwrap();
+    }
+
+    #[test]
+    fn a_caller_is_gone_when_it_has_closed_and_sent_nothing_more() {
+        let slots = Arc::new(Slots::new(2));
+        let (slot, mut end) = admit(&slots);
+        assert!(!slot.is_gone());
+        end.write_all(b"x").unwrap();
+        assert!(!slot.is_gone());
+        drop(end);
+        assert!(!slot.is_gone(), "a next request");
+        assert_eq!((&mut &**slot.socket()).read(&mut [0; 8]).unwrap(), 1);
+        assert!(slot.is_gone());
+        let (idle, _end) = admit(&slots);
+        slots.stop();
+        assert!(!idle.is_gone(), "its end was made here");
+        slots.cut();
+        assert!(idle.is_gone());
     }
 
     #[test]

@@ -1,18 +1,28 @@
 //! Asking: one request on a link, from the asker's thread.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
+use super::body::{self, PumpEnd};
 use super::output::{Outgoing, SendError};
-use super::{End, Link, Lost, lock, patience};
-use crate::event::{Event, Reply};
-use crate::wire::{Refused, RegisterError, encode_event};
+use super::streams::{Key, Outbound};
+use super::{End, Link, STACK, Unanswered, lock, patience};
+use crate::event::{Body, Event, Reply};
+use crate::wire::{Payload, Refused, RegisterError, encode_event, encode_stop};
+
+/// Bodies up to this size travel inside their event or reply, in bytes.
+pub(super) const INLINE: usize = 16 * 1024;
+/// How often a long wait looks whether the caller is still there.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Why a request on this link has no reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkError {
-    /// The link ended before the request was written; it may be sent on another.
+    /// The link ended before the request was written, and its body is whole: it may be sent on
+    /// another.
     NotSent(End),
     /// The link ended after the request was written; whether it was handled is unknown.
     Lost(End),
@@ -22,11 +32,25 @@ pub enum LinkError {
     Refused(Refused),
     /// No reply within the time. It may have been handled.
     NoReply,
+    /// The caller went away.
+    CallerGone,
+    /// The request's body could not be read to its end.
+    Body(String),
 }
 
 impl Link {
-    /// Asks the peer and waits for its reply.
-    pub fn request(&self, event: &Event, timeout: Duration) -> Result<Reply, LinkError> {
+    /// Asks the peer and waits for its reply, for at most `timeout` once the body is sent.
+    pub fn request(
+        self: &Arc<Self>,
+        event: &mut Event,
+        timeout: Duration,
+        gone: &dyn Fn() -> bool,
+    ) -> Result<Reply, LinkError> {
+        let terms = self.terms();
+        let inline = INLINE.min(terms.max_data);
+        if !terms.streams || event.body.length().is_some_and(|length| length <= inline as u64) {
+            gather(event, terms.max_data)?;
+        }
         let (waiter, answer) = bounded(1);
         let (id, alone) = {
             let mut pending = lock(&self.pending);
@@ -37,37 +61,129 @@ impl Link {
             };
             (id, pending.len() == 1)
         };
-        let bytes = encode_event(id, event, self.terms()).map_err(|refused| {
+        let whole = event.body.whole().filter(|bytes| bytes.len() <= inline || !terms.streams);
+        let payload = whole.map_or(Payload::Streamed(event.body.length()), Payload::Whole);
+        let bytes = encode_event(id, event, payload, terms).map_err(|refused| {
             self.forget(id);
             LinkError::Refused(refused)
         })?;
-        let message = Outgoing { bytes, request: Some(id) };
-        match self.output.send(message, alone, &self.tls, self) {
+        let key = Key { ours: true, id };
+        // Before the event is out: the peer may grant credit as soon as it has it.
+        let upload = whole.is_none().then(|| self.streams.send(key));
+        let message = Outgoing { bytes, request: Some(id), followed: upload.is_some() };
+        match self.output.send(message, alone, &self.tls, self.as_ref()) {
             // Closing answers every waiter, so there is an answer on its way.
             Ok(()) | Err(SendError::Closed) => {}
             Err(SendError::Full) => {
                 self.forget(id);
+                self.streams.sent(key);
                 return Err(LinkError::Full);
             }
         }
+        if let Some(upload) = upload {
+            self.spawn_upload(upload, event.body.take_out());
+        }
         let turns = if alone { patience::ALONE } else { patience::CROWD };
-        let answer = match patience::receive(&answer, timeout, turns) {
-            Ok(answer) => answer,
-            Err(_) if self.forget(id) => return Err(LinkError::NoReply),
-            // Somebody took the waiter at this very moment, to answer it.
-            Err(_) => match answer.recv() {
-                Ok(answer) => answer,
-                Err(_) => return Err(LinkError::NoReply),
-            },
-        };
-        answer.map_err(|lost| match lost {
-            Lost { written: true, end } => LinkError::Lost(end),
-            Lost { written: false, end } => LinkError::NotSent(end),
-        })
+        match self.wait(id, &answer, timeout, turns, gone)? {
+            Ok(reply) => Ok(reply),
+            Err(Unanswered::Lost { written: false, end }) if event.body.whole().is_some() => {
+                Err(LinkError::NotSent(end))
+            }
+            Err(Unanswered::Lost { end, .. }) => Err(LinkError::Lost(end)),
+            Err(Unanswered::Body(why)) => Err(LinkError::Body(why)),
+        }
     }
 
-    /// Nobody waits for this reply any more. False when it was taken already.
-    fn forget(&self, id: u32) -> bool {
-        lock(&self.pending).take(id).is_some()
+    /// Sends a body from a thread of its own, for the reply may begin, and has to be taken, before
+    /// the body has ended.
+    fn spawn_upload(self: &Arc<Self>, upload: Arc<Outbound>, mut body: Body) {
+        let link = Arc::clone(self);
+        let key = upload.key;
+        let spawned = thread::Builder::new()
+            .name(format!("upload {}", self.peer.name))
+            .stack_size(STACK)
+            .spawn(move || {
+                if let PumpEnd::Broken(why) = body::pump(&link, &upload, &mut body) {
+                    link.fail(upload.key.id, why);
+                }
+            });
+        if let Err(error) = spawned {
+            self.streams.sent(key);
+            self.fail(key.id, format!("no thread to send it: {error}"));
+        }
+    }
+
+    /// The body of a request cannot be sent whole.
+    fn fail(&self, id: u32, why: String) {
+        let waiter = lock(&self.pending).take(id);
+        if let Some((waiter, _)) = waiter {
+            // An asker that has given up at this moment is gone.
+            let _ = waiter.try_send(Err(Unanswered::Body(why)));
+        }
+    }
+
+    /// Waits for the answer.
+    fn wait(
+        &self,
+        id: u32,
+        answer: &Receiver<Result<Reply, Unanswered>>,
+        timeout: Duration,
+        turns: usize,
+        gone: &dyn Fn() -> bool,
+    ) -> Result<Result<Reply, Unanswered>, LinkError> {
+        let mut deadline = Instant::now() + timeout;
+        let mut wait = timeout.min(LOOK);
+        loop {
+            match patience::receive(answer, wait, turns) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Disconnected) => return Err(LinkError::NoReply),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // While the body is on its way, its own limits hold.
+            if self.streams.is_sending(Key { ours: true, id }) {
+                deadline = Instant::now() + timeout;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let error = if left.is_zero() {
+                LinkError::NoReply
+            } else if gone() {
+                LinkError::CallerGone
+            } else {
+                wait = left.min(LOOK);
+                continue;
+            };
+            if self.give_up(id, "the caller does not wait any longer") {
+                return Err(error);
+            }
+            // Somebody took the waiter at this very moment, to answer it.
+            return answer.recv().map_err(|_| error);
+        }
+    }
+
+    /// Nobody waits for this reply any more; the peer is told. False when it was taken already.
+    fn give_up(&self, id: u32, why: &str) -> bool {
+        let forgotten = self.forget(id);
+        if forgotten && self.terms().streams {
+            let key = Key { ours: true, id };
+            self.streams.stop(key, why);
+            // Full or closed: it is not needed for anything but to spare the peer work.
+            let _ = self.output.send_small(encode_stop(key.side(), id, why), &self.tls, self);
+        }
+        forgotten
+    }
+}
+
+/// Reads a body that has to be inside its event.
+fn gather(event: &mut Event, most: usize) -> Result<(), LinkError> {
+    if event.body.whole().is_some() {
+        return Ok(());
+    }
+    match event.body.gather(most) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+            let length = event.body.length().map_or(most + 1, |length| length as usize);
+            Err(LinkError::Refused(Refused::TooLarge { length, most }))
+        }
+        Err(error) => Err(LinkError::Body(error.to_string())),
     }
 }

@@ -4,17 +4,20 @@
 //! Under load the writer thread takes whatever has gathered and sends it with one socket write. When
 //! nothing else is in flight the sender writes for itself, which saves waking the writer; it never
 //! waits for the socket, and leaves to the writer what the socket does not take at once.
+//!
+//! Bodies in pieces go after all else, a chunk from each in turn.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use socket2::SockRef;
 
+use super::streams::{Key, Outbound};
 use super::tls::{RECORD, Tls};
 use super::{lock, patience};
 
@@ -29,6 +32,9 @@ const MAX_CONTROL: usize = 64;
 const LONG: Duration = Duration::from_secs(3600);
 /// A send that does not wait, and does not raise SIGPIPE.
 const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+/// Most ciphertext that the system takes before it has sent what it has: what is in there goes before
+/// any event that comes after it.
+const UNSENT: u32 = 64 * 1024;
 /// Ciphertext that is gathered for one socket write.
 const BATCH: usize = 64 * 1024;
 
@@ -38,10 +44,24 @@ pub struct Outgoing {
     pub bytes: Vec<u8>,
     /// The request's id where it is one, to note that it was written.
     pub request: Option<u32>,
+    /// Whether its body follows in pieces: those are meaningless without it.
+    pub followed: bool,
 }
 
-/// Told right before a request is written. Answers whether somebody still waits for it; if not,
-/// it is left out.
+impl Outgoing {
+    /// A message that is not a request.
+    pub const fn plain(bytes: Vec<u8>) -> Self {
+        Self { bytes, request: None, followed: false }
+    }
+
+    /// Notes that it is written now. False where it is a request that nobody waits for any more, so
+    /// that it can be left out.
+    fn goes(&self, written: &impl Written) -> bool {
+        self.request.is_none_or(|id| written.written(id)) || self.followed
+    }
+}
+
+/// Told right before a request is written. Answers whether somebody still waits for it.
 pub trait Written {
     /// Notes that the request of this id may reach the peer from now on.
     fn written(&self, request: u32) -> bool;
@@ -76,11 +96,28 @@ struct Queue {
     control: VecDeque<Outgoing>,
     messages: VecDeque<Outgoing>,
     bytes: usize,
+    /// The frames of bodies in pieces, by body.
+    bulk: HashMap<Key, Lane>,
+    /// The bodies that have something to send, in turn.
+    turns: VecDeque<Key>,
     /// TLS, or a sender that could not write all, left something for the writer.
     flush: bool,
     closed: bool,
     /// The message before the end, from when it is closed.
     goodbye: Option<Vec<u8>>,
+}
+
+/// What waits of one body in pieces.
+struct Lane {
+    frames: VecDeque<Vec<u8>>,
+    body: Arc<Outbound>,
+}
+
+/// What the writer has taken to write next.
+#[derive(Default)]
+struct Batch {
+    messages: Vec<Outgoing>,
+    bulk: Vec<(Vec<u8>, Arc<Outbound>)>,
 }
 
 struct Line {
@@ -95,6 +132,8 @@ impl Output {
     /// The way out through this socket. At most `max_bytes` of messages wait.
     pub fn new(socket: TcpStream, max_bytes: usize) -> io::Result<Self> {
         socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        // Where the system does not know this, a small event may wait longer behind a large body.
+        let _ = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT);
         let (wake, woken) = bounded(1);
         Ok(Self {
             queue: Mutex::default(),
@@ -137,6 +176,16 @@ impl Output {
         Ok(())
     }
 
+    /// Sends a small frame that nobody waits for, at once where that is possible.
+    pub fn send_small(
+        &self,
+        bytes: Vec<u8>,
+        tls: &Tls,
+        written: &impl Written,
+    ) -> Result<(), SendError> {
+        self.send(Outgoing::plain(bytes), true, tls, written)
+    }
+
     /// Queues the answer to a heartbeat, before all else.
     pub fn send_control(&self, bytes: Vec<u8>) -> Result<(), SendError> {
         let mut queue = lock(&self.queue);
@@ -147,10 +196,42 @@ impl Output {
             return Err(SendError::Full);
         }
         queue.bytes += bytes.len();
-        queue.control.push_back(Outgoing { bytes, request: None });
+        queue.control.push_back(Outgoing::plain(bytes));
         drop(queue);
         self.wake_writer();
         Ok(())
+    }
+
+    /// Sends a frame of a body in pieces, from this thread where the line is free and quiet. How many
+    /// wait otherwise is the producer's to bound.
+    pub fn send_bulk(&self, body: &Arc<Outbound>, bytes: Vec<u8>, tls: &Tls) {
+        match self.line.try_lock() {
+            Ok(mut line) if line.unsent.is_empty() && self.is_quiet() == Ok(true) => {
+                // A failure here is the socket's or TLS's end. The writer meets it too and reports it.
+                if tls.seal(&bytes, &mut line.unsent).is_err() || !line.send_without_waiting() {
+                    self.request_flush();
+                }
+                drop(line);
+                body.give_back(bytes);
+                body.written();
+                return;
+            }
+            Ok(_) | Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => {}
+        }
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return;
+        }
+        let lane = queue
+            .bulk
+            .entry(body.key)
+            .or_insert_with(|| Lane { frames: VecDeque::new(), body: Arc::clone(body) });
+        lane.frames.push_back(bytes);
+        if lane.frames.len() == 1 {
+            queue.turns.push_back(body.key);
+        }
+        drop(queue);
+        self.wake_writer();
     }
 
     /// Has the writer send what TLS wants to send of its own.
@@ -167,6 +248,8 @@ impl Output {
         queue.control.clear();
         queue.messages.clear();
         queue.bytes = 0;
+        queue.bulk.clear();
+        queue.turns.clear();
         drop(queue);
         self.wake_writer();
     }
@@ -174,7 +257,7 @@ impl Output {
     /// Whether nothing waits to be written.
     pub fn is_empty(&self) -> bool {
         let queue = lock(&self.queue);
-        queue.bytes == 0 && !queue.flush
+        queue.is_quiet() && !queue.flush
     }
 
     fn is_quiet(&self) -> Result<bool, SendError> {
@@ -182,7 +265,7 @@ impl Output {
         if queue.closed {
             return Err(SendError::Closed);
         }
-        Ok(queue.bytes == 0)
+        Ok(queue.is_quiet())
     }
 
     fn write_at_once(
@@ -192,7 +275,7 @@ impl Output {
         tls: &Tls,
         written: &impl Written,
     ) -> Result<(), SendError> {
-        if message.request.is_some_and(|id| !written.written(id)) {
+        if !message.goes(written) {
             return Ok(());
         }
         // A failure here is the socket's or TLS's end. The writer meets it too and reports it.
@@ -210,15 +293,19 @@ impl Output {
         written: &impl Written,
         grouped: impl Fn() -> bool,
     ) -> Result<(), WriteError> {
-        let mut batch = Vec::new();
+        let mut batch = Batch::default();
         while self.wait_for_work() {
             let mut line = lock(&self.line);
             self.take_batch(&mut batch);
             let grouped = grouped();
-            for message in batch.drain(..) {
-                if message.request.is_none_or(|id| written.written(id)) {
+            for message in batch.messages.drain(..) {
+                if message.goes(written) {
                     line.add(&message.bytes, grouped, tls)?;
                 }
+            }
+            for (frame, body) in batch.bulk.drain(..) {
+                line.add(&frame, grouped, tls)?;
+                body.give_back(frame);
             }
             line.seal_record(tls)?;
             tls.flush(&mut line.unsent)?;
@@ -248,7 +335,7 @@ impl Output {
                 if queue.closed {
                     return false;
                 }
-                if queue.bytes > 0 || queue.flush {
+                if !queue.is_quiet() || queue.flush {
                     return true;
                 }
             }
@@ -257,20 +344,49 @@ impl Output {
         }
     }
 
-    /// Takes messages for about one [`BATCH`], at least one if there is any.
-    fn take_batch(&self, batch: &mut Vec<Outgoing>) {
-        let mut queue = lock(&self.queue);
-        queue.flush = false;
-        let mut taken = 0;
-        while taken < BATCH {
-            let Some(message) = queue.control.pop_front().or_else(|| queue.messages.pop_front())
-            else {
-                break;
-            };
-            taken += message.bytes.len();
-            batch.push(message);
+    /// Takes messages for about one [`BATCH`], at least one if there is any, and fills it up with
+    /// pieces of bodies.
+    fn take_batch(&self, batch: &mut Batch) {
+        {
+            let mut queue = lock(&self.queue);
+            queue.flush = false;
+            let mut taken = 0;
+            while taken < BATCH {
+                let next = queue.control.pop_front().or_else(|| queue.messages.pop_front());
+                let Some(message) = next else { break };
+                taken += message.bytes.len();
+                batch.messages.push(message);
+            }
+            queue.bytes -= taken;
+            while taken < BATCH {
+                let Some((frame, body)) = queue.take_bulk() else { break };
+                taken += frame.len();
+                batch.bulk.push((frame, body));
+            }
         }
-        queue.bytes -= taken;
+        for (_, body) in &batch.bulk {
+            body.written();
+        }
+    }
+}
+
+impl Queue {
+    fn is_quiet(&self) -> bool {
+        self.bytes == 0 && self.turns.is_empty()
+    }
+
+    /// Takes a frame from the body whose turn it is.
+    fn take_bulk(&mut self) -> Option<(Vec<u8>, Arc<Outbound>)> {
+        let key = self.turns.pop_front()?;
+        let lane = self.bulk.get_mut(&key)?;
+        let frame = lane.frames.pop_front()?;
+        let body = Arc::clone(&lane.body);
+        if lane.frames.is_empty() {
+            self.bulk.remove(&key);
+        } else {
+            self.turns.push_back(key);
+        }
+        Some((frame, body))
     }
 }
 
@@ -280,6 +396,7 @@ impl Line {
         if !grouped || self.record.len() + message.len() > RECORD {
             self.seal_record(tls)?;
         }
+        // A chunk of a body fills a record by itself.
         if message.len() < RECORD {
             self.record.extend_from_slice(message);
             return Ok(());

@@ -20,7 +20,7 @@ const KEPT_THREADS: usize = 1;
 /// How often a thread without a job gives way before it sleeps.
 const TURNS: usize = 100;
 /// Most threads.
-const MAX_THREADS: usize = 256;
+const MAX_THREADS: usize = 1024;
 /// Most jobs that wait for a thread.
 const MAX_QUEUED: usize = 4096;
 /// How long jobs may wait while nothing moves before another thread is started.

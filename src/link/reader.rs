@@ -5,9 +5,15 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::body::Arriving;
 use super::output::SendError;
+use super::streams::{Incoming, Key};
 use super::{Alert, End, Link, lock, millis};
-use crate::wire::{Decoder, Frame, Heartbeat, Incoming, Terms, decode, encode_heartbeat_reply};
+use crate::event::Body;
+use crate::wire::{
+    Decoder, Frame, Heartbeat, Incoming as Message, Piece, Terms, WireError, decode, decode_credit,
+    decode_end, decode_reason, encode_heartbeat_reply,
+};
 
 /// What is read from the socket at once.
 const CHUNK: usize = 64 * 1024;
@@ -64,8 +70,9 @@ fn read(link: &Link, cipher: &mut [u8]) -> Result<usize, End> {
 }
 
 fn take_frames(link: &Arc<Link>, decoder: &mut Decoder) -> Result<(), End> {
+    let mut fed = Fed::default();
     while let Some(frame) = decoder.next_frame().map_err(End::Protocol)? {
-        take(link, &frame)?;
+        take(link, &frame, &mut fed)?;
         if !link.is_ready() {
             link.set_ready();
         }
@@ -73,9 +80,38 @@ fn take_frames(link: &Arc<Link>, decoder: &mut Decoder) -> Result<(), End> {
     Ok(())
 }
 
-fn take(link: &Arc<Link>, frame: &Frame<'_>) -> Result<(), End> {
+/// The bodies that got bytes from what was read at once: their consumers are woken once for all of it.
+#[derive(Default)]
+struct Fed(Vec<Arc<Incoming>>);
+
+impl Fed {
+    /// More than so many are woken early.
+    const MOST: usize = 16;
+
+    fn note(&mut self, body: Arc<Incoming>) {
+        if self.0.iter().any(|noted| Arc::ptr_eq(noted, &body)) {
+            return;
+        }
+        if self.0.len() == Self::MOST {
+            self.tell();
+        }
+        self.0.push(body);
+    }
+
+    fn tell(&mut self) {
+        self.0.drain(..).for_each(|body| body.tell_consumer());
+    }
+}
+
+impl Drop for Fed {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
+
+fn take(link: &Arc<Link>, frame: &Frame<'_>, fed: &mut Fed) -> Result<(), End> {
     match decode(frame).map_err(End::Protocol)? {
-        Incoming::Heartbeat(heartbeat) => {
+        Message::Heartbeat(heartbeat) => {
             note(link, heartbeat);
             let max_data = u32::try_from(link.limits.max_data).unwrap_or(u32::MAX);
             let reply = encode_heartbeat_reply(frame.id, max_data);
@@ -83,28 +119,84 @@ fn take(link: &Arc<Link>, frame: &Frame<'_>) -> Result<(), End> {
                 return Err(End::Flood);
             }
         }
-        Incoming::Goodbye(goodbye) => return Err(End::Dismissed(goodbye)),
-        Incoming::HeartbeatReply { extensions, max_data } => {
+        Message::Goodbye(goodbye) => return Err(End::Dismissed(goodbye)),
+        Message::HeartbeatReply { extensions, max_data } => {
             *lock(&link.terms) = Terms::announced(extensions, max_data, link.limits.max_data);
         }
-        Incoming::Event(event) => {
-            if link.begin(frame.id, event.body.len()).map_err(End::Protocol)? {
-                link.service.submit(link, frame.id, event);
-            } else {
-                link.service.refuse(link, frame.id, "too many requests of this peer at once");
+        Message::Event(mut event, streamed) => {
+            if let Some(length) = streamed {
+                event.body = begin(link, Key { ours: false, id: frame.id }, length)?;
+            }
+            let bytes = event.body.whole().map_or(0, <[u8]>::len);
+            match link.begin(frame.id, bytes).map_err(End::Protocol)? {
+                Some(cancelled) => link.service.submit(link, frame.id, event, cancelled),
+                None => {
+                    link.service.refuse(link, frame.id, "too many requests of this peer at once")
+                }
             }
         }
-        Incoming::BadEvent(reply) => link.send_reply(frame.id, &reply, false),
-        Incoming::Reply(reply) => {
+        Message::BadEvent(reply, streamed) => {
+            if let Some(length) = streamed {
+                drop(begin(link, Key { ours: false, id: frame.id }, length)?);
+            }
+            link.send_reply(frame.id, &reply, false);
+        }
+        Message::Reply(mut reply, streamed) => {
             let waiter = lock(&link.pending).take(frame.id);
+            if let Some(length) = streamed {
+                reply.body = begin(link, Key { ours: true, id: frame.id }, length)?;
+            }
             match waiter {
                 // An asker that has given up at this moment is gone.
                 Some((waiter, _)) => drop(waiter.try_send(Ok(reply))),
                 None => log::debug!("{}: a reply nobody waits for (any more)", link.peer.name),
             }
         }
+        Message::Stream(piece, side) => {
+            take_piece(link, piece, Key::of_frame(side, frame.id), frame.body, fed)
+                .map_err(End::Protocol)?;
+        }
     }
     Ok(())
+}
+
+fn begin(link: &Arc<Link>, key: Key, length: Option<u64>) -> Result<Body, End> {
+    Arriving::begin(link, key, length).map_err(End::Protocol)
+}
+
+/// Takes a frame about a body in pieces.
+fn take_piece(
+    link: &Link,
+    piece: Piece,
+    key: Key,
+    body: &[u8],
+    fed: &mut Fed,
+) -> Result<(), WireError> {
+    match piece {
+        Piece::Chunk if body.is_empty() => Err(WireError::Malformed("an empty piece of a body")),
+        Piece::Chunk => {
+            if let Some(body) = link.streams.chunk(key, body)? {
+                fed.note(body);
+            }
+            Ok(())
+        }
+        Piece::End => link.streams.end(key, decode_end(body)?),
+        Piece::Reset => {
+            // An asker that cannot send its body whole wants no answer.
+            if !key.ours {
+                link.cancel(key.id);
+            }
+            link.streams.reset(key, decode_reason(body)?)
+        }
+        Piece::Credit => link.streams.credit(key, decode_credit(body)?),
+        Piece::Stop => {
+            let reason = decode_reason(body)?;
+            if !link.streams.stop(key, reason) && !key.ours {
+                link.cancel(key.id);
+            }
+            Ok(())
+        }
+    }
 }
 
 /// Takes over what a heartbeat announces.

@@ -1,12 +1,13 @@
 //! What answers the events of all links of a node: the handler behind its pool.
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use super::Link;
 use super::pool::Pool;
+use super::{Link, lock};
 use crate::event::{Event, Reply};
 use crate::handler::{Context, Handler, Role, answer};
 
@@ -16,39 +17,28 @@ pub struct Service {
     stopping: AtomicBool,
 }
 
+/// Most handlers that run for one peer at a time: its further events wait for each other, so that the
+/// threads are not all taken by one peer whose events take long.
+const MAX_RUNNING: usize = 128;
+
 /// One event that is to be handled, and the link that gets the answer.
 struct Job {
     link: Arc<Link>,
     id: u32,
     event: Event,
+    cancelled: Arc<AtomicBool>,
 }
 
 impl Service {
     /// Starts the threads. `debug` lets the traces of failures out to the peers.
     pub fn start(role: Role, handler: Arc<dyn Handler>, debug: bool) -> io::Result<Arc<Self>> {
         let pool = Pool::start(move |job: Job| {
-            let peer = Arc::clone(job.link.peer());
-            let context = Context { role, peer, request_id: job.event.request_id };
-            let answered = catch_unwind(AssertUnwindSafe(|| {
-                answer(handler.as_ref(), &context, &job.event, debug)
-            }));
-            let reply = answered.unwrap_or_else(|_| {
-                let Context { peer, request_id, .. } = &context;
-                log::error!(
-                    "{}: the handler panicked (request {request_id}), see above",
-                    peer.name
-                );
-                Reply::exception("Panic", "the handler panicked", "")
-            });
-            log::debug!(
-                "{}: request {}: {} {} handled with code {}",
-                context.peer.name,
-                context.request_id,
-                job.event.verb.as_str(),
-                job.event.target,
-                reply.code
-            );
-            job.link.answer(job.id, &reply);
+            let link = Arc::clone(&job.link);
+            let mut next = Some(job);
+            while let Some(job) = next {
+                handle(handler.as_ref(), role, debug, job);
+                next = link.turns.next();
+            }
         })?;
         Ok(Arc::new(Self { pool, stopping: AtomicBool::new(false) }))
     }
@@ -59,16 +49,111 @@ impl Service {
     }
 
     /// Has an event handled, without waiting. It was noted with [`Link::begin`].
-    pub(super) fn submit(&self, link: &Arc<Link>, id: u32, event: Event) {
+    pub(super) fn submit(
+        &self,
+        link: &Arc<Link>,
+        id: u32,
+        event: Event,
+        cancelled: Arc<AtomicBool>,
+    ) {
         if self.stopping.load(Ordering::Acquire) {
-            link.answer(id, &Reply::busy("this node is stopping"));
-        } else if self.pool.submit(Job { link: Arc::clone(link), id, event }).is_err() {
-            link.answer(id, &Reply::busy("too many requests are being handled"));
+            link.answer(id, Reply::busy("this node is stopping"));
+            return;
+        }
+        let job = Job { link: Arc::clone(link), id, event, cancelled };
+        if let Some(job) = link.turns.take(job)
+            && self.pool.submit(job).is_err()
+        {
+            link.turns.give_back();
+            link.answer(id, Reply::busy("too many requests are being handled"));
         }
     }
 
     /// Refuses an event that was not noted.
     pub(super) fn refuse(&self, link: &Link, id: u32, why: &str) {
         link.send_reply(id, &Reply::busy(why), false);
+    }
+}
+
+/// Handles one event. A panic of the handler is its answer, and costs nothing else.
+fn handle(handler: &dyn Handler, role: Role, debug: bool, mut job: Job) {
+    let context = Context {
+        role,
+        peer: Arc::clone(job.link.peer()),
+        request_id: job.event.request_id,
+        cancelled: Arc::clone(&job.cancelled),
+    };
+    let answered =
+        catch_unwind(AssertUnwindSafe(|| answer(handler, &context, &mut job.event, debug)));
+    let reply = answered.unwrap_or_else(|_| {
+        let Context { peer, request_id, .. } = &context;
+        log::error!("{}: the handler panicked (request {request_id}), see above", peer.name);
+        Reply::exception("Panic", "the handler panicked", "")
+    });
+    log::debug!(
+        "{}: request {}: {} {} handled with code {}",
+        context.peer.name,
+        context.request_id,
+        job.event.verb.as_str(),
+        job.event.target,
+        reply.code
+    );
+    // What the handler did not read of the body is not wanted.
+    drop(job.event);
+    job.link.answer(job.id, reply);
+}
+
+/// Whose turn it is among the events of one peer.
+#[derive(Default)]
+pub(super) struct Turns {
+    /// Guards who runs and who waits. Nothing is handled while it is held.
+    state: Mutex<Running>,
+}
+
+#[derive(Default)]
+struct Running {
+    running: usize,
+    /// Bounded by the number of events that one peer may have handled at once.
+    waiting: VecDeque<Job>,
+    closed: bool,
+}
+
+impl Turns {
+    /// Gives a job back that may run now; keeps one that has to wait.
+    fn take(&self, job: Job) -> Option<Job> {
+        let mut state = lock(&self.state);
+        if state.running < MAX_RUNNING {
+            state.running += 1;
+            return Some(job);
+        }
+        if !state.closed {
+            state.waiting.push_back(job);
+        }
+        None
+    }
+
+    /// A job is done: the one that runs in its place.
+    fn next(&self) -> Option<Job> {
+        let mut state = lock(&self.state);
+        let next = state.waiting.pop_front();
+        if next.is_none() {
+            state.running -= 1;
+        }
+        next
+    }
+
+    /// A job that was given back cannot run.
+    fn give_back(&self) {
+        lock(&self.state).running -= 1;
+    }
+
+    /// The link has ended: nobody waits for those that wait.
+    pub fn close(&self) {
+        let waiting = {
+            let mut state = lock(&self.state);
+            state.closed = true;
+            std::mem::take(&mut state.waiting)
+        };
+        drop(waiting);
     }
 }

@@ -4,7 +4,7 @@
 //! when the socket is read or written after the handshake, and by whom.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -128,14 +128,7 @@ impl Tls {
                 let _ = connection.read_tls(&mut cipher);
             }
             let state = connection.process_new_packets()?;
-            let ready = state.plaintext_bytes_to_read();
-            if ready > 0 {
-                let at = plain.len();
-                plain.resize(at + ready, 0);
-                if connection.reader().read_exact(&mut plain[at..]).is_err() {
-                    return Err(rustls::Error::General("plaintext went missing".into()));
-                }
-            }
+            take_plaintext(&mut connection, state.plaintext_bytes_to_read(), plain)?;
             if cipher.is_empty() || state.peer_has_closed() {
                 return Ok(Opened {
                     peer_closed: state.peer_has_closed(),
@@ -168,6 +161,28 @@ impl Tls {
     fn lock(&self) -> std::sync::MutexGuard<'_, Connection> {
         crate::link::lock(&self.connection)
     }
+}
+
+/// Appends so many bytes of plaintext, which are there, to `plain`.
+fn take_plaintext(
+    connection: &mut Connection,
+    mut ready: usize,
+    plain: &mut Vec<u8>,
+) -> Result<(), rustls::Error> {
+    let mut reader = connection.reader();
+    plain.reserve(ready);
+    while ready > 0 {
+        let count = match reader.fill_buf() {
+            Ok(bytes) if !bytes.is_empty() => {
+                plain.extend_from_slice(bytes);
+                bytes.len()
+            }
+            Ok(_) | Err(_) => return Err(rustls::Error::General("plaintext went missing".into())),
+        };
+        reader.consume(count);
+        ready = ready.saturating_sub(count);
+    }
+    Ok(())
 }
 
 fn drain(connection: &mut Connection, cipher: &mut Vec<u8>) -> io::Result<()> {

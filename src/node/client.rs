@@ -42,6 +42,7 @@ impl Client {
                 silence: config.heartbeat_timeout,
             },
             limits: Limits { max_data: config.node.max_body_bytes },
+            stall: config.node.reply_timeout,
             reply_timeout: config.node.reply_timeout,
             service: Arc::clone(&core.service),
             catalog: Arc::clone(&core.catalog),

@@ -64,6 +64,7 @@ pub(super) struct Dialer {
     pub server_name: String,
     pub pulse: Pulse,
     pub limits: Limits,
+    pub stall: Duration,
     /// How long a relieved link may still wait for replies.
     pub reply_timeout: Duration,
     pub service: Arc<Service>,
@@ -291,6 +292,7 @@ impl Dialer {
             service: Arc::clone(&self.service),
             pulse: self.pulse,
             limits: self.limits,
+            stall: self.stall,
             takes_over,
             on_ready: Box::new(move |link| dialer.note_ready(link, address, number)),
         })

@@ -12,7 +12,7 @@ use super::catalog::{Catalog, FindError, Wanted};
 use super::resolve::Resolver;
 use crate::event::{Event, Reply};
 use crate::link::{Link, LinkError};
-use crate::pipe::{Peer, Pipe, RequestError};
+use crate::pipe::{Caller, Peer, Pipe, RequestError};
 use crate::wire::Refused;
 
 /// A name that resolves slowly may take this much of a request's wait, at least.
@@ -33,8 +33,9 @@ impl Pipe for Requests {
     fn request(
         &self,
         peer: Peer<'_>,
-        event: &Event,
+        event: &mut Event,
         wait: Duration,
+        caller: &dyn Caller,
     ) -> Result<Reply, RequestError> {
         let deadline = Instant::now() + wait;
         let name = match peer {
@@ -47,10 +48,10 @@ impl Pipe for Requests {
             None => self.find(peer, name, wait, deadline)?,
         };
         loop {
-            let lost = match link.request(event, self.reply_timeout) {
+            let lost = match link.request(event, self.reply_timeout, &|| caller.is_gone()) {
                 Ok(reply) => return Ok(reply),
                 Err(LinkError::NotSent(_)) => None,
-                Err(LinkError::Lost(end)) if event.verb.is_idempotent() => Some(end),
+                Err(LinkError::Lost(end)) if may_repeat(event) => Some(end),
                 Err(error) => return Err(self.explain(&link, error)),
             };
             let (name_there, id) = (&link.peer().name, event.request_id);
@@ -110,9 +111,16 @@ impl Requests {
             LinkError::Refused(refused @ Refused::TooLarge { .. }) => {
                 RequestError::TooLarge(format!("{peer}: {refused}"))
             }
+            LinkError::CallerGone => RequestError::CallerGone,
+            LinkError::Body(why) => RequestError::Body(why),
             LinkError::NoReply => RequestError::NoReply { peer, waited: self.reply_timeout },
         }
     }
+}
+
+/// Whether doing it twice is the same as doing it once, and it can be sent twice.
+fn may_repeat(event: &Event) -> bool {
+    event.verb.is_idempotent() && event.body.whole().is_some()
 }
 
 fn describe(peer: Peer<'_>) -> String {

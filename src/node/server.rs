@@ -56,6 +56,7 @@ impl Server {
             service: Arc::clone(&core.service),
             catalog: Arc::clone(&core.catalog),
             limits: Limits { max_data: config.node.max_body_bytes },
+            stall: config.node.reply_timeout,
             strangers: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             number: AtomicU64::new(0),
@@ -116,6 +117,7 @@ struct Connections {
     service: Arc<Service>,
     catalog: Arc<Catalog>,
     limits: Limits,
+    stall: Duration,
     /// Connections in their handshake.
     strangers: AtomicUsize,
     /// Connections with a thread.
@@ -198,6 +200,7 @@ impl Connections {
             service: Arc::clone(&self.service),
             pulse: Pulse::Answers { silence: SILENCE },
             limits: self.limits,
+            stall: self.stall,
             takes_over: false,
             on_ready: Box::new(move |link| connections.note_ready(link, address, number)),
         })

@@ -22,6 +22,21 @@ pub enum WireError {
     Version(u32),
     /// An event with the id of one that is still being handled.
     DuplicateId(u32),
+    /// A frame of a body that was never begun or has ended.
+    NoSuchStream(u32),
+    /// More bytes of a body than were granted.
+    BeyondCredit(u32),
+    /// Grants that add up to more than a peer may grant.
+    TooMuchCredit(u32),
+    /// A body whose end states another total than was sent.
+    WrongTotal {
+        /// The id of its event.
+        id: u32,
+        /// The total that its end states, in bytes.
+        stated: u64,
+        /// The bytes that came.
+        came: u64,
+    },
 }
 
 impl fmt::Display for WireError {
@@ -34,6 +49,14 @@ impl fmt::Display for WireError {
             }
             Self::Malformed(what) => write!(f, "malformed message: {what}"),
             Self::Version(version) => write!(f, "message of unknown version {version}"),
+            Self::NoSuchStream(id) => {
+                write!(f, "a piece of the body of {id}, which was never begun or has ended")
+            }
+            Self::BeyondCredit(id) => write!(f, "more bytes of the body of {id} than were granted"),
+            Self::TooMuchCredit(id) => write!(f, "grants for the body of {id} that overflow"),
+            Self::WrongTotal { id, stated, came } => {
+                write!(f, "the body of {id} ends after {came} bytes, but states {stated}")
+            }
             Self::DuplicateId(id) => write!(f, "event with id {id} while that id is in use"),
         }
     }

@@ -10,6 +10,10 @@ pub const HEADER_BYTES: usize = 10;
 const MAX_HEARTBEAT: usize = 1024;
 /// What an event or reply may hold beside its data: noun, target, headers.
 const MAX_AROUND_DATA: usize = 64 * 1024;
+/// Most bytes in a chunk.
+pub const MAX_CHUNK: usize = 16 * 1024;
+/// Most bytes of a reason.
+pub(super) const MAX_REASON: usize = 256;
 /// A buffer that grew beyond this for a long message is given back once it is empty.
 const KEPT_BUFFER: usize = 256 * 1024;
 
@@ -24,6 +28,47 @@ pub enum Kind {
     HeartbeatReply,
     /// 0x81, the answer to an event.
     EventReply,
+    /// 0x03 to 0x07 and 0x83 to 0x87: about a body that crosses in pieces. The side that asked the
+    /// event sends the low ones, the side that answers it the high ones.
+    Stream(Piece, Side),
+}
+
+/// Who sends a stream frame, and so whose id it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The side that asked the event.
+    Asker,
+    /// The side that answers it.
+    Answerer,
+}
+
+/// What a stream frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// 0x03: bytes of the sender's body.
+    Chunk,
+    /// 0x04: the sender's body is complete; its total length follows.
+    End,
+    /// 0x05: the sender's body stays incomplete.
+    Reset,
+    /// 0x06: the sender takes this many more bytes of the receiver's body.
+    Credit,
+    /// 0x07: the sender wants no more of the receiver's body, or no answer at all.
+    Stop,
+}
+
+impl Piece {
+    const ALL: [Self; 5] = [Self::Chunk, Self::End, Self::Reset, Self::Credit, Self::Stop];
+
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Chunk => 0x03,
+            Self::End => 0x04,
+            Self::Reset => 0x05,
+            Self::Credit => 0x06,
+            Self::Stop => 0x07,
+        }
+    }
 }
 
 impl Kind {
@@ -34,16 +79,22 @@ impl Kind {
             Self::Event => 0x02,
             Self::HeartbeatReply => 0x80,
             Self::EventReply => 0x81,
+            Self::Stream(piece, Side::Asker) => piece.byte(),
+            Self::Stream(piece, Side::Answerer) => 0x80 | piece.byte(),
         }
     }
 
-    const fn parse(byte: u8) -> Option<Self> {
+    fn parse(byte: u8) -> Option<Self> {
         match byte {
             0x01 => Some(Self::Heartbeat),
             0x02 => Some(Self::Event),
             0x80 => Some(Self::HeartbeatReply),
             0x81 => Some(Self::EventReply),
-            _ => None,
+            _ => {
+                let side = if byte < 0x80 { Side::Asker } else { Side::Answerer };
+                let piece = Piece::ALL.into_iter().find(|piece| piece.byte() == byte & 0x7f);
+                piece.map(|piece| Self::Stream(piece, side))
+            }
         }
     }
 }
@@ -60,6 +111,10 @@ impl Limits {
         match kind {
             Kind::Heartbeat | Kind::HeartbeatReply => MAX_HEARTBEAT,
             Kind::Event | Kind::EventReply => self.max_data + MAX_AROUND_DATA,
+            Kind::Stream(Piece::Chunk, _) => MAX_CHUNK,
+            Kind::Stream(Piece::End, _) => 8,
+            Kind::Stream(Piece::Credit, _) => 4,
+            Kind::Stream(Piece::Reset | Piece::Stop, _) => MAX_REASON,
         }
     }
 }
@@ -182,6 +237,18 @@ mod tests {
     }
 
     #[test]
+    fn the_frames_of_a_stream_have_their_own_limits() {
+        for (kind, most) in [(3, MAX_CHUNK), (0x84, 8), (5, MAX_REASON), (0x86, 4), (7, MAX_REASON)]
+        {
+            let mut decoder = decoder();
+            decoder.buffer().extend_from_slice(&[kind, 0]);
+            decoder.buffer().extend_from_slice(&(most as u32 + 1).to_be_bytes());
+            decoder.buffer().extend_from_slice(&[0, 0, 0, 1]);
+            assert_eq!(decoder.next_frame(), Err(WireError::TooLong { length: most + 1, most }));
+        }
+    }
+
+    #[test]
     fn a_heartbeat_may_not_be_long() {
         let mut decoder = decoder();
         decoder.buffer().extend_from_slice(&[1, 0, 0, 0, 4, 1, 0, 0, 0, 1]);
@@ -191,7 +258,7 @@ mod tests {
     #[test]
     fn unknown_types_and_flags_are_refused() {
         for (bytes, error) in [
-            ([3, 0, 0, 0, 0, 0, 0, 0, 0, 1], WireError::UnknownType(3)),
+            ([8, 0, 0, 0, 0, 0, 0, 0, 0, 1], WireError::UnknownType(8)),
             ([1, 1, 0, 0, 0, 0, 0, 0, 0, 1], WireError::Flags(1)),
         ] {
             let mut decoder = decoder();

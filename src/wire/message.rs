@@ -6,22 +6,28 @@ use std::fmt;
 use quick_protobuf::{BytesReader, BytesWriter, MessageRead, MessageWrite, Writer};
 
 use super::bounds::{self, Shape};
-use super::frame::header;
+use super::frame::header as frame_header;
 use super::pb::restpipe as pb;
-use super::{Frame, Goodbye, HEADER_BYTES, Kind, WireError};
-use crate::event::{Event, Reply, RequestId, Target, Verb};
+use super::{Frame, Goodbye, HEADER_BYTES, Kind, Piece, Side, WireError};
+use crate::event::{Body, Event, Reply, RequestId, Target, Verb, header};
 
 /// The version in every message.
 const VERSION: u32 = 1;
 /// What this program understands beside the original's messages, as announced in heartbeats.
-pub const EXTENSIONS: u32 = 1;
+pub const EXTENSIONS: u32 = EXTENDED | STREAMS;
+/// Fields from 16 on, any bytes, several messages in a record.
+const EXTENDED: u32 = 1;
+/// Bodies in pieces.
+const STREAMS: u32 = 2;
 
 /// What may be said to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// Whether the peer has announced [`EXTENSIONS`]. Towards one that has not: 7-bit data only,
-    /// and one message to a TLS record.
+    /// Whether the peer has announced that it knows the fields from 16 on. Towards one that has not:
+    /// 7-bit data only, and one message to a TLS record.
     pub extended: bool,
+    /// Whether it takes bodies in pieces.
+    pub streams: bool,
     /// Most bytes of data it takes.
     pub max_data: usize,
 }
@@ -30,9 +36,15 @@ impl Terms {
     /// The terms for a peer that announced this. `own_max` holds where it named no limit.
     pub fn announced(extensions: u32, max_data: Option<u32>, own_max: usize) -> Self {
         Self {
-            extended: extensions & EXTENSIONS != 0,
+            extended: extensions & EXTENDED != 0,
+            streams: extensions & EXTENSIONS == EXTENSIONS,
             max_data: max_data.map_or(own_max, |max| max as usize),
         }
+    }
+
+    /// What holds before a peer has announced anything.
+    pub const fn original(own_max: usize) -> Self {
+        Self { extended: false, streams: false, max_data: own_max }
     }
 
     fn admit(self, parts: &[(&'static str, &[u8])], data: &[u8]) -> Result<(), Refused> {
@@ -76,8 +88,37 @@ impl fmt::Display for Refused {
     }
 }
 
+/// A body as its message has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// Inside the message.
+    Whole(&'a [u8]),
+    /// After it, in pieces; its length where that is known.
+    Streamed(Option<u64>),
+}
+
+impl<'a> Payload<'a> {
+    const fn data(self) -> &'a [u8] {
+        match self {
+            Self::Whole(data) => data,
+            Self::Streamed(_) => &[],
+        }
+    }
+
+    const fn stream(self) -> (Option<bool>, Option<u64>) {
+        match self {
+            Self::Whole(_) => (None, None),
+            Self::Streamed(length) => (Some(true), length),
+        }
+    }
+}
+
+/// Where the rest of a decoded message is: `Some` when its body follows in pieces, with its length
+/// where that is known.
+pub type Streamed = Option<Option<u64>>;
+
 /// A decoded message.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Incoming {
     /// A sign of life, to be answered with its id.
     Heartbeat(Heartbeat),
@@ -90,12 +131,14 @@ pub enum Incoming {
         /// The most bytes of data it takes.
         max_data: Option<u32>,
     },
-    /// A request.
-    Event(Event),
+    /// A request. Its body is empty where it follows in pieces.
+    Event(Event, Streamed),
     /// A request that no handler can be asked about; this is its reply.
-    BadEvent(Reply),
-    /// The answer to one of ours.
-    Reply(Reply),
+    BadEvent(Reply, Streamed),
+    /// The answer to one of ours. Its body is empty where it follows in pieces.
+    Reply(Reply, Streamed),
+    /// Part of a body, or about one.
+    Stream(Piece, Side),
 }
 
 /// What a heartbeat says.
@@ -112,11 +155,14 @@ pub struct Heartbeat {
 }
 
 const TAG_VERSION: u64 = 8;
+const TAG_HEADERS: u64 = 138;
 const HEARTBEAT: Shape = Shape { required: &[TAG_VERSION], nested: None };
-/// Version, verb, noun.
-const EVENT: Shape = Shape { required: &[TAG_VERSION, 18, 26], nested: None };
+/// Version, verb, noun; headers.
+const EVENT: Shape =
+    Shape { required: &[TAG_VERSION, 18, 26], nested: Some((TAG_HEADERS, &HEADER)) };
 /// Version, code, data; headers.
-const REPLY: Shape = Shape { required: &[TAG_VERSION, 24, 34], nested: Some((138, &HEADER)) };
+const REPLY: Shape =
+    Shape { required: &[TAG_VERSION, 24, 34], nested: Some((TAG_HEADERS, &HEADER)) };
 /// Name, value.
 const HEADER: Shape = Shape { required: &[10, 18], nested: None };
 
@@ -155,8 +201,10 @@ pub fn decode(frame: &Frame<'_>) -> Result<Incoming, WireError> {
         Kind::EventReply => {
             let message: pb::EventReply = read(frame.body, &REPLY)?;
             version(message.version)?;
-            Ok(Incoming::Reply(reply(message)))
+            let streamed = message.stream.unwrap_or(false).then_some(message.length);
+            Ok(Incoming::Reply(reply(message), streamed))
         }
+        Kind::Stream(piece, side) => Ok(Incoming::Stream(piece, side)),
     }
 }
 
@@ -171,40 +219,53 @@ const fn version(version: u32) -> Result<(), WireError> {
 }
 
 fn event(message: pb::Event<'_>) -> Incoming {
+    let streamed = message.stream.unwrap_or(false).then_some(message.length);
     let Some(verb) = Verb::parse(&message.verb) else {
-        return Incoming::BadEvent(Reply::unhandled());
+        return Incoming::BadEvent(Reply::unhandled(), streamed);
     };
     let target = match &message.target {
         Some(raw) => Target::parse(raw),
         None => Target::from_decoded(&message.noun),
     };
     match target {
-        Ok(target) => Incoming::Event(Event {
-            verb,
-            target,
-            media_type: owned(message.mimetype),
-            body: message.data.unwrap_or_default().into_owned(),
-            request_id: RequestId::parse_or_fresh(message.request_id.as_deref()),
-        }),
+        Ok(target) => {
+            let event = Event {
+                verb,
+                target,
+                media_type: owned(message.mimetype),
+                headers: read_headers(message.headers),
+                body: Body::from(message.data.unwrap_or_default().into_owned()),
+                head_only: message.head_only.unwrap_or(false),
+                request_id: RequestId::parse_or_fresh(message.request_id.as_deref()),
+            };
+            Incoming::Event(event, streamed)
+        }
         Err(error) => {
-            let mut reply = Reply::exception("BadTarget", &error.to_string(), "");
-            reply.status = Some(400);
-            Incoming::BadEvent(reply)
+            let reply = Reply::exception("BadTarget", &error.to_string(), "").with_status(400);
+            Incoming::BadEvent(reply, streamed)
         }
     }
+}
+
+fn read_headers(headers: Vec<pb::Header<'_>>) -> Vec<(String, String)> {
+    header::crossing(headers.into_iter().map(|header| (header.name, header.value)))
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect()
+}
+
+fn write_headers(headers: &[(String, String)]) -> Vec<pb::Header<'_>> {
+    header::crossing(headers.iter().map(|(name, value)| (name, value)))
+        .map(|(name, value)| pb::Header { name: Cow::Borrowed(name), value: Cow::Borrowed(value) })
+        .collect()
 }
 
 fn reply(message: pb::EventReply<'_>) -> Reply {
     Reply {
         code: message.code,
         media_type: owned(message.mimetype),
-        body: message.data.into_owned(),
+        body: Body::from(message.data.into_owned()),
         status: message.status.and_then(|status| u16::try_from(status).ok()),
-        headers: message
-            .headers
-            .into_iter()
-            .map(|header| (header.name.into_owned(), header.value.into_owned()))
-            .collect(),
+        headers: read_headers(message.headers),
     }
 }
 
@@ -252,56 +313,67 @@ pub fn encode_goodbye(from_client: bool, id: u32, goodbye: &Goodbye) -> Vec<u8> 
     }
 }
 
-/// An event, whole with its header.
-pub fn encode_event(id: u32, event: &Event, terms: Terms) -> Result<Vec<u8>, Refused> {
+/// An event, whole with its header. Its body is `payload`, whatever `event` has.
+pub fn encode_event(
+    id: u32,
+    event: &Event,
+    payload: Payload<'_>,
+    terms: Terms,
+) -> Result<Vec<u8>, Refused> {
     let noun = event.target.decoded();
     terms.admit(
         &[
             ("the path", noun.as_bytes()),
             ("the media type", event.media_type.as_bytes()),
-            ("the body", &event.body),
+            ("the body", payload.data()),
         ],
-        &event.body,
+        payload.data(),
     )?;
+    let (stream, length) = payload.stream();
     let message = pb::Event {
         version: VERSION,
         verb: Cow::Borrowed(event.verb.as_str()),
         noun,
         mimetype: Some(Cow::Borrowed(&event.media_type)),
-        data: Some(Cow::Borrowed(&event.body)),
+        data: Some(Cow::Borrowed(payload.data())),
         target: event.target.raw().filter(|_| terms.extended).map(Cow::Borrowed),
         request_id: terms.extended.then(|| Cow::Borrowed(event.request_id.as_str())),
+        headers: if terms.extended { write_headers(&event.headers) } else { Vec::new() },
+        stream,
+        length,
+        head_only: (terms.extended && event.head_only).then_some(true),
     };
     Ok(encode(Kind::Event, id, &message))
 }
 
-/// The reply to the event of this id.
-pub fn encode_reply(id: u32, reply: &Reply, terms: Terms) -> Result<Vec<u8>, Refused> {
+/// The reply to the event of this id. Its body is `payload`, whatever `reply` has.
+pub fn encode_reply(
+    id: u32,
+    reply: &Reply,
+    payload: Payload<'_>,
+    terms: Terms,
+) -> Result<Vec<u8>, Refused> {
     terms.admit(
         &[
             ("the reply's media type", reply.media_type.as_bytes()),
-            ("the reply's body", &reply.body),
+            ("the reply's body", payload.data()),
         ],
-        &reply.body,
+        payload.data(),
     )?;
+    let (stream, length) = payload.stream();
     let mut message = pb::EventReply {
         version: VERSION,
         mimetype: Some(Cow::Borrowed(&reply.media_type)),
         code: reply.code,
-        data: Cow::Borrowed(&reply.body),
+        data: Cow::Borrowed(payload.data()),
         status: None,
         headers: Vec::new(),
+        stream,
+        length,
     };
     if terms.extended {
         message.status = reply.status.map(u32::from);
-        message.headers = reply
-            .headers
-            .iter()
-            .map(|(name, value)| pb::Header {
-                name: Cow::Borrowed(name),
-                value: Cow::Borrowed(value),
-            })
-            .collect();
+        message.headers = write_headers(&reply.headers);
     }
     Ok(encode(Kind::EventReply, id, &message))
 }
@@ -309,7 +381,7 @@ pub fn encode_reply(id: u32, reply: &Reply, terms: Terms) -> Result<Vec<u8>, Ref
 fn encode(kind: Kind, id: u32, message: &impl MessageWrite) -> Vec<u8> {
     let length = message.get_size();
     let mut bytes = vec![0; HEADER_BYTES + length];
-    bytes[..HEADER_BYTES].copy_from_slice(&header(kind, length, id));
+    bytes[..HEADER_BYTES].copy_from_slice(&frame_header(kind, length, id));
     let mut writer = Writer::new(BytesWriter::new(&mut bytes[HEADER_BYTES..]));
     message.write_message(&mut writer).expect("the buffer has the size that the message gave");
     bytes
@@ -320,8 +392,12 @@ mod tests {
     use super::*;
     use crate::wire::{Decoder, GoodbyeReason, Limits};
 
-    const EXTENDED: Terms = Terms { extended: true, max_data: 1 << 20 };
-    const ORIGINAL: Terms = Terms { extended: false, max_data: 1 << 20 };
+    const EXTENDED: Terms = Terms { extended: true, streams: true, max_data: 1 << 20 };
+    const ORIGINAL: Terms = Terms::original(1 << 20);
+
+    fn whole(body: &Body) -> Payload<'_> {
+        Payload::Whole(body.whole().unwrap())
+    }
 
     fn hex(text: &str) -> Vec<u8> {
         let digits: String = text.split_whitespace().collect();
@@ -343,9 +419,9 @@ mod tests {
     #[test]
     fn an_event_is_encoded_as_recorded() {
         let mut event = Event::new(Verb::Get, "time").unwrap();
-        let bytes = encode_event(0xde94e3ed, &event, ORIGINAL).unwrap();
+        let bytes = encode_event(0xde94e3ed, &event, whole(&event.body), ORIGINAL).unwrap();
         assert_eq!(bytes, hex(RECORDED_EVENT));
-        let (id, Incoming::Event(seen)) = decode_bytes(&bytes) else { panic!("no event") };
+        let (id, Incoming::Event(seen, None)) = decode_bytes(&bytes) else { panic!("no event") };
         assert_ne!(seen.request_id, event.request_id, "it gets one of the receiver's");
         event.request_id = seen.request_id;
         assert_eq!((id, seen), (0xde94e3ed, event));
@@ -357,15 +433,18 @@ mod tests {
             hex("81000000003ede94e3ed0801 1210 6170706c69636174696f6e2f6a736f6e 1800 2226");
         reply.extend_from_slice(br#"{"time_from_server": 1795158476.29699}"#);
         let (id, incoming) = decode_bytes(&reply);
-        let Incoming::Reply(value) = incoming else { panic!("{incoming:?}") };
+        let Incoming::Reply(value, None) = incoming else { panic!("{incoming:?}") };
         assert_eq!((id, value.code), (0xde94e3ed, 0));
         assert_eq!(value.media_type, "application/json");
-        assert_eq!(encode_reply(id, &value, ORIGINAL).unwrap(), reply);
+        assert_eq!(encode_reply(id, &value, whole(&value.body), ORIGINAL).unwrap(), reply);
 
         let unhandled = hex("810000000013de94e3ed0801120a746578742f706c61696e18ff012200");
         let (id, incoming) = decode_bytes(&unhandled);
-        assert_eq!(incoming, Incoming::Reply(Reply::unhandled()));
-        assert_eq!(encode_reply(id, &Reply::unhandled(), ORIGINAL).unwrap(), unhandled);
+        assert_eq!(incoming, Incoming::Reply(Reply::unhandled(), None));
+        assert_eq!(
+            encode_reply(id, &Reply::unhandled(), Payload::Whole(b""), ORIGINAL).unwrap(),
+            unhandled
+        );
 
         assert_eq!(
             decode_bytes(&hex("010000000002f7074de50801")),
@@ -420,41 +499,60 @@ mod tests {
     #[test]
     fn what_extensions_carry_survives_and_is_kept_from_an_original() {
         let mut event = Event::new(Verb::Post, "cat//a%2Fb?q=1").unwrap();
-        event.body = (0..=255).collect();
-        let bytes = encode_event(9, &event, EXTENDED).unwrap();
-        assert_eq!(decode_bytes(&bytes).1, Incoming::Event(event.clone()));
-        assert_eq!(encode_event(9, &event, ORIGINAL), Err(Refused::NotSevenBit("the body")));
+        event.body = (0..=255).collect::<Vec<u8>>().into();
+        event.headers = vec![("X-A".into(), "b".into())];
+        let bytes = encode_event(9, &event, whole(&event.body), EXTENDED).unwrap();
+        let Incoming::Event(seen, None) = decode_bytes(&bytes).1 else { panic!("no event") };
+        assert_eq!(seen, event);
+        assert_eq!(
+            encode_event(9, &event, whole(&event.body), ORIGINAL),
+            Err(Refused::NotSevenBit("the body"))
+        );
 
-        event.body.clear();
-        let Incoming::Event(seen) = decode_bytes(&encode_event(9, &event, ORIGINAL).unwrap()).1
+        event.body = Body::empty();
+        let Incoming::Event(seen, None) =
+            decode_bytes(&encode_event(9, &event, whole(&event.body), ORIGINAL).unwrap()).1
         else {
             panic!("no event")
         };
         assert_eq!(seen.target.parameters(), ["a", "b"], "the original knows no other split");
 
         let reply = Reply::wrong_verb(&[Verb::Get]);
-        let bytes = encode_reply(9, &reply, EXTENDED).unwrap();
-        assert_eq!(decode_bytes(&bytes).1, Incoming::Reply(reply));
+        let bytes = encode_reply(9, &reply, whole(&reply.body), EXTENDED).unwrap();
+        assert_eq!(decode_bytes(&bytes).1, Incoming::Reply(reply, None));
+    }
+
+    #[test]
+    fn a_body_in_pieces_is_announced() {
+        let event = Event::new(Verb::Put, "x").unwrap();
+        for length in [None, Some(1 << 40)] {
+            let bytes = encode_event(9, &event, Payload::Streamed(length), EXTENDED).unwrap();
+            let Incoming::Event(_, seen) = decode_bytes(&bytes).1 else { panic!("no event") };
+            assert_eq!(seen, Some(length));
+            let reply = Reply::new("a/b", "");
+            let bytes = encode_reply(9, &reply, Payload::Streamed(length), EXTENDED).unwrap();
+            assert_eq!(decode_bytes(&bytes).1, Incoming::Reply(reply, Some(length)));
+        }
     }
 
     #[test]
     fn a_request_id_is_carried_where_it_is_clean() {
         let mut event = Event::new(Verb::Get, "time").unwrap();
         event.request_id = RequestId::parse("My-Id_1.2").unwrap();
-        let bytes = encode_event(0xde94e3ed, &event, EXTENDED).unwrap();
+        let bytes = encode_event(0xde94e3ed, &event, whole(&event.body), EXTENDED).unwrap();
         let expected = hex(&RECORDED_EVENT.replace("0011de", "001dde")) // twelve bytes more
             .into_iter()
             .chain(*b"\xa2\x01\x09My-Id_1.2")
             .collect::<Vec<u8>>();
         assert_eq!(bytes, expected);
-        assert_eq!(decode_bytes(&bytes).1, Incoming::Event(event));
+        assert_eq!(decode_bytes(&bytes).1, Incoming::Event(event, None));
         for bad in
             [b"\xa2\x01\x09My-Id\n1.2".as_slice(), b"\xa2\x01\x09My-Id\xc3\xa41 ", b"\xa2\x01\x00"]
         {
             let mut bytes = hex(RECORDED_EVENT);
             bytes.extend_from_slice(bad);
             bytes[5] = u8::try_from(bytes.len() - HEADER_BYTES).unwrap();
-            let Incoming::Event(event) = decode_bytes(&bytes).1 else { panic!("no event") };
+            let Incoming::Event(event, None) = decode_bytes(&bytes).1 else { panic!("no event") };
             let id = event.request_id.as_str();
             assert!(id.len() == 16 && !id.starts_with("My-Id"), "{id}");
         }
@@ -462,12 +560,15 @@ mod tests {
 
     #[test]
     fn nothing_longer_than_the_peer_takes_is_sent() {
-        let terms = Terms { extended: true, max_data: 3 };
+        let terms = Terms { extended: true, streams: true, max_data: 3 };
         let refused = Refused::TooLarge { length: 4, most: 3 };
         let mut event = Event::new(Verb::Put, "x").unwrap();
-        event.body = vec![0; 4];
-        assert_eq!(encode_event(1, &event, terms), Err(refused));
-        assert_eq!(encode_reply(1, &Reply::from("four"), terms), Err(refused));
+        event.body = vec![0; 4].into();
+        assert_eq!(encode_event(1, &event, whole(&event.body), terms), Err(refused));
+        assert_eq!(
+            encode_reply(1, &Reply::from("four"), Payload::Whole(b"four"), terms),
+            Err(refused)
+        );
     }
 
     #[test]
@@ -477,7 +578,9 @@ mod tests {
             ("02000000000e00000001 0801 1204 68656164 1a04 74696d65", None),
             ("02000000000900000001 0801 1203 676574 1a00", Some(400)),
         ] {
-            let Incoming::BadEvent(reply) = decode_bytes(&hex(bytes)).1 else { panic!("{bytes}") };
+            let Incoming::BadEvent(reply, None) = decode_bytes(&hex(bytes)).1 else {
+                panic!("{bytes}")
+            };
             assert_eq!(reply.status, status);
         }
     }
@@ -485,10 +588,11 @@ mod tests {
     #[test]
     fn no_bytes_make_it_panic() {
         let mut event = Event::new(Verb::Post, "cat//a%2Fb?q=1").unwrap();
-        event.body = vec![0xff; 300];
+        event.body = vec![0xff; 300].into();
         let samples = [
-            encode_event(9, &event, EXTENDED).unwrap(),
-            encode_reply(9, &Reply::wrong_verb(&Verb::ALL), EXTENDED).unwrap(),
+            encode_event(9, &event, whole(&event.body), EXTENDED).unwrap(),
+            encode_reply(9, &Reply::wrong_verb(&Verb::ALL), Payload::Streamed(Some(9)), EXTENDED)
+                .unwrap(),
             encode_heartbeat(
                 9,
                 Heartbeat { extensions: 1, silence_ms: Some(1), max_data: None, takes_over: true },

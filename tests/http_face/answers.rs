@@ -123,7 +123,7 @@ fn http_1_0_closes_unless_asked_not_to() {
 fn bodies_arrive_whole_in_either_coding() {
     let running = start_with(
         settings(Role::Client),
-        FakePipe::answering(|event| Ok(Reply::new("a/b", event.body.clone()))),
+        FakePipe::answering(|event| Ok(Reply::new("a/b", event.body.whole().unwrap()))),
     );
     let mut caller = running.call();
     let put = "PUT /server/x HTTP/1.1\r\nHost: localhost\r\n";
@@ -162,10 +162,10 @@ fn an_expected_continue_comes_after_the_cheap_refusals() {
     caller.send("abc");
     assert_eq!(caller.answer().status, 200);
     assert_eq!(running.pipe.only().event.body, b"abc");
-    for (path, length, status) in [("/server/x", "99999999", 413), ("/nowhere", "3", 404)] {
+    for length in ["3", "99999999"] {
         let mut caller = running.call();
-        caller.send(&ask(path, length));
-        assert_eq!(caller.answer().status, status);
+        caller.send(&ask("/nowhere", length));
+        assert_eq!(caller.answer().status, 404);
         assert!(caller.is_closed());
     }
 }

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use restpipe::config::Bind;
-use restpipe::event::{Event, Reply};
+use restpipe::event::{Event, Reply, Target, Verb};
 use restpipe::handler::Role;
 use restpipe::http::{Face, Settings};
-use restpipe::pipe::{Peer, Pipe, RequestError};
+use restpipe::pipe::{Caller as Waiting, Peer, Pipe, RequestError};
 use serde_json::{Value, json};
 
 /// Nothing here takes this long; a test that waits for more has failed.
@@ -22,23 +22,48 @@ pub const GET: &str = "GET /server/time HTTP/1.1\r\nHost: localhost\r\n\r\n";
 #[derive(Clone)]
 pub struct Asked {
     pub peer: String,
-    pub event: Event,
+    pub event: Seen,
     pub wait: Duration,
 }
 
-type Answerer = Arc<dyn Fn(&Event) -> Result<Reply, RequestError> + Send + Sync>;
+type Answerer = Arc<dyn Fn(&mut Event, &dyn Waiting) -> Result<Reply, RequestError> + Send + Sync>;
+
+/// An event that can be kept.
+#[derive(Clone)]
+pub struct Seen {
+    pub verb: Verb,
+    pub target: Target,
+    pub media_type: String,
+    pub headers: Vec<(String, String)>,
+    /// Empty where the pipe did not read it.
+    pub body: Vec<u8>,
+}
 
 /// Notes what it is asked, and answers at once.
 pub struct FakePipe {
     seen: Mutex<Vec<Asked>>,
+    /// Whether it takes nothing but whole bodies.
+    gathers: bool,
     answerer: Answerer,
 }
 
 impl FakePipe {
+    /// Reads the whole body before it answers. What it could not read whole, it has not seen.
     pub fn answering(
         answerer: impl Fn(&Event) -> Result<Reply, RequestError> + Send + Sync + 'static,
     ) -> Self {
-        Self { seen: Mutex::default(), answerer: Arc::new(answerer) }
+        let answerer = move |event: &mut Event, _: &dyn Waiting| answerer(event);
+        Self { gathers: true, ..Self::streaming(answerer) }
+    }
+
+    /// Leaves the body to whoever answers.
+    pub fn streaming(
+        answerer: impl Fn(&mut Event, &dyn Waiting) -> Result<Reply, RequestError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self { seen: Mutex::default(), gathers: false, answerer: Arc::new(answerer) }
     }
 
     pub fn seen(&self) -> Vec<Asked> {
@@ -66,16 +91,28 @@ impl Pipe for FakePipe {
     fn request(
         &self,
         peer: Peer<'_>,
-        event: &Event,
+        event: &mut Event,
         wait: Duration,
+        caller: &dyn Waiting,
     ) -> Result<Reply, RequestError> {
         let peer = match peer {
             Peer::Server => "server",
             Peer::Client(name) => name,
         };
-        let asked = Asked { peer: peer.to_owned(), event: event.clone(), wait };
+        if self.gathers {
+            let read = event.body.gather(1 << 30);
+            read.map_err(|error| RequestError::Body(error.to_string()))?;
+        }
+        let seen = Seen {
+            verb: event.verb,
+            target: event.target.clone(),
+            media_type: event.media_type.clone(),
+            headers: event.headers.clone(),
+            body: event.body.whole().unwrap_or_default().to_vec(),
+        };
+        let asked = Asked { peer: peer.to_owned(), event: seen, wait };
         self.seen.lock().unwrap().push(asked);
-        (self.answerer)(event)
+        (self.answerer)(event, caller)
     }
 }
 
@@ -161,9 +198,18 @@ impl Caller {
         line
     }
 
-    /// Reads an answer, which must say its length.
+    /// Reads an answer, which must say how long it is.
     pub fn answer(&mut self) -> Answer {
         let mut answer = self.answer_to_head();
+        if answer.header("Transfer-Encoding") == Some("chunked") {
+            loop {
+                let chunk = self.chunk();
+                if chunk.is_empty() {
+                    return answer;
+                }
+                answer.body.extend(chunk);
+            }
+        }
         let length = answer.header("Content-Length").map_or(0, |n| n.parse().unwrap());
         answer.body = vec![0; length];
         self.reader.read_exact(&mut answer.body).unwrap();
@@ -187,9 +233,24 @@ impl Caller {
         }
     }
 
+    /// Reads one chunk; an empty one is the last.
+    pub fn chunk(&mut self) -> Vec<u8> {
+        let size = usize::from_str_radix(self.line().trim_end(), 16).unwrap();
+        let mut chunk = vec![0; size + 2];
+        self.reader.read_exact(&mut chunk).unwrap();
+        assert_eq!(chunk.split_off(size), b"\r\n");
+        chunk
+    }
+
     /// Waits for the end; anything else that comes, also a reset, is none.
     pub fn is_closed(&mut self) -> bool {
         self.reader.read(&mut [0; 64]).is_ok_and(|n| n == 0)
+    }
+}
+
+impl Read for Caller {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
     }
 }
 

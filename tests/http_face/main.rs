@@ -2,5 +2,7 @@
 
 mod answers;
 mod bad_input;
+mod downloads;
 mod harness;
 mod life;
+mod uploads;

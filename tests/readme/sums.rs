@@ -14,7 +14,7 @@ fn main() -> ExitCode {
             Ok(json!({ "sum": numbers?.iter().sum::<i64>() }))
         })
         .on("post_note", |context, event| {
-            Ok(format!("{} bytes from {}", event.body.len(), context.peer.name))
+            Ok(format!("{} bytes from {}", event.body.gather(1 << 20)?.len(), context.peer.name))
         });
     run::client("sums", Handlers::new().with("sums", sums))
 }

@@ -75,7 +75,7 @@ pub fn broken_messages() -> Vec<(Vec<u8>, &'static str)> {
         (with_header(EVENT, 0, u32::MAX), "message of 4294967295 bytes announced"),
         (with_header(EVENT, 0, (16 << 20) + (64 << 10) + 1), "message of 16842753 bytes announced"),
         (with_header(HEARTBEAT, 0, 1025), "message of 1025 bytes announced, the most is 1024"),
-        (with_header(0x03, 0, 0), "message of unknown type 0x03"),
+        (with_header(0x7f, 0, 0), "message of unknown type 0x7f"),
         (with_header(HEARTBEAT, 1, 2), "message with unknown flags 0x01"),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), "message of unknown type 0x47"),
         (vec![0xff; 100_000], "message of unknown type 0xff"),

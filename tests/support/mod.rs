@@ -342,10 +342,21 @@ pub fn ask(
     request.push_str("\r\n");
     let mut bytes = request.into_bytes();
     bytes.extend_from_slice(body);
-    // A refusal may come, and the connection close, before the body is taken.
-    let _ = socket.write_all(&bytes);
+    let mut writer = socket.try_clone().unwrap();
     let mut answer = Vec::new();
-    let _ = socket.read_to_end(&mut answer);
+    thread::scope(|scope| {
+        let mut write = || {
+            // A refusal may come, and the connection close, before the body is taken.
+            let _ = writer.write_all(&bytes);
+        };
+        // The answer to a long body may begin, and have to be taken, before that has ended.
+        if bytes.len() > 65_536 {
+            scope.spawn(write);
+        } else {
+            write();
+        }
+        let _ = socket.read_to_end(&mut answer);
+    });
     parse_answer(&answer)
 }
 

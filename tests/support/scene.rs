@@ -33,7 +33,16 @@ impl Scene {
     pub fn new(small: bool) -> Self {
         let identities = Identities::new(&["good", "hostile"]);
         let body = if small { SMALL_BODY } else { 16 * SMALL_BODY };
-        let server = server(&identities).set("RP_MAX_BODY_BYTES", body).start();
+        Self::of(identities, "RP_MAX_BODY_BYTES", body)
+    }
+
+    /// With one setting of the server's.
+    pub fn with(name: &str, value: usize) -> Self {
+        Self::of(Identities::new(&["good", "hostile"]), name, value)
+    }
+
+    fn of(identities: Identities, name: &str, value: usize) -> Self {
+        let server = server(&identities).set(name, value).start();
         let client = client(&identities, "good", server.pipe()).start();
         client.get_when_up("/server/time");
         let mut scene = Self { identities, server, client, memory: 0, threads: 0 };

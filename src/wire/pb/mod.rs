@@ -1,3 +1,3 @@
 // Automatically generated mod.rs
 pub mod restpipe;
-// Made from proto/restpipe.proto, SHA-256 ffb659f034bf255167caf6c8880dcdf6e8578cbe1b8f017504e788ce2e55fec6
+// Made from proto/restpipe.proto, SHA-256 dfa5277d8102da041a72a191d0662d97e567f4d0f2e4420478d46703e53d4f58

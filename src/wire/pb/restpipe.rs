@@ -127,7 +127,11 @@ pub struct Event<'a> {
     pub mimetype: Option<Cow<'a, str>>,
     pub data: Option<Cow<'a, [u8]>>,
     pub target: Option<Cow<'a, str>>,
+    pub headers: Vec<restpipe::Header<'a>>,
+    pub stream: Option<bool>,
+    pub length: Option<u64>,
     pub request_id: Option<Cow<'a, str>>,
+    pub head_only: Option<bool>,
 }
 
 impl<'a> MessageRead<'a> for Event<'a> {
@@ -141,7 +145,11 @@ impl<'a> MessageRead<'a> for Event<'a> {
                 Ok(34) => msg.mimetype = Some(r.read_string(bytes).map(Cow::Borrowed)?),
                 Ok(42) => msg.data = Some(r.read_bytes(bytes).map(Cow::Borrowed)?),
                 Ok(130) => msg.target = Some(r.read_string(bytes).map(Cow::Borrowed)?),
+                Ok(138) => msg.headers.push(r.read_message::<restpipe::Header>(bytes)?),
+                Ok(144) => msg.stream = Some(r.read_bool(bytes)?),
+                Ok(152) => msg.length = Some(r.read_uint64(bytes)?),
                 Ok(162) => msg.request_id = Some(r.read_string(bytes).map(Cow::Borrowed)?),
+                Ok(168) => msg.head_only = Some(r.read_bool(bytes)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -159,7 +167,11 @@ impl<'a> MessageWrite for Event<'a> {
         + self.mimetype.as_ref().map_or(0, |m| 1 + sizeof_len((m).len()))
         + self.data.as_ref().map_or(0, |m| 1 + sizeof_len((m).len()))
         + self.target.as_ref().map_or(0, |m| 2 + sizeof_len((m).len()))
+        + self.headers.iter().map(|s| 2 + sizeof_len((s).get_size())).sum::<usize>()
+        + self.stream.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
+        + self.length.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
         + self.request_id.as_ref().map_or(0, |m| 2 + sizeof_len((m).len()))
+        + self.head_only.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
@@ -169,7 +181,11 @@ impl<'a> MessageWrite for Event<'a> {
         if let Some(ref s) = self.mimetype { w.write_with_tag(34, |w| w.write_string(&**s))?; }
         if let Some(ref s) = self.data { w.write_with_tag(42, |w| w.write_bytes(&**s))?; }
         if let Some(ref s) = self.target { w.write_with_tag(130, |w| w.write_string(&**s))?; }
+        for s in &self.headers { w.write_with_tag(138, |w| w.write_message(s))?; }
+        if let Some(ref s) = self.stream { w.write_with_tag(144, |w| w.write_bool(*s))?; }
+        if let Some(ref s) = self.length { w.write_with_tag(152, |w| w.write_uint64(*s))?; }
         if let Some(ref s) = self.request_id { w.write_with_tag(162, |w| w.write_string(&**s))?; }
+        if let Some(ref s) = self.head_only { w.write_with_tag(168, |w| w.write_bool(*s))?; }
         Ok(())
     }
 }
@@ -183,6 +199,8 @@ pub struct EventReply<'a> {
     pub data: Cow<'a, [u8]>,
     pub status: Option<u32>,
     pub headers: Vec<restpipe::Header<'a>>,
+    pub stream: Option<bool>,
+    pub length: Option<u64>,
 }
 
 impl<'a> MessageRead<'a> for EventReply<'a> {
@@ -196,6 +214,8 @@ impl<'a> MessageRead<'a> for EventReply<'a> {
                 Ok(34) => msg.data = r.read_bytes(bytes).map(Cow::Borrowed)?,
                 Ok(128) => msg.status = Some(r.read_uint32(bytes)?),
                 Ok(138) => msg.headers.push(r.read_message::<restpipe::Header>(bytes)?),
+                Ok(144) => msg.stream = Some(r.read_bool(bytes)?),
+                Ok(152) => msg.length = Some(r.read_uint64(bytes)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -213,6 +233,8 @@ impl<'a> MessageWrite for EventReply<'a> {
         + 1 + sizeof_len((&self.data).len())
         + self.status.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
         + self.headers.iter().map(|s| 2 + sizeof_len((s).get_size())).sum::<usize>()
+        + self.stream.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
+        + self.length.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
@@ -222,6 +244,8 @@ impl<'a> MessageWrite for EventReply<'a> {
         w.write_with_tag(34, |w| w.write_bytes(&**&self.data))?;
         if let Some(ref s) = self.status { w.write_with_tag(128, |w| w.write_uint32(*s))?; }
         for s in &self.headers { w.write_with_tag(138, |w| w.write_message(s))?; }
+        if let Some(ref s) = self.stream { w.write_with_tag(144, |w| w.write_bool(*s))?; }
+        if let Some(ref s) = self.length { w.write_with_tag(152, |w| w.write_uint64(*s))?; }
         Ok(())
     }
 }

@@ -1,0 +1,115 @@
+//! Sending an answer, in memory or in pieces, and what follows it on the connection.
+//!
+//! In scope: what the caller is told about the connection, and whether it is kept. Not in scope: the
+//! bytes.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::{After, Caller, Connection};
+use crate::http::answer::Answer;
+use crate::http::output::{self, Announced, Framed};
+use crate::http::streamed::{self, Sent};
+use crate::http::upload::Ended;
+
+impl Connection<'_> {
+    /// Sends an answer whose body is in memory.
+    pub(super) fn send(
+        &mut self,
+        answer: Answer,
+        mut close: bool,
+        caller: Caller,
+    ) -> io::Result<After> {
+        // An early answer: the rest of the body is not wanted.
+        close |= self.lent.is_some();
+        let (keep, connection) = self.keep(close, caller);
+        let framed = Framed { head_only: caller.head_only, connection };
+        let deadline = Instant::now() + self.shared.settings.limits.transfer_timeout;
+        self.output.answer(answer.with_request_id(&caller.id), framed, deadline)?;
+        Ok(self.after(keep, caller))
+    }
+
+    /// Sends an answer whose body arrives meanwhile.
+    pub(super) fn stream(&mut self, answer: Answer, caller: Caller) -> io::Result<(Sent, After)> {
+        let Answer { status, headers, mut body } = answer.with_request_id(&caller.id);
+        let length = body.length().map(Announced::Length);
+        if caller.head_only || !output::has_body(status) {
+            // Nobody reads it, and its sender is told so.
+            drop(body);
+            let announced = match status {
+                205 => Announced::Length(0),
+                _ if caller.head_only && output::has_body(status) => {
+                    length.unwrap_or(Announced::Nothing)
+                }
+                _ => Announced::Nothing,
+            };
+            let (keep, connection) = self.keep(false, caller);
+            self.output.head(status, headers, announced, connection)?;
+            return Ok((Sent::Whole, self.after(keep, caller)));
+        }
+        let unknown = if caller.http_1_0 { Announced::Nothing } else { Announced::Chunked };
+        let announced = length.unwrap_or(unknown);
+        let (keep, connection) = self.keep(announced == Announced::Nothing, caller);
+        self.output.head(status, headers, announced, connection)?;
+        let socket = self.slot.socket();
+        if announced == Announced::Nothing {
+            // The end of the connection is the body's: until that has come, whatever ends it is a
+            // reset. A Unix socket has none.
+            let _ = socket.set_linger(Some(Duration::ZERO));
+        }
+        let sent = streamed::send(socket, &mut body, announced, self.slot)?;
+        drop(body);
+        if sent == Sent::Whole {
+            if announced == Announced::Nothing {
+                let _ = socket.set_linger(None);
+            }
+            return Ok((sent, self.after(keep, caller)));
+        }
+        Ok((sent, After::Close))
+    }
+
+    /// Whether the connection is kept, and what its caller is told about that.
+    fn keep(&self, close: bool, caller: Caller) -> (bool, Option<&'static str>) {
+        let keep = caller.keep_alive && !close && !caller.unread && !self.slot.stopping();
+        let connection = match (keep, caller.http_1_0) {
+            (true, false) => None,
+            (true, true) => Some("keep-alive"),
+            (false, _) => Some("close"),
+        };
+        (keep, connection)
+    }
+
+    /// What follows an answer.
+    fn after(&mut self, keep: bool, mut caller: Caller) -> After {
+        if self.lent.is_some() {
+            if !keep {
+                return After::Linger;
+            }
+            // The body and the answer went side by side, and both may have ended well.
+            match self.recall() {
+                Some(whole) => caller.unread = !whole,
+                None => return After::Close,
+            }
+        }
+        match keep && !caller.unread {
+            true => After::Next,
+            // More requests, or the rest of this one, may have arrived behind it.
+            false if caller.keep_alive || caller.unread => After::Linger,
+            false if !self.input.buffered().is_empty() => After::Linger,
+            false => After::Close,
+        }
+    }
+
+    /// Takes the input back from an upload that is about to end. `None` where it does not.
+    pub(super) fn recall(&mut self) -> Option<bool> {
+        let ended = self.lent.as_ref()?.wait(self.shared.settings.limits.linger)?;
+        self.lent = None;
+        Some(self.take_back(ended))
+    }
+
+    /// Returns whether the whole body was read.
+    pub(super) fn take_back(&mut self, ended: Ended) -> bool {
+        self.input = ended.input;
+        ended.whole
+    }
+}

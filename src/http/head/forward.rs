@@ -1,0 +1,92 @@
+//! Which of a request's header fields cross to the peer.
+//!
+//! In scope: leaving out what belongs to this connection (RFC 9110, section 7.6.1), or travels in
+//! another form. Not in scope: their syntax, which was checked with the head: visible ASCII, spaces
+//! and tabs.
+
+use httparse::Header;
+
+use crate::event::header;
+
+/// Fields that stay, beside those of the connection and those that `Connection` names. `Host` comes
+/// back under [`FORWARDED_HOST`].
+const OWN: [&str; 6] =
+    ["content-type", "expect", "rp-wait", "x-request-id", "host", "x-forwarded-host"];
+
+/// The field that tells the peer where the request was sent to.
+pub(in crate::http) fn host(host: &str) -> (String, String) {
+    (FORWARDED_HOST.to_owned(), host.to_owned())
+}
+
+/// Tells the peer under which name this node was asked.
+const FORWARDED_HOST: &str = "X-Forwarded-Host";
+
+/// The fields that cross, in their order.
+pub(super) fn headers(fields: &[Header<'_>]) -> Vec<(String, String)> {
+    // One for the `Host`.
+    let mut headers = Vec::with_capacity(1 + fields.len());
+    for field in fields {
+        if stays(field.name) || is_named(fields, field.name) {
+            continue;
+        }
+        if let Ok(value) = std::str::from_utf8(field.value) {
+            headers.push((field.name.to_owned(), value.trim_matches([' ', '\t']).to_owned()));
+        }
+    }
+    headers
+}
+
+fn stays(name: &str) -> bool {
+    header::is_hop_by_hop(name) || OWN.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// Whether a `Connection` field names this one.
+fn is_named(fields: &[Header<'_>], name: &str) -> bool {
+    let connections = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("connection"));
+    let mut options = connections.flat_map(|field| field.value.split(|b| *b == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forwarded(fields: &[(&str, &str)]) -> Vec<(String, String)> {
+        let fields: Vec<Header<'_>> =
+            fields.iter().map(|(name, value)| Header { name, value: value.as_bytes() }).collect();
+        headers(&fields)
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_stays() {
+        let stay = [
+            ("HOST", "a"),
+            ("Connection", "close, X-Named"),
+            ("connection", "x-other ,"),
+            ("X-Named", "1"),
+            ("x-Other", "1"),
+            ("Keep-Alive", "5"),
+            ("Proxy-Connection", "close"),
+            ("Proxy-Authorization", "secret"),
+            ("TE", "trailers"),
+            ("Trailer", "X"),
+            ("Transfer-Encoding", "chunked"),
+            ("Upgrade", "h2c"),
+            ("Content-Length", "5"),
+            ("Content-Type", "a/b"),
+            ("Expect", "100-continue"),
+            ("RP-Wait", "5"),
+            ("X-Request-Id", "abc"),
+            ("X-Forwarded-Host", "forged"),
+        ];
+        assert_eq!(forwarded(&stay), []);
+        for (name, value) in stay {
+            let asked = [("Accept", " */* "), (name, value), ("accept", "a/b\tc")];
+            let expected = [("Accept", "*/*"), ("accept", "a/b\tc")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()));
+            if !name.contains("Named") && !name.contains("Other") {
+                assert_eq!(forwarded(&asked), expected, "{name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! A body on its way in: filled by the reader, emptied by its consumer, who grants more.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::room::Room;
+use super::{Key, lock};
+use crate::wire::{FIRST_CREDIT, Window, WireError};
+
+/// Bytes of one body that may be under way once its consumer has begun to take it.
+const WINDOW: u64 = 256 * 1024;
+/// The same for a body on a long line.
+const MAX_WINDOW: u64 = 2 * 1024 * 1024;
+/// A consumer that waits for longer than this, though it takes all that comes, is at the end of a long
+/// line (or of a slow one, where a wider window does no harm).
+const FAR: Duration = Duration::from_millis(4);
+
+/// A body on its way in.
+pub(in crate::link) struct Incoming {
+    pub key: Key,
+    /// Guards the bytes that have come and were not taken. Held for moments.
+    state: Mutex<Arrived>,
+    /// Bytes, or the end, have come.
+    news: Condvar,
+}
+
+struct Arrived {
+    window: Window,
+    size: Size,
+    /// At most what was granted.
+    bytes: VecDeque<u8>,
+    end: Option<Result<(), String>>,
+    /// Somebody waits for news.
+    waited_for: bool,
+}
+
+/// What [`Incoming::take`] found.
+#[derive(Debug)]
+pub(in crate::link) struct Taken {
+    /// How many bytes; 0 at the end of the body.
+    pub count: usize,
+    /// What is to be granted to the peer.
+    pub grant: Option<u32>,
+}
+
+impl Incoming {
+    pub(super) fn new(key: Key, room: Arc<Room>, closed: Option<String>) -> Self {
+        Self {
+            key,
+            state: Mutex::new(Arrived {
+                window: Window::begin(),
+                size: Size { bytes: FIRST_CREDIT, since: 0, room },
+                bytes: VecDeque::new(),
+                end: closed.map(Err),
+                waited_for: false,
+            }),
+            news: Condvar::new(),
+        }
+    }
+
+    /// Bytes have come. The consumer is to be told.
+    pub fn push(&self, bytes: &[u8]) -> Result<(), WireError> {
+        let mut state = self.lock();
+        state.window.receive(self.key.id, bytes.len())?;
+        state.bytes.extend(bytes);
+        state.size.since += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Wakes the consumer, if it sleeps: bytes have come.
+    pub fn tell_consumer(&self) {
+        self.tell(self.lock());
+    }
+
+    /// The end has come, and states a total.
+    pub fn end(&self, total: u64) -> Result<(), WireError> {
+        let mut state = self.lock();
+        let agreed = state.window.end(self.key.id, total);
+        state.end.get_or_insert(agreed.map_err(|error| error.to_string()));
+        self.tell(state);
+        agreed
+    }
+
+    /// It stays incomplete.
+    pub fn fail(&self, reason: &str) {
+        let mut state = self.lock();
+        state.end.get_or_insert_with(|| Err(reason.to_owned()));
+        self.tell(state);
+    }
+
+    /// Wakes the consumer, if it sleeps.
+    fn tell(&self, state: MutexGuard<'_, Arrived>) {
+        let waited_for = state.waited_for;
+        drop(state);
+        if waited_for {
+            self.news.notify_one();
+        }
+    }
+
+    /// What is to be granted by a consumer that is going to wait, once: a producer may hold the first
+    /// byte back until it sees that somebody reads.
+    pub fn welcome(&self) -> Option<u32> {
+        let mut state = self.lock();
+        let waits = state.bytes.is_empty() && state.end.is_none();
+        if waits { state.grant(0) } else { None }
+    }
+
+    /// Takes bytes, waiting for them for at most `timeout`; `None` when none came.
+    pub fn take(&self, buffer: &mut [u8], timeout: Duration) -> io::Result<Option<Taken>> {
+        let began = Instant::now();
+        let deadline = began + timeout;
+        let mut state = self.lock();
+        let waited = state.bytes.is_empty();
+        while state.bytes.is_empty() {
+            match &state.end {
+                Some(Ok(())) => return Ok(Some(Taken { count: 0, grant: None })),
+                Some(Err(reason)) => {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason.clone()));
+                }
+                None => {}
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            state.waited_for = true;
+            state = self.news.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state.waited_for = false;
+        }
+        // Twice, for they may wrap around. From memory this cannot fail.
+        let mut count = state.bytes.read(buffer)?;
+        count += state.bytes.read(&mut buffer[count..])?;
+        if waited && began.elapsed() > FAR {
+            state.size.widen();
+        }
+        let grant = if state.end.is_some() { None } else { state.grant(count) };
+        Ok(Some(Taken { count, grant }))
+    }
+
+    /// What was granted and what has come.
+    pub fn window(&self) -> Window {
+        self.lock().window
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arrived> {
+        lock(&self.state)
+    }
+}
+
+impl Arrived {
+    /// Notes that the consumer took so many bytes. Returns what is to be granted.
+    fn grant(&mut self, taken: usize) -> Option<u32> {
+        self.size.begin();
+        self.window.take(taken, self.size.bytes)
+    }
+}
+
+/// How many bytes of a body may be under way.
+struct Size {
+    bytes: u64,
+    /// Bytes that have come since it was widened.
+    since: u64,
+    room: Arc<Room>,
+}
+
+impl Size {
+    /// Widens what every body may send unasked: its consumer has begun.
+    fn begin(&mut self) {
+        if self.bytes == FIRST_CREDIT {
+            self.widen_to(WINDOW);
+        }
+    }
+
+    /// Doubles it, if it was used since it was widened the last time.
+    fn widen(&mut self) {
+        if self.since >= self.bytes && self.bytes < MAX_WINDOW {
+            self.widen_to(2 * self.bytes);
+        }
+    }
+
+    fn widen_to(&mut self, bytes: u64) {
+        if self.room.take(bytes - self.bytes) {
+            self.bytes = bytes;
+            self.since = 0;
+        }
+    }
+}
+
+impl Drop for Size {
+    fn drop(&mut self) {
+        self.room.give_back(self.bytes - FIRST_CREDIT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size(room: &Arc<Room>) -> Size {
+        Size { bytes: FIRST_CREDIT, since: 0, room: Arc::clone(room) }
+    }
+
+    #[test]
+    fn a_window_widens_as_it_is_used_and_not_for_ever() {
+        let room = Arc::new(Room::default());
+        let mut size = size(&room);
+        size.widen();
+        assert_eq!(size.bytes, FIRST_CREDIT, "nothing has come");
+        size.begin();
+        for _ in 0..10 {
+            let before = size.bytes;
+            size.since = before - 1;
+            size.widen();
+            assert_eq!(size.bytes, before, "not all of it was used");
+            size.since = before;
+            size.widen();
+            assert_eq!(size.bytes, MAX_WINDOW.min(2 * before));
+        }
+    }
+
+    #[test]
+    fn the_windows_of_a_link_are_bounded_together_and_come_back() {
+        let room = Arc::new(Room::default());
+        let begun = |_| {
+            let mut size = size(&room);
+            size.begin();
+            size
+        };
+        let sizes: Vec<Size> = (0..1000).map(begun).collect();
+        let wide = sizes.iter().filter(|size| size.bytes == WINDOW).count() as u64;
+        assert_eq!(wide, 32 * 1024 * 1024 / (WINDOW - FIRST_CREDIT));
+        drop(sizes);
+        assert_eq!(begun(0).bytes, WINDOW);
+    }
+}
