@@ -5,6 +5,8 @@ import statistics
 import sys
 import time
 
+from table import NAMES, line, milliseconds, present
+
 SIZES = [100, 200, 500, 1000, 1400, 1500, 2000, 5000, 10_000, 15_000, 20_000, 40_000]
 SIZES += [60_000, 66_000, 100_000, 150_000, 200_000]
 SAMPLES = 200
@@ -35,9 +37,8 @@ def requests(path):
             samples.setdefault(int(count), {}).setdefault(side, []).append(
                 (float(rate), milliseconds(p50), milliseconds(p99))
             )
-    names = {"restpipe": "RestPipe", "ssh": "nginx through ssh -L", "rathole": "nginx through rathole"}
-    sides = [side for side in names if any(side in by_side for by_side in samples.values())]
-    head = [f"{names[side]}: requests/s (p50, p99 ms)" for side in sides]
+    sides = present(side for by_side in samples.values() for side in by_side)
+    head = [f"{NAMES[side]}: requests/s (p50, p99 ms)" for side in sides]
     line("connections", *head, "RestPipe over the best other")
     line("---:", *["---:"] * len(head), "---:")
     for count, by_side in sorted(samples.items()):
@@ -45,14 +46,6 @@ def requests(path):
         best = max(medians[s][0] for s in sides if s != "restpipe")
         cells = [f"{r:,.0f} ({p50:.2f}, {p99:.2f})" for r, p50, p99 in medians.values()]
         line(count, *cells, f"{medians['restpipe'][0] / best:.2f}")
-
-
-def milliseconds(text):
-    """wrk's `12.34us`, `1.20ms`, `1.00s` or `1.00m`."""
-    for unit, factor in (("us", 0.001), ("ms", 1), ("s", 1000), ("m", 60_000)):
-        if text.endswith(unit):
-            return float(text.removesuffix(unit)) * factor
-    raise ValueError(f"no unit in wrk's {text!r}")
 
 
 def handshakes(path):
@@ -147,10 +140,6 @@ class Connection:
         if not data:
             sys.exit("bench: the connection was closed before the answer was whole")
         return data
-
-
-def line(*cells):
-    print("|", " | ".join(str(cell) for cell in cells), "|", flush=True)
 
 
 main()
