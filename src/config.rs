@@ -6,8 +6,10 @@
 mod environment;
 mod error;
 mod file;
+mod handler;
 mod help;
 mod roles;
+mod service;
 mod value;
 mod variables;
 
@@ -18,7 +20,9 @@ use std::time::Duration;
 
 pub use environment::Environment;
 pub use error::{ConfigError, Origin, Warning};
+pub use handler::{HandlerChoice, HandlerSpec, Mount, Mounting};
 pub use help::variables_text;
+pub use service::ServiceAddress;
 pub use variables::{Reader, VARIABLES, Variable};
 
 /// What both roles are told.
@@ -28,8 +32,8 @@ pub struct NodeConfig {
     pub identity: IdentityFiles,
     /// The file of revocation lists.
     pub crl: CrlFile,
-    /// The name of what answers events; absent: what the program prefers, `example` in ours.
-    pub handler: Option<HandlerName>,
+    /// What answers events; absent: what the program prefers, `example` in ours.
+    pub handler: Option<HandlerChoice>,
     /// The file of rules about who may ask what; absent: every peer may ask anything.
     pub rules: Option<PathBuf>,
     /// The local HTTP port.
@@ -46,29 +50,6 @@ pub struct NodeConfig {
     pub drain: Duration,
     /// Whether failures of handlers are sent with their trace.
     pub debug: bool,
-}
-
-/// A handler that was asked for. Which there are, only the program knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandlerName {
-    /// Its name.
-    pub name: String,
-    /// The variable that names it, in the spelling that was used.
-    pub variable: String,
-    /// Where that was set.
-    pub origin: Origin,
-}
-
-impl HandlerName {
-    /// The error where the program has no handler of this name, but `known` ones.
-    pub fn not_among(&self, known: &[&str]) -> ConfigError {
-        ConfigError::Value {
-            name: self.variable.clone(),
-            origin: self.origin.clone(),
-            given: self.name.clone(),
-            accepted: known.join(", "),
-        }
-    }
 }
 
 /// What a server is told.

@@ -1,11 +1,12 @@
-//! What answers events: the [`Handler`] trait, a [`Router`] of closures, and the [`example`] that
-//! runs where nothing else is configured.
+//! What answers events: the [`Handler`] trait, a [`Router`] of closures, [`Mounts`] of several, and the
+//! [`example`] that runs where nothing else is configured.
 //!
 //! In scope: from an event to its reply. Not in scope: threads, the pipe, where a reply goes.
 
 mod example;
 mod failure;
 mod guarded;
+mod mounts;
 mod range;
 mod router;
 
@@ -16,6 +17,7 @@ pub use crate::peer::{PeerIdentity, Role};
 pub use example::example;
 pub use failure::Failure;
 pub use guarded::Guarded;
+pub use mounts::Mounts;
 pub use router::Router;
 
 use crate::event::{Event, Reply, RequestId, Verb};

@@ -25,67 +25,24 @@
 //! ```
 
 mod check_rule;
+mod handlers;
 mod set_identity;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::select;
 
 use check_rule::Asked;
+pub use handlers::Handlers;
 pub use set_identity::{client_set_identity, server_set_identity};
 
 use crate::cli::{self, Failure, Program};
-use crate::config::{
-    ClientConfig, ConfigError, Environment, HandlerName, NodeConfig, Reader, ServerConfig, Warning,
-};
-use crate::handler::{Handler, Role, example};
+use crate::config::{ClientConfig, Environment, NodeConfig, Reader, ServerConfig, Warning};
+use crate::handler::Role;
 use crate::logging;
 use crate::node::{Client, Server};
 use crate::signals::Signals;
-
-/// The handler that is always there.
-const EXAMPLE: &str = "example";
-
-/// The handlers that `RP_EVENT_HANDLER` can name. `example` is always among them.
-#[derive(Default)]
-pub struct Handlers {
-    registered: Vec<(String, Arc<dyn Handler>)>,
-}
-
-impl Handlers {
-    /// `example` only.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds one. The first that is added answers where `RP_EVENT_HANDLER` is not set.
-    pub fn with(mut self, name: &str, handler: impl Handler + 'static) -> Self {
-        self.registered.push((name.to_owned(), Arc::new(handler)));
-        self
-    }
-
-    fn choose(
-        &self,
-        asked: Option<&HandlerName>,
-        role: Role,
-    ) -> Result<Arc<dyn Handler>, ConfigError> {
-        let mut registered = self.registered.iter();
-        let chosen = match asked {
-            None => registered.next(),
-            Some(asked) => registered.find(|(name, _)| *name == asked.name),
-        };
-        match (chosen, asked) {
-            (Some((_, handler)), _) => Ok(Arc::clone(handler)),
-            (None, Some(asked)) if asked.name != EXAMPLE => {
-                let names = self.registered.iter().map(|(name, _)| name.as_str());
-                Err(asked.not_among(&names.chain([EXAMPLE]).collect::<Vec<_>>()))
-            }
-            (None, _) => Ok(Arc::new(example(role))),
-        }
-    }
-}
 
 /// Runs a server until SIGTERM or SIGINT; the whole `main` of a program of this name.
 pub fn server(name: &'static str, handlers: Handlers) -> ExitCode {
@@ -184,33 +141,5 @@ fn wait_for(signals: &Signals, drain: Duration, reload: impl Fn()) {
                 return;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Origin;
-    use crate::handler::Router;
-
-    fn choose(handlers: Handlers, name: Option<&str>) -> Result<Arc<dyn Handler>, ConfigError> {
-        let asked = name.map(|name| HandlerName {
-            name: name.to_owned(),
-            variable: "RP_EVENT_HANDLER".to_owned(),
-            origin: Origin::Process,
-        });
-        handlers.choose(asked.as_ref(), Role::Client)
-    }
-
-    #[test]
-    fn a_handler_is_chosen_by_name_and_the_first_by_default() {
-        let both = || Handlers::new().with("a", Router::new()).with("b", Router::new());
-        for name in [None, Some("a"), Some("b"), Some("example")] {
-            assert!(choose(both(), name).is_ok(), "{name:?}");
-        }
-        assert!(choose(Handlers::new(), None).is_ok());
-        let Err(error) = choose(both(), Some("c")) else { panic!("found a c") };
-        let text = error.to_string();
-        assert_eq!(text, "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example");
     }
 }

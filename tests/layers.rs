@@ -24,7 +24,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ),
     ("http", &["accept", "config", "pipe", "event", "peer", "throttle"]),
     ("link", &["handler", "identity", "wire", "event", "peer"]),
-    ("handler", &["rules", "event", "peer", "throttle"]),
+    ("handler", &["config", "rules", "event", "peer", "throttle"]),
     ("identity", &["changes", "config", "peer"]),
     ("wire", &["event"]),
     ("accept", &["throttle"]),

@@ -36,6 +36,17 @@ pub enum ConfigError {
         /// What would be accepted.
         accepted: String,
     },
+    /// A handler that is asked for in the right words and cannot be used.
+    Handler {
+        /// The name under which it was given.
+        name: String,
+        /// Where it was given.
+        origin: Origin,
+        /// The handler, as it was asked for.
+        spec: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A value that is not UTF-8.
     NotText(String),
     /// Two spellings of one setting with different values.
@@ -63,6 +74,9 @@ impl fmt::Display for ConfigError {
         match self {
             Self::Value { name, origin, given, accepted } => {
                 write!(f, "{name}{origin} is {}; accepted is {accepted}", Shown(given))
+            }
+            Self::Handler { name, origin, spec, reason } => {
+                write!(f, "{name}{origin}: {} cannot be used: {reason}", Shown(spec))
             }
             Self::NotText(name) => write!(f, "{name} is not UTF-8 text"),
             Self::Conflict { names: [first, second], values: [one, other], origin } => write!(

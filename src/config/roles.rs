@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::environment::{Environment, Settings};
 use super::error::{ConfigError, Origin, Warning};
+use super::handler;
 use super::value::{self, Accepted};
 use super::variables::{self as var, Variable};
-use super::{Bind, ClientConfig, CrlFile, HandlerName, IdentityFiles, NodeConfig, ServerConfig};
+use super::{Bind, ClientConfig, CrlFile, HandlerChoice, IdentityFiles, NodeConfig, ServerConfig};
 
 /// The shortest and the longest accepted heartbeat interval, in seconds.
 const HEARTBEAT_S: (f64, f64) = (0.1, 3600.0);
@@ -111,7 +112,7 @@ fn node(
     Ok(NodeConfig {
         identity,
         crl,
-        handler: handler(settings)?,
+        handler: choice(settings)?,
         rules: match settings.find(&var::RULES)? {
             Some(_) => Some(settings.read(&var::RULES, value::path)?),
             None => None,
@@ -126,10 +127,15 @@ fn node(
     })
 }
 
-fn handler(settings: &Settings) -> Result<Option<HandlerName>, ConfigError> {
+fn choice(settings: &Settings) -> Result<Option<HandlerChoice>, ConfigError> {
     let Some(given) = settings.find(&var::HANDLER)? else { return Ok(None) };
-    let name = settings.read(&var::HANDLER, value::handler)?;
-    Ok(Some(HandlerName { name, variable: given.name, origin: given.origin }))
+    let handlers = settings.read(&var::HANDLER, handler::read).map_err(|mut error| {
+        if let ConfigError::Value { given, .. } = &mut error {
+            *given = handler::without_userinfo(given);
+        }
+        error
+    })?;
+    Ok(Some(HandlerChoice { handlers, variable: given.name, origin: given.origin }))
 }
 
 /// The revocation lists lie beside the identity, in a file of their own.
@@ -202,6 +208,7 @@ fn identity(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{HandlerSpec, Mounting};
 
     fn server(pairs: &[(&str, &str)]) -> Result<(ServerConfig, Vec<Warning>), ConfigError> {
         ServerConfig::from_environment(&Environment::from_pairs(pairs.iter().copied()))
@@ -279,10 +286,11 @@ mod tests {
         assert_eq!(server.node.identity.ca.to_str(), Some("/a/ca"));
         assert_eq!(server.node.crl, CrlFile { path: "/a/crl".into(), required: true });
         let handler = server.node.handler.unwrap();
-        assert_eq!(handler.name, "mine");
+        let mine = Mounting::One(HandlerSpec::Named("mine".to_owned()));
+        assert_eq!(handler.handlers, mine);
         // The message names what was set, not the other spelling.
         assert_eq!(
-            handler.not_among(&["yours", "example"]).to_string(),
+            handler.not_among("mine", &["yours", "example"]).to_string(),
             "RP_EVENT_HANDLER_FQ_CLASS is \"mine\"; accepted is yours, example"
         );
         assert_eq!(server.node.rules, Some("/a/rules".into()));
@@ -344,13 +352,19 @@ mod tests {
             ),
             (
                 ("RP_EVENT_HANDLER_FQ_CLASS", "a b"),
-                "RP_EVENT_HANDLER_FQ_CLASS is \"a b\"; accepted is a name of up to 128 letters, \
-                 digits and _ - . :",
+                "RP_EVENT_HANDLER_FQ_CLASS is \"a b\"; accepted is files:DIR, files+rw:DIR, \
+                 exec:DIR, http://HOST:PORT/PREFIX, http+unix:PATH, a name of up to 128 letters, \
+                 digits and _ - . :, or several as SEGMENT=HANDLER,...",
             ),
             (
                 ("RP_CLIENT_HEARTBEAT_INTERVAL_S", "0"),
                 "RP_CLIENT_HEARTBEAT_INTERVAL_S is \"0\"; accepted is a number of seconds from 0.1 \
                  to 3600, such as 2 or 0.5",
+            ),
+            (
+                ("RP_EVENT_HANDLER", "a=http://me:secret@host/,b=https://x"),
+                "RP_EVENT_HANDLER is \"a=http://...@host/,b=https://x\"; accepted is an http URL \
+                 without a user and password, in \"a=http://...@host/\"",
             ),
             (("DEBUG", "yes"), "DEBUG is \"yes\"; accepted is 0 or 1"),
             (

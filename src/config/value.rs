@@ -101,17 +101,6 @@ pub(super) fn hosts(text: &str) -> Result<Vec<String>, Accepted> {
     Ok(hosts)
 }
 
-/// The name of a handler, such as `example` or `my_project.events.Handler`.
-pub(super) fn handler(text: &str) -> Result<String, Accepted> {
-    const MAX_BYTES: usize = 128;
-    let clean = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
-    if (1..=MAX_BYTES).contains(&text.len()) && text.bytes().all(clean) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("a name of up to {MAX_BYTES} letters, digits and _ - . :"))
-    }
-}
-
 /// A log filter as `env_logger` reads it: `LEVEL`, `TARGET` or `TARGET=LEVEL`, separated by commas,
 /// then perhaps `/` and a text to look for. What it cannot read it would only complain about.
 pub(super) fn log_filter(text: &str) -> Result<(), Accepted> {
@@ -258,11 +247,6 @@ mod tests {
         let many = |count: usize| (0..count).map(|n| format!("h{n},")).collect::<String>();
         assert_eq!(hosts(&many(64)).map(|hosts| hosts.len()), Ok(64));
         assert!(hosts(&many(65)).is_err());
-        check(
-            handler,
-            &[("example", "example".to_owned()), ("a.b.C_d-1:x", "a.b.C_d-1:x".to_owned())],
-            &["", "a b", "a/b", "a\n", "ä", &"a".repeat(129)],
-        );
     }
 
     #[test]

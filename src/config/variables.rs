@@ -87,7 +87,9 @@ table! {
         "file name of the revocation lists, beside the CA's certificate; must be there where this is \
          set";
     HANDLER: ["RP_EVENT_HANDLER", "RP_EVENT_HANDLER_FQ_CLASS"], "example", NODES, FILE_TOO,
-        "what answers events; a program with handlers of its own has another default";
+        "what answers events: example, files:DIR, files+rw:DIR, exec:DIR, http://HOST:PORT/PREFIX, \
+         http+unix:PATH, or several as SEGMENT=HANDLER,... with *=HANDLER for what is left; a program \
+         with handlers of its own has another default";
     RULES: ["RP_RULES_FILE"], "", NODES, FILE_TOO,
         "file of lines `allow PEER VERB NOUN`: what peers may ask; without one, anything";
     HEARTBEAT_INTERVAL: ["RP_CLIENT_HEARTBEAT_INTERVAL_S"], "5", CLIENT, FILE_TOO,

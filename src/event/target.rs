@@ -40,7 +40,8 @@ impl Target {
         if noun.is_empty() {
             return Err(TargetError::NoNoun);
         }
-        let raw = raw.contains(['%', '?']).then(|| raw.to_owned());
+        let is_cut = parameters.is_empty() && path.ends_with("//");
+        let raw = (is_cut || raw.contains(['%', '?'])).then(|| raw.to_owned());
         Ok(Self { raw, noun, parameters, query })
     }
 
@@ -78,6 +79,38 @@ impl Target {
     /// The first query field of this name.
     pub fn query_value(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The noun's first segment, decoded. An encoded slash is inside it.
+    pub fn first_segment(&self) -> Cow<'_, str> {
+        percent_decode_str(self.raw_segment()).decode_utf8_lossy()
+    }
+
+    /// The same without the noun's first segment and the slash behind it. The noun is empty where
+    /// there was no other segment, and the raw form begins with the double slash before the
+    /// parameters then: put one slash before it, unless it has one, and it is the path below the
+    /// segment.
+    pub fn without_first_segment(&self) -> Self {
+        let noun = self.noun.get(self.first_segment().len()..).unwrap_or_default();
+        let mut target = Self {
+            raw: None,
+            noun: noun.strip_prefix('/').unwrap_or(noun).to_owned(),
+            parameters: self.parameters.clone(),
+            query: self.query.clone(),
+        };
+        if let Some(raw) = &self.raw {
+            let rest = &raw[self.raw_segment().len()..];
+            let slashes =
+                if rest.starts_with("//") { 0 } else { usize::from(rest.starts_with('/')) };
+            target.raw = Some(rest[slashes..].to_owned()).filter(|raw| *raw != *target.decoded());
+        }
+        target
+    }
+
+    /// The first segment as it was sent.
+    fn raw_segment(&self) -> &str {
+        let text = self.raw.as_deref().unwrap_or(&self.noun);
+        text.split(['/', '?']).next().unwrap_or_default()
     }
 
     /// The form without extensions: noun and parameters decoded as one string, no query.
@@ -209,6 +242,33 @@ mod tests {
     fn empty_parameters_are_kept_only_between_others() {
         assert!(parse("cat//").parameters().is_empty());
         assert_eq!(parse("args//a//b").parameters(), ["a", "", "b"]);
+        assert_eq!(parse("cat//").raw(), Some("cat//"), "the decoded form lacks the slashes");
+    }
+
+    #[test]
+    fn a_segment_is_taken_off_every_form() {
+        for (raw, segment, noun, sent) in [
+            ("api/v1/x", "api", "v1/x", None),
+            ("api", "api", "", None),
+            ("api/", "api", "", None),
+            ("api/?a=/b", "api", "", Some("?a=/b")),
+            ("api?a", "api", "", Some("?a")),
+            ("api//x?a", "api", "", Some("//x?a")),
+            ("api//", "api", "", Some("//")),
+            ("api/%2Fx", "api", "/x", Some("%2Fx")),
+            ("a%2Fb/c%20d//e%2Ff", "a/b", "c d", Some("c%20d//e%2Ff")),
+            ("%C3%A4/x", "\u{e4}", "x", None),
+            ("x/../y", "x", "../y", None),
+        ] {
+            let target = parse(raw);
+            assert_eq!(target.first_segment(), segment, "{raw}");
+            let below = target.without_first_segment();
+            assert_eq!((below.noun(), below.raw()), (noun, sent), "{raw}");
+            assert_eq!(below.parameters(), target.parameters());
+            assert_eq!(below.query(), target.query());
+        }
+        let decoded = Target::from_decoded("api/50%25//x").unwrap();
+        assert_eq!(decoded.without_first_segment().decoded(), "50%25//x");
     }
 
     #[test]
