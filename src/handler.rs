@@ -5,6 +5,7 @@
 
 mod example;
 mod failure;
+mod files;
 mod guarded;
 mod mounts;
 mod range;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use crate::peer::{PeerIdentity, Role};
 pub use example::example;
 pub use failure::Failure;
+pub use files::Files;
 pub use guarded::Guarded;
 pub use mounts::Mounts;
 pub use router::Router;

@@ -70,6 +70,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("httparse", &["http/head"]),
     ("tiny_http", &["http"]),
     ("quick_protobuf", &["wire"]),
+    ("cap_std", &["handler/files"]),
+    ("mime_guess", &["handler/files"]),
 ];
 
 /// What is decided without sockets, files, threads, clocks, locks or logs, and may not name them.

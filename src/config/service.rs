@@ -47,7 +47,8 @@ impl ServiceAddress {
         }
         // RFC 3986, section 3.3, but for empty segments and those that mean another one.
         let is_segment = |segment: &str| !matches!(segment, "" | "." | "..");
-        if !prefix.is_empty() && !(is_path(prefix) && prefix[1..].split('/').all(is_segment)) {
+        let is_clean = || is_path(prefix) && prefix[1..].split('/').all(is_segment);
+        if !prefix.is_empty() && !is_clean() {
             return Err(
                 "an http URL whose path is percent-encoded and has no empty, `.` or `..` segment"
                     .to_owned(),

@@ -90,6 +90,14 @@ impl Reply {
         .with_code(CODE_EXCEPTION)
     }
 
+    /// The handler says no, with this HTTP status, which is the return code too: `error` is for
+    /// programs, `message` for people.
+    pub fn error(status: u16, error: &str, message: &str) -> Self {
+        Self::json(&serde_json::json!({ "error": error, "message": message }))
+            .with_code(status.into())
+            .with_status(status)
+    }
+
     /// The asker may not ask this. It was not handled.
     pub fn refused(message: &str) -> Self {
         let mut reply = Self::json(&serde_json::json!({ "error": "refused", "message": message }))

@@ -17,9 +17,10 @@ impl Range {
     /// Reads a `Range` header for a body of this many bytes. Several ranges, other units and what
     /// cannot be read are ignored, as a server may.
     pub fn of(header: Option<&str>, length: u64) -> Self {
-        let Some((first, last)) = header
-            .and_then(|text| text.trim().strip_prefix("bytes="))
-            .and_then(|range| range.trim().split_once('-'))
+        let range = header.and_then(|text| text.trim().split_once('='));
+        let Some((first, last)) = range
+            .filter(|(unit, _)| unit.eq_ignore_ascii_case("bytes"))
+            .and_then(|(_, range)| range.trim().split_once('-'))
         else {
             return Self::Whole;
         };
@@ -53,9 +54,11 @@ impl Range {
                     format!("bytes {from}-{}/{length}", to.saturating_sub(1)),
                 )
             }
-            Self::Unsatisfiable => Reply::new("", Body::empty())
-                .with_status(416)
-                .with_header("Content-Range", format!("bytes */{length}")),
+            Self::Unsatisfiable => {
+                let message = format!("the range lies behind the end, at byte {length}");
+                Reply::error(416, "range_not_satisfiable", &message)
+                    .with_header("Content-Range", format!("bytes */{length}"))
+            }
         };
         reply.with_header("Accept-Ranges", "bytes")
     }
@@ -63,7 +66,8 @@ impl Range {
 
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if digits { text.parse().ok() } else { None }
+    // More than a number can hold is more than a body can have.
+    digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -87,7 +91,10 @@ mod tests {
             ("bytes=+1-2", Range::Whole),
             ("bytes=-", Range::Whole),
             ("lines=1-2", Range::Whole),
-            ("bytes=99999999999999999999999-", Range::Whole),
+            ("bytes=99999999999999999999999-", Range::Unsatisfiable),
+            ("bytes=2-99999999999999999999999", Range::Part(2, 10)),
+            ("bytes=-99999999999999999999999", Range::Part(0, 10)),
+            ("Bytes=2-4", Range::Part(2, 5)),
             ("bytes=0-18446744073709551615", Range::Part(0, 10)),
         ] {
             assert_eq!(Range::of(Some(header), 10), expected, "{header}");

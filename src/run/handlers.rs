@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{ConfigError, HandlerChoice, HandlerSpec, Mounting};
-use crate::handler::{Handler, Mounts, Role, example};
+use crate::handler::{Files, Handler, Mounts, Role, example};
 
 /// The handler that is always there.
 const EXAMPLE: &str = "example";
@@ -60,7 +60,8 @@ impl Handlers {
     ) -> Result<Arc<dyn Handler>, ConfigError> {
         let built: Result<Arc<dyn Handler>, String> = match spec {
             HandlerSpec::Named(name) => return self.named(choice, name, role),
-            HandlerSpec::Files { .. } | HandlerSpec::Exec(_) | HandlerSpec::Service(_) => {
+            HandlerSpec::Files { dir, writable } => Files::new(dir, *writable).map(shared),
+            HandlerSpec::Exec(_) | HandlerSpec::Service(_) => {
                 Err("it is not available in this version".to_owned())
             }
         };
@@ -82,6 +83,10 @@ impl Handlers {
         let names = self.registered.iter().map(|(name, _)| name.as_str());
         Err(choice.not_among(name, &names.chain([EXAMPLE]).collect::<Vec<_>>()))
     }
+}
+
+fn shared(handler: impl Handler + 'static) -> Arc<dyn Handler> {
+    Arc::new(handler)
 }
 
 #[cfg(test)]

@@ -1,0 +1,141 @@
+//! What a directory holds, as JSON.
+
+use std::collections::BinaryHeap;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use cap_std::fs::{Dir, DirEntry, Metadata, MetadataExt};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use super::path::UNFINISHED;
+use super::problem::Problem;
+use crate::event::{Event, Reply};
+use crate::handler::{Context, Failure};
+
+/// Most entries in one answer. The next ones are asked for with `?after=`.
+const MAX_ENTRIES: usize = 10_000;
+/// What stands for itself in a path (RFC 3986, section 2.3).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The entries of a directory, in the order of their names' bytes.
+pub(super) fn get(
+    dir: &Dir,
+    path: &Path,
+    context: &Context,
+    event: &Event,
+) -> Result<Reply, Problem> {
+    let after: Vec<u8> = event
+        .target
+        .query_value("after")
+        .map_or(Vec::new(), |name| percent_decode_str(name).collect());
+    let mut kept = BinaryHeap::new();
+    let mut more = false;
+    for entry in dir.read_dir(path)? {
+        if context.is_cancelled() {
+            return Err(Problem::Failed(Failure::exception("Cancelled", "nobody waits for it")));
+        }
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.as_bytes() <= after.as_slice() || name.as_bytes().starts_with(UNFINISHED.as_bytes())
+        {
+            continue;
+        }
+        kept.push(Named { name, entry });
+        if kept.len() > MAX_ENTRIES {
+            kept.pop();
+            more = true;
+        }
+    }
+    let kept = kept.into_sorted_vec();
+    let next = kept.last().filter(|_| more).map(|last| encoded(&last.name));
+    let entries = kept.into_iter().filter_map(|named| named.described().transpose());
+    let entries = entries.collect::<io::Result<Vec<Value>>>()?;
+    let mut list = Map::new();
+    list.insert("entries".to_owned(), entries.into());
+    if let Some(next) = next {
+        list.insert("next".to_owned(), next.into());
+    }
+    Ok(Value::Object(list).into())
+}
+
+/// An entry, by its name: the bytes decide.
+struct Named {
+    name: OsString,
+    entry: DirEntry,
+}
+
+impl Named {
+    /// What is told of it; nothing where it is gone by now.
+    fn described(self) -> io::Result<Option<Value>> {
+        let metadata = match self.entry.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut told = Map::new();
+        match self.name.to_str() {
+            Some(name) => told.insert("name".to_owned(), name.into()),
+            None => {
+                told.insert("name".to_owned(), self.name.to_string_lossy().into());
+                // No path can name it, for paths are UTF-8; so it is told apart at least.
+                told.insert("not_utf8".to_owned(), encoded(&self.name).into())
+            }
+        };
+        told.insert("kind".to_owned(), kind(&metadata).into());
+        if metadata.is_file() {
+            told.insert("size".to_owned(), metadata.len().into());
+        }
+        told.insert("modified".to_owned(), modified(&metadata).map_or(Value::Null, |at| json!(at)));
+        Ok(Some(Value::Object(told)))
+    }
+}
+
+impl Ord for Named {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.name.as_bytes().cmp(other.name.as_bytes())
+    }
+}
+
+impl PartialOrd for Named {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Named {}
+
+/// A link is told as such, wherever it leads.
+fn kind(metadata: &Metadata) -> &'static str {
+    if metadata.is_file() {
+        "file"
+    } else if metadata.is_dir() {
+        "directory"
+    } else if metadata.is_symlink() {
+        "link"
+    } else {
+        "other"
+    }
+}
+
+/// `2026-11-20T08:37:31Z` (RFC 3339); nothing for a time outside the years 0 to 9999.
+fn modified(metadata: &Metadata) -> Option<String> {
+    let at =
+        OffsetDateTime::from_unix_timestamp(metadata.mtime()).ok().filter(|at| at.year() >= 0)?;
+    let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
+    let (hour, minute, second) = at.to_hms();
+    Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
+}
+
+fn encoded(name: &OsString) -> String {
+    percent_encode(name.as_bytes(), ENCODED).to_string()
+}

@@ -1,0 +1,146 @@
+//! Storing and removing a file.
+//!
+//! A file is stored as a whole or not at all: it is written under another name beside its place,
+//! brought to the disk, and then renamed. A caller that reads it meanwhile has the old one or the new.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use cap_std::fs::{Dir, File, Metadata, OpenOptions, PermissionsExt};
+
+use super::Files;
+use super::conditions::{self, Verdict, Version};
+use super::path::UNFINISHED;
+use super::problem::{Problem, is_directory, not_a_file, precondition_failed};
+use crate::event::{Body, Event, Reply};
+
+/// How much of a body is read at a time.
+const PIECE: usize = 64 * 1024;
+
+/// Stores the body: 201 where there was no such file, else 204.
+pub(super) fn put(files: &Files, path: &Path, event: &mut Event) -> Result<Reply, Problem> {
+    if event.header("content-range").is_some() {
+        let message = "a part of a file cannot be stored; send all of it without Content-Range";
+        return Err(Problem::refused(400, "partial_put", message));
+    }
+    // Before the body is read, so that the caller need not send it.
+    let stands = check(&files.dir, path, event)?;
+    let place = Place::of(&files.dir, path)?;
+    let mut unfinished = Unfinished::create(&place.parent)?;
+    copy(&mut event.body, &mut unfinished.file)?;
+    if let Some(stands) = stands {
+        // The bits for user, group and others; not those that lend rights.
+        let mode = stands.permissions().mode() & 0o777;
+        unfinished.file.set_permissions(PermissionsExt::from_mode(mode))?;
+    }
+    unfinished.file.sync_all()?;
+    let version = Version::of(&unfinished.file.metadata()?);
+    let lock = files.writing.lock().unwrap_or_else(PoisonError::into_inner);
+    let replaced = check(&files.dir, path, event)?;
+    unfinished.rename(&place.name)?;
+    drop(lock);
+    place.sync()?;
+    let status = if replaced.is_some() { 204 } else { 201 };
+    Ok(version.mark(Reply::new("", Body::empty()).with_status(status)))
+}
+
+/// Removes a file, or a link: 204.
+pub(super) fn delete(files: &Files, path: &Path, event: &Event) -> Result<Reply, Problem> {
+    let lock = files.writing.lock().unwrap_or_else(PoisonError::into_inner);
+    check(&files.dir, path, event)?;
+    let place = Place::of(&files.dir, path)?;
+    let metadata = place.parent.symlink_metadata(&place.name)?;
+    if metadata.is_dir() {
+        return Err(is_directory());
+    }
+    place.parent.remove_file(&place.name)?;
+    drop(lock);
+    place.sync()?;
+    Ok(Reply::new("", Body::empty()).with_status(204))
+}
+
+/// What stands at this path, links followed, if the request may change it.
+fn check(dir: &Dir, path: &Path, event: &Event) -> Result<Option<Metadata>, Problem> {
+    let found = match dir.metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return Err(is_directory()),
+        Ok(metadata) if !metadata.is_file() => return Err(not_a_file()),
+        Ok(metadata) => Some(metadata),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
+    };
+    match conditions::check(event, found.as_ref().map(Version::of).as_ref(), false) {
+        Verdict::Go => Ok(found),
+        Verdict::NotModified | Verdict::Failed => Err(precondition_failed()),
+    }
+}
+
+/// A name in a directory that is open, so that nothing can be put between the two.
+struct Place {
+    parent: Dir,
+    name: PathBuf,
+}
+
+impl Place {
+    fn of(dir: &Dir, path: &Path) -> Result<Self, Problem> {
+        let parent = match path.parent() {
+            Some(parent) if parent != Path::new("") => dir.open_dir(parent),
+            _ => dir.try_clone(),
+        };
+        let parent = parent.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                let message = "the directory that it would be in does not exist";
+                Problem::refused(409, "no_directory", message)
+            }
+            _ => error.into(),
+        })?;
+        Ok(Self { parent, name: path.file_name().unwrap_or_default().into() })
+    }
+
+    /// Brings the change of the directory to the disk.
+    fn sync(&self) -> io::Result<()> {
+        self.parent.open(".")?.sync_all()
+    }
+}
+
+/// A file that is being written. Unless it is renamed, it is removed.
+struct Unfinished<'a> {
+    parent: &'a Dir,
+    name: String,
+    file: File,
+    is_renamed: bool,
+}
+
+impl<'a> Unfinished<'a> {
+    fn create(parent: &'a Dir) -> io::Result<Self> {
+        let name = format!("{UNFINISHED}{:016x}", fastrand::u64(..));
+        let file = parent.open_with(&name, OpenOptions::new().write(true).create_new(true))?;
+        Ok(Self { parent, name, file, is_renamed: false })
+    }
+
+    fn rename(mut self, to: &Path) -> io::Result<()> {
+        self.parent.rename(&self.name, self.parent, to)?;
+        self.is_renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.is_renamed
+            && let Err(error) = self.parent.remove_file(&self.name)
+        {
+            log::warn!("files: {} was left behind: {error}", self.name);
+        }
+    }
+}
+
+fn copy(body: &mut Body, file: &mut File) -> io::Result<()> {
+    let mut buffer = vec![0; PIECE];
+    loop {
+        match body.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => file.write_all(&buffer[..count])?,
+        }
+    }
+}
