@@ -26,7 +26,7 @@ pub(super) fn put(files: &Files, path: &Path, event: &mut Event) -> Result<Reply
     }
     // Before the body is read, so that the caller need not send it.
     let stands = check(&files.dir, path, event)?;
-    let place = Place::of(&files.dir, path)?;
+    let place = Place::of(&files.dir, path).map_err(without_directory)?;
     let mut unfinished = Unfinished::create(&place.parent)?;
     copy(&mut event.body, &mut unfinished.file)?;
     if let Some(stands) = stands {
@@ -66,12 +66,26 @@ fn check(dir: &Dir, path: &Path, event: &Event) -> Result<Option<Metadata>, Prob
         Ok(metadata) if metadata.is_dir() => return Err(is_directory()),
         Ok(metadata) if !metadata.is_file() => return Err(not_a_file()),
         Ok(metadata) => Some(metadata),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) if is_missing(&error) => None,
         Err(error) => return Err(error.into()),
     };
     match conditions::check(event, found.as_ref().map(Version::of).as_ref(), false) {
         Verdict::Go => Ok(found),
         Verdict::NotModified | Verdict::Failed => Err(precondition_failed()),
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// A directory is not made for a file: a slip in its name would go unnoticed.
+fn without_directory(error: io::Error) -> Problem {
+    if is_missing(&error) {
+        let message = "the directory that it would be in does not exist";
+        Problem::refused(409, "no_directory", message)
+    } else {
+        error.into()
     }
 }
 
@@ -82,18 +96,11 @@ struct Place {
 }
 
 impl Place {
-    fn of(dir: &Dir, path: &Path) -> Result<Self, Problem> {
+    fn of(dir: &Dir, path: &Path) -> io::Result<Self> {
         let parent = match path.parent() {
-            Some(parent) if parent != Path::new("") => dir.open_dir(parent),
-            _ => dir.try_clone(),
+            Some(parent) if parent != Path::new("") => dir.open_dir(parent)?,
+            _ => dir.try_clone()?,
         };
-        let parent = parent.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                let message = "the directory that it would be in does not exist";
-                Problem::refused(409, "no_directory", message)
-            }
-            _ => error.into(),
-        })?;
         Ok(Self { parent, name: path.file_name().unwrap_or_default().into() })
     }
 
