@@ -18,6 +18,7 @@ client_pid=
 server_pipe=     # addresses from the ready lines
 server_http=
 client_http=
+server_handler=example   # RP_EVENT_HANDLER of the server
 
 fail() {
     echo "${0##*/}: $*" >&2
@@ -123,7 +124,8 @@ field() {
 
 start_server() {
     start_node server env BIND_IP=127.0.0.1 BIND_PORT=0 RP_SERVER_HTTP_BIND=127.0.0.1:0 \
-        RP_SERVER_CERT_PATH="$work/server" RP_DRAIN_S=2 "$bin/rp_server_start"
+        RP_SERVER_CERT_PATH="$work/server" RP_DRAIN_S=2 RP_EVENT_HANDLER="$server_handler" \
+        "$bin/rp_server_start"
     server_pid=$node
     server_pipe=$(field pipe)
     server_http=$(field http)

@@ -36,6 +36,40 @@ bench_bulk() {
     describe_machine
 }
 
+# As bench_bulk, down only: the file that nginx gives, by the server's files.
+bench_files() {
+    local bytes=${BYTES:-$((1 << 30))} round side load measured
+    load=$(loadavg)
+    start_others
+    truncate -s "$bytes" "$bulk_dir/zeros"
+    for ((round = 1; round <= ROUNDS; round++)); do
+        for side in "${sides[@]}"; do
+            progress "round $round of $ROUNDS: $side"
+            measured=$(file_down "$side" "$bytes")
+            echo "down $side $measured" >>"$work/files"
+        done
+    done
+    progress
+    echo
+    echo "A file of $bytes bytes, in memory, with curl, MB/s (1,000,000 bytes): \`GET share/file//zeros\` by"
+    echo "\`files:DIR\`, and the same file by nginx through each tunnel. Medians of $ROUNDS alternating rounds"
+    echo "(lowest to highest). Load at the start: $load."
+    echo
+    python3 "$here/streams.py" bulk "$work/files"
+    without_rathole
+    describe_machine
+}
+
+# file_down SIDE BYTES: seconds, bytes received
+file_down() {
+    local url
+    case "$1" in
+        restpipe) url=http://$client_http/server/share/file//zeros ;;
+        *) url=$(bulk_url "$1" "$2") ;;
+    esac
+    transfer "$2" '%{time_total} %{size_download}' "$url" -o /dev/null
+}
+
 # bulk_down SIDE BYTES: seconds, bytes received
 bulk_down() {
     transfer "$2" '%{time_total} %{size_download}' "$(bulk_url "$1" "$2")" -o /dev/null

@@ -123,6 +123,9 @@ fn the_documents_use_case_is_one_command() {
         let head = support::ask(http, "HEAD", &format!("{peer}/file//{path}"), &[], b"");
         assert_eq!((head.status, head.body.len()), (200, 0));
         assert_eq!(head.header("Content-Length"), Some(text.len().to_string().as_str()));
+        let headers = [("Range", "bytes=1-2")];
+        let ranged = support::ask(http, "HEAD", &format!("{peer}/file//{path}"), &headers, b"");
+        assert_eq!((ranged.status, ranged.header("Content-Range")), (200, None));
         for name in ["ETag", "Last-Modified", "Content-Type", "Accept-Ranges"] {
             assert_eq!(head.header(name), answer.header(name));
         }

@@ -83,7 +83,10 @@ impl Target {
 
     /// The noun's first segment, decoded. An encoded slash is inside it.
     pub fn first_segment(&self) -> Cow<'_, str> {
-        percent_decode_str(self.raw_segment()).decode_utf8_lossy()
+        match &self.raw {
+            Some(_) => percent_decode_str(self.raw_segment()).decode_utf8_lossy(),
+            None => Cow::Borrowed(self.raw_segment()),
+        }
     }
 
     /// The same without the noun's first segment and the slash behind it. The noun is empty where
@@ -109,8 +112,12 @@ impl Target {
 
     /// The first segment as it was sent.
     fn raw_segment(&self) -> &str {
-        let text = self.raw.as_deref().unwrap_or(&self.noun);
-        text.split(['/', '?']).next().unwrap_or_default()
+        let segment = match &self.raw {
+            Some(raw) => raw.split(['/', '?']).next(),
+            // Decoded already, and without a query.
+            None => self.noun.split('/').next(),
+        };
+        segment.unwrap_or_default()
     }
 
     /// The form without extensions: noun and parameters decoded as one string, no query.
@@ -269,6 +276,9 @@ mod tests {
         }
         let decoded = Target::from_decoded("api/50%25//x").unwrap();
         assert_eq!(decoded.without_first_segment().decoded(), "50%25//x");
+        let decoded = Target::from_decoded("50%25?/x").unwrap();
+        assert_eq!(decoded.first_segment(), "50%25?");
+        assert_eq!(decoded.without_first_segment().decoded(), "x");
     }
 
     #[test]

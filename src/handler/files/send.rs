@@ -24,11 +24,17 @@ pub(super) fn get(dir: &Dir, path: &Path, event: &Event) -> Result<Reply, Proble
         }
         Verdict::Failed => return Err(precondition_failed()),
     }
-    let wanted = event.header("range").filter(|_| conditions::range_applies(event, &version));
-    let range = Range::of(wanted, metadata.len());
+    // Only GET has ranges (RFC 9110, section 14.2).
+    let is_asked = !event.head_only && conditions::range_applies(event, &version);
+    let range = Range::of(event.header("range").filter(|_| is_asked), metadata.len());
     let media_type = mime_guess::from_path(path).first_or_octet_stream();
     let reply = range.reply(media_type.essence_str(), metadata.len(), |from, to| {
-        Body::from_source(Part { file, at: from, end: to }, Some(to - from))
+        let length = Some(to - from);
+        if event.head_only {
+            Body::left_out(length)
+        } else {
+            Body::from_source(Part { file, at: from, end: to }, length)
+        }
     });
     Ok(version.mark(reply))
 }
