@@ -397,6 +397,15 @@ fn links_within_the_directory_are_followed() {
     assert_eq!(format!("{kinds:?}").matches("link").count(), 2, "{kinds:?}");
 }
 
+/// Is set when it is dropped, so that a failed test ends what waits for it.
+struct Raised<'a>(&'a AtomicBool);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A name that leads in and out by turns, swapped as fast as the system can.
 #[test]
 fn a_link_that_is_swapped_while_it_is_opened_leads_nowhere_else() {
@@ -410,6 +419,7 @@ fn a_link_that_is_swapped_while_it_is_opened_leads_nowhere_else() {
     let stop = AtomicBool::new(false);
     let (mut fine, mut refused) = (0, 0);
     thread::scope(|scope| {
+        let _stopped = Raised(&stop);
         scope.spawn(|| {
             let swap = |to: &str, name: &str| {
                 let other = share.join("other");
@@ -446,7 +456,6 @@ fn a_link_that_is_swapped_while_it_is_opened_leads_nowhere_else() {
             }
             assert!(Instant::now() < until + PATIENCE, "{fine} fine, {refused} refused");
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(fs::read_to_string(nodes.root.path().join("canary")).unwrap(), CANARY);
 }
