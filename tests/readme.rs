@@ -102,7 +102,8 @@ fn the_table_of_errors_is_that_of_the_code() {
         .filter(|(_, error)| !error.is_empty())
         .collect();
     let mut source = String::new();
-    let mut directories = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/http")];
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut directories = vec![root.join("src/http"), root.join("src/handler")];
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -114,7 +115,7 @@ fn the_table_of_errors_is_that_of_the_code() {
             source.push_str(text.split("#[cfg(test)]").next().unwrap());
         }
     }
-    // What the face says by itself stands there as `(404, "unknown_path"`.
+    // What the face and our handlers say by themselves stands there as `(404, "unknown_path"`.
     let mut said = BTreeSet::new();
     for (at, _) in source.match_indices(", \"") {
         let before = source[..at].trim_end();
