@@ -280,9 +280,12 @@ fn ways_out(root: &str) -> Vec<String> {
         "../share/../canary",
         "out",
         "out/",
+        "out_dir",
         "out_dir/canary",
         "out_absolute",
+        "out_absolute_dir",
         "out_absolute_dir/canary",
+        "sub/up",
         "sub/up/canary",
         "sub/up/up/canary",
         "chain",
@@ -564,6 +567,14 @@ fn a_file_is_stored_whole_and_removed() {
         assert_error(&ask("PUT", &[("If-Match", "*")], b"x"), 412, "precondition_failed");
         assert!(nodes.names().is_empty());
     }
+    // Who says that it waits is told before it has sent the body.
+    let (large, sent) = (nodes.root.path().join("large"), "%{http_code} %{size_upload}");
+    fs::File::create(&large).unwrap().set_len(10 << 20).unwrap();
+    let conditions = ["-H", "If-Match: \"x\"", "-H", "Expect: 100-continue", "-o", "/dev/null"];
+    let url = nodes.url("file//a.txt");
+    let upload = ["-T", large.to_str().unwrap(), "--expect100-timeout", "20", "-w", sent, &url];
+    assert_eq!(curl(&[&conditions[..], &upload].concat()).stdout, b"412 0");
+
     fs::create_dir(nodes.share().join("dir")).unwrap();
     for method in ["PUT", "DELETE"] {
         assert_error(&nodes.ask(method, "file//dir", &[], b""), 409, "is_directory");

@@ -104,9 +104,20 @@ impl Place {
         Ok(Self { parent, name: path.file_name().unwrap_or_default().into() })
     }
 
-    /// Brings the change of the directory to the disk.
+    /// Brings the change of the directory to the disk, where it may be read and the file system knows
+    /// how.
     fn sync(&self) -> io::Result<()> {
-        self.parent.open(".")?.sync_all()
+        match self.parent.open(".").and_then(|directory| directory.sync_all()) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
+                ) =>
+            {
+                Ok(())
+            }
+            result => result,
+        }
     }
 }
 
