@@ -9,6 +9,7 @@ mod accept;
 mod changes;
 pub mod cli;
 pub mod config;
+mod dial;
 pub mod event;
 pub mod handler;
 pub mod http;

@@ -3,13 +3,11 @@
 //! In scope: who is connected, finding the link for a request, starting and stopping. Not in scope:
 //! what happens on a link (`link`), HTTP (`http`).
 
-mod backoff;
 mod catalog;
 mod client;
 mod dialer;
 mod renewal;
 mod requests;
-mod resolve;
 mod rivals;
 mod roster;
 mod server;
@@ -26,6 +24,7 @@ pub use client::Client;
 pub use server::Server;
 
 use crate::config::{Bind, NodeConfig};
+use crate::dial::Resolver;
 use crate::handler::{Guarded, Handler, Role};
 use crate::http::{BindError, Face, Settings};
 use crate::identity::{IdentityError, Keeper};
@@ -34,7 +33,6 @@ use crate::rules::{LoadError, Rulebook};
 use catalog::Catalog;
 use renewal::{OnNewCertificate, Renewal};
 use requests::Requests;
-use resolve::Resolver;
 use roster::Roster;
 
 /// How long links get to close properly when a node stops.

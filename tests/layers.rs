@@ -19,7 +19,7 @@ const HOUSE: &[(&str, &[&str])] = &[
         "node",
         &[
             "http", "link", "handler", "identity", "wire", "accept", "config", "rules", "pipe",
-            "event", "peer", "throttle",
+            "event", "peer", "throttle", "dial",
         ],
     ),
     ("http", &["accept", "config", "pipe", "event", "peer", "throttle"]),
@@ -28,6 +28,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("identity", &["changes", "config", "peer"]),
     ("wire", &["event"]),
     ("accept", &["throttle"]),
+    ("dial", &[]),
     ("logging", &["config"]),
     ("config", &[]),
     ("rules", &["changes", "event"]),

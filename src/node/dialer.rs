@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rustls::pki_types::ServerName;
 
-use super::backoff::{self, Backoff};
 use super::catalog::{Added, Catalog};
 use super::requests::SERVER;
-use super::resolve::Resolver;
 use super::roster::{Entered, Entry, Roster};
+use crate::dial::{self, Backoff, Resolver};
 use crate::identity::{Keeper, PeerCertificate};
 use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls};
 use crate::peer::{PeerIdentity, Role};
@@ -26,7 +25,7 @@ const STEP: Duration = Duration::from_secs(10);
 /// any wait: of two machines with one certificate, each lives for as long as the other waits, and
 /// neither may take that for a reason to come back faster.
 const WELL: Duration = Duration::from_secs(60);
-const _: () = assert!(WELL.as_secs() > backoff::LONGEST.as_secs());
+const _: () = assert!(WELL.as_secs() > dial::LONGEST.as_secs());
 /// Where another machine has this one's key, it is left alone for this long, and up to
 /// [`RIVAL_JITTER`] more.
 const RIVAL: Duration = Duration::from_secs(30);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::catalog::{Catalog, FindError, Wanted};
-use super::resolve::Resolver;
+use crate::dial::Resolver;
 use crate::event::{Event, Reply};
 use crate::link::{Link, LinkError};
 use crate::pipe::{Caller, Peer, Pipe, RequestError};

@@ -19,7 +19,7 @@ const MAX_KEPT: usize = 256;
 
 /// Looks host names up.
 #[derive(Default)]
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     running: Arc<AtomicUsize>,
     /// Guards the answers; no lookup runs while it is held.
     kept: Mutex<HashMap<String, (Instant, Vec<IpAddr>)>>,

@@ -5,12 +5,12 @@ use std::time::Duration;
 /// The first attempt waits up to this long.
 const FIRST: Duration = Duration::from_millis(100);
 /// No attempt waits longer than this.
-pub(super) const LONGEST: Duration = Duration::from_secs(30);
+pub(crate) const LONGEST: Duration = Duration::from_secs(30);
 
 /// Full jitter: each wait is anywhere between nothing and a bound that doubles, so that clients
 /// that lost their server together do not come back together.
 #[derive(Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     attempts: u32,
 }
 
