@@ -34,6 +34,8 @@ pub struct NodeConfig {
     pub crl: CrlFile,
     /// What answers events; absent: what the program prefers, `example` in ours.
     pub handler: Option<HandlerChoice>,
+    /// How long a script that answers an event may run.
+    pub exec_timeout: Duration,
     /// The file of rules about who may ask what; absent: every peer may ask anything.
     pub rules: Option<PathBuf>,
     /// The local HTTP port.

@@ -4,6 +4,7 @@
 //! In scope: from an event to its reply. Not in scope: threads, the pipe, where a reply goes.
 
 mod example;
+mod exec;
 mod failure;
 mod files;
 mod guarded;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use crate::peer::{PeerIdentity, Role};
 pub use example::example;
+pub use exec::Exec;
 pub use failure::Failure;
 pub use files::Files;
 pub use guarded::Guarded;
@@ -30,6 +32,10 @@ pub trait Handler: Send + Sync {
     /// event's body may arrive while it is read, and the reply's body may be a stream that is read
     /// while it is sent.
     fn handle(&self, context: &Context, event: &mut Event) -> Result<Reply, Failure>;
+
+    /// The node has stopped, and nobody waits for any reply: what is still at work is to end, and may
+    /// take a moment for that. A handler that asks others passes it on.
+    fn stop(&self) {}
 }
 
 /// Who asks, and where the handler runs.

@@ -79,6 +79,7 @@ struct Core {
     roster: Arc<Roster>,
     /// Absent: every peer may ask anything.
     rules: Option<Arc<Rulebook>>,
+    handler: Arc<dyn Handler>,
     service: Arc<Service>,
     catalog: Arc<Catalog>,
     resolver: Arc<Resolver>,
@@ -100,7 +101,8 @@ impl Core {
             Some(book) => Arc::new(Guarded::new(handler, Arc::clone(book))),
             None => handler,
         };
-        let service = Service::start(role, handler, config.debug).map_err(StartError::Thread)?;
+        let service =
+            Service::start(role, Arc::clone(&handler), config.debug).map_err(StartError::Thread)?;
         let catalog = Arc::new(Catalog::default());
         let resolver = Arc::new(Resolver::default());
         let requests = Requests {
@@ -118,7 +120,7 @@ impl Core {
         let face = Face::start(settings, Arc::new(requests)).map_err(StartError::Http)?;
         let identity = Arc::new(identity);
         let roster = Arc::default();
-        Ok(Self { identity, roster, rules, service, catalog, resolver, face })
+        Ok(Self { identity, roster, rules, handler, service, catalog, resolver, face })
     }
 
     /// Keeps the identity up to date from now on.
@@ -151,6 +153,7 @@ impl Core {
         }
         // Callers whose links were closed under them are being told so.
         self.face.drain(Instant::now() + LAST_WORDS);
+        self.handler.stop();
     }
 }
 

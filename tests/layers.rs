@@ -67,6 +67,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("dotenvy", &["config/file"]),
     ("env_logger", &["logging"]),
     ("signal_hook", &["signals"]),
+    // Processes.
+    ("rustix", &["handler/exec"]),
+    ("std::process::Command", &["handler/exec"]),
     // Formats.
     ("httparse", &["http/head"]),
     ("tiny_http", &["http"]),

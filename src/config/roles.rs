@@ -18,6 +18,8 @@ const HEARTBEAT_TIMEOUT_MAX_S: f64 = 2.0 * HEARTBEAT_S.1;
 const WAIT_MAX_S: f64 = 86_400.0;
 /// The shortest accepted reply timeout, in seconds. With none at all every request would fail.
 const REPLY_MIN_S: f64 = 0.1;
+/// The shortest accepted time for a script, in seconds.
+const EXEC_MIN_S: f64 = 0.1;
 /// The longest accepted drain, in seconds.
 const DRAIN_MAX_S: f64 = 3600.0;
 /// The largest accepted limit for bodies: 1 GiB, for a body is held in memory.
@@ -113,6 +115,7 @@ fn node(
         identity,
         crl,
         handler: choice(settings)?,
+        exec_timeout: wait(&var::EXEC_TIMEOUT, EXEC_MIN_S, WAIT_MAX_S)?,
         rules: match settings.find(&var::RULES)? {
             Some(_) => Some(settings.read(&var::RULES, value::path)?),
             None => None,
@@ -233,6 +236,7 @@ mod tests {
         assert_eq!(server.pipe_bind.to_string(), "0.0.0.0:1234");
         assert_eq!(server.node.http_bind.to_string(), "127.0.0.1:8081");
         assert_eq!(server.node.handler, None);
+        assert_eq!(server.node.exec_timeout, secs(60));
         assert_eq!(server.node.rules, None);
         assert_eq!(server.node.http_allowed_hosts, ["rpserver.local", "rpclient.local"]);
         assert_eq!(server.node.connection_wait, secs(20));
@@ -391,6 +395,7 @@ mod tests {
             ("RP_HTTP_ALLOWED_HOSTS", "a:80"),
             ("RP_CONNECTION_WAIT_S", "86401"),
             ("RP_REPLY_TIMEOUT_S", "0"),
+            ("RP_EXEC_TIMEOUT_S", "0"),
             ("RP_MAX_BODY_BYTES", "1073741825"),
             ("RP_DRAIN_S", "3601"),
             ("RUST_LOG", "restpipe=loud"),

@@ -90,6 +90,8 @@ table! {
         "what answers events: example, files:DIR, files+rw:DIR, exec:DIR, http://HOST:PORT/PREFIX, \
          http+unix:PATH, or several as SEGMENT=HANDLER,... with *=HANDLER for what is left; a program \
          with handlers of its own has another default";
+    EXEC_TIMEOUT: ["RP_EXEC_TIMEOUT_S"], "60", NODES, FILE_TOO,
+        "seconds that a script of an `exec:` handler may run";
     RULES: ["RP_RULES_FILE"], "", NODES, FILE_TOO,
         "file of lines `allow PEER VERB NOUN`: what peers may ask; without one, anything";
     HEARTBEAT_INTERVAL: ["RP_CLIENT_HEARTBEAT_INTERVAL_S"], "5", CLIENT, FILE_TOO,

@@ -50,6 +50,10 @@ impl Handler for Guarded {
             Ok(self.refuse(context, event))
         }
     }
+
+    fn stop(&self) {
+        self.inner.stop();
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use restpipe::config::{Bind, ClientConfig, Environment, ServerConfig};
-use restpipe::handler::{Handler, Router};
+use restpipe::handler::Handler;
 use restpipe::node::{Client, Server};
 
 use super::{Answer, Identities, PATIENCE, Setup, ask, client, server};
@@ -100,12 +100,15 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Both with a handler from `router`; `change` is told the role and changes their settings.
-    pub fn new(router: impl Fn() -> Router, change: impl Fn(&str, Setup) -> Setup) -> Self {
+    /// Both with a handler from `handler`; `change` is told the role and changes their settings.
+    pub fn new<H: Handler + 'static>(
+        handler: impl Fn() -> H,
+        change: impl Fn(&str, Setup) -> Setup,
+    ) -> Self {
         let identities = Identities::new(&["client-1"]);
-        let server = change("server", server(&identities)).serve(router());
+        let server = change("server", server(&identities)).serve(handler());
         let client = client(&identities, "client-1", server.pipe());
-        let client = change("client", client).dial(router());
+        let client = change("client", client).dial(handler());
         let pair = Self { server, client };
         // Whatever they are answered, they have met then.
         for (asker, peer) in pair.both() {

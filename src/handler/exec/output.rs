@@ -1,0 +1,72 @@
+//! The output of a script that streams, as the body of its reply.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::fault::{Fault, Origin};
+use super::run::{Run, Step};
+use crate::event::Source;
+
+/// A body that ends well only if the script does. Dropping it ends the script.
+pub(super) struct Output {
+    /// What was there when the answer began, and how much of it is read.
+    begun: Vec<u8>,
+    at: usize,
+    run: Run,
+    /// Bytes that are still to come, where the script said how many.
+    left: Option<u64>,
+    origin: Origin,
+    is_done: bool,
+}
+
+impl Output {
+    /// What is there, and what the run gives after it.
+    pub fn new(begun: Vec<u8>, run: Run, length: Option<u64>, origin: Origin) -> Self {
+        Self { begun, at: 0, run, left: length, origin, is_done: false }
+    }
+
+    fn next(&mut self, buffer: &mut [u8], until: Instant) -> Result<Option<usize>, Fault> {
+        let begun = &self.begun[self.at..];
+        let count = if !begun.is_empty() {
+            let count = begun.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&begun[..count]);
+            self.at += count;
+            count
+        } else if self.is_done {
+            return Ok(Some(0));
+        } else {
+            match self.run.step(buffer, until)? {
+                Step::Bytes(count) => count,
+                Step::Nothing => return Ok(None),
+                Step::Ended => {
+                    self.is_done = true;
+                    0
+                }
+            }
+        };
+        if let Some(left) = &mut self.left {
+            let is_wrong = if count == 0 { *left > 0 } else { count as u64 > *left };
+            if is_wrong {
+                return Err(Fault::Length);
+            }
+            *left -= count as u64;
+        }
+        Ok(Some(count))
+    }
+}
+
+impl Source for Output {
+    fn read_within(&mut self, buffer: &mut [u8], timeout: Duration) -> io::Result<Option<usize>> {
+        if buffer.is_empty() {
+            return Ok(Some(0));
+        }
+        self.next(buffer, Instant::now() + timeout).map_err(|fault| {
+            log::warn!(
+                "{}: {}; its answer had begun and is cut short",
+                self.origin,
+                fault.log_line(&self.run.said())
+            );
+            io::Error::other(format!("the script failed: {fault}"))
+        })
+    }
+}

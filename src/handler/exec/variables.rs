@@ -1,0 +1,128 @@
+//! What a script finds in its environment: nothing but what stands here.
+
+use crate::event::Event;
+use crate::handler::Context;
+
+/// The variables about the event itself.
+pub(super) const NAMES: [&str; 6] = [
+    "RP_VERB",
+    "RP_NOUN",
+    "RP_PEER_NAME",
+    "RP_PEER_FINGERPRINT",
+    "RP_REQUEST_ID",
+    "RP_CONTENT_TYPE",
+];
+/// Stands before the name of a field of the query.
+const QUERY: &str = "RP_QUERY_";
+/// Where scripts find programs, whatever the node's own environment says.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The whole environment, of a size that the target's limits bound; or the name of what cannot be in
+/// one, for it contains a NUL.
+pub(super) fn of(context: &Context, event: &Event) -> Result<Vec<(String, String)>, String> {
+    let values = [
+        event.verb.as_str(),
+        event.target.noun(),
+        &context.peer.name,
+        &context.peer.fingerprint,
+        context.request_id.as_str(),
+        &event.media_type,
+    ];
+    let mut variables = vec![("PATH".to_owned(), PATH.to_owned())];
+    variables.extend(
+        NAMES.into_iter().zip(values).map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    for (field, value) in event.target.query() {
+        if field.is_empty() {
+            continue;
+        }
+        let name = query_name(field);
+        if !variables.iter().any(|(taken, _)| *taken == name) {
+            variables.push((name, value.clone()));
+        }
+    }
+    match variables.iter().find(|(_, value)| value.contains('\0')) {
+        Some((name, _)) => Err(name.clone()),
+        None => Ok(variables),
+    }
+}
+
+/// Every character that no variable of a shell can have becomes an underscore.
+fn query_name(field: &str) -> String {
+    let is_kept = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let reduced = field.chars().map(|c| if is_kept(c) { c } else { '_' });
+    QUERY.chars().chain(reduced).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::event::{RequestId, Verb};
+    use crate::handler::{PeerIdentity, Role};
+
+    fn variables(target: &str) -> Result<Vec<(String, String)>, String> {
+        let peer = PeerIdentity {
+            name: "web-1".into(),
+            fingerprint: "ab".into(),
+            address: Ipv4Addr::LOCALHOST.into(),
+        };
+        let mut event = Event::new(Verb::Put, target).unwrap();
+        event.media_type = "text/plain".into();
+        let context = Context {
+            role: Role::Server,
+            peer: Arc::new(peer),
+            request_id: RequestId::parse("r-1").unwrap(),
+            cancelled: Arc::default(),
+        };
+        of(&context, &event)
+    }
+
+    fn query(text: &str) -> Vec<(String, String)> {
+        let mut all = variables(&format!("time/utc?{text}")).unwrap();
+        all.split_off(1 + NAMES.len())
+    }
+
+    #[test]
+    fn the_event_is_described() {
+        let shown: Vec<String> =
+            variables("time/utc//a").unwrap().iter().map(|(n, v)| format!("{n}={v}")).collect();
+        let expected = [
+            "RP_VERB=put",
+            "RP_NOUN=time/utc",
+            "RP_PEER_NAME=web-1",
+            "RP_PEER_FINGERPRINT=ab",
+            "RP_REQUEST_ID=r-1",
+            "RP_CONTENT_TYPE=text/plain",
+        ];
+        assert_eq!(shown[1..], expected);
+    }
+
+    #[test]
+    fn names_of_fields_become_names_of_variables() {
+        let pair = |name: &str, value: &str| (format!("RP_QUERY_{name}"), value.to_owned());
+        assert_eq!(query("name=a+b&Flag"), [pair("name", "a b"), pair("Flag", "")]);
+        assert_eq!(query("a.b=1&a-b=2&a_b=3&a_b=4"), [pair("a_b", "1")], "the first counts");
+        assert_eq!(query("=x&%00%3d%0a%C3%A4=y"), [pair("____", "y")]);
+        assert_eq!(query("PATH=/tmp&1=one"), [pair("PATH", "/tmp"), pair("1", "one")]);
+    }
+
+    #[test]
+    fn every_character_makes_one_variable_at_most() {
+        for byte in 0..=127_u8 {
+            let found = query(&format!("a%{byte:02x}b=v%{:02x}w", byte.max(1)));
+            assert_eq!(found.len(), 1);
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            assert!(found[0].0.chars().all(is_name), "{found:?}");
+            assert_eq!(found[0].1, format!("v{}w", char::from(byte.max(1))));
+        }
+    }
+
+    #[test]
+    fn a_nul_is_told_by_the_name_of_its_variable() {
+        assert_eq!(variables("x?a=%00"), Err("RP_QUERY_a".to_owned()));
+        assert_eq!(variables("x%00"), Err("RP_NOUN".to_owned()));
+    }
+}
