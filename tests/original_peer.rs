@@ -338,6 +338,7 @@ fn a_reply_that_an_original_cannot_read_is_not_sent() {
             },
             crl: CrlFile { path: identities.path("ca.crl.pem"), required: false },
             handler: None,
+            exec_timeout: Duration::from_secs(60),
             http_bind: Bind::Tcp(any),
             http_allowed_hosts: Vec::new(),
             connection_wait: Duration::from_secs(5),
