@@ -258,6 +258,29 @@ fn a_caller_that_goes_away_stops_the_handler() {
     }
 }
 
+/// The asker ends the upload that it was told to stop; that is no wish to have no answer.
+#[test]
+fn a_handler_that_wants_no_more_of_a_body_still_answers() {
+    let router = || {
+        Router::new().on("post_enough", |context, event| {
+            event.body.read_exact(&mut [0; 10])?;
+            drop(event.body.take_out());
+            // Time for the end of the upload to arrive.
+            let until = Instant::now() + Duration::from_millis(500);
+            while !context.is_cancelled() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Ok(if context.is_cancelled() { "cancelled" } else { "enough" })
+        })
+    };
+    let pair = Pair::new(router, as_it_is);
+    let body = vec![b'x'; 5_000_000];
+    for (asker, peer) in pair.both() {
+        let answer = asker.ask("POST", &format!("{peer}/enough"), &[], &body);
+        assert_eq!((answer.status, answer.text()), (200, "enough"), "{peer}");
+    }
+}
+
 #[test]
 fn a_reply_that_breaks_is_no_short_success() {
     struct Breaking(usize);

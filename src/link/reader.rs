@@ -182,11 +182,11 @@ fn take_piece(
         }
         Piece::End => link.streams.end(key, decode_end(body)?),
         Piece::Reset => {
-            // An asker that cannot send its body whole wants no answer.
-            if !key.ours {
+            // An asker that cannot send its body whole wants no answer; one that was told to stop does.
+            if link.streams.reset(key, decode_reason(body)?)? && !key.ours {
                 link.cancel(key.id);
             }
-            link.streams.reset(key, decode_reason(body)?)
+            Ok(())
         }
         Piece::Credit => link.streams.credit(key, decode_credit(body)?),
         Piece::Stop => {

@@ -115,12 +115,13 @@ impl Streams {
         }
     }
 
-    /// A body stays incomplete.
-    pub fn reset(&self, key: Key, reason: &str) -> Result<(), WireError> {
-        if let Some(incoming) = self.finish(key)? {
+    /// A body stays incomplete. Returns whether anybody still wanted it.
+    pub fn reset(&self, key: Key, reason: &str) -> Result<bool, WireError> {
+        let incoming = self.finish(key)?;
+        if let Some(incoming) = &incoming {
             incoming.fail(&format!("the other side gave it up: {}", reason.escape_debug()));
         }
-        Ok(())
+        Ok(incoming.is_some())
     }
 
     /// Takes out a body that has ended; none where nobody wants it any more.
