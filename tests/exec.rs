@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use restpipe::handler::Exec;
 use serde_json::json;
 use support::inside::{Pair, timed};
-use support::{Answer, PATIENCE};
+use support::{Answer, Identities, PATIENCE, client, server};
 use tempfile::TempDir;
 
 /// Longer than any test.
@@ -20,8 +20,13 @@ const LONG: Duration = Duration::from_secs(600);
 
 /// A folder of scripts on both sides of a pipe.
 struct Scene {
-    dir: TempDir,
+    running: Running,
     pair: Pair,
+}
+
+/// The folder, and what its scripts say of themselves there.
+struct Running {
+    dir: TempDir,
 }
 
 impl Scene {
@@ -32,11 +37,11 @@ impl Scene {
         }
         let exec = || Exec::new(dir.path(), timeout).unwrap();
         let pair = Pair::new(exec, |_, setup| setup);
-        Self { dir, pair }
+        Self { running: Running { dir }, pair }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.running.dir.path().join(name)
     }
 
     fn get(&self, target: &str) -> Answer {
@@ -47,15 +52,9 @@ impl Scene {
         self.pair.client.ask("POST", &format!("/server/{target}"), &[], body)
     }
 
-    /// The process ids that scripts wrote into the file `pids`, one a line, once there are so many.
+    /// See [`Running::pids`].
     fn pids(&self, count: usize) -> Vec<u32> {
-        eventually("the process ids", || {
-            let text = fs::read_to_string(self.path("pids")).ok()?;
-            // Only what was written to its end.
-            let whole = text.rsplit_once('\n')?.0;
-            let pids: Vec<u32> = whole.lines().map(|line| line.trim().parse().unwrap()).collect();
-            (pids.len() >= count).then_some(pids)
-        })
+        self.running.pids(count)
     }
 
     fn all_gone(&self, pids: &[u32]) {
@@ -66,6 +65,24 @@ impl Scene {
             });
         }
     }
+}
+
+impl Running {
+    /// The process ids that scripts wrote into the file `pids`, one a line, once there are so many.
+    fn pids(&self, count: usize) -> Vec<u32> {
+        eventually("the process ids", || {
+            let text = fs::read_to_string(self.dir.path().join("pids")).ok()?;
+            // Only what was written to its end.
+            let whole = text.rsplit_once('\n')?.0;
+            let pids: Vec<u32> = whole.lines().map(|line| line.trim().parse().unwrap()).collect();
+            (pids.len() >= count).then_some(pids)
+        })
+    }
+}
+
+/// Whether it does more than wait to be reaped.
+fn runs(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 /// Written by another process: a file that this one has open for writing, if only by way of a fork in
@@ -142,7 +159,7 @@ fn a_script_gets_parameters_body_and_a_clean_environment() {
         &[("post_show_all", SHOW), ("get_env_all", "#!/bin/cat /proc/self/environ\n")],
         LONG,
     );
-    let dir = scene.dir.path().to_str().unwrap();
+    let dir = scene.running.dir.path().to_str().unwrap();
     for (asker, peer) in scene.pair.both() {
         let target = format!("{peer}/show/all//a%2Fb/-c//%24(touch%20x)/*/%F0%9F%98%80");
         let shown = asker.ask("POST", &target, &[], b"a body\n");
@@ -280,7 +297,7 @@ fn what_is_missing_is_told_apart() {
     assert_eq!((empty.status, empty.body.len(), empty.header("Content-Type")), (200, 0, None));
     assert_eq!(scene.pair.client.ask("HEAD", "/server/a", &[], b"").status, 200);
     // A script is there as soon as it is there.
-    put(scene.dir.path(), "get_b", "#!/bin/sh\necho new\n");
+    put(scene.running.dir.path(), "get_b", "#!/bin/sh\necho new\n");
     assert_eq!(scene.get("b").text(), "new\n");
 }
 
@@ -511,23 +528,28 @@ echo left
 #[test]
 fn a_script_that_takes_too_long_is_ended_with_all_it_started() {
     let timeout = Duration::from_secs(1);
-    for (text, target) in [(HANG, "hang"), (STUBBORN, "hang")] {
-        let scene = Scene::new(&[("get_hang", text)], timeout);
-        let (answer, took) = timed(|| scene.get(target));
-        assert_eq!((answer.status, code(&answer)), (504, 251), "{answer:?}");
-        assert_eq!(message(&answer), "it took too long and was ended");
-        assert!(took >= timeout && took < timeout + Duration::from_secs(3), "{took:?}");
-        scene.all_gone(&scene.pids(2));
-    }
-    // One whose answer has begun, and one that ended but left somebody with its output.
-    for (text, target, begun) in [(HANG, "hang//begun", "begun\n"), (LEAVER, "hang", "left\n")] {
-        let scene = Scene::new(&[("get_hang", text)], timeout);
-        let http = scene.pair.client.http();
-        let mut socket = open(http, &format!("GET /server/{target} HTTP/1.1"));
-        read_until(&mut socket, begun);
-        is_cut_short(&mut socket);
-        scene.all_gone(&scene.pids(1));
-    }
+    let scripts = [("get_hang", HANG), ("get_stubborn", STUBBORN), ("get_leaver", LEAVER)];
+    let scene = Scene::new(&scripts, timeout);
+    std::thread::scope(|scope| {
+        for target in ["hang", "stubborn"] {
+            scope.spawn(|| {
+                let (answer, took) = timed(|| scene.get(target));
+                assert_eq!((answer.status, code(&answer)), (504, 251), "{answer:?}");
+                assert_eq!(message(&answer), "it took too long and was ended");
+                assert!(took >= timeout && took < timeout + Duration::from_secs(5), "{took:?}");
+            });
+        }
+        // One whose answer has begun, and one that ended but left somebody with its output.
+        for (target, begun) in [("hang//begun", "begun\n"), ("leaver", "left\n")] {
+            let http = scene.pair.client.http();
+            scope.spawn(move || {
+                let mut socket = open(http, &format!("GET /server/{target} HTTP/1.1"));
+                read_until(&mut socket, begun);
+                is_cut_short(&mut socket);
+            });
+        }
+    });
+    scene.all_gone(&scene.pids(2 + 2 + 2 + 1));
 }
 
 #[test]
@@ -556,22 +578,22 @@ fn a_caller_that_goes_away_ends_the_script() {
         ],
         LONG,
     );
-    let mut seen = 0;
+    let mut sockets = Vec::new();
     for (asker, peer) in scene.pair.both() {
-        for (request, processes) in
-            [("GET hang", 2), ("GET hang//begun", 2), ("GET stubborn", 2), ("GET flood", 1)]
-        {
+        for request in ["GET hang", "GET hang//begun", "GET stubborn", "GET flood", "POST wait"] {
             let (verb, target) = request.split_once(' ').unwrap();
-            let mut socket = open(asker.http(), &format!("{verb} {peer}/{target} HTTP/1.1"));
+            let length = if verb == "POST" { "\r\nContent-Length: 100000" } else { "" };
+            let mut socket =
+                open(asker.http(), &format!("{verb} {peer}/{target} HTTP/1.1{length}"));
             if target.contains("begun") || target == "flood" {
                 socket.read_exact(&mut [0; 12]).unwrap();
             }
-            seen += processes;
-            let pids = scene.pids(seen);
-            drop(socket);
-            scene.all_gone(&pids);
+            sockets.push(socket);
         }
     }
+    let pids = scene.pids(2 * (2 + 2 + 2 + 1 + 1));
+    drop(sockets);
+    scene.all_gone(&pids);
 }
 
 #[test]
@@ -584,12 +606,10 @@ fn a_node_that_stops_leaves_no_script() {
         open(http, "GET /server/hang//begun HTTP/1.1"),
     ];
     let pids = scene.pids(6);
-    let Scene { dir: _dir, pair } = scene;
+    let Scene { running: _running, pair } = scene;
     let ((), took) = timed(|| pair.server.stop(Duration::ZERO));
     for pid in pids {
-        let is_running = fs::read_to_string(format!("/proc/{pid}/stat"))
-            .is_ok_and(|stat| !stat.contains(") Z "));
-        assert!(!is_running, "{pid} still runs");
+        assert!(!runs(pid), "{pid} still runs");
     }
     assert!(took < Duration::from_secs(6), "{took:?}");
 }
@@ -610,18 +630,26 @@ fn only_so_many_scripts_run_at_once() {
     assert_eq!(scene.get("quick").status, 200);
 }
 
+/// Both nodes as programs, the server with scripts beside the examples.
 #[test]
-fn a_gibibyte_costs_no_memory() {
+fn a_gibibyte_costs_the_programs_no_memory_and_they_leave_nothing() {
     const LENGTH: u64 = 1 << 30;
-    let scene = Scene::new(
-        &[
-            ("get_zeros", "#!/bin/sh\nexec head -c 1073741824 /dev/zero\n"),
-            ("get_noise", "#!/bin/sh\nhead -c 1073741824 /dev/zero >&2\necho done\n"),
-        ],
-        LONG,
-    );
-    let before = peak();
-    let mut socket = open(scene.pair.client.http(), "GET /server/zeros HTTP/1.1");
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "get_zeros", "#!/bin/sh\nexec head -c 1073741824 /dev/zero\n");
+    put(dir.path(), "get_noise", "#!/bin/sh\nhead -c 1073741824 /dev/zero >&2\necho done\n");
+    put(dir.path(), "get_fail", "#!/bin/sh\nprintf 'one\\ntwo\\033\\n' >&2\nexit 5\n");
+    put(dir.path(), "get_hang", HANG);
+    let identities = Identities::new(&["client-1"]);
+    let handlers = format!("run=exec:{},*=example", dir.path().display());
+    let mut server = server(&identities)
+        .set("RP_EVENT_HANDLER", handlers)
+        .set("RP_EXEC_TIMEOUT_S", 300)
+        .set("RP_DRAIN_S", 0)
+        .start();
+    let client = client(&identities, "client-1", server.pipe()).start();
+    client.get_when_up("/server/time");
+
+    let mut socket = open(client.http(), "GET /server/run/zeros HTTP/1.1");
     let mut buffer = vec![0; 1 << 20];
     let mut total = 0;
     loop {
@@ -632,15 +660,39 @@ fn a_gibibyte_costs_no_memory() {
         total += count as u64;
     }
     assert!(total > LENGTH, "{total}");
-    assert_eq!(scene.get("noise").text(), "done\n");
-    let grown = peak() - before;
-    println!("peak grew by {grown} kB");
-    // Other tests run in this process at the same time, some with bodies of 30 MB.
-    assert!(grown < 400 * 1024, "{grown} kB");
+    assert_eq!(client.get("/server/run/noise").text(), "done\n");
+    for node in [&server, &client] {
+        let peak = node.status_number("VmHWM");
+        println!("peak {peak} kB");
+        assert!(peak < 64 * 1024, "{peak} kB");
+    }
+
+    let answer = client.ask("GET", "/server/run/fail", &[("X-Request-Id", "it")], b"");
+    assert_eq!((answer.status, code(&answer)), (500, 5));
+    server.wait_log(&["WARN", "client-1: script get_fail (request it): exit code 5: two\\u{1b}"]);
+
+    let _asking = open(client.http(), "GET /server/run/hang HTTP/1.1");
+    let scene = Running { dir };
+    let pids = scene.pids(2);
+    server.signal("TERM");
+    assert!(server.wait_exit().success());
+    for pid in pids {
+        assert!(!runs(pid), "{pid} still runs");
+    }
 }
 
-fn peak() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+#[test]
+fn an_unusable_folder_ends_the_program_with_one_line() {
+    let identities = Identities::new(&[]);
+    for (dir, expected) in [
+        ("/no/such/folder", "No such file or directory"),
+        ("/etc/passwd", "is not a directory"),
+        ("/tmp", "everybody may write to /tmp"),
+    ] {
+        let setup = server(&identities).set("RP_EVENT_HANDLER", format!("exec:{dir}"));
+        let output = setup.command().output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert!(line.contains(expected) && line.lines().count() == 1, "{line}");
+    }
 }

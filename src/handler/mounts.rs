@@ -69,6 +69,10 @@ impl Handler for Mounts {
             None => Err(Failure::Unhandled),
         }
     }
+
+    fn stop(&self) {
+        self.by_segment.values().chain(&self.rest).for_each(|handler| handler.stop());
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! From what `RP_EVENT_HANDLER` asks for to what answers events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{ConfigError, HandlerChoice, HandlerSpec, Mounting};
-use crate::handler::{Files, Handler, Mounts, Role, example};
+use crate::handler::{Exec, Files, Handler, Mounts, Role, example};
 
 /// The handler that is always there.
 const EXAMPLE: &str = "example";
@@ -26,10 +27,11 @@ impl Handlers {
         self
     }
 
-    /// What answers events on this side.
+    /// What answers events on this side; scripts may run for `exec_timeout`.
     pub(super) fn choose(
         &self,
         asked: Option<&HandlerChoice>,
+        exec_timeout: Duration,
         role: Role,
     ) -> Result<Arc<dyn Handler>, ConfigError> {
         let Some(choice) = asked else {
@@ -37,11 +39,11 @@ impl Handlers {
             return Ok(first.unwrap_or_else(|| Arc::new(example(role))));
         };
         match &choice.handlers {
-            Mounting::One(spec) => self.build(choice, spec, role),
+            Mounting::One(spec) => self.build(choice, spec, exec_timeout, role),
             Mounting::Several(several) => {
                 let mut mounts = Mounts::new();
                 for mount in several {
-                    let handler = self.build(choice, &mount.spec, role)?;
+                    let handler = self.build(choice, &mount.spec, exec_timeout, role)?;
                     mounts = match &mount.segment {
                         Some(segment) => mounts.at(segment, handler),
                         None => mounts.otherwise(handler),
@@ -56,12 +58,14 @@ impl Handlers {
         &self,
         choice: &HandlerChoice,
         spec: &HandlerSpec,
+        exec_timeout: Duration,
         role: Role,
     ) -> Result<Arc<dyn Handler>, ConfigError> {
         let built: Result<Arc<dyn Handler>, String> = match spec {
             HandlerSpec::Named(name) => return self.named(choice, name, role),
             HandlerSpec::Files { dir, writable } => Files::new(dir, *writable).map(shared),
-            HandlerSpec::Exec(_) | HandlerSpec::Service(_) => {
+            HandlerSpec::Exec(dir) => Exec::new(dir, exec_timeout).map(shared),
+            HandlerSpec::Service(_) => {
                 Err("it is not available in this version".to_owned())
             }
         };
@@ -101,7 +105,7 @@ mod tests {
             variable: "RP_EVENT_HANDLER".to_owned(),
             origin: Origin::Process,
         };
-        both().choose(Some(&asked), Role::Client)
+        both().choose(Some(&asked), Duration::from_secs(1), Role::Client)
     }
 
     fn both() -> Handlers {
@@ -114,8 +118,9 @@ mod tests {
 
     #[test]
     fn a_handler_is_chosen_by_name_and_the_first_by_default() {
-        assert!(both().choose(None, Role::Client).is_ok());
-        assert!(Handlers::new().choose(None, Role::Client).is_ok());
+        for handlers in [both(), Handlers::new()] {
+            assert!(handlers.choose(None, Duration::from_secs(1), Role::Client).is_ok());
+        }
         for name in ["a", "b", "example"] {
             assert!(choose(Mounting::One(named(name))).is_ok(), "{name}");
         }
