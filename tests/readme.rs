@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use restpipe::config::VARIABLES;
+use restpipe::handler::Exec;
 use serde_json::json;
 use support::{Identities, client, server};
 
@@ -68,6 +69,9 @@ fn the_configuration_table_is_that_of_the_code() {
         .filter(|line| line.starts_with("| `"))
         .map(|line| line.split('|').map(str::trim).collect())
         .collect();
+    for name in Exec::VARIABLES {
+        assert!(README.contains(&format!("`{name}`")), "the README lacks {name}");
+    }
     for variable in VARIABLES {
         for name in variable.names {
             let row = rows.iter().find(|row| row[1].contains(&format!("`{name}`")));
@@ -79,7 +83,12 @@ fn the_configuration_table_is_that_of_the_code() {
             assert!(is_true, "{name}: the README says {shown:?}, the code {:?}", variable.default);
         }
     }
-    let known = |name: &str| VARIABLES.iter().any(|variable| variable.names.contains(&name));
+    // What nodes read, and what scripts are given.
+    let known = |name: &str| {
+        VARIABLES.iter().any(|variable| variable.names.contains(&name))
+            || Exec::VARIABLES.contains(&name)
+            || name == "RP_QUERY_"
+    };
     let is_word = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     for word in
         README.split(|c| !is_word(c)).filter(|word| word.starts_with("RP_") && *word != "RP_")

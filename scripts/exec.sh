@@ -1,0 +1,31 @@
+# Sourced by bench: what a script costs as a handler, over running it.
+
+# How often each is run, in turns.
+RUNS=${RUNS:-500}
+
+# Nodes of their own: the other parts ask the examples.
+bench_exec() {
+    local dir=$work/handlers load kept
+    load=$(loadavg)
+    kept=("$server_pid" "$client_pid" "$server_pipe" "$server_http" "$client_http")
+    mkdir "$dir"
+    printf '#!/bin/sh\nexit 0\n' >"$dir/get_script"
+    cp "$(type -P true)" "$dir/get_program"
+    chmod 755 "$dir" "$dir"/*
+    client_http=
+    export RP_EVENT_HANDLER=exec:$dir
+    start_server
+    start_client
+    unset RP_EVENT_HANDLER
+    progress "$RUNS runs of each"
+    python3 "$here/exec.py" "$client_http" "$dir" "$RUNS" >"$work/exec"
+    progress
+    read -r server_pid client_pid server_pipe server_http client_http <<<"${kept[*]}"
+    echo
+    echo "A script that does nothing, run directly (posix_spawn and wait, output to /dev/null) and as the"
+    echo "handler of a GET on the client's local port; one at a time, in turns, medians of $RUNS, in"
+    echo "milliseconds. Load at the start: $load."
+    echo
+    cat "$work/exec"
+    describe_machine
+}
