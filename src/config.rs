@@ -1,8 +1,12 @@
-//! What a node is told by its environment, as checked values.
+//! What a node is told, by its environment or by the program it runs in, as checked values.
+//!
+//! A program makes a [`ServerConfig`] or [`ClientConfig`] with `new`, which has the documented
+//! defaults, and sets the fields it wants otherwise. `from_environment` reads the variables.
 //!
 //! In scope: names, defaults, limits and messages of every variable. Not in scope: what the values
 //! do. Only this module and the programs read the environment.
 
+mod by_hand;
 mod environment;
 mod error;
 mod file;
@@ -48,10 +52,30 @@ pub struct NodeConfig {
     pub reply_timeout: Duration,
     /// The largest body that is taken, in bytes.
     pub max_body_bytes: usize,
+    /// The program that is run for each connection event; see [`Hook`].
+    pub hook: Option<Hook>,
+    /// Where counts and timings go; absent: nowhere.
+    pub statsd: Option<Statsd>,
     /// How long a stopping node finishes what is in flight.
     pub drain: Duration,
     /// Whether failures of handlers are sent with their trace.
     pub debug: bool,
+}
+
+/// A program that is run for each connection event, with the event's name and values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Its file, which has to be there and executable when a node starts.
+    pub path: PathBuf,
+}
+
+/// Where statsd listens for UDP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statsd {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
 }
 
 /// What a server is told.

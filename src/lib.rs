@@ -16,11 +16,15 @@ pub mod http;
 pub mod identity;
 pub mod link;
 pub mod logging;
+pub mod meter;
 pub mod node;
 pub mod peer;
 pub mod pipe;
 pub mod rules;
 pub mod run;
 pub mod signals;
+pub mod statsd;
 mod throttle;
 pub mod wire;
+
+pub use config::{Bind, ClientConfig, IdentityFiles, ServerConfig};

@@ -14,7 +14,7 @@ use super::variables::{self, LOG_FILTER, Variable};
 /// The variables of a process, or of a test.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    /// What was given, empty values left out.
+    /// What was given, empty values left out where they are the same as none.
     values: BTreeMap<OsString, OsString>,
 }
 
@@ -24,7 +24,8 @@ impl Environment {
         Self::from_pairs(std::env::vars_os())
     }
 
-    /// An environment of these variables only. An empty value is the same as none.
+    /// An environment of these variables only. An empty value is the same as none, but for
+    /// `RP_STATSD_HOST` and `RP_STATSD_PORT`.
     pub fn from_pairs<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Self
     where
         N: Into<OsString>,
@@ -36,7 +37,11 @@ impl Environment {
             let name = name.to_string_lossy();
             name.starts_with(PREFIX) || variables::find(&name).is_some()
         };
-        Self { values: pairs.filter(|(name, value)| ours(name) && !value.is_empty()).collect() }
+        let says_something = |name: &OsStr, value: &OsStr| {
+            !value.is_empty() || variables::empty_counts(&name.to_string_lossy())
+        };
+        let given = pairs.filter(|(name, value)| ours(name) && says_something(name, value));
+        Self { values: given.collect() }
     }
 
     /// `RUST_LOG`, where it is set and text. The configuration of a role is made only where
@@ -130,7 +135,10 @@ impl Settings {
     pub(super) fn find(&self, variable: &Variable) -> Result<Option<Given>, ConfigError> {
         for layer in &self.layers {
             let mut given = variable.names.iter().filter_map(|name| {
-                let text = layer.values.get(*name).filter(|text| !text.is_empty())?;
+                let text = layer.values.get(*name)?;
+                if text.is_empty() && !variables::empty_counts(name) {
+                    return None;
+                }
                 Some(Given {
                     name: (*name).to_owned(),
                     origin: layer.origin.clone(),

@@ -10,6 +10,8 @@ pub enum Origin {
     Process,
     /// A file that `RP_*_USER_CONFIG_MODULE` names.
     File(PathBuf),
+    /// The program that made the configuration.
+    Program,
 }
 
 /// Written behind a variable's name.
@@ -18,6 +20,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Process => Ok(()),
             Self::File(path) => write!(f, " in {path:?}"),
+            Self::Program => write!(f, ", set by the program,"),
         }
     }
 }

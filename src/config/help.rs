@@ -4,13 +4,15 @@ use super::variables::{Reader, VARIABLES};
 
 /// The widest line, in columns.
 const WIDTH: usize = 100;
+/// The widest name that makes its column wider.
+const MAX_NAME: usize = 33;
 const INDENT: &str = "  ";
 const GAP: &str = "  ";
 
 /// All variables that a program reads, in aligned columns: names, default, meaning. No line is
 /// wider than 100 columns.
 pub fn variables_text(reader: Reader) -> String {
-    let rows: Vec<Row> = VARIABLES
+    let mut rows: Vec<Row> = VARIABLES
         .iter()
         .filter(|variable| variable.read_by.contains(&reader))
         .map(|variable| {
@@ -24,12 +26,20 @@ pub fn variables_text(reader: Reader) -> String {
             }
         })
         .collect();
-    let names = rows.iter().flat_map(|row| &row.names).map(String::len).max().unwrap_or(0);
+    let fits = |name: &String| name.len() <= MAX_NAME;
+    let in_column = rows.iter().flat_map(|row| &row.names).filter(|name| fits(name));
+    let names = in_column.map(String::len).max().unwrap_or(0);
     let default = rows.iter().map(|row| row.default.len()).max().unwrap_or(0);
     let meaning = WIDTH - (INDENT.len() + names + GAP.len() + default + GAP.len());
 
     let mut text = String::new();
-    for row in &rows {
+    for row in &mut rows {
+        // A name that is wider than its column stands above its row.
+        if row.names.iter().any(|name| !fits(name)) {
+            for name in row.names.drain(..) {
+                text.push_str(&format!("{INDENT}{name}\n"));
+            }
+        }
         let meaning = wrap(row.meaning, meaning);
         for index in 0..row.names.len().max(meaning.len()) {
             let name = row.names.get(index).map_or("", String::as_str);

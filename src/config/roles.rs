@@ -8,7 +8,9 @@ use super::error::{ConfigError, Origin, Warning};
 use super::handler;
 use super::value::{self, Accepted};
 use super::variables::{self as var, Variable};
-use super::{Bind, ClientConfig, CrlFile, HandlerChoice, IdentityFiles, NodeConfig, ServerConfig};
+use super::{
+    Bind, ClientConfig, CrlFile, HandlerChoice, Hook, IdentityFiles, NodeConfig, ServerConfig, Statsd,
+};
 
 /// The shortest and the longest accepted heartbeat interval, in seconds.
 const HEARTBEAT_S: (f64, f64) = (0.1, 3600.0);
@@ -30,7 +32,8 @@ impl ServerConfig {
     pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (settings, mut warnings) = env.settings(&var::SERVER_FILE)?;
         let identity = server_identity(&settings)?;
-        let node = node(&settings, identity, &var::SERVER_HTTP, &mut warnings)?;
+        let own = Own { http: &var::SERVER_HTTP, hook: &var::SERVER_HOOK };
+        let node = node(&settings, identity, &own, &mut warnings)?;
         let ip = settings.read(&var::PIPE_IP, value::ip)?;
         let port = settings.read(&var::PIPE_PORT, value::bind_port)?;
         Ok((Self { node, pipe_bind: SocketAddr::new(ip, port) }, warnings))
@@ -42,7 +45,8 @@ impl ClientConfig {
     pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (settings, mut warnings) = env.settings(&var::CLIENT_FILE)?;
         let identity = client_identity(&settings)?;
-        let node = node(&settings, identity, &var::CLIENT_HTTP, &mut warnings)?;
+        let own = Own { http: &var::CLIENT_HTTP, hook: &var::CLIENT_HOOK };
+        let node = node(&settings, identity, &own, &mut warnings)?;
         let target_host = settings.read(&var::TARGET_HOSTNAME, value::host)?;
         let server_name = match settings.find(&var::SERVER_NAME)? {
             Some(_) => settings.read(&var::SERVER_NAME, value::host)?,
@@ -93,12 +97,19 @@ impl Settings {
     }
 }
 
+/// The variables of both roles that each has under a name of its own.
+struct Own {
+    http: &'static Variable,
+    hook: &'static Variable,
+}
+
 fn node(
     settings: &Settings,
     identity: IdentityFiles,
-    http: &Variable,
+    own: &Own,
     warnings: &mut Vec<Warning>,
 ) -> Result<NodeConfig, ConfigError> {
+    let http = own.http;
     let http_bind = settings.read(http, value::bind)?;
     if let Bind::Tcp(address) = &http_bind
         && !address.ip().to_canonical().is_loopback()
@@ -110,7 +121,6 @@ fn node(
         settings.read(&var::LOG_FILTER, value::log_filter)?;
     }
     let crl = crl(settings, &identity)?;
-    let wait = |variable, min, max| settings.read(variable, |text| value::seconds(text, min, max));
     Ok(NodeConfig {
         identity,
         crl,
@@ -122,10 +132,12 @@ fn node(
         },
         http_bind,
         http_allowed_hosts: settings.read(&var::ALLOWED_HOSTS, value::hosts)?,
-        connection_wait: wait(&var::CONNECTION_WAIT, 0.0, WAIT_MAX_S)?,
-        reply_timeout: wait(&var::REPLY_TIMEOUT, REPLY_MIN_S, WAIT_MAX_S)?,
-        max_body_bytes: settings.read(&var::MAX_BODY, |text| value::bytes(text, BODY_MAX_BYTES))?,
-        drain: wait(&var::DRAIN, 0.0, DRAIN_MAX_S)?,
+        connection_wait: settings.read(&var::CONNECTION_WAIT, connection_wait)?,
+        reply_timeout: settings.read(&var::REPLY_TIMEOUT, reply_timeout)?,
+        max_body_bytes: settings.read(&var::MAX_BODY, max_body)?,
+        hook: hook(settings, own.hook)?,
+        statsd: statsd(settings)?,
+        drain: settings.read(&var::DRAIN, drain)?,
         debug: settings.read(&var::DEBUG, value::switch)?,
     })
 }
@@ -139,6 +151,34 @@ fn choice(settings: &Settings) -> Result<Option<HandlerChoice>, ConfigError> {
         error
     })?;
     Ok(Some(HandlerChoice { handlers, variable: given.name, origin: given.origin }))
+}
+
+fn hook(settings: &Settings, variable: &Variable) -> Result<Option<Hook>, ConfigError> {
+    let is_set = settings.find(variable)?.is_some();
+    if is_set { settings.read(variable, value::hook).map(Some) } else { Ok(None) }
+}
+
+/// Absent where both are set to nothing. To set one of them to nothing is a slip.
+fn statsd(settings: &Settings) -> Result<Option<Statsd>, ConfigError> {
+    let (host, port) = (&var::STATSD_HOST, &var::STATSD_PORT);
+    let is_empty = |variable| {
+        settings.find(variable).map(|given| given.is_some_and(|given| given.text.is_empty()))
+    };
+    let both = [is_empty(host)?, is_empty(port)?];
+    if both == [true, true] {
+        return Ok(None);
+    }
+    let or_none = |accepted: Accepted| {
+        if both == [false, false] {
+            return accepted;
+        }
+        let (host, port) = (host.names[0], port.names[0]);
+        format!("{accepted}; for no statsd, set both {host} and {port} to nothing")
+    };
+    Ok(Some(Statsd {
+        host: settings.read(host, |text| value::host(text).map_err(or_none))?,
+        port: settings.read(port, |text| value::target_port(text).map_err(or_none))?,
+    }))
 }
 
 /// The revocation lists lie beside the identity, in a file of their own.
@@ -157,24 +197,47 @@ fn crl(settings: &Settings, identity: &IdentityFiles) -> Result<CrlFile, ConfigE
 
 /// Interval and timeout. The timeout follows an interval that is set alone.
 fn heartbeat(settings: &Settings) -> Result<(Duration, Duration), ConfigError> {
-    let (min, max) = HEARTBEAT_S;
-    let interval =
-        settings.read(&var::HEARTBEAT_INTERVAL, |text| value::seconds(text, min, max))?;
+    let interval = settings.read(&var::HEARTBEAT_INTERVAL, heartbeat_interval)?;
     if settings.find(&var::HEARTBEAT_TIMEOUT)?.is_none() {
         return Ok((interval, 2 * interval));
     }
-    let timeout = settings.read(&var::HEARTBEAT_TIMEOUT, |text| {
-        let timeout = value::seconds(text, min, HEARTBEAT_TIMEOUT_MAX_S)?;
-        if timeout > interval {
-            return Ok(timeout);
-        }
-        Err(format!(
-            "a number of seconds larger than {} ({} s)",
-            var::HEARTBEAT_INTERVAL.names[0],
-            interval.as_secs_f64()
-        ))
-    })?;
+    let timeout =
+        settings.read(&var::HEARTBEAT_TIMEOUT, |text| heartbeat_timeout(text, interval))?;
     Ok((interval, timeout))
+}
+
+// What is accepted, wherever it was given.
+
+pub(super) fn connection_wait(text: &str) -> Result<Duration, Accepted> {
+    value::seconds(text, 0.0, WAIT_MAX_S)
+}
+
+pub(super) fn reply_timeout(text: &str) -> Result<Duration, Accepted> {
+    value::seconds(text, REPLY_MIN_S, WAIT_MAX_S)
+}
+
+pub(super) fn drain(text: &str) -> Result<Duration, Accepted> {
+    value::seconds(text, 0.0, DRAIN_MAX_S)
+}
+
+pub(super) fn max_body(text: &str) -> Result<usize, Accepted> {
+    value::bytes(text, BODY_MAX_BYTES)
+}
+
+pub(super) fn heartbeat_interval(text: &str) -> Result<Duration, Accepted> {
+    value::seconds(text, HEARTBEAT_S.0, HEARTBEAT_S.1)
+}
+
+pub(super) fn heartbeat_timeout(text: &str, interval: Duration) -> Result<Duration, Accepted> {
+    let timeout = value::seconds(text, HEARTBEAT_S.0, HEARTBEAT_TIMEOUT_MAX_S)?;
+    if timeout > interval {
+        return Ok(timeout);
+    }
+    Err(format!(
+        "a number of seconds larger than {} ({} s)",
+        var::HEARTBEAT_INTERVAL.names[0],
+        interval.as_secs_f64()
+    ))
 }
 
 fn server_identity(settings: &Settings) -> Result<IdentityFiles, ConfigError> {
@@ -229,6 +292,10 @@ mod tests {
         Duration::from_secs(secs)
     }
 
+    fn statsd_at(host: &str, port: u16) -> Option<Statsd> {
+        Some(Statsd { host: host.to_owned(), port })
+    }
+
     #[test]
     fn the_defaults_are_the_documented_ones() {
         let (server, warnings) = server(&[]).unwrap();
@@ -243,6 +310,8 @@ mod tests {
         assert_eq!(server.node.reply_timeout, secs(60));
         assert_eq!(server.node.max_body_bytes, 16 << 20);
         assert_eq!(server.node.drain, secs(10));
+        assert_eq!(server.node.hook, None);
+        assert_eq!(server.node.statsd, statsd_at("localhost", 8125));
         assert!(!server.node.debug);
         let identity = server.node.identity;
         assert_eq!(identity.key.to_str(), Some("/var/lib/restpipe/restpipe.server.key.pem"));
@@ -281,6 +350,9 @@ mod tests {
             ("RP_REPLY_TIMEOUT_S", "0.5"),
             ("RP_MAX_BODY_BYTES", "5"),
             ("RP_DRAIN_S", "1.5"),
+            ("RP_SERVER_CONNECTION_STATE_CHANGE_EVENT_CLASS", "exec:/a/changed"),
+            ("RP_STATSD_HOST", "::1"),
+            ("RP_STATSD_PORT", "1"),
             ("DEBUG", "1"),
         ])
         .unwrap();
@@ -304,6 +376,8 @@ mod tests {
         assert_eq!(server.node.reply_timeout, Duration::from_millis(500));
         assert_eq!(server.node.max_body_bytes, 5);
         assert_eq!(server.node.drain, Duration::from_millis(1500));
+        assert_eq!(server.node.hook, Some(Hook { path: "/a/changed".into() }));
+        assert_eq!(server.node.statsd, statsd_at("::1", 1));
         assert!(server.node.debug);
 
         let (client, _) = client(&[
@@ -321,6 +395,27 @@ mod tests {
         assert_eq!(client.node.identity.key.to_str(), Some("/b/k"));
         assert_eq!(client.node.identity.crt.to_str(), Some("/b/c"));
         assert_eq!(client.node.http_bind.to_string(), "[::1]:0");
+    }
+
+    #[test]
+    fn statsd_is_off_where_both_values_are_empty_and_not_where_one_is() {
+        let statsd = |pairs: &[(&str, &str)]| server(pairs).map(|(server, _)| server.node.statsd);
+        let (host, port) = ("RP_STATSD_HOST", "RP_STATSD_PORT");
+        assert_eq!(statsd(&[(host, ""), (port, "")]), Ok(None));
+        assert_eq!(statsd(&[(host, "h")]), Ok(statsd_at("h", 8125)));
+        assert_eq!(statsd(&[(port, "9")]), Ok(statsd_at("localhost", 9)));
+        for pairs in [&[(host, "")][..], &[(host, ""), (port, "9")]] {
+            assert_eq!(
+                statsd(pairs).unwrap_err().to_string(),
+                "RP_STATSD_HOST is \"\"; accepted is a host name or an IP address without port and \
+                 brackets; for no statsd, set both RP_STATSD_HOST and RP_STATSD_PORT to nothing"
+            );
+        }
+        for pairs in [&[(port, "")][..], &[(host, "h"), (port, "")]] {
+            let error = statsd(pairs).unwrap_err().to_string();
+            assert!(error.starts_with("RP_STATSD_PORT is \"\""), "{error}");
+        }
+        assert!(statsd(&[(port, "0")]).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use log::LevelFilter;
 use rustls::pki_types::ServerName;
 
-use super::Bind;
+use super::{Bind, Hook};
 
 /// What is accepted, for the message.
 pub(super) type Accepted = String;
@@ -113,6 +113,14 @@ pub(super) fn log_filter(text: &str) -> Result<(), Accepted> {
         Ok(())
     } else {
         Err("a log filter, such as warn or info,restpipe=debug".to_owned())
+    }
+}
+
+/// `exec:PATH`.
+pub(super) fn hook(text: &str) -> Result<Hook, Accepted> {
+    match text.strip_prefix("exec:").map(path) {
+        Some(Ok(path)) if !path.as_os_str().is_empty() => Ok(Hook { path }),
+        _ => Err("exec: and the path of a program, such as exec:/etc/restpipe/changed".to_owned()),
     }
 }
 
@@ -256,6 +264,16 @@ mod tests {
             log_filter,
             &good.map(|text| (text, ())),
             &["a=b", "a=b=c", "info/a/b", "a=debug/\n"],
+        );
+    }
+
+    #[test]
+    fn hooks() {
+        let hook_of = |path: &str| Hook { path: path.into() };
+        check(
+            hook,
+            &[("exec:/a b", hook_of("/a b")), ("exec:x", hook_of("x"))],
+            &["", "exec:", "/a", "rpipe.state_change_event.ClientStateChangeEvent", "exec:a\nb"],
         );
     }
 

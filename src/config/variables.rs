@@ -111,6 +111,14 @@ table! {
         "seconds that a request waits for its reply";
     MAX_BODY: ["RP_MAX_BODY_BYTES"], "16777216", NODES, FILE_TOO,
         "largest body that is held in memory, in bytes: one for or from an original RestPipe";
+    SERVER_HOOK: ["RP_SERVER_CONNECTION_STATE_CHANGE_EVENT_CLASS"], "", SERVER, FILE_TOO,
+        "exec:PATH, a program that is run when a client comes or goes, and while there is none";
+    CLIENT_HOOK: ["RP_CLIENT_CONNECTION_STATE_CHANGE_EVENT_CLASS"], "", CLIENT, FILE_TOO,
+        "exec:PATH, a program that is run when the server is reached or not reached";
+    STATSD_HOST: ["RP_STATSD_HOST"], "localhost", NODES, FILE_TOO,
+        "host name or IP address of statsd; none where this and the port are set to nothing";
+    STATSD_PORT: ["RP_STATSD_PORT"], "8125", NODES, FILE_TOO,
+        "the UDP port of statsd";
     DRAIN: ["RP_DRAIN_S"], "10", NODES, FILE_TOO,
         "seconds that a stopping node finishes what is in flight";
     DEBUG: ["DEBUG"], "0", NODES, FILE_TOO,
@@ -121,6 +129,14 @@ table! {
         "file of NAME=value lines; what is set outside it wins";
     CLIENT_FILE: ["RP_CLIENT_USER_CONFIG_MODULE"], "", CLIENT_IDENTITY, PROCESS_ONLY,
         "file of NAME=value lines; what is set outside it wins";
+}
+
+/// The variables whose empty value is one, not the same as none.
+const EMPTY_COUNTS: &[Variable] = &[STATSD_HOST, STATSD_PORT];
+
+/// Whether setting a variable of this name to nothing says something.
+pub(super) fn empty_counts(name: &str) -> bool {
+    EMPTY_COUNTS.iter().any(|variable| variable.names.contains(&name))
 }
 
 /// The variable that has this name, in either spelling.
