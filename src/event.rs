@@ -5,11 +5,13 @@ use std::io;
 mod body;
 pub mod header;
 mod json;
+mod remote;
 mod reply;
 mod request_id;
 mod target;
 
 pub use body::{Body, Source};
+pub use remote::{RemoteFailure, raise_for_exception};
 pub use reply::{CODE_EXCEPTION, CODE_FINE, CODE_REFUSED, CODE_UNHANDLED, Reply};
 pub use request_id::RequestId;
 pub use target::{Target, TargetError};

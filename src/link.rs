@@ -76,6 +76,8 @@ pub struct Link {
     pulse: Pulse,
     /// When bytes last came, in milliseconds since `started`.
     heard_ms: AtomicU64,
+    /// When a heartbeat was sent last, likewise.
+    beat_ms: AtomicU64,
     /// For how long the peer may be silent, in milliseconds.
     silence_ms: AtomicU64,
     started: Instant,
@@ -152,6 +154,7 @@ impl Link {
             terms: Mutex::new(Terms::original(limits.max_data)),
             pulse,
             heard_ms: AtomicU64::new(0),
+            beat_ms: AtomicU64::new(0),
             silence_ms: AtomicU64::new(millis(pulse.silence())),
             started: Instant::now(),
             end: Mutex::new(None),

@@ -3,6 +3,7 @@
 //! In scope: who is connected, finding the link for a request, starting and stopping. Not in scope:
 //! what happens on a link (`link`), HTTP (`http`).
 
+mod builder;
 mod catalog;
 mod client;
 mod dialer;
@@ -20,21 +21,29 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::UnixTime;
 
+pub use builder::Builder;
 pub use client::Client;
 pub use server::Server;
 
-use crate::config::{Bind, NodeConfig};
+use crate::config::{Bind, ConfigError, NodeConfig};
 use crate::dial::Resolver;
+use crate::events::{Events, Listeners};
 use crate::handler::{Guarded, Handler, Role};
+use crate::hook::{Program, Unusable};
 use crate::http::{BindError, Face, Settings};
 use crate::identity::{IdentityError, Keeper};
 use crate::link::{End, Service};
+use crate::meter::Meter;
+use crate::pipe::Pipe;
 use crate::rules::{LoadError, Rulebook};
+use crate::statsd::Statsd;
 use catalog::Catalog;
 use renewal::{OnNewCertificate, Renewal};
 use requests::Requests;
 use roster::Roster;
 
+/// No node drains longer, whatever it is told.
+const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
 /// How long links get to close properly when a node stops.
 const GOODBYE: Duration = Duration::from_millis(1500);
 /// How long the answers of callers that the drain did not wait for may take.
@@ -45,6 +54,10 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Why a node does not start.
 #[derive(Debug)]
 pub enum StartError {
+    /// A value outside what is accepted.
+    Config(ConfigError),
+    /// The program that is to be run for connection events cannot be.
+    Hook(Role, Unusable),
     /// The identity cannot be used.
     Identity(IdentityError),
     /// The rules cannot be used.
@@ -60,6 +73,11 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Config(error) => write!(f, "{error}"),
+            Self::Hook(role, error) => {
+                let role = role.as_str().to_ascii_uppercase();
+                write!(f, "RP_{role}_CONNECTION_STATE_CHANGE_EVENT_CLASS: {error}")
+            }
             Self::Identity(error) => write!(f, "{error}"),
             Self::Rules(error) => write!(f, "{error}"),
             Self::Http(error) => write!(f, "the local HTTP port: {error}"),
@@ -83,6 +101,9 @@ struct Core {
     service: Arc<Service>,
     catalog: Arc<Catalog>,
     resolver: Arc<Resolver>,
+    requests: Arc<Requests>,
+    events: Arc<Events>,
+    statsd: Option<Arc<Statsd>>,
     face: Face,
 }
 
@@ -91,6 +112,7 @@ impl Core {
         role: Role,
         config: &NodeConfig,
         handler: Arc<dyn Handler>,
+        listeners: Listeners,
     ) -> Result<Self, StartError> {
         let now = UnixTime::now();
         let identity = Keeper::load(config.identity.clone(), config.crl.clone(), role, now)
@@ -101,15 +123,23 @@ impl Core {
             Some(book) => Arc::new(Guarded::new(handler, Arc::clone(book))),
             None => handler,
         };
-        let service =
-            Service::start(role, Arc::clone(&handler), config.debug).map_err(StartError::Thread)?;
+        let events = Arc::new(start_events(role, config, listeners)?);
+        let statsd = config.statsd.as_ref().map(Statsd::start).transpose();
+        let statsd = statsd.map_err(StartError::Thread)?.map(Arc::new);
+        let meter: Arc<dyn Meter> = match &statsd {
+            Some(statsd) => Arc::clone(statsd) as _,
+            None => Arc::new(()),
+        };
+        let service = Service::start(role, Arc::clone(&handler), config.debug, Arc::clone(&meter))
+            .map_err(StartError::Thread)?;
         let catalog = Arc::new(Catalog::default());
         let resolver = Arc::new(Resolver::default());
-        let requests = Requests {
+        let requests = Arc::new(Requests {
             catalog: Arc::clone(&catalog),
             resolver: Arc::clone(&resolver),
             reply_timeout: config.reply_timeout,
-        };
+            meter,
+        });
         let settings = Settings {
             bind: config.http_bind.clone(),
             allowed_hosts: config.http_allowed_hosts.clone(),
@@ -117,10 +147,23 @@ impl Core {
             connection_wait: config.connection_wait,
             ..Settings::new(role)
         };
-        let face = Face::start(settings, Arc::new(requests)).map_err(StartError::Http)?;
+        let pipe = Arc::clone(&requests) as Arc<dyn Pipe>;
+        let face = Face::start(settings, pipe).map_err(StartError::Http)?;
         let identity = Arc::new(identity);
         let roster = Arc::default();
-        Ok(Self { identity, roster, rules, handler, service, catalog, resolver, face })
+        Ok(Self {
+            identity,
+            roster,
+            rules,
+            handler,
+            service,
+            catalog,
+            resolver,
+            requests,
+            events,
+            statsd,
+            face,
+        })
     }
 
     /// Keeps the identity up to date from now on.
@@ -134,8 +177,9 @@ impl Core {
         self.face.address()
     }
 
-    /// Finishes what is in flight, at most until the deadline, and closes every link.
-    fn stop(&self, deadline: Instant) {
+    /// Finishes what is in flight, for at most this long, and closes every link.
+    fn stop(&self, drain: Duration) {
+        let deadline = Instant::now() + drain.min(LONGEST_DRAIN);
         self.face.stop_accepting();
         self.service.stop();
         self.catalog.stop();
@@ -155,6 +199,28 @@ impl Core {
         self.face.drain(Instant::now() + LAST_WORDS);
         self.handler.stop();
     }
+
+    /// When the links have ended: lets the last events and numbers out.
+    fn finish(&self) {
+        self.events.finish();
+        if let Some(statsd) = &self.statsd {
+            statsd.finish();
+        }
+    }
+}
+
+/// Starts what tells connection events, to the configured program too.
+fn start_events(
+    role: Role,
+    config: &NodeConfig,
+    mut listeners: Listeners,
+) -> Result<Events, StartError> {
+    if let Some(hook) = &config.hook {
+        let program = Program::new(&hook.path, listeners.ending())
+            .map_err(|unusable| StartError::Hook(role, unusable))?;
+        listeners.on_event(move |event| program.run(event));
+    }
+    Events::start(role, listeners).map_err(StartError::Thread)
 }
 
 fn open_rules(config: &NodeConfig) -> Result<Option<Arc<Rulebook>>, StartError> {

@@ -84,6 +84,7 @@ impl NodeConfig {
     fn check(&self) -> Result<(), ConfigError> {
         check(&var::CONNECTION_WAIT, self.connection_wait, roles::connection_wait)?;
         check(&var::REPLY_TIMEOUT, self.reply_timeout, roles::reply_timeout)?;
+        check(&var::EXEC_TIMEOUT, self.exec_timeout, roles::exec_timeout)?;
         check(&var::DRAIN, self.drain, roles::drain)?;
         accept(&var::MAX_BODY, self.max_body_bytes.to_string(), roles::max_body)
     }

@@ -125,7 +125,7 @@ fn node(
         identity,
         crl,
         handler: choice(settings)?,
-        exec_timeout: wait(&var::EXEC_TIMEOUT, EXEC_MIN_S, WAIT_MAX_S)?,
+        exec_timeout: settings.read(&var::EXEC_TIMEOUT, exec_timeout)?,
         rules: match settings.find(&var::RULES)? {
             Some(_) => Some(settings.read(&var::RULES, value::path)?),
             None => None,
@@ -214,6 +214,10 @@ pub(super) fn connection_wait(text: &str) -> Result<Duration, Accepted> {
 
 pub(super) fn reply_timeout(text: &str) -> Result<Duration, Accepted> {
     value::seconds(text, REPLY_MIN_S, WAIT_MAX_S)
+}
+
+pub(super) fn exec_timeout(text: &str) -> Result<Duration, Accepted> {
+    value::seconds(text, EXEC_MIN_S, WAIT_MAX_S)
 }
 
 pub(super) fn drain(text: &str) -> Result<Duration, Accepted> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::output::SendError;
 use super::{End, Link, millis};
+use crate::meter::Mark;
 use crate::wire::{EXTENSIONS, Heartbeat, encode_heartbeat};
 
 /// How a link keeps itself alive.
@@ -61,11 +62,15 @@ pub(super) fn run(link: &Arc<Link>) {
             // Full: the peer takes nothing, which its silence will show. Closed: the loop ends.
             let (Ok(()) | Err(SendError::Full | SendError::Closed)) =
                 link.output.send_control(encode_heartbeat(fastrand::u32(..), heartbeat));
+            link.beat_ms.store(now, Ordering::Relaxed);
             next_beat = Some(now + millis(interval).max(1));
         }
         let silence = link.silence_ms.load(Ordering::Relaxed);
         let dead = link.heard_ms.load(Ordering::Relaxed).saturating_add(silence);
         if now >= dead {
+            if matches!(link.pulse, Pulse::Sends { .. }) {
+                link.service.meter().mark(Mark::HeartbeatMissed);
+            }
             link.close(End::Silent(Duration::from_millis(silence)));
             return;
         }

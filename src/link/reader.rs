@@ -4,12 +4,14 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::body::Arriving;
 use super::output::SendError;
 use super::streams::{Incoming, Key};
 use super::{Alert, End, Link, lock, millis};
 use crate::event::Body;
+use crate::meter::Mark;
 use crate::wire::{
     Decoder, Frame, Heartbeat, Incoming as Message, Piece, Terms, WireError, decode, decode_credit,
     decode_end, decode_reason, encode_heartbeat_reply,
@@ -121,6 +123,9 @@ fn take(link: &Arc<Link>, frame: &Frame<'_>, fed: &mut Fed) -> Result<(), End> {
         }
         Message::Goodbye(goodbye) => return Err(End::Dismissed(goodbye)),
         Message::HeartbeatReply { extensions, max_data } => {
+            let ms = link.since_start_ms().saturating_sub(link.beat_ms.load(Ordering::Relaxed));
+            let took = Duration::from_millis(ms);
+            link.service.meter().mark(Mark::HeartbeatAnswered { took });
             *lock(&link.terms) = Terms::announced(extensions, max_data, link.limits.max_data);
         }
         Message::Event(mut event, streamed) => {

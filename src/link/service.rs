@@ -5,15 +5,18 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use super::pool::Pool;
 use super::{Link, lock};
 use crate::event::{Event, Reply};
 use crate::handler::{Context, Handler, Role, answer};
+use crate::meter::{Mark, Meter};
 
 /// The handler and its threads.
 pub struct Service {
     pool: Pool<Job>,
+    meter: Arc<dyn Meter>,
     stopping: AtomicBool,
 }
 
@@ -31,7 +34,12 @@ struct Job {
 
 impl Service {
     /// Starts the threads. `debug` lets the traces of failures out to the peers.
-    pub fn start(role: Role, handler: Arc<dyn Handler>, debug: bool) -> io::Result<Arc<Self>> {
+    pub fn start(
+        role: Role,
+        handler: Arc<dyn Handler>,
+        debug: bool,
+        meter: Arc<dyn Meter>,
+    ) -> io::Result<Arc<Self>> {
         let pool = Pool::start(move |job: Job| {
             let link = Arc::clone(&job.link);
             let mut next = Some(job);
@@ -40,7 +48,12 @@ impl Service {
                 next = link.turns.next();
             }
         })?;
-        Ok(Arc::new(Self { pool, stopping: AtomicBool::new(false) }))
+        Ok(Arc::new(Self { pool, meter, stopping: AtomicBool::new(false) }))
+    }
+
+    /// Who counts what happens on the links.
+    pub(super) fn meter(&self) -> &dyn Meter {
+        self.meter.as_ref()
     }
 
     /// From now on every new event is refused; those at work are finished.
@@ -56,6 +69,7 @@ impl Service {
         event: Event,
         cancelled: Arc<AtomicBool>,
     ) {
+        self.meter.mark(Mark::Asked);
         if self.stopping.load(Ordering::Acquire) {
             link.answer(id, Reply::busy("this node is stopping"));
             return;
@@ -83,6 +97,9 @@ fn handle(handler: &dyn Handler, role: Role, debug: bool, mut job: Job) {
         request_id: job.event.request_id,
         cancelled: Arc::clone(&job.cancelled),
     };
+    // The handler may change the event.
+    let method = job.event.method_name();
+    let began = Instant::now();
     let answered =
         catch_unwind(AssertUnwindSafe(|| answer(handler, &context, &mut job.event, debug)));
     let reply = answered.unwrap_or_else(|_| {
@@ -90,6 +107,8 @@ fn handle(handler: &dyn Handler, role: Role, debug: bool, mut job: Job) {
         log::error!("{}: the handler panicked (request {request_id}), see above", peer.name);
         Reply::exception("Panic", "the handler panicked", "")
     });
+    let meter = job.link.service.meter();
+    meter.mark(Mark::Handled { method: &method, code: reply.code, took: began.elapsed() });
     log::debug!(
         "{}: request {}: {} {} handled with code {}",
         context.peer.name,

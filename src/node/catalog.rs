@@ -71,8 +71,15 @@ pub(super) enum FindError {
 
 impl Catalog {
     /// Adds a link under a name; the newest connection of a name wins. `number` counts connections
-    /// in the order in which they were authenticated.
-    pub fn add(&self, name: &str, link: &Arc<Link>, number: u64) -> Added {
+    /// in the order in which they were authenticated. `note` is told what became of it, and how many
+    /// peers there are now, before anybody can change that; it may not wait for anything.
+    pub fn add(
+        &self,
+        name: &str,
+        link: &Arc<Link>,
+        number: u64,
+        note: impl FnOnce(&Added, usize),
+    ) -> Added {
         let name = key(name);
         let mut state = self.lock();
         if state.links.get(&name).is_some_and(|entry| entry.number > number) {
@@ -92,17 +99,20 @@ impl Catalog {
             Some(old) => Added::InPlaceOf(old.link, old.relieved),
         };
         state.links.insert(name, entry);
+        note(&added, state.links.len());
         drop(state);
         self.changed.notify_all();
         added
     }
 
-    /// Removes a link that has ended, unless another has its place already.
-    pub fn remove(&self, name: &str, link: &Arc<Link>) {
+    /// Removes a link that has ended, unless another has its place already. If it had the place, `note`
+    /// is told how many peers are left, as for [`Catalog::add`].
+    pub fn remove(&self, name: &str, link: &Arc<Link>, note: impl FnOnce(usize)) {
         let name = key(name);
         let mut state = self.lock();
         if state.links.get(&name).is_some_and(|entry| Arc::ptr_eq(&entry.link, link)) {
             state.links.remove(&name);
+            note(state.links.len());
         } else if let Some(entry) = state.links.get_mut(&name) {
             entry.relieved.take_if(|relieved| Arc::ptr_eq(relieved, link));
         }

@@ -3,20 +3,22 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::dialer::{Dialer, News, QUEUE};
 use super::renewal::Renewal;
-use super::{Core, GOODBYE, StartError};
+use super::{Builder, Core, GOODBYE, StartError};
 use crate::config::{Bind, ClientConfig};
+use crate::event::{Event, Reply};
 use crate::handler::Handler;
 use crate::link::Pulse;
 use crate::peer::Role;
+use crate::pipe::{Patient, Peer, Pipe, RequestError};
 use crate::wire::Limits;
 
-/// A running client.
+/// A running client. Dropping it stops it without finishing what is in flight.
 pub struct Client {
     core: Core,
     dialer: Arc<Dialer>,
@@ -24,12 +26,24 @@ pub struct Client {
     news: Sender<News>,
     /// Disconnects when the dialling thread has ended.
     ended: Receiver<()>,
+    connection_wait: Duration,
+    stopped: bool,
 }
 
 impl Client {
-    /// Binds the local HTTP port, and dials from then on.
+    /// Binds the local HTTP port, and dials from then on: [`Client::builder`] in its shortest form.
     pub fn start(config: &ClientConfig, handler: Arc<dyn Handler>) -> Result<Self, StartError> {
-        let core = Core::start(Role::Client, &config.node, handler)?;
+        Self::builder(config.clone()).shared_handler(handler).start()
+    }
+
+    /// A client of this configuration, before it is started.
+    pub fn builder(config: ClientConfig) -> Builder<ClientConfig> {
+        Builder::new(config)
+    }
+
+    pub(super) fn launch(builder: Builder<ClientConfig>) -> Result<Self, StartError> {
+        let Builder { config, handler, listeners } = builder;
+        let core = Core::start(Role::Client, &config.node, handler, listeners)?;
         let (news, heard) = bounded(QUEUE);
         let dialer = Arc::new(Dialer {
             identity: Arc::clone(&core.identity),
@@ -47,6 +61,8 @@ impl Client {
             service: Arc::clone(&core.service),
             catalog: Arc::clone(&core.catalog),
             resolver: Arc::clone(&core.resolver),
+            events: Arc::clone(&core.events),
+            meter: Arc::clone(&core.requests.meter),
             news: news.clone(),
             stopping: false.into(),
         });
@@ -65,7 +81,21 @@ impl Client {
                 dialing.run(&heard);
             })
             .map_err(StartError::Thread)?;
-        Ok(Self { core, dialer, renewal, news, ended })
+        let connection_wait = config.node.connection_wait;
+        Ok(Self { core, dialer, renewal, news, ended, connection_wait, stopped: false })
+    }
+
+    /// Asks the server and waits for its reply. A server that is away is waited for as the
+    /// configuration says. A reply may say that the server's handler failed: see
+    /// [`Reply::raise_for_exception`].
+    pub fn request(&self, event: &mut Event) -> Result<Reply, RequestError> {
+        self.core.requests.request(Peer::Server, event, self.connection_wait, &Patient)
+    }
+
+    /// The way to ask the server, to hand to other parts of a program. It outlives the client, and says
+    /// then that that is stopping.
+    pub fn pipe(&self) -> Arc<dyn Pipe> {
+        Arc::clone(&self.core.requests) as _
     }
 
     /// Where the local HTTP port listens.
@@ -80,11 +110,25 @@ impl Client {
 
     /// Stops: takes nothing new, finishes what is in flight for at most this long, and closes the
     /// pipe.
-    pub fn stop(self, drain: Duration) {
+    pub fn stop(mut self, drain: Duration) {
+        self.shut(drain);
+    }
+
+    fn shut(&mut self, drain: Duration) {
+        if std::mem::replace(&mut self.stopped, true) {
+            return;
+        }
         self.dialer.stopping.store(true, Ordering::Release);
-        self.core.stop(Instant::now() + drain);
-        // A thread that is still inside an attempt to connect ends with the process.
+        self.core.stop(drain);
+        // A thread that is still inside an attempt to connect ends after that.
         let _ = self.news.try_send(News::Stop);
         let _ = self.ended.recv_timeout(GOODBYE);
+        self.core.finish();
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.shut(Duration::ZERO);
     }
 }

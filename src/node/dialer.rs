@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rustls::pki_types::ServerName;
@@ -14,8 +14,10 @@ use super::catalog::{Added, Catalog};
 use super::requests::SERVER;
 use super::roster::{Entered, Entry, Roster};
 use crate::dial::{self, Backoff, Resolver};
+use crate::events::{ConnectionEvent, Events};
 use crate::identity::{Keeper, PeerCertificate};
 use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls};
+use crate::meter::{Mark, Meter};
 use crate::peer::{PeerIdentity, Role};
 use crate::wire::{GoodbyeReason, Limits};
 
@@ -69,6 +71,8 @@ pub(super) struct Dialer {
     pub service: Arc<Service>,
     pub catalog: Arc<Catalog>,
     pub resolver: Arc<Resolver>,
+    pub events: Arc<Events>,
+    pub meter: Arc<dyn Meter>,
     pub news: Sender<News>,
     /// Nothing is dialled from when this is set.
     pub stopping: AtomicBool,
@@ -102,6 +106,10 @@ struct Desk<'a> {
     due: Option<Instant>,
     /// Counts the attempts.
     number: u64,
+    /// How many have failed since the server was connected last.
+    failed: u64,
+    /// When that connection was lost.
+    lost_at: Option<SystemTime>,
 }
 
 impl Dialer {
@@ -114,6 +122,8 @@ impl Dialer {
             backoff: Backoff::default(),
             due: Some(Instant::now()),
             number: 0,
+            failed: 0,
+            lost_at: None,
         };
         let mut stopped = false;
         while !(stopped && desk.pipes.is_empty()) {
@@ -144,6 +154,7 @@ impl Desk<'_> {
         }
         self.due = None;
         self.number += 1;
+        self.dialer.meter.mark(Mark::Dialling);
         let takes_over = !self.pipes.is_empty();
         match self.dialer.dial(self.number, takes_over) {
             Ok((link, address)) => self.pipes.push(Pipe {
@@ -154,6 +165,7 @@ impl Desk<'_> {
             }),
             Err(reason) => {
                 log::warn!("{}: not connected: {reason}", self.target);
+                self.tell_failure(reason);
                 self.dial_later(Duration::ZERO);
             }
         }
@@ -167,6 +179,7 @@ impl Desk<'_> {
             for (at, pipe) in self.pipes.iter_mut().enumerate() {
                 if at == newest {
                     pipe.stage = Stage::Current;
+                    self.failed = 0;
                 } else if pipe.stage == Stage::Current {
                     pipe.stage = Stage::Relieved(now);
                 }
@@ -196,34 +209,56 @@ impl Desk<'_> {
         };
         let pipe = self.pipes.remove(at);
         let target = &self.target;
+        let was_relieved = matches!(pipe.stage, Stage::Relieved(_));
         if link.is_ready() {
             log::info!("{target}: lost: {end}");
+            if !was_relieved && !matches!(end, End::Stopping) {
+                self.failed = 0;
+                self.lost_at = Some(SystemTime::now());
+                self.dialer.meter.mark(Mark::Lost);
+            }
             if pipe.started.elapsed() >= WELL {
                 self.backoff.reset();
             }
         } else {
-            match end {
-                End::Stopping => {}
+            let reason = match end {
+                End::Stopping => None,
                 // The server judges our certificate when for us the handshake is over.
                 End::Refused(alert) => {
-                    log::warn!("{target}: not connected: {}", refused_by(pipe.address, *alert));
+                    Some(format!("not connected: {}", refused_by(pipe.address, *alert)))
                 }
                 End::Protocol(_) | End::Silent(_) | End::Failed(_) => {
-                    log::warn!("{target}: not connected: {end}");
+                    Some(format!("not connected: {end}"))
                 }
-                _ => log::warn!("{target}: the server did not accept this client: {end}"),
+                _ => Some(format!("the server did not accept this client: {end}")),
+            };
+            if let Some(reason) = reason {
+                log::warn!("{target}: {reason}");
+                self.tell_failure(reason);
             }
         }
         if self.dialer.stopping.load(Ordering::Acquire) {
             return;
         }
         let is_needed = !self.pipes.iter().any(|pipe| !matches!(pipe.stage, Stage::Relieved(_)));
-        let was_relieved = matches!(pipe.stage, Stage::Relieved(_));
         let was_refused = pipe.stage == Stage::Coming && !link.is_ready();
         if !was_relieved && (is_needed || was_refused) {
             let is_rival =
                 matches!(end, End::Dismissed(goodbye) if goodbye.reason == GoodbyeReason::Rival);
             self.dial_later(if is_rival { RIVAL } else { Duration::ZERO });
+        }
+    }
+
+    /// An attempt has failed. That is no event while another connection stands: a new certificate was
+    /// to be shown, and that is tried again.
+    fn tell_failure(&mut self, reason: String) {
+        let is_connected =
+            self.pipes.iter().any(|pipe| pipe.link.is_ready() && !pipe.link.is_closed());
+        if !is_connected {
+            self.failed += 1;
+            let (attempts, lost_at) = (self.failed, self.lost_at);
+            let event = ConnectionEvent::ConnectFail { attempts, lost_at, reason };
+            self.dialer.events.tell_event(event);
         }
     }
 
@@ -250,6 +285,7 @@ impl Dialer {
         number: u64,
         takes_over: bool,
     ) -> Result<(Arc<Link>, SocketAddr), String> {
+        let began = Instant::now();
         let name = ServerName::try_from(self.server_name.clone())
             .map_err(|_| format!("{:?} is no name a certificate can have", self.server_name))?;
         let socket = self.connect()?;
@@ -293,7 +329,7 @@ impl Dialer {
             limits: self.limits,
             stall: self.stall,
             takes_over,
-            on_ready: Box::new(move |link| dialer.note_ready(link, address, number)),
+            on_ready: Box::new(move |link| dialer.note_ready(link, address, number, began)),
         })
         .map_err(|error| error.to_string())?;
         let entry = Entry::new(Arc::clone(&link), certificate, chain, judged_by);
@@ -306,7 +342,10 @@ impl Dialer {
         let spawned =
             thread::Builder::new().name("pipe".to_owned()).stack_size(STACK).spawn(move || {
                 let end = link.run();
-                dialer.catalog.remove(SERVER, &link);
+                dialer.catalog.remove(SERVER, &link, |_| ());
+                if link.is_ready() {
+                    dialer.events.stopped(link.peer(), &end);
+                }
                 drop(entered);
                 // Full: the dialling thread takes it when it is done connecting. Disconnected: it
                 // has ended.
@@ -315,9 +354,18 @@ impl Dialer {
         spawned.map(drop).map_err(|error| format!("no thread for it: {error}"))
     }
 
-    fn note_ready(&self, link: &Arc<Link>, address: SocketAddr, number: u64) {
-        log::info!("{}: connected to {address}", link.peer().name);
-        match self.catalog.add(SERVER, link, number) {
+    fn note_ready(&self, link: &Arc<Link>, address: SocketAddr, number: u64, began: Instant) {
+        let peer = link.peer();
+        log::info!("{}: connected to {address}", peer.name);
+        self.meter.mark(Mark::Connected { took: began.elapsed() });
+        self.events.started(peer);
+        let added = self.catalog.add(SERVER, link, number, |added, _| {
+            if matches!(added, Added::First | Added::InPlaceOf(..)) {
+                let peer = Arc::clone(peer);
+                self.events.tell_event(ConnectionEvent::ConnectSuccess { peer });
+            }
+        });
+        match added {
             Added::First => {}
             Added::InPlaceOf(old, older) => {
                 for old in std::iter::once(old).chain(older) {

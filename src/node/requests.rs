@@ -12,11 +12,15 @@ use super::catalog::{Catalog, FindError, Wanted};
 use crate::dial::Resolver;
 use crate::event::{Event, Reply};
 use crate::link::{Link, LinkError};
+use crate::meter::{Mark, Meter};
 use crate::pipe::{Caller, Peer, Pipe, RequestError};
 use crate::wire::Refused;
 
 /// A name that resolves slowly may take this much of a request's wait, at least.
 const LOOKUP: Duration = Duration::from_secs(5);
+
+/// No request waits longer for a peer that is away.
+const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// The name under which a client's catalog has its server, whatever the certificate says.
 pub(super) const SERVER: &str = "server";
@@ -27,6 +31,7 @@ pub(super) struct Requests {
     pub resolver: Arc<Resolver>,
     /// How long a request waits for its reply.
     pub reply_timeout: Duration,
+    pub meter: Arc<dyn Meter>,
 }
 
 impl Pipe for Requests {
@@ -37,6 +42,7 @@ impl Pipe for Requests {
         wait: Duration,
         caller: &dyn Caller,
     ) -> Result<Reply, RequestError> {
+        let wait = wait.min(LONGEST);
         let deadline = Instant::now() + wait;
         let name = match peer {
             Peer::Server => SERVER,
@@ -48,8 +54,13 @@ impl Pipe for Requests {
             None => self.find(peer, name, wait, deadline)?,
         };
         loop {
+            let began = Instant::now();
+            self.meter.mark(Mark::Asking);
             let lost = match link.request(event, self.reply_timeout, &|| caller.is_gone()) {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => {
+                    self.meter.mark(Mark::Replied { took: began.elapsed() });
+                    return Ok(reply);
+                }
                 Err(LinkError::NotSent(_)) => None,
                 Err(LinkError::Lost(end)) if may_repeat(event) => Some(end),
                 Err(error) => return Err(self.explain(&link, error)),

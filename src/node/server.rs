@@ -13,12 +13,15 @@ use super::catalog::{Added, Catalog};
 use super::renewal::Renewal;
 use super::rivals::{Rivals, Takeover};
 use super::roster::{Entered, Entry, Roster};
-use super::{Core, GOODBYE, StartError};
+use super::{Builder, Core, GOODBYE, StartError};
 use crate::accept::Acceptor;
 use crate::config::{Bind, ServerConfig};
+use crate::event::{Event, Reply};
+use crate::events::{ConnectionEvent, Events};
 use crate::handler::{Handler, PeerIdentity, Role};
 use crate::identity::{Keeper, PeerCertificate};
 use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls};
+use crate::pipe::{Patient, Peer, Pipe, RequestError};
 use crate::throttle::Throttles;
 use crate::wire::Limits;
 
@@ -33,28 +36,41 @@ const STACK: usize = 512 * 1024;
 /// How long a client may be silent that announces no time of its own, as the original has it.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// A running server.
+/// A running server. Dropping it stops it without finishing what is in flight.
 pub struct Server {
     core: Core,
     pipe_address: SocketAddr,
     acceptor: Acceptor,
     connections: Arc<Connections>,
     renewal: Renewal,
+    connection_wait: Duration,
+    stopped: bool,
 }
 
 impl Server {
-    /// Binds both ports and serves from then on.
+    /// Binds both ports and serves from then on: [`Server::builder`] in its shortest form.
     pub fn start(config: &ServerConfig, handler: Arc<dyn Handler>) -> Result<Self, StartError> {
+        Self::builder(config.clone()).shared_handler(handler).start()
+    }
+
+    /// A server of this configuration, before it is started.
+    pub fn builder(config: ServerConfig) -> Builder<ServerConfig> {
+        Builder::new(config)
+    }
+
+    pub(super) fn launch(builder: Builder<ServerConfig>) -> Result<Self, StartError> {
+        let Builder { config, handler, listeners } = builder;
         let bound =
             listen(config.pipe_bind).map_err(|error| StartError::Pipe(config.pipe_bind, error))?;
         let (listener, pipe_address) = bound;
-        let core = Core::start(Role::Server, &config.node, handler)?;
+        let core = Core::start(Role::Server, &config.node, handler, listeners)?;
         let connections = Arc::new(Connections {
             identity: Arc::clone(&core.identity),
             roster: Arc::clone(&core.roster),
             rivals: Rivals::default(),
             service: Arc::clone(&core.service),
             catalog: Arc::clone(&core.catalog),
+            events: Arc::clone(&core.events),
             limits: Limits { max_data: config.node.max_body_bytes },
             stall: config.node.reply_timeout,
             strangers: AtomicUsize::new(0),
@@ -68,7 +84,22 @@ impl Server {
             .map_err(StartError::Thread)?;
         // Clients learn of a new certificate when they connect the next time.
         let renewal = core.keep_up(Box::new(|| ()))?;
-        Ok(Self { core, pipe_address, acceptor, connections, renewal })
+        let connection_wait = config.node.connection_wait;
+        let stopped = false;
+        Ok(Self { core, pipe_address, acceptor, connections, renewal, connection_wait, stopped })
+    }
+
+    /// Asks a client, by its certificate's name or its address, and waits for its reply. A client that
+    /// is away is waited for as the configuration says. A reply may say that the client's handler
+    /// failed: see [`Reply::raise_for_exception`].
+    pub fn request(&self, client: &str, event: &mut Event) -> Result<Reply, RequestError> {
+        self.core.requests.request(Peer::Client(client), event, self.connection_wait, &Patient)
+    }
+
+    /// The way to ask clients, to hand to other parts of a program. It outlives the server, and says
+    /// then that that is stopping.
+    pub fn pipe(&self) -> Arc<dyn Pipe> {
+        Arc::clone(&self.core.requests) as _
     }
 
     /// Where pipes are accepted: the real port, also where port 0 was asked for.
@@ -94,9 +125,22 @@ impl Server {
     /// Stops: takes nothing new, finishes what is in flight for at most this long, and closes the
     /// pipes.
     pub fn stop(mut self, drain: Duration) {
-        self.acceptor.stop();
-        self.core.stop(Instant::now() + drain);
-        self.connections.wait_closed(Instant::now() + GOODBYE);
+        self.shut(drain);
+    }
+
+    fn shut(&mut self, drain: Duration) {
+        if !std::mem::replace(&mut self.stopped, true) {
+            self.acceptor.stop();
+            self.core.stop(drain);
+            self.connections.wait_closed(Instant::now() + GOODBYE);
+            self.core.finish();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shut(Duration::ZERO);
     }
 }
 
@@ -116,6 +160,7 @@ struct Connections {
     rivals: Rivals,
     service: Arc<Service>,
     catalog: Arc<Catalog>,
+    events: Arc<Events>,
     limits: Limits,
     stall: Duration,
     /// Connections in their handshake.
@@ -158,7 +203,14 @@ impl Connections {
                 drop(stranger);
                 let end = link.run();
                 drop(entered);
-                self.catalog.remove(&link.peer().name, &link);
+                let peer = link.peer();
+                self.catalog.remove(&peer.name, &link, |count| {
+                    let peer = Arc::clone(peer);
+                    self.events.tell_event(ConnectionEvent::ConnectionRemoved { peer, count });
+                });
+                if link.is_ready() {
+                    self.events.stopped(peer, &end);
+                }
                 log::info!("{}: lost ({address}): {end}", link.peer().name);
                 log::debug!("{}: that was connection {number}", link.peer().name);
             }
@@ -213,7 +265,11 @@ impl Connections {
     /// Gives a link its place in the catalog, and ends the one that had it.
     fn note_ready(&self, link: &Arc<Link>, address: SocketAddr, number: u64) {
         let peer = link.peer();
-        let (place, gone) = match self.catalog.add(&peer.name, link, number) {
+        self.events.started(peer);
+        let added = self.catalog.add(&peer.name, link, number, |added, count| {
+            self.tell_added(peer, added, count);
+        });
+        let (place, gone) = match added {
             Added::First => ("", Vec::new()),
             Added::Relieving(older) => {
                 (", beside an older connection that its client ends", older.into_iter().collect())
@@ -240,6 +296,21 @@ impl Connections {
                 Takeover::Usual | Takeover::Often => End::Replaced(address.to_string()),
             });
         }
+    }
+
+    /// A client that comes again is told as one that went and one that came, unless it did so in order
+    /// to renew its connection.
+    fn tell_added(&self, peer: &Arc<PeerIdentity>, added: &Added, count: usize) {
+        match added {
+            Added::First => {}
+            Added::InPlaceOf(old, _) => {
+                let (peer, count) = (Arc::clone(old.peer()), count.saturating_sub(1));
+                self.events.tell_event(ConnectionEvent::ConnectionRemoved { peer, count });
+            }
+            Added::Relieving(_) | Added::TooLate => return,
+        }
+        let peer = Arc::clone(peer);
+        self.events.tell_event(ConnectionEvent::ConnectionAdded { peer, count });
     }
 
     fn warn_of(&self, takeover: Takeover, name: &str, old: IpAddr, new: IpAddr) {

@@ -1,0 +1,392 @@
+//! Connection events: who came, who went, what failed; told one after another, in order.
+//!
+//! In scope: what is told, and the one thread that tells it, so that whoever listens may take their
+//! time without holding up a pipe. Not in scope: when something happens (`node`), programs that are run
+//! (`hook`).
+
+mod idle;
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+
+use crate::peer::{PeerIdentity, Role};
+use crate::throttle::Throttle;
+use idle::Idle;
+
+/// Most events that wait for those who listen. What comes beyond that is left out, and the log says
+/// so.
+pub const MAX_QUEUED: usize = 1024;
+/// How long a node that stops still tells what has happened.
+const LAST: Duration = Duration::from_secs(1);
+/// What a program that is killed at the end may take beyond that.
+const GRACE: Duration = Duration::from_millis(250);
+/// With nothing to do the thread waits this long.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What happens to the connections of a node. The first two are told on clients, the others on servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectionEvent {
+    /// The server is connected, where it was not. A client that renews its connection while it stands
+    /// is connected all the time.
+    ConnectSuccess {
+        /// The server.
+        peer: Arc<PeerIdentity>,
+    },
+    /// An attempt to connect has failed; the next follows by itself.
+    ConnectFail {
+        /// How many have failed one after another, this one included.
+        attempts: u64,
+        /// When the last connection was lost; absent where there was none.
+        lost_at: Option<SystemTime>,
+        /// Why this one failed, in a line.
+        reason: String,
+    },
+    /// A client is connected, where it was not. One that comes again from elsewhere before its old
+    /// connection has ended is removed and added.
+    ConnectionAdded {
+        /// The client.
+        peer: Arc<PeerIdentity>,
+        /// How many clients are connected now, this one included.
+        count: usize,
+    },
+    /// A client is connected no longer.
+    ConnectionRemoved {
+        /// The client.
+        peer: Arc<PeerIdentity>,
+        /// How many clients are connected now.
+        count: usize,
+    },
+    /// No client has been connected for a minute; told again each minute until there is one.
+    Idle,
+}
+
+impl ConnectionEvent {
+    /// Its name: `connect_success`, `connect_fail`, `connection_added`, `connection_removed` or `idle`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::ConnectSuccess { .. } => "connect_success",
+            Self::ConnectFail { .. } => "connect_fail",
+            Self::ConnectionAdded { .. } => "connection_added",
+            Self::ConnectionRemoved { .. } => "connection_removed",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+type OnStart = Box<dyn FnMut(&PeerIdentity) + Send>;
+type OnStop = Box<dyn FnMut(&PeerIdentity, &str) + Send>;
+type OnEvent = Box<dyn FnMut(&ConnectionEvent) + Send>;
+
+/// Who is told. All of them are called on one thread, never two at a time; a panic of one is logged
+/// and costs nothing else.
+#[derive(Default)]
+pub struct Listeners {
+    on_start: Vec<OnStart>,
+    on_stop: Vec<OnStop>,
+    on_event: Vec<OnEvent>,
+    ending: Arc<Ending>,
+}
+
+impl Listeners {
+    /// Called when a connection stands: the peer has proved who it is, and has spoken.
+    pub fn on_start(&mut self, hook: impl FnMut(&PeerIdentity) + Send + 'static) {
+        self.on_start.push(Box::new(hook));
+    }
+
+    /// Called when a connection that stood has ended, with the reason in a line.
+    pub fn on_stop(&mut self, hook: impl FnMut(&PeerIdentity, &str) + Send + 'static) {
+        self.on_stop.push(Box::new(hook));
+    }
+
+    /// Called for each event.
+    pub fn on_event(&mut self, listener: impl FnMut(&ConnectionEvent) + Send + 'static) {
+        self.on_event.push(Box::new(listener));
+    }
+
+    /// Until when a listener that takes long may still work.
+    pub fn ending(&self) -> Arc<Ending> {
+        Arc::clone(&self.ending)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.on_start.is_empty() && self.on_stop.is_empty() && self.on_event.is_empty()
+    }
+
+    fn hear(&mut self, news: &News) {
+        match news {
+            News::Started(peer) => self.on_start.iter_mut().for_each(|hook| guard(|| hook(peer))),
+            News::Stopped(peer, why) => {
+                self.on_stop.iter_mut().for_each(|hook| guard(|| hook(peer, why)));
+            }
+            News::Event(event) => {
+                self.on_event.iter_mut().for_each(|listener| guard(|| listener(event)));
+            }
+        }
+    }
+}
+
+fn guard(listen: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(listen)).is_err() {
+        log::error!("connection events: a listener panicked, see above");
+    }
+}
+
+/// When a node's events end.
+#[derive(Default)]
+pub struct Ending {
+    /// Guards the moment; nothing is done while it is held.
+    deadline: Mutex<Option<Instant>>,
+}
+
+impl Ending {
+    /// Until when listeners may work; absent while the node does not stop.
+    pub fn deadline(&self) -> Option<Instant> {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, deadline: Instant) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
+    }
+}
+
+/// What the thread is told.
+enum News {
+    Started(Arc<PeerIdentity>),
+    Stopped(Arc<PeerIdentity>, String),
+    Event(ConnectionEvent),
+}
+
+/// The way to those who listen. Telling waits for nobody.
+pub struct Events {
+    /// Absent where nobody listens.
+    telling: Option<Telling>,
+    /// Connected clients, also where the event that says so was left out.
+    clients: Arc<AtomicUsize>,
+    /// Keeps events that are left out from flooding the log.
+    left_out: Throttle,
+}
+
+struct Telling {
+    queue: Sender<News>,
+    /// Dropped to end the thread.
+    running: Mutex<Option<Sender<()>>>,
+    /// Disconnects when the thread has ended.
+    ended: Receiver<()>,
+    ending: Arc<Ending>,
+}
+
+impl Events {
+    /// Starts the thread, where anybody listens.
+    pub fn start(role: Role, listeners: Listeners) -> io::Result<Self> {
+        let clients = Arc::new(AtomicUsize::new(0));
+        let telling = if listeners.is_empty() {
+            None
+        } else {
+            Some(Telling::start(role, listeners, Arc::clone(&clients))?)
+        };
+        Ok(Self { telling, clients, left_out: Throttle::default() })
+    }
+
+    /// A connection stands.
+    pub fn started(&self, peer: &Arc<PeerIdentity>) {
+        self.tell(|| News::Started(Arc::clone(peer)));
+    }
+
+    /// A connection that stood has ended.
+    pub fn stopped(&self, peer: &Arc<PeerIdentity>, why: &dyn ToString) {
+        self.tell(|| News::Stopped(Arc::clone(peer), why.to_string()));
+    }
+
+    /// Something else has happened.
+    pub fn tell_event(&self, event: ConnectionEvent) {
+        if let ConnectionEvent::ConnectionAdded { count, .. }
+        | ConnectionEvent::ConnectionRemoved { count, .. } = &event
+        {
+            self.clients.store(*count, Ordering::Release);
+        }
+        self.tell(|| News::Event(event));
+    }
+
+    fn tell(&self, news: impl FnOnce() -> News) {
+        let Some(telling) = &self.telling else { return };
+        // Disconnected: the node has stopped.
+        if let Err(TrySendError::Full(_)) = telling.queue.try_send(news())
+            && let Some(more) = self.left_out.note(Instant::now())
+        {
+            log::warn!(
+                "connection events: one is left out, for {MAX_QUEUED} wait already \
+                 ({more} more since the last such line)"
+            );
+        }
+    }
+
+    /// Tells what has happened so far, for a second at most, and ends.
+    pub fn finish(&self) {
+        let Some(telling) = &self.telling else { return };
+        let mut running = telling.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = running.take() {
+            telling.ending.set(Instant::now() + LAST);
+            drop(running);
+            // Not in time: it ends when the listener does.
+            let _ = telling.ended.recv_timeout(LAST + GRACE);
+        }
+    }
+}
+
+impl Telling {
+    fn start(role: Role, listeners: Listeners, clients: Arc<AtomicUsize>) -> io::Result<Self> {
+        let (queue, news) = bounded(MAX_QUEUED);
+        let (running, stopped) = bounded(0);
+        let (alive, ended) = bounded(0);
+        let ending = listeners.ending();
+        let idle = match role {
+            Role::Server => Idle::new(Instant::now()),
+            Role::Client => Idle::never(),
+        };
+        let mut teller = Teller { listeners, clients, idle };
+        thread::Builder::new().name("events".to_owned()).spawn(move || {
+            let _alive = alive;
+            teller.run(&news, &stopped);
+        })?;
+        Ok(Self { queue, running: Mutex::new(Some(running)), ended, ending })
+    }
+}
+
+/// What the thread has.
+struct Teller {
+    listeners: Listeners,
+    clients: Arc<AtomicUsize>,
+    idle: Idle,
+}
+
+impl Teller {
+    fn run(&mut self, news: &Receiver<News>, stopped: &Receiver<()>) {
+        loop {
+            let wait = self.idle.wait(Instant::now()).unwrap_or(LONGEST);
+            select! {
+                recv(news) -> one => match one {
+                    Ok(one) => self.tell(&one),
+                    // The node was dropped.
+                    Err(_) => return,
+                },
+                recv(stopped) -> _ => break,
+                default(wait) => {
+                    let is_empty = self.clients.load(Ordering::Acquire) == 0;
+                    if self.idle.is_due(Instant::now()) && is_empty {
+                        self.tell(&News::Event(ConnectionEvent::Idle));
+                    }
+                }
+            }
+        }
+        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= Instant::now());
+        while !is_over(self.listeners.ending.deadline())
+            && let Ok(one) = news.try_recv()
+        {
+            self.tell(&one);
+        }
+    }
+
+    fn tell(&mut self, news: &News) {
+        if let News::Event(
+            ConnectionEvent::ConnectionAdded { .. } | ConnectionEvent::ConnectionRemoved { .. },
+        ) = news
+        {
+            self.idle.begin(Instant::now());
+        }
+        self.listeners.hear(news);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn peer(name: &str) -> Arc<PeerIdentity> {
+        let address = Ipv4Addr::LOCALHOST.into();
+        Arc::new(PeerIdentity { name: name.to_owned(), fingerprint: String::new(), address })
+    }
+
+    fn added(count: usize) -> ConnectionEvent {
+        ConnectionEvent::ConnectionAdded { peer: peer("c"), count }
+    }
+
+    #[test]
+    fn all_listeners_are_called_in_order_and_a_panic_costs_nothing() {
+        let (said, heard) = bounded(10);
+        let mut listeners = Listeners::default();
+        let (start, stop, event) = (said.clone(), said.clone(), said);
+        listeners.on_start(move |peer| start.send(format!("start {}", peer.name)).unwrap());
+        listeners.on_stop(move |peer, why| stop.send(format!("stop {} {why}", peer.name)).unwrap());
+        listeners.on_event(|_| panic!("on purpose"));
+        listeners.on_event(move |told| event.send(told.name().to_owned()).unwrap());
+        let events = Events::start(Role::Server, listeners).unwrap();
+        events.started(&peer("a"));
+        events.tell_event(added(1));
+        events.stopped(&peer("a"), &"enough");
+        // Also what has not been told when it ends.
+        events.finish();
+        assert_eq!(
+            heard.try_iter().collect::<Vec<_>>(),
+            ["start a", "connection_added", "stop a enough"]
+        );
+        events.started(&peer("late"));
+    }
+
+    #[test]
+    fn a_listener_that_hangs_holds_up_nobody_and_the_queue_has_an_end() {
+        let (release, held) = bounded::<()>(0);
+        let (said, heard) = bounded(2 * MAX_QUEUED);
+        let mut listeners = Listeners::default();
+        listeners.on_event(move |told| {
+            said.send(told.clone()).unwrap();
+            let _ = held.recv();
+        });
+        let events = Events::start(Role::Server, listeners).unwrap();
+        events.tell_event(added(1));
+        assert_eq!(heard.recv_timeout(PATIENCE), Ok(added(1)));
+        let started = Instant::now();
+        for count in 2..2 * MAX_QUEUED {
+            events.tell_event(added(count));
+        }
+        assert!(started.elapsed() < PATIENCE);
+        assert_eq!(events.telling.as_ref().map(|telling| telling.queue.len()), Some(MAX_QUEUED));
+        // Those that were there first are told.
+        drop(release);
+        for count in 2..MAX_QUEUED + 2 {
+            assert_eq!(heard.recv_timeout(PATIENCE), Ok(added(count)));
+        }
+    }
+
+    #[test]
+    fn the_end_is_bounded() {
+        let (_release, held) = bounded::<()>(0);
+        let mut listeners = Listeners::default();
+        listeners.on_event(move |_| {
+            let _ = held.recv();
+        });
+        let events = Events::start(Role::Client, listeners).unwrap();
+        events.tell_event(ConnectionEvent::Idle);
+        let started = Instant::now();
+        events.finish();
+        events.finish();
+        assert!(started.elapsed() < PATIENCE);
+    }
+
+    #[test]
+    fn nobody_is_no_thread() {
+        let events = Events::start(Role::Server, Listeners::default()).unwrap();
+        assert!(events.telling.is_none());
+        events.tell_event(added(1));
+        events.finish();
+    }
+}

@@ -1,0 +1,74 @@
+//! Putting a node together: a configuration, what answers events, and whoever wants to hear of its
+//! connections.
+
+use std::sync::Arc;
+
+use super::{Client, Server, StartError};
+use crate::config::{ClientConfig, ServerConfig};
+use crate::events::{ConnectionEvent, Listeners};
+use crate::handler::{Handler, Router};
+use crate::peer::PeerIdentity;
+
+/// A node that is about to be started: made by [`Server::builder`] or [`Client::builder`].
+///
+/// What is given to `on_start`, `on_stop` and `on_event` is called on one thread of the node, in the
+/// order in which things happened and never two at a time. It may take its time: no pipe waits for it,
+/// and up to [`MAX_QUEUED`](crate::events::MAX_QUEUED) calls wait in a queue; what comes beyond that is
+/// left out, and the log says so.
+pub struct Builder<C> {
+    pub(super) config: C,
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) listeners: Listeners,
+}
+
+impl<C> Builder<C> {
+    pub(super) fn new(config: C) -> Self {
+        let handler = Arc::new(Router::new());
+        Self { config, handler, listeners: Listeners::default() }
+    }
+
+    /// What answers the peers' events. Without one, nothing is handled: peers get 404.
+    pub fn handler(self, handler: impl Handler + 'static) -> Self {
+        self.shared_handler(Arc::new(handler))
+    }
+
+    /// As [`Builder::handler`], for one that somebody else has too.
+    pub fn shared_handler(mut self, handler: Arc<dyn Handler>) -> Self {
+        self.handler = handler;
+        self
+    }
+
+    /// Calls `hook` when a connection stands: the peer has proved who it is, and has spoken.
+    pub fn on_start(mut self, hook: impl FnMut(&PeerIdentity) + Send + 'static) -> Self {
+        self.listeners.on_start(hook);
+        self
+    }
+
+    /// Calls `hook` when a connection that stood has ended, with the reason in a line.
+    pub fn on_stop(mut self, hook: impl FnMut(&PeerIdentity, &str) + Send + 'static) -> Self {
+        self.listeners.on_stop(hook);
+        self
+    }
+
+    /// Calls `listener` for each [`ConnectionEvent`].
+    pub fn on_event(mut self, listener: impl FnMut(&ConnectionEvent) + Send + 'static) -> Self {
+        self.listeners.on_event(listener);
+        self
+    }
+}
+
+impl Builder<ServerConfig> {
+    /// Binds both ports and serves from then on.
+    pub fn start(self) -> Result<Server, StartError> {
+        self.config.check().map_err(StartError::Config)?;
+        Server::launch(self)
+    }
+}
+
+impl Builder<ClientConfig> {
+    /// Binds the local HTTP port, and dials from then on: it need not wait for the server.
+    pub fn start(self) -> Result<Client, StartError> {
+        self.config.check().map_err(StartError::Config)?;
+        Client::launch(self)
+    }
+}
