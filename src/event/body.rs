@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Cursor, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// The body of an event or a reply, read with [`Read`].
@@ -124,7 +125,11 @@ impl Body {
     ) -> io::Result<Option<usize>> {
         match &mut self.0 {
             Kind::Whole(bytes) => bytes.read(buffer).map(Some),
-            Kind::Stream { source, .. } => source.read_within(buffer, timeout),
+            // A program's own reader may panic: then the body is one that is cut short.
+            Kind::Stream { source, .. } => {
+                catch_unwind(AssertUnwindSafe(|| source.read_within(buffer, timeout)))
+                    .unwrap_or_else(|_| Err(io::Error::other("what reads the body has panicked")))
+            }
             Kind::LeftOut { .. } => Err(left_out()),
         }
     }
