@@ -17,6 +17,19 @@ pub use request_id::RequestId;
 pub use target::{Target, TargetError};
 
 /// One request as it crosses the pipe.
+///
+/// ```
+/// use restpipe::{Body, Event, Verb};
+///
+/// // What `curl -X PUT .../server/notes/daily//a%2Fb/c?draft=1` makes of it.
+/// let mut event = Event::new(Verb::Put, "notes/daily//a%2Fb/c?draft=1")?;
+/// event.media_type = "text/plain".to_owned();
+/// event.body = Body::from("remember");
+/// assert_eq!(event.method_name(), "put_notes_daily");
+/// assert_eq!(event.target.parameters(), ["a/b", "c"]);
+/// assert_eq!(event.target.query(), [("draft".to_owned(), "1".to_owned())]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, PartialEq)]
 pub struct Event {
     /// The HTTP method.
@@ -43,7 +56,8 @@ pub struct Event {
 const MAX_JSON: usize = 16 * 1024 * 1024;
 
 impl Event {
-    /// An event without a body, for the given path after `/server/` or `/client/NAME/`.
+    /// An event without a body, for the given path after `/server/` or `/client/NAME/`: noun, `//` and
+    /// parameters, `?` and query, percent-encoded where they need to be.
     pub fn new(verb: Verb, target: &str) -> Result<Self, TargetError> {
         Ok(Self {
             verb,

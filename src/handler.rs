@@ -27,6 +27,39 @@ pub use router::Router;
 use crate::event::{Event, Reply, RequestId, Verb};
 
 /// Answers events. One value serves all threads at once.
+///
+/// A [`Router`] of closures will do for most programs. A type of its own, which has state or decides
+/// by more than the method's name, looks like this:
+///
+/// ```
+/// use std::io::Read;
+///
+/// use restpipe::{Context, Event, Failure, Handler, Reply, Verb};
+///
+/// /// `POST count` answers how many bytes it was sent, however many.
+/// struct Counter;
+///
+/// impl Handler for Counter {
+///     fn handle(&self, context: &Context, event: &mut Event) -> Result<Reply, Failure> {
+///         if event.target.noun() != "count" {
+///             return Err(Failure::Unhandled);
+///         }
+///         if event.verb != Verb::Post {
+///             return Err(Failure::WrongVerb(vec![Verb::Post]));
+///         }
+///         let (mut count, mut buffer) = (0, [0; 8192]);
+///         loop {
+///             match event.body.read(&mut buffer)? {
+///                 0 => return Ok(Reply::from(format!("{count} bytes of {}", context.peer.name))),
+///                 some => count += some,
+///             }
+///             if context.is_cancelled() {
+///                 return Err(Failure::exception("Cancelled", "nobody waits any more"));
+///             }
+///         }
+///     }
+/// }
+/// ```
 pub trait Handler: Send + Sync {
     /// Answers one event. It may take its time: it delays neither the pipe nor other events. The
     /// event's body may arrive while it is read, and the reply's body may be a stream that is read
@@ -52,7 +85,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// Whether nobody waits for the reply any more, so that a long handler may stop.
+    /// Whether nobody waits for the reply any more, so that a long handler may stop: the caller went
+    /// away, or the connection was lost.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
     }

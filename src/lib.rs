@@ -1,9 +1,115 @@
 //! RestPipe keeps systems connected: N clients each hold one mutually authenticated TLS
 //! connection to a server, and either side asks the other over it with ordinary HTTP requests to
-//! a local port.
+//! a local port, or from inside a program with this library.
 //!
-//! A program with handlers of its own is a `main` of a few lines: see [`run`] for an example,
-//! [`handler`] for what a handler gets and returns.
+//! All of it is synchronous: plain functions and threads, no runtime. Nothing here ends the process or
+//! panics over what others send, and every thread has a name.
+//!
+//! # A server, and a client that asks it
+//!
+//! Both sides handle events and both may ask; which one dials is all that tells them apart. A handler
+//! is a [`Router`] of closures, by the names that verb and noun make (`GET log` is `get_log`), or any
+//! [`Handler`]. A body may be a stream, which is read while it travels, in either direction.
+//!
+//! ```
+//! use std::io::Read;
+//!
+//! use restpipe::{
+//!     Body, Client, ClientConfig, Event, IdentityFiles, Reply, Router, Server, ServerConfig, Verb,
+//! };
+//! use serde_json::json;
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let pki = dir.path();
+//! # {
+//! #     use restpipe::identity::ca::{self, Ca, Order};
+//! #     use restpipe::peer::Role;
+//! #     let now = rustls::pki_types::UnixTime::now();
+//! #     ca::init(pki, 30, now)?;
+//! #     for (name, role) in [("localhost", Role::Server), ("web1", Role::Client)] {
+//! #         let order = Order { name: name.parse()?, role, alternatives: vec![], days: 30 };
+//! #         Ca::new(pki).issue(&order, now)?;
+//! #     }
+//! # }
+//! // `pki` is a directory with what `rp_ca` makes. All else has the documented defaults.
+//! let mut config = ServerConfig::new(IdentityFiles::issued(pki, "localhost"));
+//! config.pipe_bind = ([127, 0, 0, 1], 0).into();
+//! # config.node.http_bind = restpipe::Bind::Tcp(([127, 0, 0, 1], 0).into());
+//! # std::fs::write(pki.join("today.log"), "all is well")?;
+//! # let logs = pki.to_owned();
+//! let handler = Router::new()
+//!     .on("get_log", move |_, _| {
+//!         let file = std::fs::File::open(logs.join("today.log"))?;
+//!         let length = file.metadata()?.len();
+//!         Ok(Reply::new("text/plain", Body::stream(file, Some(length))))
+//!     })
+//!     .on("post_sum", |context, event| {
+//!         let numbers: Vec<i64> = serde_json::from_value(event.json()?)?;
+//!         Ok(json!({ "sum": numbers.iter().sum::<i64>(), "for": context.peer.name }))
+//!     });
+//! let server = Server::builder(config).handler(handler).start()?;
+//!
+//! let mut config = ClientConfig::new(IdentityFiles::issued(pki, "web1"), "localhost");
+//! config.target_port = server.pipe_address().port();
+//! # config.node.http_bind = restpipe::Bind::Tcp(([127, 0, 0, 1], 0).into());
+//! let client = Client::builder(config).start()?;
+//!
+//! // `raise_for_exception` makes an error of a handler that failed.
+//! let mut reply = client.request(&mut Event::new(Verb::Get, "log")?)?.raise_for_exception()?;
+//! let mut text = String::new();
+//! reply.body.read_to_string(&mut text)?;
+//! assert_eq!(text, "all is well");
+//!
+//! let mut event = Event::new(Verb::Post, "sum")?;
+//! event.body = Body::from("[1, 2, 39]");
+//! let mut reply = client.request(&mut event)?.raise_for_exception()?;
+//! assert_eq!(reply.body.gather(100)?, br#"{"sum": 42, "for": "web1"}"#);
+//!
+//! // And the other way round: this client handles nothing, so that is what the server is told.
+//! let reply = server.request("web1", &mut Event::new(Verb::Get, "time")?)?;
+//! assert_eq!(reply.raise_for_exception().unwrap_err().to_string(), "unhandled (404): ");
+//!
+//! // Finishes what is in flight, for two seconds at most.
+//! client.stop(std::time::Duration::from_secs(2));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Server::pipe`] and [`Client::pipe`] give a handle for asking to other parts of a program.
+//!
+//! # Connection events
+//!
+//! ```
+//! use restpipe::{ClientConfig, Client, ConnectionEvent, IdentityFiles};
+//!
+//! # fn start(config: ClientConfig) -> Result<(), restpipe::StartError> {
+//! let client = Client::builder(config)
+//!     .on_start(|peer| println!("{} stands, from {}", peer.name, peer.address))
+//!     .on_stop(|peer, why| println!("{} has ended: {why}", peer.name))
+//!     .on_event(|event| match event {
+//!         ConnectionEvent::ConnectFail { attempts, reason, .. } if *attempts > 10 => {
+//!             eprintln!("{attempts} attempts in a row have failed, the last one: {reason}");
+//!         }
+//!         _ => {}
+//!     })
+//!     .start()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! They are called one after another on a thread of their own, in the order in which things happened;
+//! see [`Builder`](node::Builder). A [`ConnectionEvent`] tells what happens to whom: who is connected
+//! for the first time and who no longer, and how often connecting has failed.
+//!
+//! # Callers by HTTP
+//!
+//! A program that asks the local HTTP port with an HTTP client of its own turns the answer into its body
+//! or the remote failure with [`raise_for_exception`].
+//!
+//! # Whole programs
+//!
+//! A program with handlers of its own that is configured by the environment, as `rp_client_start` is, is
+//! a `main` of a few lines: see [`run`]. [`handler`] says what a handler gets and returns, [`config`]
+//! which settings there are.
 
 mod accept;
 mod changes;

@@ -10,13 +10,39 @@ use std::time::Duration;
 use crate::event::{Event, Reply};
 
 /// Asks peers.
+///
+/// [`Client::request`](crate::Client::request) and [`Server::request`](crate::Server::request) are the
+/// short way. With the pipe itself a caller says how long to wait for a peer that is away, and when it
+/// wants the reply no more:
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use std::time::Duration;
+///
+/// use restpipe::pipe::{Caller, Peer};
+/// use restpipe::{Event, Pipe, Reply, RequestError, Verb};
+///
+/// struct Button(Arc<AtomicBool>);
+///
+/// impl Caller for Button {
+///     fn is_gone(&self) -> bool {
+///         self.0.load(Ordering::Relaxed)
+///     }
+/// }
+///
+/// fn ask(pipe: &dyn Pipe, event: &mut Event, button: &Button) -> Result<Reply, RequestError> {
+///     pipe.request(Peer::Client("web1"), event, Duration::from_secs(2), button)
+/// }
+/// ```
 pub trait Pipe: Send + Sync {
     /// Sends `event` to `peer` and waits for its reply.
     ///
     /// `wait` is how long the request may wait for a peer that is away; zero fails at once. How
     /// long it then waits for the reply is the pipe's own setting. A body that is a stream is read
-    /// while it is sent; when this returns, it was read as far as the peer wanted it. The reply's
-    /// body may be a stream too, which arrives while it is read.
+    /// while it is sent, on a thread of its own, and its event has an empty or unreadable body in its
+    /// place then; the reply may begin before that has ended. The reply's body may be a stream too,
+    /// which arrives while it is read.
     ///
     /// `caller` is asked now and then whether the reply is still wanted.
     fn request(

@@ -1,9 +1,9 @@
 //! Counts and timings for statsd, under the names of the original, by UDP.
 //!
 //! A mark is counted in memory, which takes a fraction of a microsecond, and a thread of its own sends
-//! what has come together ten times a second. Of a timing that comes more often than
-//! [`MAX_SAMPLES`](tally::MAX_SAMPLES) times in between, as many are sent, chosen by chance, with the
-//! rate that statsd scales by (`|@0.1`). A statsd that is not there costs nothing.
+//! what has come together ten times a second: one packet costs more than what it counts. Of a timing
+//! that comes more often than 32 times in between, 32 are sent, chosen by chance, with the rate that
+//! statsd scales by (`|@0.1`). A statsd that is not there costs nothing.
 //!
 //! In scope: names, the wire format, the socket. Not in scope: where the marks are made.
 

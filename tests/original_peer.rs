@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use restpipe::config::{Bind, CrlFile, IdentityFiles, NodeConfig, ServerConfig};
+use restpipe::config::{Bind, IdentityFiles, ServerConfig};
 use restpipe::event::Reply;
 use restpipe::handler::Router;
 use restpipe::node::Server;
@@ -328,27 +328,10 @@ fn a_reply_that_an_original_cannot_read_is_not_sent() {
             Ok(reply)
         });
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = ServerConfig {
-        node: NodeConfig {
-            rules: None,
-            identity: IdentityFiles {
-                key: identities.path("localhost.key.pem"),
-                crt: identities.path("localhost.crt.pem"),
-                ca: identities.path("ca.crt.pem"),
-            },
-            crl: CrlFile { path: identities.path("ca.crl.pem"), required: false },
-            handler: None,
-            exec_timeout: Duration::from_secs(60),
-            http_bind: Bind::Tcp(any),
-            http_allowed_hosts: Vec::new(),
-            connection_wait: Duration::from_secs(5),
-            reply_timeout: Duration::from_secs(5),
-            max_body_bytes: 1 << 20,
-            drain: Duration::from_secs(1),
-            debug: false,
-        },
-        pipe_bind: any,
-    };
+    let mut config = ServerConfig::new(IdentityFiles::issued(identities.path(""), "localhost"));
+    config.pipe_bind = any;
+    config.node.http_bind = Bind::Tcp(any);
+    config.node.statsd = None;
     let server = Server::start(&config, Arc::new(handler)).unwrap();
     let mut original = Original::dial(&identities, server.pipe_address());
 

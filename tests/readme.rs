@@ -83,10 +83,11 @@ fn the_configuration_table_is_that_of_the_code() {
             assert!(is_true, "{name}: the README says {shown:?}, the code {:?}", variable.default);
         }
     }
-    // What nodes read, and what scripts are given.
+    // What nodes read, and what they tell the programs that they run.
     let known = |name: &str| {
         VARIABLES.iter().any(|variable| variable.names.contains(&name))
             || Exec::VARIABLES.contains(&name)
+            || restpipe::hook::VARIABLES.contains(&name)
             || name == "RP_QUERY_"
     };
     let is_word = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';

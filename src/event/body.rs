@@ -10,6 +10,21 @@ use std::time::Duration;
 /// A small one is in memory. A large one, or one of unknown length, arrives while it is read: what is
 /// not read is not sent, and holds up nothing else. Its end is certain: a body that was cut short is
 /// an error, never an end. Dropping a stream tells the other side that no more of it is wanted.
+///
+/// ```
+/// use std::io::Read;
+///
+/// use restpipe::Body;
+///
+/// let small = Body::from("in memory");
+/// assert_eq!(small.length(), Some(9));
+/// let mut large = Body::stream(std::io::repeat(b'x').take(1 << 30), Some(1 << 30));
+/// let mut first = [0; 3];
+/// large.read_exact(&mut first)?;
+/// // Not all of them: no more than this is held in memory.
+/// assert!(large.gather(1 << 20).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Body(Kind);
 
 enum Kind {

@@ -16,7 +16,16 @@ pub const CODE_UNHANDLED: u32 = 255;
 /// Media type of JSON replies.
 const JSON: &str = "application/json";
 
-/// The answer to one event.
+/// The answer to one event. A JSON value, a text and `()` turn into one by themselves.
+///
+/// ```
+/// use restpipe::Reply;
+/// use serde_json::json;
+///
+/// let reply = Reply::from(json!({ "id": 7 })).with_status(201).with_header("Location", "/note/7");
+/// assert_eq!((reply.code, reply.media_type.as_str()), (0, "application/json"));
+/// assert_eq!(reply.body.whole(), Some(&br#"{"id": 7}"#[..]));
+/// ```
 #[derive(Debug, PartialEq)]
 pub struct Reply {
     /// 0 fine, 251 the handler failed, 253 refused, 255 no handler, others the handler's own. The caller finds
