@@ -5,9 +5,9 @@
 //! (`hook`).
 
 mod idle;
+mod listeners;
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -18,6 +18,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use crate::peer::{PeerIdentity, Role};
 use crate::throttle::Throttle;
 use idle::Idle;
+pub use listeners::{Ending, Listeners};
 
 /// Most events that wait for those who listen. What comes beyond that is left out, and the log says
 /// so.
@@ -76,82 +77,6 @@ impl ConnectionEvent {
             Self::ConnectionRemoved { .. } => "connection_removed",
             Self::Idle => "idle",
         }
-    }
-}
-
-type OnStart = Box<dyn FnMut(&PeerIdentity) + Send>;
-type OnStop = Box<dyn FnMut(&PeerIdentity, &str) + Send>;
-type OnEvent = Box<dyn FnMut(&ConnectionEvent) + Send>;
-
-/// Who is told. All of them are called on one thread, never two at a time; a panic of one is logged
-/// and costs nothing else.
-#[derive(Default)]
-pub struct Listeners {
-    on_start: Vec<OnStart>,
-    on_stop: Vec<OnStop>,
-    on_event: Vec<OnEvent>,
-    ending: Arc<Ending>,
-}
-
-impl Listeners {
-    /// Called when a connection stands: the peer has proved who it is, and has spoken.
-    pub fn on_start(&mut self, hook: impl FnMut(&PeerIdentity) + Send + 'static) {
-        self.on_start.push(Box::new(hook));
-    }
-
-    /// Called when a connection that stood has ended, with the reason in a line.
-    pub fn on_stop(&mut self, hook: impl FnMut(&PeerIdentity, &str) + Send + 'static) {
-        self.on_stop.push(Box::new(hook));
-    }
-
-    /// Called for each event.
-    pub fn on_event(&mut self, listener: impl FnMut(&ConnectionEvent) + Send + 'static) {
-        self.on_event.push(Box::new(listener));
-    }
-
-    /// Until when a listener that takes long may still work.
-    pub fn ending(&self) -> Arc<Ending> {
-        Arc::clone(&self.ending)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.on_start.is_empty() && self.on_stop.is_empty() && self.on_event.is_empty()
-    }
-
-    fn hear(&mut self, news: &News) {
-        match news {
-            News::Started(peer) => self.on_start.iter_mut().for_each(|hook| guard(|| hook(peer))),
-            News::Stopped(peer, why) => {
-                self.on_stop.iter_mut().for_each(|hook| guard(|| hook(peer, why)));
-            }
-            News::Event(event) => {
-                self.on_event.iter_mut().for_each(|listener| guard(|| listener(event)));
-            }
-        }
-    }
-}
-
-fn guard(listen: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(listen)).is_err() {
-        log::error!("connection events: a listener panicked, see above");
-    }
-}
-
-/// When a node's events end.
-#[derive(Default)]
-pub struct Ending {
-    /// Guards the moment; nothing is done while it is held.
-    deadline: Mutex<Option<Instant>>,
-}
-
-impl Ending {
-    /// Until when listeners may work; absent while the node does not stop.
-    pub fn deadline(&self) -> Option<Instant> {
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, deadline: Instant) {
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
     }
 }
 

@@ -9,7 +9,8 @@ use super::handler;
 use super::value::{self, Accepted};
 use super::variables::{self as var, Variable};
 use super::{
-    Bind, ClientConfig, CrlFile, HandlerChoice, Hook, IdentityFiles, NodeConfig, ServerConfig, Statsd,
+    Bind, ClientConfig, CrlFile, HandlerChoice, Hook, IdentityFiles, NodeConfig, ServerConfig,
+    Statsd,
 };
 
 /// The shortest and the longest accepted heartbeat interval, in seconds.

@@ -1,44 +1,30 @@
 //! The dialling thread: keeps one pipe to the server, and a new one beside it while a new
 //! certificate takes the place of the old.
 
+mod desk;
+
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::Sender;
 use rustls::pki_types::ServerName;
 
 use super::catalog::{Added, Catalog};
 use super::requests::SERVER;
 use super::roster::{Entered, Entry, Roster};
-use crate::dial::{self, Backoff, Resolver};
+use crate::dial::Resolver;
 use crate::events::{ConnectionEvent, Events};
 use crate::identity::{Keeper, PeerCertificate};
 use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls};
 use crate::meter::{Mark, Meter};
 use crate::peer::{PeerIdentity, Role};
-use crate::wire::{GoodbyeReason, Limits};
+use crate::wire::Limits;
 
 /// The time for finding the server's address, for each attempt to connect, and for the handshake.
 const STEP: Duration = Duration::from_secs(10);
-/// A link that lived this long was well; the next loss starts with short waits again. Longer than
-/// any wait: of two machines with one certificate, each lives for as long as the other waits, and
-/// neither may take that for a reason to come back faster.
-const WELL: Duration = Duration::from_secs(60);
-const _: () = assert!(WELL.as_secs() > dial::LONGEST.as_secs());
-/// Where another machine has this one's key, it is left alone for this long, and up to
-/// [`RIVAL_JITTER`] more.
-const RIVAL: Duration = Duration::from_secs(30);
-/// See [`RIVAL`].
-const RIVAL_JITTER: Duration = Duration::from_secs(10);
-/// A link that another relieves stays this long at least, for those who were about to ask by it.
-const LINGER: Duration = Duration::from_secs(1);
-/// How often it is looked whether it has finished.
-const LOOK: Duration = Duration::from_millis(100);
-/// With nothing to do the thread waits this long; only news end that.
-const IDLE: Duration = Duration::from_secs(3600);
 /// Stack of a pipe's thread.
 const STACK: usize = 512 * 1024;
 /// News that may wait for the dialling thread.
@@ -76,206 +62,6 @@ pub(super) struct Dialer {
     pub news: Sender<News>,
     /// Nothing is dialled from when this is set.
     pub stopping: AtomicBool,
-}
-
-/// One link, and how far it is.
-struct Pipe {
-    link: Arc<Link>,
-    address: SocketAddr,
-    started: Instant,
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// The server has not spoken: it may still refuse this client.
-    Coming,
-    /// The one that is asked by.
-    Current,
-    /// Another has its place since then.
-    Relieved(Instant),
-}
-
-/// What the dialling thread knows.
-struct Desk<'a> {
-    dialer: &'a Arc<Dialer>,
-    target: String,
-    pipes: Vec<Pipe>,
-    backoff: Backoff,
-    /// When to dial next, if that is to be done.
-    due: Option<Instant>,
-    /// Counts the attempts.
-    number: u64,
-    /// How many have failed since the server was connected last.
-    failed: u64,
-    /// When that connection was lost.
-    lost_at: Option<SystemTime>,
-}
-
-impl Dialer {
-    /// The thread. It ends after [`News::Stop`], when every link has.
-    pub fn run(self: &Arc<Self>, news: &Receiver<News>) {
-        let mut desk = Desk {
-            dialer: self,
-            target: format!("{}:{}", self.host, self.port),
-            pipes: Vec::new(),
-            backoff: Backoff::default(),
-            due: Some(Instant::now()),
-            number: 0,
-            failed: 0,
-            lost_at: None,
-        };
-        let mut stopped = false;
-        while !(stopped && desk.pipes.is_empty()) {
-            desk.dial_if_due();
-            desk.advance();
-            match news.recv_timeout(desk.wait()) {
-                Ok(News::Ready) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(News::Ended(link, end)) => desk.note_end(&link, &end),
-                Ok(News::NewCertificate) => desk.due = Some(Instant::now()),
-                Ok(News::Stop) => {
-                    stopped = true;
-                    desk.pipes.iter().for_each(|pipe| pipe.link.close(End::Stopping));
-                }
-                // Not before the last link has ended: the dialler itself holds a sender.
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-        }
-    }
-}
-
-impl Desk<'_> {
-    fn dial_if_due(&mut self) {
-        if self.dialer.stopping.load(Ordering::Acquire) {
-            self.due = None;
-        }
-        if self.due.is_none_or(|due| due > Instant::now()) {
-            return;
-        }
-        self.due = None;
-        self.number += 1;
-        self.dialer.meter.mark(Mark::Dialling);
-        let takes_over = !self.pipes.is_empty();
-        match self.dialer.dial(self.number, takes_over) {
-            Ok((link, address)) => self.pipes.push(Pipe {
-                link,
-                address,
-                started: Instant::now(),
-                stage: Stage::Coming,
-            }),
-            Err(reason) => {
-                log::warn!("{}: not connected: {reason}", self.target);
-                self.tell_failure(reason);
-                self.dial_later(Duration::ZERO);
-            }
-        }
-    }
-
-    /// Gives a link that has become ready its place, and ends those that were relieved.
-    fn advance(&mut self) {
-        let now = Instant::now();
-        let ready = |pipe: &Pipe| pipe.stage == Stage::Coming && pipe.link.is_ready();
-        if let Some(newest) = self.pipes.iter().rposition(ready) {
-            for (at, pipe) in self.pipes.iter_mut().enumerate() {
-                if at == newest {
-                    pipe.stage = Stage::Current;
-                    self.failed = 0;
-                } else if pipe.stage == Stage::Current {
-                    pipe.stage = Stage::Relieved(now);
-                }
-            }
-        }
-        for pipe in &self.pipes {
-            if let Stage::Relieved(since) = pipe.stage {
-                let age = now.duration_since(since);
-                let has_finished = age >= LINGER && pipe.link.is_idle();
-                if has_finished || age >= LINGER + self.dialer.reply_timeout {
-                    pipe.link.close(End::Relieved);
-                }
-            }
-        }
-    }
-
-    fn wait(&self) -> Duration {
-        let is_relieved = |pipe: &Pipe| matches!(pipe.stage, Stage::Relieved(_));
-        let longest = if self.pipes.iter().any(is_relieved) { LOOK } else { IDLE };
-        let due = self.due.map(|due| due.saturating_duration_since(Instant::now()));
-        due.map_or(longest, |due| due.min(longest))
-    }
-
-    fn note_end(&mut self, link: &Arc<Link>, end: &End) {
-        let Some(at) = self.pipes.iter().position(|pipe| Arc::ptr_eq(&pipe.link, link)) else {
-            return;
-        };
-        let pipe = self.pipes.remove(at);
-        let target = &self.target;
-        let was_relieved = matches!(pipe.stage, Stage::Relieved(_));
-        if link.is_ready() {
-            log::info!("{target}: lost: {end}");
-            if !was_relieved && !matches!(end, End::Stopping) {
-                self.failed = 0;
-                self.lost_at = Some(SystemTime::now());
-                self.dialer.meter.mark(Mark::Lost);
-            }
-            if pipe.started.elapsed() >= WELL {
-                self.backoff.reset();
-            }
-        } else {
-            let reason = match end {
-                End::Stopping => None,
-                // The server judges our certificate when for us the handshake is over.
-                End::Refused(alert) => {
-                    Some(format!("not connected: {}", refused_by(pipe.address, *alert)))
-                }
-                End::Protocol(_) | End::Silent(_) | End::Failed(_) => {
-                    Some(format!("not connected: {end}"))
-                }
-                _ => Some(format!("the server did not accept this client: {end}")),
-            };
-            if let Some(reason) = reason {
-                log::warn!("{target}: {reason}");
-                self.tell_failure(reason);
-            }
-        }
-        if self.dialer.stopping.load(Ordering::Acquire) {
-            return;
-        }
-        let is_needed = !self.pipes.iter().any(|pipe| !matches!(pipe.stage, Stage::Relieved(_)));
-        let was_refused = pipe.stage == Stage::Coming && !link.is_ready();
-        if !was_relieved && (is_needed || was_refused) {
-            let is_rival =
-                matches!(end, End::Dismissed(goodbye) if goodbye.reason == GoodbyeReason::Rival);
-            self.dial_later(if is_rival { RIVAL } else { Duration::ZERO });
-        }
-    }
-
-    /// An attempt has failed. That is no event while another connection stands: a new certificate was
-    /// to be shown, and that is tried again.
-    fn tell_failure(&mut self, reason: String) {
-        let is_connected =
-            self.pipes.iter().any(|pipe| pipe.link.is_ready() && !pipe.link.is_closed());
-        if !is_connected {
-            self.failed += 1;
-            let (attempts, lost_at) = (self.failed, self.lost_at);
-            let event = ConnectionEvent::ConnectFail { attempts, lost_at, reason };
-            self.dialer.events.tell_event(event);
-        }
-    }
-
-    /// Dials again after a random wait, and at least this one.
-    fn dial_later(&mut self, least: Duration) {
-        let mut wait = self.backoff.next_wait(fastrand::f64());
-        if !least.is_zero() {
-            wait = least + RIVAL_JITTER.mul_f64(fastrand::f64());
-            log::warn!(
-                "{}: another machine uses this client's key; staying away for {:.0} s",
-                self.target,
-                wait.as_secs_f64()
-            );
-        }
-        log::debug!("{}: dialling again in {:.1} s", self.target, wait.as_secs_f64());
-        self.due = Some(Instant::now() + wait);
-    }
 }
 
 impl Dialer {

@@ -1,40 +1,25 @@
 //! The server: accepts pipes, checks who they are, and keeps the newest of each name.
 
+mod connections;
+
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::catalog::{Added, Catalog};
 use super::renewal::Renewal;
-use super::rivals::{Rivals, Takeover};
-use super::roster::{Entered, Entry, Roster};
 use super::{Builder, Core, GOODBYE, StartError};
 use crate::accept::Acceptor;
 use crate::config::{Bind, ServerConfig};
 use crate::event::{Event, Reply};
-use crate::events::{ConnectionEvent, Events};
-use crate::handler::{Handler, PeerIdentity, Role};
-use crate::identity::{Keeper, PeerCertificate};
-use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls};
+use crate::handler::{Handler, Role};
 use crate::pipe::{Patient, Peer, Pipe, RequestError};
-use crate::throttle::Throttles;
-use crate::wire::Limits;
+use connections::Connections;
 
-/// The time for a TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Most connections that have not proved who they are.
-const MAX_STRANGERS: usize = 512;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// Stack of a connection's thread.
-const STACK: usize = 512 * 1024;
-/// How long a client may be silent that announces no time of its own, as the original has it.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// A running server. Dropping it stops it without finishing what is in flight.
 pub struct Server {
@@ -64,21 +49,7 @@ impl Server {
             listen(config.pipe_bind).map_err(|error| StartError::Pipe(config.pipe_bind, error))?;
         let (listener, pipe_address) = bound;
         let core = Core::start(Role::Server, &config.node, handler, listeners)?;
-        let connections = Arc::new(Connections {
-            identity: Arc::clone(&core.identity),
-            roster: Arc::clone(&core.roster),
-            rivals: Rivals::default(),
-            service: Arc::clone(&core.service),
-            catalog: Arc::clone(&core.catalog),
-            events: Arc::clone(&core.events),
-            limits: Limits { max_data: config.node.max_body_bytes },
-            stall: config.node.reply_timeout,
-            strangers: AtomicUsize::new(0),
-            open: AtomicUsize::new(0),
-            number: AtomicU64::new(0),
-            refusals: Throttles::default(),
-            shared_keys: Throttles::default(),
-        });
+        let connections = Arc::new(Connections::new(&core, &config.node));
         let admitting = Arc::clone(&connections);
         let acceptor = Acceptor::start("pipe", listener, move |socket| admitting.admit(socket))
             .map_err(StartError::Thread)?;
@@ -119,7 +90,7 @@ impl Server {
 
     /// How often one machine has taken the place of another that has the same key.
     pub fn rival_takeovers(&self) -> u64 {
-        self.connections.rivals.found()
+        self.connections.rival_takeovers()
     }
 
     /// Stops: takes nothing new, finishes what is in flight for at most this long, and closes the
@@ -151,241 +122,4 @@ fn listen(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
     socket.listen(BACKLOG)?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
     Ok((socket, bound))
-}
-
-/// What all connections of the server share.
-struct Connections {
-    identity: Arc<Keeper>,
-    roster: Arc<Roster>,
-    rivals: Rivals,
-    service: Arc<Service>,
-    catalog: Arc<Catalog>,
-    events: Arc<Events>,
-    limits: Limits,
-    stall: Duration,
-    /// Connections in their handshake.
-    strangers: AtomicUsize,
-    /// Connections with a thread.
-    open: AtomicUsize,
-    /// Authenticated connections so far.
-    number: AtomicU64,
-    /// Keeps those who knock without a key from flooding the log.
-    refusals: Throttles,
-    /// Keeps two machines with one key from flooding the log.
-    shared_keys: Throttles,
-}
-
-impl Connections {
-    /// Gives a connection its thread. The handshake is made there: it may take its time.
-    fn admit(self: &Arc<Self>, socket: Socket) {
-        let stranger = Counted::new(self, |connections| &connections.strangers);
-        if stranger.before >= MAX_STRANGERS {
-            self.refuse(&caller(&socket), "refused: too many are in their handshake");
-            return;
-        }
-        let connections = Arc::clone(self);
-        let who = caller(&socket);
-        let spawned =
-            thread::Builder::new().name("pipe".to_owned()).stack_size(STACK).spawn(move || {
-                let _open = Counted::new(&connections, |connections| &connections.open);
-                connections.serve(socket.into(), stranger);
-            });
-        if let Err(error) = spawned {
-            self.refuse(&who, &format!("refused: no thread for it: {error}"));
-        }
-    }
-
-    /// A connection's whole life, on its own thread.
-    fn serve(self: &Arc<Self>, socket: TcpStream, stranger: Counted) {
-        let Ok(address) = socket.peer_addr() else { return };
-        match self.welcome(socket, address) {
-            Ok((link, number, entered)) => {
-                drop(stranger);
-                let end = link.run();
-                drop(entered);
-                let peer = link.peer();
-                self.catalog.remove(&peer.name, &link, |count| {
-                    let peer = Arc::clone(peer);
-                    self.events.tell_event(ConnectionEvent::ConnectionRemoved { peer, count });
-                });
-                if link.is_ready() {
-                    self.events.stopped(peer, &end);
-                }
-                log::info!("{}: lost ({address}): {end}", link.peer().name);
-                log::debug!("{}: that was connection {number}", link.peer().name);
-            }
-            Err(reason) => self.refuse(&address.to_string(), &reason),
-        }
-    }
-
-    /// Shakes hands and makes the link.
-    fn welcome(
-        self: &Arc<Self>,
-        socket: TcpStream,
-        address: SocketAddr,
-    ) -> Result<(Arc<Link>, u64, Entered), String> {
-        socket.set_nodelay(true).map_err(|error| error.to_string())?;
-        let deadline = Instant::now() + HANDSHAKE;
-        let (judged_by, identity) = self.identity.numbered();
-        let (config, witness) = identity.server_handshake();
-        let (tls, chain) = Tls::accept(config, &socket, deadline).map_err(|error| {
-            match (error, witness.seen()) {
-                (HandshakeError::Certificate(_), Some(seen)) => format!("refused: {seen}"),
-                (HandshakeError::Refused(alert), _) => refused_by(alert),
-                (error, _) => format!("refused: {error}"),
-            }
-        })?;
-        let leaf = chain.first().ok_or("refused: it sent no certificate")?;
-        let certificate = PeerCertificate::read(leaf, Role::Client)
-            .map_err(|fault| format!("refused: its certificate cannot be used: {fault}"))?;
-        let peer = PeerIdentity {
-            name: certificate.name.clone(),
-            fingerprint: certificate.fingerprint.clone(),
-            address: address.ip().to_canonical(),
-        };
-        let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let connections = Arc::clone(self);
-        let link = Link::new(Parts {
-            peer: Arc::new(peer),
-            socket,
-            tls,
-            service: Arc::clone(&self.service),
-            pulse: Pulse::Answers { silence: SILENCE },
-            limits: self.limits,
-            stall: self.stall,
-            takes_over: false,
-            on_ready: Box::new(move |link| connections.note_ready(link, address, number)),
-        })
-        .map_err(|error| error.to_string())?;
-        let entry = Entry::new(Arc::clone(&link), certificate, chain, judged_by);
-        let entered = self.roster.enter(entry);
-        Ok((link, number, entered))
-    }
-
-    /// Gives a link its place in the catalog, and ends the one that had it.
-    fn note_ready(&self, link: &Arc<Link>, address: SocketAddr, number: u64) {
-        let peer = link.peer();
-        self.events.started(peer);
-        let added = self.catalog.add(&peer.name, link, number, |added, count| {
-            self.tell_added(peer, added, count);
-        });
-        let (place, gone) = match added {
-            Added::First => ("", Vec::new()),
-            Added::Relieving(older) => {
-                (", beside an older connection that its client ends", older.into_iter().collect())
-            }
-            Added::InPlaceOf(old, older) => {
-                (", in place of an older connection", std::iter::once(old).chain(older).collect())
-            }
-            Added::TooLate => {
-                link.close(End::Replaced("elsewhere".to_owned()));
-                return;
-            }
-        };
-        log::info!("{}: connected from {address}{place}", peer.name);
-        let Some(replaced) = gone.first() else { return };
-        let old = replaced.peer().address;
-        let takeover = match link.takes_over() {
-            true => Takeover::Usual,
-            false => self.rivals.note(&peer.name, old, peer.address, Instant::now()),
-        };
-        self.warn_of(takeover, &peer.name, old, peer.address);
-        for gone in gone {
-            gone.close(match takeover {
-                Takeover::Rivals => End::Rival(address.to_string()),
-                Takeover::Usual | Takeover::Often => End::Replaced(address.to_string()),
-            });
-        }
-    }
-
-    /// A client that comes again is told as one that went and one that came, unless it did so in order
-    /// to renew its connection.
-    fn tell_added(&self, peer: &Arc<PeerIdentity>, added: &Added, count: usize) {
-        match added {
-            Added::First => {}
-            Added::InPlaceOf(old, _) => {
-                let (peer, count) = (Arc::clone(old.peer()), count.saturating_sub(1));
-                self.events.tell_event(ConnectionEvent::ConnectionRemoved { peer, count });
-            }
-            Added::Relieving(_) | Added::TooLate => return,
-        }
-        let peer = Arc::clone(peer);
-        self.events.tell_event(ConnectionEvent::ConnectionAdded { peer, count });
-    }
-
-    fn warn_of(&self, takeover: Takeover, name: &str, old: IpAddr, new: IpAddr) {
-        if takeover == Takeover::Usual || self.shared_keys.note(name, Instant::now()).is_none() {
-            return;
-        }
-        if takeover == Takeover::Rivals {
-            log::warn!(
-                "{name}: two machines use the key of this name, {old} and {new}, and each replaces \
-                 the other ({} such takeovers so far); give each an identity of its own",
-                self.rivals.found()
-            );
-        } else {
-            log::warn!(
-                "{name}: its connections from {new} replace each other again and again: is its \
-                 certificate in use on more than one machine?"
-            );
-        }
-    }
-
-    /// Logs why a connection came to nothing: once in a while for each reason.
-    fn refuse(&self, who: &str, why: &str) {
-        match self.refusals.note(why, Instant::now()) {
-            None => {}
-            Some(0) => log::warn!("{who}: {why}"),
-            Some(left_out) => {
-                log::warn!("{who}: {why} ({left_out} more like this since the last such line)");
-            }
-        }
-    }
-
-    /// Waits until all connections have ended.
-    fn wait_closed(&self, deadline: Instant) {
-        let (_alive, never) = crossbeam_channel::bounded::<()>(0);
-        while self.open.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
-            // Nothing is sent: this is a pause between looks.
-            let _ = never.recv_timeout(super::LOOK);
-        }
-    }
-}
-
-/// Where a connection comes from, for the log.
-fn caller(socket: &Socket) -> String {
-    let address = socket.peer_addr().ok().and_then(|address| address.as_socket());
-    address.map_or_else(|| "a connection".to_owned(), |address| address.to_string())
-}
-
-/// The client has found a fault with us, and only it knows which.
-fn refused_by(alert: Alert) -> String {
-    if alert.is_about_certificate() {
-        format!(
-            "the client there refused this server's certificate ({alert}): see the client's log"
-        )
-    } else {
-        format!("the client there ended the TLS handshake ({alert}): see the client's log")
-    }
-}
-
-/// Counts for as long as it lives.
-struct Counted {
-    connections: Arc<Connections>,
-    counter: fn(&Connections) -> &AtomicUsize,
-    /// The count before this one.
-    before: usize,
-}
-
-impl Counted {
-    fn new(connections: &Arc<Connections>, counter: fn(&Connections) -> &AtomicUsize) -> Self {
-        let before = counter(connections).fetch_add(1, Ordering::AcqRel);
-        Self { connections: Arc::clone(connections), counter, before }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        (self.counter)(&self.connections).fetch_sub(1, Ordering::AcqRel);
-    }
 }

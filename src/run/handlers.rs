@@ -65,9 +65,7 @@ impl Handlers {
             HandlerSpec::Named(name) => return self.named(choice, name, role),
             HandlerSpec::Files { dir, writable } => Files::new(dir, *writable).map(shared),
             HandlerSpec::Exec(dir) => Exec::new(dir, exec_timeout).map(shared),
-            HandlerSpec::Service(_) => {
-                Err("it is not available in this version".to_owned())
-            }
+            HandlerSpec::Service(_) => Err("it is not available in this version".to_owned()),
         };
         built.map_err(|reason| choice.unusable(spec, reason))
     }
