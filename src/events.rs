@@ -109,11 +109,19 @@ struct Telling {
 impl Events {
     /// Starts the thread, where anybody listens.
     pub fn start(role: Role, listeners: Listeners) -> io::Result<Self> {
+        let idle = match role {
+            Role::Server => Idle::new(Instant::now()),
+            Role::Client => Idle::never(),
+        };
+        Self::with_idle(idle, listeners)
+    }
+
+    fn with_idle(idle: Idle, listeners: Listeners) -> io::Result<Self> {
         let clients = Arc::new(AtomicUsize::new(0));
         let telling = if listeners.is_empty() {
             None
         } else {
-            Some(Telling::start(role, listeners, Arc::clone(&clients))?)
+            Some(Telling::start(idle, listeners, Arc::clone(&clients))?)
         };
         Ok(Self { telling, clients, left_out: Throttle::default() })
     }
@@ -165,15 +173,11 @@ impl Events {
 }
 
 impl Telling {
-    fn start(role: Role, listeners: Listeners, clients: Arc<AtomicUsize>) -> io::Result<Self> {
+    fn start(idle: Idle, listeners: Listeners, clients: Arc<AtomicUsize>) -> io::Result<Self> {
         let (queue, news) = bounded(MAX_QUEUED);
         let (running, stopped) = bounded(0);
         let (alive, ended) = bounded(0);
         let ending = listeners.ending();
-        let idle = match role {
-            Role::Server => Idle::new(Instant::now()),
-            Role::Client => Idle::never(),
-        };
         let mut teller = Teller { listeners, clients, idle };
         thread::Builder::new().name("events".to_owned()).spawn(move || {
             let _alive = alive;
@@ -201,12 +205,7 @@ impl Teller {
                     Err(_) => return,
                 },
                 recv(stopped) -> _ => break,
-                default(wait) => {
-                    let is_empty = self.clients.load(Ordering::Acquire) == 0;
-                    if self.idle.is_due(Instant::now()) && is_empty {
-                        self.tell(&News::Event(ConnectionEvent::Idle));
-                    }
-                }
+                default(wait) => self.look(),
             }
         }
         let is_over = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= Instant::now());
@@ -214,6 +213,14 @@ impl Teller {
             && let Ok(one) = news.try_recv()
         {
             self.tell(&one);
+        }
+    }
+
+    /// A minute has passed, or an hour.
+    fn look(&mut self) {
+        let is_empty = self.clients.load(Ordering::Acquire) == 0;
+        if self.idle.is_due(Instant::now()) && is_empty {
+            self.tell(&News::Event(ConnectionEvent::Idle));
         }
     }
 
@@ -305,6 +312,32 @@ mod tests {
         events.finish();
         events.finish();
         assert!(started.elapsed() < PATIENCE);
+    }
+
+    #[test]
+    fn a_server_that_has_been_without_clients_for_a_minute_says_so() {
+        let (said, heard) = bounded(10);
+        let mut listeners = Listeners::default();
+        listeners.on_event(move |told| said.send(told.clone()).unwrap());
+        let a_minute_ago = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        let events = Events::with_idle(Idle::new(a_minute_ago), listeners).unwrap();
+        assert_eq!(heard.recv_timeout(PATIENCE), Ok(ConnectionEvent::Idle));
+        events.tell_event(added(1));
+        assert_eq!(heard.recv_timeout(PATIENCE), Ok(added(1)));
+    }
+
+    /// The event that says that there is a client may be in the queue still, or left out.
+    #[test]
+    fn a_server_with_a_client_does_not() {
+        let (said, heard) = bounded(10);
+        let mut listeners = Listeners::default();
+        listeners.on_event(move |told| said.send(told.clone()).unwrap());
+        let a_minute_ago = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        let clients = Arc::new(AtomicUsize::new(1));
+        let mut teller = Teller { listeners, clients, idle: Idle::new(a_minute_ago) };
+        teller.look();
+        assert!(teller.idle.wait(Instant::now()) > Some(Duration::from_secs(50)));
+        assert_eq!(heard.try_recv().ok(), None);
     }
 
     #[test]

@@ -216,11 +216,12 @@ fn an_unusable_value_is_one_line_at_start() {
     let hook = Hook::new("exit 0");
     fs::set_permissions(hook.script(), fs::Permissions::from_mode(0o644)).unwrap();
     let not_executable = hook.value();
-    let form = "accepted is exec: and the path of a program, such as exec:/etc/restpipe/changed";
+    let form =
+        "accepted is exec: and the absolute path of a program, such as exec:/etc/restpipe/changed";
     let cases = [
         ("rpipe.state_change_event.ClientStateChangeEvent", form, 2),
         ("exec:", form, 2),
-        ("exec:hook", "exec:hook: not an absolute path", 1),
+        ("exec:hook", form, 2),
         ("exec:/no/such/hook", "exec:/no/such/hook: No such file or directory", 1),
         ("exec:/tmp", "exec:/tmp: not a file", 1),
         (&not_executable, ": not executable (chmod +x)", 1),

@@ -116,11 +116,15 @@ pub(super) fn log_filter(text: &str) -> Result<(), Accepted> {
     }
 }
 
-/// `exec:PATH`.
+/// `exec:PATH`, the path being absolute, for a node may be started from anywhere.
 pub(super) fn hook(text: &str) -> Result<Hook, Accepted> {
     match text.strip_prefix("exec:").map(path) {
-        Some(Ok(path)) if !path.as_os_str().is_empty() => Ok(Hook { path }),
-        _ => Err("exec: and the path of a program, such as exec:/etc/restpipe/changed".to_owned()),
+        Some(Ok(path)) if path.is_absolute() => Ok(Hook { path }),
+        _ => {
+            let accepted = "exec: and the absolute path of a program, such as \
+                            exec:/etc/restpipe/changed";
+            Err(accepted.to_owned())
+        }
     }
 }
 
@@ -269,11 +273,17 @@ mod tests {
 
     #[test]
     fn hooks() {
-        let hook_of = |path: &str| Hook { path: path.into() };
         check(
             hook,
-            &[("exec:/a b", hook_of("/a b")), ("exec:x", hook_of("x"))],
-            &["", "exec:", "/a", "rpipe.state_change_event.ClientStateChangeEvent", "exec:a\nb"],
+            &[("exec:/a b", Hook { path: "/a b".into() })],
+            &[
+                "",
+                "exec:",
+                "exec:a",
+                "/a",
+                "rpipe.state_change_event.ClientStateChangeEvent",
+                "exec:a\nb",
+            ],
         );
     }
 
