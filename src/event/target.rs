@@ -1,7 +1,7 @@
 //! What follows `/server/` or `/client/NAME/` in a path: `NOUN[//P1/P2...][?query]`.
 //!
 //! It is split first and decoded then, once, piece by piece, so an encoded slash inside a parameter
-//! stays inside it.
+//! stays inside it. The noun may be empty; that names the root of whatever answers.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -37,11 +37,9 @@ impl Target {
             parameters.into_iter().map(decode).collect::<Result<Vec<_>, TargetError>>()?;
         let query = query.map_or(Ok(Vec::new()), parse_query)?;
         let noun = decode(noun)?;
-        if noun.is_empty() {
-            return Err(TargetError::NoNoun);
-        }
-        let is_cut = parameters.is_empty() && path.ends_with("//");
-        let raw = (is_cut || raw.contains(['%', '?'])).then(|| raw.to_owned());
+        // Without anything to decode, only slashes behind the noun that begin no parameter are lost.
+        let same = raw.bytes().all(is_plain) && (!parameters.is_empty() || raw == noun);
+        let raw = (!same).then(|| raw.to_owned());
         Ok(Self { raw, noun, parameters, query })
     }
 
@@ -50,9 +48,6 @@ impl Target {
         limit("target bytes", noun.len(), MAX_TARGET)?;
         let (noun, parameters) = split_parameters(noun);
         limit("parameters", parameters.len(), MAX_PIECES)?;
-        if noun.is_empty() {
-            return Err(TargetError::NoNoun);
-        }
         Ok(Self {
             raw: None,
             noun: noun.to_owned(),
@@ -128,10 +123,20 @@ impl Target {
         Cow::Owned(format!("{}//{}", self.noun, self.parameters.join("/")))
     }
 
-    /// The target as the caller sent it, where that is not the same as [`Target::decoded`].
+    /// The target as the caller sent it, where that is not the same as [`Target::decoded`], or where
+    /// it has a character that a path has only encoded.
     pub fn raw(&self) -> Option<&str> {
         self.raw.as_deref()
     }
+}
+
+/// Whether this byte stands for itself in any path: a `pchar` or a slash of RFC 3986, section 3.3.
+const fn is_plain(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'
+            | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' | b'/'
+    )
 }
 
 /// Shown for log lines: the noun, with control characters escaped. Parameters and query are the
@@ -180,8 +185,6 @@ fn limit(what: &'static str, count: usize, most: usize) -> Result<(), TargetErro
 /// Why a target cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetError {
-    /// Nothing before the double slash or the query.
-    NoNoun,
     /// A piece is not UTF-8 once decoded.
     NotUtf8,
     /// More of something than is taken.
@@ -196,7 +199,6 @@ pub enum TargetError {
 impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoNoun => write!(f, "the path names no noun"),
             Self::NotUtf8 => write!(f, "the path is not UTF-8 once decoded"),
             Self::TooMany { what, most } => write!(f, "more than {most} {what}"),
         }
@@ -288,9 +290,31 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_can_always_be_told() {
+        let as_sent = ["a//", "//", "?q", "a%zz", "a%2e", "a|b", "a\\b", "a b", "\"", "a?"];
+        for raw in as_sent {
+            assert_eq!(parse(raw).raw(), Some(raw));
+        }
+        let decoded =
+            ["", "/", "a", "a/", "a/b", "//a", "//a/", "a///", "a///b", "a//b//", "a;b=c,d@e:f"];
+        for raw in decoded {
+            let target = parse(raw);
+            assert_eq!((target.raw(), &*target.decoded()), (None, raw));
+            assert_eq!(Target::from_decoded(raw).unwrap(), target, "{raw}");
+        }
+    }
+
+    #[test]
+    fn the_noun_may_be_empty() {
+        for raw in ["", "//", "?a=b"] {
+            assert_eq!((parse(raw).noun(), parse(raw).parameters().len()), ("", 0), "{raw}");
+        }
+        assert_eq!(parse("//a/b").parameters(), ["a", "b"]);
+        assert_eq!(Target::from_decoded("").unwrap().noun(), "");
+    }
+
+    #[test]
     fn what_cannot_be_used_is_refused() {
-        assert_eq!(Target::parse(""), Err(TargetError::NoNoun));
-        assert_eq!(Target::parse("//a"), Err(TargetError::NoNoun));
         assert_eq!(Target::parse("cat//%ff"), Err(TargetError::NotUtf8));
         let many = format!("cat//{}", "/".repeat(300));
         assert!(matches!(Target::parse(&many), Err(TargetError::TooMany { .. })));

@@ -180,7 +180,7 @@ mod tests {
             ("GET server/time HTTP/1.1", "", 400),
             ("OPTIONS * HTTP/1.1", "", 400),
             ("GET /server/time#x HTTP/1.1", "", 400),
-            ("GET /server/ HTTP/1.1", "", 400),
+            ("GET /server/ HTTP/1.1", "", 200),
             ("GET /server/%ff HTTP/1.1", "", 400),
             ("GET /nothing HTTP/1.1", "", 404),
             ("CONNECT localhost:80 HTTP/1.1", "", 405),

@@ -572,11 +572,22 @@ mod tests {
     }
 
     #[test]
+    fn the_target_arrives_as_it_was_sent() {
+        for raw in ["", "//", "a//", "a///b/", "?q", "a%2Fb//%2e%zz?x=%20", "//a"] {
+            let event = Event::new(Verb::Get, raw).unwrap();
+            let bytes = encode_event(9, &event, whole(&event.body), EXTENDED).unwrap();
+            let Incoming::Event(seen, None) = decode_bytes(&bytes).1 else { panic!("no event") };
+            assert_eq!(seen.target.raw().unwrap_or(&seen.target.decoded()), raw);
+            assert_eq!(seen, event);
+        }
+    }
+
+    #[test]
     fn an_event_that_names_nothing_is_answered_not_punished() {
-        // verb "head", noun "time"; verb "get", noun ""
+        // verb "head", noun "time"; verb "get", noun "", target "%ff"
         for (bytes, status) in [
             ("02000000000e00000001 0801 1204 68656164 1a04 74696d65", None),
-            ("02000000000900000001 0801 1203 676574 1a00", Some(400)),
+            ("02000000000f00000001 0801 1203 676574 1a00 820103 256666", Some(400)),
         ] {
             let Incoming::BadEvent(reply, None) = decode_bytes(&hex(bytes)).1 else {
                 panic!("{bytes}")
