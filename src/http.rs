@@ -13,7 +13,6 @@ mod admit;
 mod answer;
 mod body;
 mod budget;
-mod chunked;
 mod connection;
 mod face;
 mod guard;

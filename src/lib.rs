@@ -113,6 +113,7 @@
 
 mod accept;
 mod changes;
+mod chunked;
 pub mod cli;
 pub mod config;
 mod dial;

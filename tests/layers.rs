@@ -22,14 +22,15 @@ const HOUSE: &[(&str, &[&str])] = &[
             "config", "rules", "meter", "pipe", "event", "peer", "throttle", "dial",
         ],
     ),
-    ("http", &["accept", "config", "pipe", "event", "peer", "throttle"]),
+    ("http", &["accept", "chunked", "config", "pipe", "event", "peer", "throttle"]),
     ("hook", &["events", "peer"]),
     ("events", &["peer", "throttle"]),
     ("statsd", &["config", "meter", "event"]),
     ("link", &["handler", "identity", "wire", "meter", "event", "peer"]),
-    ("handler", &["config", "rules", "event", "peer", "throttle"]),
+    ("handler", &["chunked", "config", "rules", "event", "peer", "throttle"]),
     ("identity", &["changes", "config", "peer"]),
     ("wire", &["event"]),
+    ("chunked", &[]),
     ("accept", &["throttle"]),
     ("dial", &[]),
     ("logging", &["config"]),
@@ -83,7 +84,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("thread::spawn", &[]),
     ("thread::scope", &[]),
     // Formats.
-    ("httparse", &["http/head"]),
+    ("httparse", &["http/head", "handler/service"]),
     ("tiny_http", &["http"]),
     ("quick_protobuf", &["wire"]),
     ("cap_std", &["handler/files"]),
@@ -91,7 +92,7 @@ const HOMES: &[(&str, &[&str])] = &[
 ];
 
 /// What is decided without sockets, files, threads, clocks, locks or logs, and may not name them.
-const PURE: &[&str] = &["wire", "pipe", "rules/table", "rules/pattern"];
+const PURE: &[&str] = &["wire", "pipe", "chunked", "rules/table", "rules/pattern"];
 const IMPURE: &[&str] = &[
     "std::net",
     "std::thread",

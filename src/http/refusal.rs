@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use crate::chunked::Broken;
 use crate::pipe::RequestError;
 
 /// An answer that is an error.
@@ -90,6 +91,15 @@ impl From<RequestError> for Refusal {
             RequestError::TooLarge(_) => new(413, "body_too_large"),
             RequestError::NoReply { .. } => new(504, "no_reply"),
             RequestError::OutcomeUnknown { .. } => new(502, "outcome_unknown"),
+        }
+    }
+}
+
+impl From<Broken> for Refusal {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Malformed => Self::malformed(broken.to_string()),
+            Broken::TooLong => Self::closing(431, "trailers_too_large", broken.to_string()),
         }
     }
 }

@@ -9,9 +9,9 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::chunked::Decoder;
 use crate::event::{Body, Source};
 use crate::http::body::{Framing, is_timeout};
-use crate::http::chunked::Decoder;
 use crate::http::input::Input;
 use crate::http::output;
 use crate::http::refusal::Refusal;
@@ -245,7 +245,7 @@ fn read_chunked(
 ) -> Result<Option<usize>, Failed> {
     let started = Instant::now();
     loop {
-        let (used, count) = decoder.feed(input.buffered(), buffer)?;
+        let (used, count) = decoder.feed(input.buffered(), buffer).map_err(Refusal::from)?;
         input.consume(used);
         if count > 0 || decoder.is_done() {
             return Ok(Some(count));

@@ -1,8 +1,8 @@
-//! The chunked transfer coding, read strictly (RFC 9112, section 7.1): bytes in, body out, no I/O.
+//! The chunked transfer coding (RFC 9112, section 7.1): read strictly, bytes in, body out, no I/O.
 //!
 //! Extensions and trailers are bounded and dropped.
 
-use crate::http::refusal::Refusal;
+use std::fmt;
 
 /// Most hexadecimal digits of a chunk's size: those of 64 bits.
 const MAX_SIZE_DIGITS: usize = 16;
@@ -33,7 +33,7 @@ enum State {
 }
 
 /// Decodes one body.
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     state: State,
     size: u64,
     extra: usize,
@@ -71,7 +71,7 @@ impl Decoder {
     /// Takes bytes and writes to `body` what they stand for. Returns how many were used, and how many
     /// written; all are used unless `body` is full or the body's end was among them. Every error
     /// ends the connection.
-    pub fn feed(&mut self, bytes: &[u8], body: &mut [u8]) -> Result<(usize, usize), Refusal> {
+    pub fn feed(&mut self, bytes: &[u8], body: &mut [u8]) -> Result<(usize, usize), Broken> {
         let (mut used, mut written) = (0, 0);
         while used < bytes.len() && !self.is_done() {
             if let State::Data(left) = self.state {
@@ -92,12 +92,11 @@ impl Decoder {
         Ok((used, written))
     }
 
-    fn step(&mut self, byte: u8) -> Result<State, Refusal> {
-        let malformed = || Refusal::malformed("the chunked coding is broken");
+    fn step(&mut self, byte: u8) -> Result<State, Broken> {
         match (self.state, byte) {
             (State::Size(digits), _) if byte.is_ascii_hexdigit() => {
                 if digits == MAX_SIZE_DIGITS {
-                    return Err(malformed());
+                    return Err(Broken::Malformed);
                 }
                 // Of 16 digits at most, so nothing is shifted out.
                 let digit = (byte as char).to_digit(16).unwrap_or(0);
@@ -120,17 +119,33 @@ impl Decoder {
             }
             (State::TrailerLf { empty: true }, b'\n') => Ok(State::Done),
             (State::TrailerLf { empty: false }, b'\n') => Ok(State::Trailer { empty: true }),
-            _ => Err(malformed()),
+            _ => Err(Broken::Malformed),
         }
     }
 
-    fn extra(&mut self) -> Result<(), Refusal> {
+    fn extra(&mut self) -> Result<(), Broken> {
         self.extra += 1;
-        if self.extra <= MAX_EXTRA {
-            return Ok(());
+        if self.extra <= MAX_EXTRA { Ok(()) } else { Err(Broken::TooLong) }
+    }
+}
+
+/// Why a body cannot be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// It is not the coding.
+    Malformed,
+    /// Extensions and trailers are longer than is taken.
+    TooLong,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => write!(f, "the chunked coding is broken"),
+            Self::TooLong => {
+                write!(f, "chunk extensions and trailers of more than {MAX_EXTRA} bytes")
+            }
         }
-        let message = format!("chunk extensions and trailers of more than {MAX_EXTRA} bytes");
-        Err(Refusal::closing(431, "trailers_too_large", message))
     }
 }
 
@@ -138,8 +153,8 @@ impl Decoder {
 mod tests {
     use super::*;
 
-    /// The body and what follows it, or the status; `None` where more bytes are wanted.
-    fn decode(bytes: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, u16> {
+    /// The body and what follows it; `None` where more bytes are wanted.
+    fn decode(bytes: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, Broken> {
         let mut decoder = Decoder::new();
         let mut body = Vec::new();
         let mut room = [0; 100];
@@ -149,11 +164,7 @@ mod tests {
             // A body's end may need no more bytes, but always its own turn.
             while used < piece.len() && !decoder.is_done() {
                 let end = step.min(room.len());
-                let (n, count) =
-                    decoder.feed(&piece[used..], &mut room[..end]).map_err(|refusal| {
-                        assert!(refusal.close);
-                        refusal.status
-                    })?;
+                let (n, count) = decoder.feed(&piece[used..], &mut room[..end])?;
                 assert!(n > 0);
                 body.extend_from_slice(&room[..count]);
                 used += n;
@@ -179,29 +190,29 @@ mod tests {
 
     #[test]
     fn what_is_not_exact_is_refused() {
-        let cases: &[(&[u8], u16)] = &[
-            (b"\r\n", 400),
-            (b";a\r\n", 400),
-            (b"3\n", 400),
-            (b"3\r\r", 400),
-            (b"3 \r\n", 400),
-            (b"+3\r\n", 400),
-            (b"0x3\r\n", 400),
-            (b"g\r\n", 400),
-            (b"3;\x00\r\n", 400),
-            (b"3;a\nb", 400),
-            (b"3\r\nabcd\r\n", 400),
-            (b"3\r\nabc\n", 400),
-            (b"3\r\nabc\r\r", 400),
-            (b"0\r\nX: \xff\r\n", 400),
-            (b"0\r\nX: y\n", 400),
-            (b"00000000000000001\r\n", 400),
+        let cases: &[&[u8]] = &[
+            b"\r\n",
+            b";a\r\n",
+            b"3\n",
+            b"3\r\r",
+            b"3 \r\n",
+            b"+3\r\n",
+            b"0x3\r\n",
+            b"g\r\n",
+            b"3;\x00\r\n",
+            b"3;a\nb",
+            b"3\r\nabcd\r\n",
+            b"3\r\nabc\n",
+            b"3\r\nabc\r\r",
+            b"0\r\nX: \xff\r\n",
+            b"0\r\nX: y\n",
+            b"00000000000000001\r\n",
         ];
-        for (bytes, status) in cases {
+        for bytes in cases {
             for step in [1, 100] {
                 assert_eq!(
                     decode(bytes, step),
-                    Err(*status),
+                    Err(Broken::Malformed),
                     "{:?}",
                     bytes.escape_ascii().to_string()
                 );
@@ -213,8 +224,8 @@ mod tests {
     #[test]
     fn extensions_and_trailers_are_bounded_together() {
         let long = "x".repeat(MAX_EXTRA);
-        assert_eq!(decode(format!("1;{long}\r\n").as_bytes(), 99), Err(431));
-        assert_eq!(decode(format!("0\r\n{long}x").as_bytes(), 99), Err(431));
+        assert_eq!(decode(format!("1;{long}\r\n").as_bytes(), 99), Err(Broken::TooLong));
+        assert_eq!(decode(format!("0\r\n{long}x").as_bytes(), 99), Err(Broken::TooLong));
         let small = "1;y\r\na\r\n".repeat(50);
         assert!(decode(format!("{small}0\r\n\r\n").as_bytes(), 99).unwrap().is_some());
     }
