@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// Longest target that is taken, in bytes, encoded or decoded. The head of a request is limited to
 /// 16 KiB as a whole, and so is what a peer may send.
@@ -21,6 +21,8 @@ pub struct Target {
     noun: String,
     parameters: Vec<String>,
     query: Vec<(String, String)>,
+    /// A segment was taken off before it: two slashes at its beginning are all that stood there.
+    below: bool,
 }
 
 impl Target {
@@ -40,7 +42,7 @@ impl Target {
         // Without anything to decode, only slashes behind the noun that begin no parameter are lost.
         let same = raw.bytes().all(is_plain) && (!parameters.is_empty() || raw == noun);
         let raw = (!same).then(|| raw.to_owned());
-        Ok(Self { raw, noun, parameters, query })
+        Ok(Self { raw, noun, parameters, query, below: false })
     }
 
     /// Reads a noun as the original sends it: already decoded as a whole, and without a query.
@@ -53,6 +55,7 @@ impl Target {
             noun: noun.to_owned(),
             parameters: parameters.into_iter().map(str::to_owned).collect(),
             query: Vec::new(),
+            below: false,
         })
     }
 
@@ -86,8 +89,7 @@ impl Target {
 
     /// The same without the noun's first segment and the slash behind it. The noun is empty where
     /// there was no other segment, and the raw form begins with the double slash before the
-    /// parameters then: put one slash before it, unless it has one, and it is the path below the
-    /// segment.
+    /// parameters then.
     pub fn without_first_segment(&self) -> Self {
         let noun = self.noun.get(self.first_segment().len()..).unwrap_or_default();
         let mut target = Self {
@@ -95,12 +97,15 @@ impl Target {
             noun: noun.strip_prefix('/').unwrap_or(noun).to_owned(),
             parameters: self.parameters.clone(),
             query: self.query.clone(),
+            below: true,
         };
         if let Some(raw) = &self.raw {
             let rest = &raw[self.raw_segment().len()..];
             let slashes =
                 if rest.starts_with("//") { 0 } else { usize::from(rest.starts_with('/')) };
-            target.raw = Some(rest[slashes..].to_owned()).filter(|raw| *raw != *target.decoded());
+            let raw = &rest[slashes..];
+            let is_needed = raw != target.decoded() || !raw.bytes().all(is_plain);
+            target.raw = is_needed.then(|| raw.to_owned());
         }
         target
     }
@@ -123,6 +128,17 @@ impl Target {
         Cow::Owned(format!("{}//{}", self.noun, self.parameters.join("/")))
     }
 
+    /// The path and query of a request for it (RFC 9112, section 3.2.1): a slash, and the target as the
+    /// caller sent it. Where that is not known, as from an original peer, what has to be is encoded.
+    pub fn as_path(&self) -> String {
+        let sent = match &self.raw {
+            Some(raw) => Cow::Borrowed(raw.as_str()),
+            None => Cow::Owned(utf8_percent_encode(&self.decoded(), ENCODED).to_string()),
+        };
+        let slash = if self.below && sent.starts_with("//") { "" } else { "/" };
+        format!("{slash}{sent}")
+    }
+
     /// The target as the caller sent it, where that is not the same as [`Target::decoded`], or where
     /// it has a character that a path has only encoded.
     pub fn raw(&self) -> Option<&str> {
@@ -130,13 +146,50 @@ impl Target {
     }
 }
 
-/// Whether this byte stands for itself in any path: a `pchar` or a slash of RFC 3986, section 3.3.
+/// What a path has only encoded: all but the `pchar` and the slash of RFC 3986, section 3.3.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'/');
+
+/// Whether this byte stands for itself in any path.
 const fn is_plain(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'
-            | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' | b'/'
-    )
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+                | b':'
+                | b'@'
+                | b'/'
+        )
 }
 
 /// Shown for log lines: the noun, with control characters escaped. Parameters and query are the
@@ -302,6 +355,34 @@ mod tests {
             assert_eq!((target.raw(), &*target.decoded()), (None, raw));
             assert_eq!(Target::from_decoded(raw).unwrap(), target, "{raw}");
         }
+    }
+
+    #[test]
+    fn what_a_path_has_only_encoded_is_told_apart_in_one_way() {
+        for byte in 0..=127u8 {
+            let text = char::from(byte).to_string();
+            let encoded = utf8_percent_encode(&text, ENCODED).to_string();
+            assert_eq!(encoded == text, is_plain(byte), "{byte}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_as_it_was_sent() {
+        for raw in
+            ["", "/", "//", "///", "a", "a//", "/a", "//a", "?q=%20", "a%zz|%2f?", "a//b///c/"]
+        {
+            assert_eq!(parse(raw).as_path(), format!("/{raw}"));
+            for behind in ["/", "?"].into_iter().filter(|behind| raw.starts_with(behind)) {
+                let below = parse(&format!("api{raw}")).without_first_segment();
+                let expected = if behind == "?" { format!("/{raw}") } else { raw.to_owned() };
+                assert_eq!(below.as_path(), expected);
+            }
+            let below = parse(&format!("api/{raw}")).without_first_segment();
+            assert_eq!(below.as_path(), format!("/{raw}"));
+        }
+        let decoded = Target::from_decoded("a b/50%25//c?d#e\r\n\u{e4}").unwrap();
+        assert_eq!(decoded.as_path(), "/a%20b/50%2525//c%3Fd%23e%0D%0A%C3%A4");
+        assert_eq!(parse("api").without_first_segment().as_path(), "/");
     }
 
     #[test]
