@@ -11,6 +11,7 @@ mod guarded;
 mod mounts;
 mod range;
 mod router;
+mod service;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,7 @@ pub use files::Files;
 pub use guarded::Guarded;
 pub use mounts::Mounts;
 pub use router::Router;
+pub use service::Service;
 
 use crate::event::{Event, Reply, RequestId, Verb};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{ConfigError, HandlerChoice, HandlerSpec, Mounting};
-use crate::handler::{Exec, Files, Handler, Mounts, Role, example};
+use crate::handler::{Exec, Files, Handler, Mounts, Role, Service, example};
 
 /// The handler that is always there.
 const EXAMPLE: &str = "example";
@@ -65,7 +65,7 @@ impl Handlers {
             HandlerSpec::Named(name) => return self.named(choice, name, role),
             HandlerSpec::Files { dir, writable } => Files::new(dir, *writable).map(shared),
             HandlerSpec::Exec(dir) => Exec::new(dir, exec_timeout).map(shared),
-            HandlerSpec::Service(_) => Err("it is not available in this version".to_owned()),
+            HandlerSpec::Service(address) => Service::new(address).map(shared),
         };
         built.map_err(|reason| choice.unusable(spec, reason))
     }

@@ -1,0 +1,256 @@
+//! The head of a request to a service: what of an event goes into it, and what does not.
+//!
+//! In scope: bytes. Not in scope: whether the path may be asked (`path`), and the body.
+
+use std::borrow::Cow;
+
+use super::path;
+use crate::event::{Event, header};
+use crate::handler::Context;
+
+/// Who asks, as far as a service can know. Nobody else says it.
+const PEER_NAME: &str = "RP-Peer-Name";
+const PEER_FINGERPRINT: &str = "RP-Peer-Fingerprint";
+const REQUEST_ID: &str = "RP-Request-Id";
+
+/// Fields that are written here, or that mean something on this connection alone, lower case.
+/// `Proxy` has no meaning, and is taken for the name of a proxy by programs behind CGI.
+const OWN: [&str; 7] = [
+    "host",
+    "content-type",
+    "expect",
+    "proxy",
+    "rp-peer-name",
+    "rp-peer-fingerprint",
+    "rp-request-id",
+];
+
+/// How the body of a request is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none.
+    None,
+    /// By its length in bytes.
+    Length(u64),
+    /// Chunked.
+    Chunked,
+}
+
+impl Framing {
+    /// That of this event's body. A method that usually has a body says that it is empty (RFC 9110,
+    /// section 8.6).
+    pub fn of(event: &Event) -> Self {
+        use crate::event::Verb::{Delete, Get, Options, Patch, Post, Put};
+        match (event.body.length(), event.verb) {
+            (Some(0), Get | Delete | Options) => Self::None,
+            (Some(length), Get | Delete | Options | Post | Put | Patch) => Self::Length(length),
+            (None, _) => Self::Chunked,
+        }
+    }
+}
+
+/// The head that asks a service for this event. `prefix` is empty or begins with a slash and ends with
+/// none. The error says why the path cannot be asked.
+pub(super) fn head(
+    prefix: &str,
+    host: &str,
+    context: &Context,
+    event: &Event,
+) -> Result<Vec<u8>, &'static str> {
+    let path = event.target.as_path();
+    path::check(&path)?;
+    let method =
+        if event.head_only { "HEAD".to_owned() } else { event.verb.as_str().to_ascii_uppercase() };
+    let mut head = Vec::with_capacity(512);
+    for part in [&method, " ", prefix, &path, " HTTP/1.1\r\n"] {
+        head.extend_from_slice(part.as_bytes());
+    }
+    add(&mut head, "Host", host);
+    add(&mut head, PEER_NAME, &as_value(&context.peer.name));
+    add(&mut head, PEER_FINGERPRINT, &as_value(&context.peer.fingerprint));
+    add(&mut head, REQUEST_ID, context.request_id.as_str());
+    if !event.media_type.is_empty() && header::is_clean(&event.media_type) {
+        add(&mut head, "Content-Type", &event.media_type);
+    }
+    match Framing::of(event) {
+        Framing::None => {}
+        Framing::Length(length) => add(&mut head, "Content-Length", &length.to_string()),
+        Framing::Chunked => add(&mut head, "Transfer-Encoding", "chunked"),
+    }
+    for (name, value) in header::crossing(event.headers.iter().map(|(name, value)| (name, value))) {
+        if !stays(name) && !is_named(event, name) {
+            add(&mut head, name, value);
+        }
+    }
+    head.extend_from_slice(b"\r\n");
+    Ok(head)
+}
+
+fn add(head: &mut Vec<u8>, name: &str, value: &str) {
+    for part in [name, ": ", value, "\r\n"] {
+        head.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// A name as the value of a field: any character that could not stand there is percent-encoded.
+fn as_value(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%') {
+        return Cow::Borrowed(text);
+    }
+    let encode = |byte: u8| match byte {
+        0x21..=0x7e if byte != b'%' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    Cow::Owned(text.bytes().map(encode).collect())
+}
+
+/// Whether a field is not sent on. CGI, and what follows it, tells names apart by letters and digits
+/// alone: `RP_Peer_Name` and `RP.Peer.Name` arrive as `RP-Peer-Name` does, so whatever looks like a
+/// field that is not sent on is none either.
+fn stays(name: &str) -> bool {
+    let is_one = |name: &str| {
+        header::is_hop_by_hop(name) || OWN.iter().any(|own| own.eq_ignore_ascii_case(name))
+    };
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return is_one(name);
+    }
+    let folded: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    // The caller's node has written this one.
+    is_one(&folded) || folded.eq_ignore_ascii_case("x-forwarded-host")
+}
+
+/// Whether a `Connection` field names this one. The caller's node has seen to that; a peer is not
+/// trusted with it.
+fn is_named(event: &Event, name: &str) -> bool {
+    let connections =
+        event.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
+    let mut options = connections.flat_map(|(_, value)| value.split(','));
+    options.any(|option| option.trim().eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::event::{Body, RequestId, Verb};
+    use crate::handler::{PeerIdentity, Role};
+
+    fn context(name: &str) -> Context {
+        Context {
+            role: Role::Client,
+            peer: Arc::new(PeerIdentity {
+                name: name.to_owned(),
+                fingerprint: "2f0c".to_owned(),
+                address: Ipv4Addr::LOCALHOST.into(),
+            }),
+            request_id: RequestId::parse("id-1").unwrap(),
+            cancelled: Arc::default(),
+        }
+    }
+
+    fn lines(event: &Event) -> Vec<String> {
+        let head = head("/api", "127.0.0.1:9000", &context("hub"), event).unwrap();
+        let head = String::from_utf8(head).unwrap();
+        head.strip_suffix("\r\n\r\n").unwrap().split("\r\n").map(str::to_owned).collect()
+    }
+
+    const FIRST: [&str; 4] = [
+        "Host: 127.0.0.1:9000",
+        "RP-Peer-Name: hub",
+        "RP-Peer-Fingerprint: 2f0c",
+        "RP-Request-Id: id-1",
+    ];
+
+    #[test]
+    fn a_head_has_what_was_sent_and_who_asks() {
+        let mut event = Event::new(Verb::Post, "a//b%2Fc?d=%20&e").unwrap();
+        event.media_type = "a/b".to_owned();
+        event.headers = [("Accept", "*/*"), ("Cookie", "a=b"), ("cookie", "")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec();
+        event.body = "abc".into();
+        let mut expected = vec!["POST /api/a//b%2Fc?d=%20&e HTTP/1.1"];
+        expected.extend(FIRST);
+        expected.extend(["Content-Type: a/b", "Content-Length: 3", "Accept: */*", "Cookie: a=b"]);
+        expected.push("cookie: ");
+        assert_eq!(lines(&event), expected);
+    }
+
+    #[test]
+    fn the_body_is_framed_as_it_is_known() {
+        let framing = |verb, body: Body| {
+            let mut event = Event::new(verb, "").unwrap();
+            event.body = body;
+            lines(&event).split_off(1 + FIRST.len()).concat()
+        };
+        let unknown = || Body::stream(&b"x"[..], None);
+        assert_eq!(framing(Verb::Get, Body::empty()), "");
+        assert_eq!(framing(Verb::Delete, "x".into()), "Content-Length: 1");
+        assert_eq!(framing(Verb::Put, Body::empty()), "Content-Length: 0");
+        assert_eq!(framing(Verb::Get, unknown()), "Transfer-Encoding: chunked");
+        assert_eq!(
+            framing(Verb::Put, Body::stream(&b""[..], Some(1 << 40))),
+            "Content-Length: 1099511627776"
+        );
+    }
+
+    #[test]
+    fn the_head_alone_is_asked_with_its_own_method() {
+        let event = Event { head_only: true, ..Event::new(Verb::Get, "").unwrap() };
+        assert_eq!(lines(&event)[0], "HEAD /api/ HTTP/1.1");
+    }
+
+    #[test]
+    fn what_belongs_elsewhere_and_what_is_forged_stays_behind() {
+        let mut event = Event::new(Verb::Get, "x").unwrap();
+        event.headers = [
+            ("rp-peer-name", "forged"),
+            ("RP_Peer_Name", "forged"),
+            ("RP_PEER-NAME", "forged"),
+            ("Rp.Peer.Fingerprint", "forged"),
+            ("RP_REQUEST_ID", "forged"),
+            ("RP~Request|Id", "forged"),
+            ("HOST", "canary"),
+            ("Connection", "close, X-Named"),
+            ("x-named", "1"),
+            ("Transfer-Encoding", "chunked"),
+            ("Transfer_Encoding", "chunked"),
+            ("Content_Length", "5"),
+            ("Content-Length", "5"),
+            ("Content-Type", "a/b"),
+            ("Expect", "100-continue"),
+            ("Upgrade", "h2c"),
+            ("Proxy", "http://canary"),
+            ("Proxy-Authorization", "secret"),
+            ("X_Forwarded_Host", "canary"),
+            ("X-Split", "a\r\nX-Evil: 1"),
+            ("X-Evil: 1\r\nX", "a"),
+            ("X-Alphabet", "\u{e4}"),
+            ("X-Kept", "1"),
+            ("X_Kept", "2"),
+            ("X-Forwarded-Host", "localhost:8081"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        event.media_type = "a/b\r\nX-Evil: 1".to_owned();
+        let mut expected = vec!["GET /api/x HTTP/1.1"];
+        expected.extend(FIRST);
+        expected.extend(["X-Kept: 1", "X_Kept: 2", "X-Forwarded-Host: localhost:8081"]);
+        assert_eq!(lines(&event), expected);
+    }
+
+    #[test]
+    fn a_peers_name_is_one_word_whatever_it_is() {
+        for (name, value) in [
+            ("web-1.example.com", "web-1.example.com"),
+            ("a b", "a%20b"),
+            ("100%", "100%25"),
+            ("\u{e4}\r\nX: y", "%C3%A4%0D%0AX:%20y"),
+        ] {
+            assert_eq!(as_value(name), value);
+        }
+    }
+}

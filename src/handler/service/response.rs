@@ -1,0 +1,316 @@
+//! The head of a service's reply: where it ends, what it says, and what of it may cross.
+//!
+//! In scope: bytes. Not in scope: reading them, and the body.
+//!
+//! What two readers could take for two different replies (RFC 9112, sections 6.3 and 11.2) is none. A
+//! field whose value is not visible ASCII is left out: the pipe carries no other.
+
+use httparse::{EMPTY_HEADER, Header, Response};
+
+use crate::event::header;
+
+/// Most bytes of a head.
+pub(super) const MAX_BYTES: usize = header::MAX_BYTES;
+
+/// How the end of a body is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// By its length in bytes.
+    Length(u64),
+    /// By the chunked coding.
+    Chunked,
+    /// By the end of the connection.
+    Close,
+}
+
+/// What a reply's head says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// 100 to 599.
+    pub status: u16,
+    /// Empty where there is none.
+    pub media_type: String,
+    /// What crosses to the caller, without the media type.
+    pub headers: Vec<(String, String)>,
+    /// How its body ends, where it has one.
+    pub framing: Framing,
+    /// Whether the service takes another request on this connection.
+    pub keep_alive: bool,
+}
+
+/// Where the head that `bytes` starts with ends, or `None` where it does not end yet. The first
+/// `seen` bytes were looked at before.
+pub(super) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, String> {
+    // What a CR at the end means shows with the next byte.
+    for i in seen.saturating_sub(1)..bytes.len() {
+        match bytes[i] {
+            b'\r' if bytes.get(i + 1).is_some_and(|next| *next != b'\n') => {
+                return Err("its head has a CR without an LF".to_owned());
+            }
+            b'\n' if i == 0 || bytes[i - 1] != b'\r' => {
+                return Err("its head has an LF without a CR".to_owned());
+            }
+            b'\n' if bytes[..i].ends_with(b"\r\n\r") => return within_limit(i + 1).map(Some),
+            _ => {}
+        }
+    }
+    within_limit(bytes.len() + 1).map(|_| None)
+}
+
+fn within_limit(length: usize) -> Result<usize, String> {
+    if length <= MAX_BYTES {
+        Ok(length)
+    } else {
+        Err(format!("its head is over {MAX_BYTES} bytes"))
+    }
+}
+
+/// Parses a whole head, as [`find_end`] found it.
+pub(super) fn parse(bytes: &[u8]) -> Result<Head, String> {
+    let mut fields = [EMPTY_HEADER; header::MAX_FIELDS];
+    let mut response = Response::new(&mut fields);
+    match response.parse(bytes) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err("its head has no end".to_owned()),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(format!("its head has over {} fields", header::MAX_FIELDS));
+        }
+        Err(error) => return Err(format!("its head is not HTTP: {error}")),
+    }
+    let (Some(status @ 100..=599), Some(minor)) = (response.code, response.version) else {
+        return Err("its status is not one of HTTP".to_owned());
+    };
+    let mut connection = Options::default();
+    let (mut length, mut coding, mut media_type) = (None, None, None);
+    for field in response.headers.iter() {
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        if is("content-length") {
+            once(&mut length, field)?;
+        } else if is("transfer-encoding") {
+            once(&mut coding, field)?;
+        } else if is("content-type") {
+            once(&mut media_type, field)?;
+        } else if is("connection") {
+            connection.take(field.value);
+        }
+    }
+    let media_type = media_type.and_then(clean).unwrap_or_default().to_owned();
+    let crosses = |field: &&Header<'_>| {
+        !field.name.eq_ignore_ascii_case("content-type") && !connection.names(field.name)
+    };
+    let fields = response.headers.iter().filter(crosses);
+    let fields = fields.filter_map(|field| Some((field.name, clean(field.value)?)));
+    let headers =
+        header::crossing(fields).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Ok(Head {
+        status,
+        media_type,
+        headers,
+        framing: framing(length, coding, minor == 0)?,
+        keep_alive: !connection.close && (minor == 1 || connection.keep_alive),
+    })
+}
+
+fn once<'a>(place: &mut Option<&'a [u8]>, field: &Header<'a>) -> Result<(), String> {
+    if place.replace(field.value.trim_ascii()).is_some() {
+        return Err(format!("its head has more than one {} field", field.name));
+    }
+    Ok(())
+}
+
+fn clean(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?.trim_matches([' ', '\t']);
+    header::is_clean(text).then_some(text)
+}
+
+fn framing(
+    length: Option<&[u8]>,
+    coding: Option<&[u8]>,
+    http_1_0: bool,
+) -> Result<Framing, String> {
+    let wrong = |what: &str| Err(what.to_owned());
+    match (length, coding) {
+        (None, None) => Ok(Framing::Close),
+        (Some(_), Some(_)) => wrong("it has both Content-Length and Transfer-Encoding"),
+        (None, Some(_)) if http_1_0 => wrong("HTTP/1.0 knows no Transfer-Encoding"),
+        (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
+        (None, Some(_)) => wrong("its Transfer-Encoding is not chunked"),
+        (Some(length), None) => {
+            let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+            let number = std::str::from_utf8(length).ok().and_then(|text| text.parse().ok());
+            match number.filter(|_| digits) {
+                Some(length) => Ok(Framing::Length(length)),
+                None => wrong("its Content-Length is not a number of bytes"),
+            }
+        }
+    }
+}
+
+/// The options of RFC 9110, section 7.6.1; the field may occur more than once.
+#[derive(Default)]
+struct Options<'a> {
+    close: bool,
+    keep_alive: bool,
+    fields: Vec<&'a [u8]>,
+}
+
+impl<'a> Options<'a> {
+    fn take(&mut self, value: &'a [u8]) {
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else {
+                self.fields.push(option);
+            }
+        }
+    }
+
+    fn names(&self, field: &str) -> bool {
+        self.fields.iter().any(|option| option.eq_ignore_ascii_case(field.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<Head, String> {
+        match find_end(bytes, 0)? {
+            Some(end) => parse(&bytes[..end]),
+            None => Err("more".to_owned()),
+        }
+    }
+
+    fn with(fields: &str) -> Result<Head, String> {
+        read(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes())
+    }
+
+    #[test]
+    fn a_head_is_understood_wherever_it_is_cut() {
+        let bytes =
+            b"HTTP/1.1 404 Not Found\r\nContent-Type: a/b\r\nContent-Length: 12\r\nX-A: b \r\n\
+            Connection: x-named, keep-alive\r\nX-Named: 1\r\nKeep-Alive: timeout=5\r\n\r\nrest";
+        let end = bytes.len() - 4;
+        for cut in 0..end {
+            assert_eq!(find_end(&bytes[..cut], 0), Ok(None), "{cut}");
+            assert_eq!(find_end(bytes, cut), Ok(Some(end)), "{cut}");
+        }
+        let expected = Head {
+            status: 404,
+            media_type: "a/b".to_owned(),
+            headers: vec![("X-A".to_owned(), "b".to_owned())],
+            framing: Framing::Length(12),
+            keep_alive: true,
+        };
+        assert_eq!(parse(&bytes[..end]), Ok(expected));
+    }
+
+    #[test]
+    fn the_end_of_the_body_and_of_the_connection_are_told() {
+        for (version, fields, framing, keep) in [
+            ("1.1", "", Framing::Close, true),
+            ("1.1", "Transfer-Encoding: Chunked\r\n", Framing::Chunked, true),
+            ("1.1", "Content-Length: 0\r\nConnection: Close\r\n", Framing::Length(0), false),
+            ("1.0", "Content-Length: 7\r\n", Framing::Length(7), false),
+            ("1.0", "Content-Length: 7\r\nConnection: keep-alive\r\n", Framing::Length(7), true),
+        ] {
+            let head = read(format!("HTTP/{version} 200 \r\n{fields}\r\n").as_bytes()).unwrap();
+            assert_eq!((head.framing, head.keep_alive), (framing, keep), "{version} {fields}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_no_reply() {
+        for fields in [
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            "Content-Length: 5\r\ncontent-length: 6\r\n",
+            "Content-Length: 5, 5\r\n",
+            "Content-Length: +5\r\n",
+            "Content-Length: -5\r\n",
+            "Content-Length: 0x5\r\n",
+            "Content-Length: \r\n",
+            "Content-Length: 5 5\r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: chunked, identity\r\n",
+            "Transfer-Encoding: xchunked\r\n",
+            "Transfer-Encoding:\x0bchunked\r\n",
+            "Content-Length : 5\r\n",
+            "X: a\r\n b\r\n",
+            "X: a\r\n\tb\r\n",
+            " X: a\r\n",
+            "X: a\nY: b\r\n",
+            "X: a\rY: b\r\n",
+            "X: a\x00b\r\n",
+            "X a\r\n",
+            ": a\r\n",
+            "X(: a\r\n",
+            "Content-Type: a/b\r\nContent-Type: c/d\r\n",
+        ] {
+            let found = with(fields);
+            assert!(found.as_ref().is_err_and(|why| why != "more"), "{fields:?}: {found:?}");
+        }
+        for line in [
+            "HTTP/1.1 200 OK\nX: y",
+            "HTTP/2 200 OK",
+            "HTTP/1.1 99 X",
+            "HTTP/1.1 600 X",
+            "HTTP/1.1 2000 X",
+            "HTTP/1.1 abc",
+            "HTTP/1.1",
+            "ICY 200 OK",
+            "",
+            "220 smtp.example ESMTP",
+            "\x16\x03\x01",
+            "HTTP/1.1 200 a\x00b",
+            "HTTP/1.2 200 OK",
+        ] {
+            let found = read(format!("{line}\r\n\r\n").as_bytes());
+            assert!(found.as_ref().is_err_and(|why| why != "more"), "{line:?}: {found:?}");
+        }
+        let head = read(b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(head.unwrap_err(), "HTTP/1.0 knows no Transfer-Encoding");
+    }
+
+    /// No byte of a field makes another field, or gets across uncleanly.
+    #[test]
+    fn every_byte_of_a_field_is_carried_left_out_or_refused() {
+        for byte in 0..=255u8 {
+            for place in ["NAME", "VALUE"] {
+                let mut bytes = b"HTTP/1.1 200 OK\r\nX-A".to_vec();
+                bytes.extend((place == "NAME").then_some(byte));
+                bytes.extend_from_slice(b"b: c");
+                bytes.extend((place == "VALUE").then_some(byte));
+                bytes.extend_from_slice(b"d\r\n\r\n");
+                let Ok(head) = read(&bytes) else { continue };
+                assert!(head.headers.len() <= 1, "{byte} {:?}", head.headers);
+                for (name, value) in &head.headers {
+                    assert!(header::is_token(name) && header::is_clean(value), "{byte}");
+                    assert!(name.starts_with("X-A"), "{byte} {name}");
+                }
+                let is_carried = !head.headers.is_empty();
+                if matches!(byte, 0x20..=0x7e | b'\t') && place == "VALUE" {
+                    assert!(is_carried, "{byte}");
+                }
+                if byte >= 0x80 {
+                    assert!(!is_carried, "{byte}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_and_fields_are_bounded() {
+        assert!(with(&"X: y\r\n".repeat(header::MAX_FIELDS)).is_ok());
+        assert!(with(&"X: y\r\n".repeat(header::MAX_FIELDS + 1)).unwrap_err().contains("fields"));
+        let rest = "HTTP/1.1 200 OK\r\nX: \r\n\r\n".len();
+        assert!(with(&format!("X: {}\r\n", "y".repeat(MAX_BYTES - rest))).is_ok());
+        assert!(with(&format!("X: {}\r\n", "y".repeat(MAX_BYTES - rest + 1))).is_err());
+        assert!(find_end(&vec![b'x'; MAX_BYTES - 1], 0).is_ok());
+        assert!(find_end(&vec![b'x'; MAX_BYTES], 0).is_err());
+    }
+}
