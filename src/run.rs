@@ -92,8 +92,7 @@ pub fn client(name: &'static str, handlers: Handlers) -> ExitCode {
 fn start_server(handlers: Handlers) -> Result<(), Failure> {
     let env = Environment::from_process();
     let (config, warnings) = ServerConfig::from_environment(&env)?;
-    let handler =
-        handlers.choose(config.node.handler.as_ref(), config.node.exec_timeout, Role::Server)?;
+    let handler = handlers.choose(&config.node, Role::Server)?;
     begin_log(&env, &config.node, &warnings);
     let signals = Signals::new().map_err(Failure::failed)?;
     let server = Server::start(&config, handler).map_err(Failure::failed)?;
@@ -107,8 +106,7 @@ fn start_server(handlers: Handlers) -> Result<(), Failure> {
 fn start_client(handlers: Handlers) -> Result<(), Failure> {
     let env = Environment::from_process();
     let (config, warnings) = ClientConfig::from_environment(&env)?;
-    let handler =
-        handlers.choose(config.node.handler.as_ref(), config.node.exec_timeout, Role::Client)?;
+    let handler = handlers.choose(&config.node, Role::Client)?;
     begin_log(&env, &config.node, &warnings);
     let signals = Signals::new().map_err(Failure::failed)?;
     let client = Client::start(&config, handler).map_err(Failure::failed)?;

@@ -47,8 +47,8 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// The request is the caller's: method, path, query, headers and body, with `RP-Peer-Name`,
 /// `RP-Peer-Fingerprint` and `RP-Request-Id` to say who asks. So is the reply the service's: status,
-/// headers, body. Where there is none, the reply is an error of its own: 502 `unreachable` or
-/// `bad_answer`, 504 `service_timeout`, 400 `bad_path`, all with code 251.
+/// headers, body, with code 0. Where there is none, the reply is an error of its own: 502 `unreachable`
+/// or `bad_answer` and 504 `service_timeout` with code 251, 400 `bad_path` with code 400.
 pub struct Service {
     place: Place,
     /// What `Host` says.

@@ -1,9 +1,8 @@
 //! From what `RP_EVENT_HANDLER` asks for to what answers events.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::config::{ConfigError, HandlerChoice, HandlerSpec, Mounting};
+use crate::config::{ConfigError, HandlerChoice, HandlerSpec, Mounting, NodeConfig};
 use crate::handler::{Exec, Files, Handler, Mounts, Role, Service, example};
 
 /// The handler that is always there.
@@ -27,23 +26,22 @@ impl Handlers {
         self
     }
 
-    /// What answers events on this side; scripts may run for `exec_timeout`.
+    /// What answers events on this side.
     pub(super) fn choose(
         &self,
-        asked: Option<&HandlerChoice>,
-        exec_timeout: Duration,
+        node: &NodeConfig,
         role: Role,
     ) -> Result<Arc<dyn Handler>, ConfigError> {
-        let Some(choice) = asked else {
+        let Some(choice) = &node.handler else {
             let first = self.registered.first().map(|(_, handler)| Arc::clone(handler));
             return Ok(first.unwrap_or_else(|| Arc::new(example(role))));
         };
         match &choice.handlers {
-            Mounting::One(spec) => self.build(choice, spec, exec_timeout, role),
+            Mounting::One(spec) => self.build(choice, spec, node, role),
             Mounting::Several(several) => {
                 let mut mounts = Mounts::new();
                 for mount in several {
-                    let handler = self.build(choice, &mount.spec, exec_timeout, role)?;
+                    let handler = self.build(choice, &mount.spec, node, role)?;
                     mounts = match &mount.segment {
                         Some(segment) => mounts.at(segment, handler),
                         None => mounts.otherwise(handler),
@@ -58,14 +56,15 @@ impl Handlers {
         &self,
         choice: &HandlerChoice,
         spec: &HandlerSpec,
-        exec_timeout: Duration,
+        node: &NodeConfig,
         role: Role,
     ) -> Result<Arc<dyn Handler>, ConfigError> {
         let built: Result<Arc<dyn Handler>, String> = match spec {
             HandlerSpec::Named(name) => return self.named(choice, name, role),
             HandlerSpec::Files { dir, writable } => Files::new(dir, *writable).map(shared),
-            HandlerSpec::Exec(dir) => Exec::new(dir, exec_timeout).map(shared),
-            HandlerSpec::Service(address) => Service::new(address).map(shared),
+            HandlerSpec::Exec(dir) => Exec::new(dir, node.exec_timeout).map(shared),
+            HandlerSpec::Service(address) => Service::new(address)
+                .map(|service| shared(service.with_reply_timeout(node.reply_timeout))),
         };
         built.map_err(|reason| choice.unusable(spec, reason))
     }
@@ -94,49 +93,40 @@ fn shared(handler: impl Handler + 'static) -> Arc<dyn Handler> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Mount, Origin};
+    use crate::config::{ClientConfig, Environment};
     use crate::handler::Router;
 
-    fn choose(handlers: Mounting) -> Result<Arc<dyn Handler>, ConfigError> {
-        let asked = HandlerChoice {
-            handlers,
-            variable: "RP_EVENT_HANDLER".to_owned(),
-            origin: Origin::Process,
-        };
-        both().choose(Some(&asked), Duration::from_secs(1), Role::Client)
+    fn choose(handlers: &Handlers, asked: &str) -> Result<Arc<dyn Handler>, ConfigError> {
+        let set = (!asked.is_empty()).then_some(("RP_EVENT_HANDLER", asked));
+        let (config, _) = ClientConfig::from_environment(&Environment::from_pairs(set))?;
+        handlers.choose(&config.node, Role::Client)
     }
 
     fn both() -> Handlers {
         Handlers::new().with("a", Router::new()).with("b", Router::new())
     }
 
-    fn named(name: &str) -> HandlerSpec {
-        HandlerSpec::Named(name.to_owned())
+    fn error(asked: &str) -> String {
+        match choose(&both(), asked) {
+            Ok(_) => panic!("{asked} can be used"),
+            Err(error) => error.to_string(),
+        }
     }
 
     #[test]
     fn a_handler_is_chosen_by_name_and_the_first_by_default() {
-        for handlers in [both(), Handlers::new()] {
-            assert!(handlers.choose(None, Duration::from_secs(1), Role::Client).is_ok());
+        assert!(choose(&Handlers::new(), "").is_ok());
+        for name in ["", "a", "b", "example"] {
+            assert!(choose(&both(), name).is_ok(), "{name}");
         }
-        for name in ["a", "b", "example"] {
-            assert!(choose(Mounting::One(named(name))).is_ok(), "{name}");
-        }
-        let Err(error) = choose(Mounting::One(named("c"))) else { panic!("found a c") };
-        let text = error.to_string();
-        assert_eq!(text, "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example");
+        assert_eq!(error("c"), "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example");
     }
 
     #[test]
-    fn named_handlers_are_mounted_too() {
-        let mounts = |name| {
-            let mount = |segment: Option<&str>, name| Mount {
-                segment: segment.map(str::to_owned),
-                spec: named(name),
-            };
-            Mounting::Several(vec![mount(Some("x"), "a"), mount(None, name)])
-        };
-        assert!(choose(mounts("example")).is_ok());
-        assert!(choose(mounts("c")).is_err());
+    fn handlers_of_every_kind_are_mounted() {
+        assert!(choose(&both(), "x=a,y=http://127.0.0.1:9000/v1,*=example").is_ok());
+        assert!(choose(&both(), "http+unix:/run/app.sock").is_ok());
+        assert_eq!(error("x=a,*=c"), "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example");
+        assert!(error("x=a,*=files:/no/such/directory").contains("files:/no/such/directory"));
     }
 }

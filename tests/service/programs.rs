@@ -29,7 +29,8 @@ fn have(programs: &[&str]) -> bool {
         format!("SKIPPED: a part of tests/service.rs did not run: {missing:?} not installed");
     assert!(std::env::var_os("CI").is_none(), "{line}, and where CI is set it has to be");
     // Past the harness, which would keep the line to itself.
-    writeln!(std::io::stderr(), "\n{line}").unwrap();
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "\n{line}").unwrap();
     false
 }
 

@@ -56,17 +56,18 @@ impl Fault {
         }
     }
 
-    /// The reply that tells it: JSON of `error` and `message`, and what every exception has.
+    /// The reply that tells it: JSON of `error` and `message`, and for what is a failure of the service
+    /// also what every exception has.
     pub fn reply(&self, service: &str) -> Reply {
+        let message = self.message(service);
         let (status, error) = match self {
-            Self::BadPath(_) => (400, "bad_path"),
-            Self::Body(_) => (400, "body_incomplete"),
+            Self::BadPath(_) => return Reply::error(400, "bad_path", &message),
+            Self::Body(_) => return Reply::error(400, "body_incomplete", &message),
             Self::Unreachable(_) => (502, "unreachable"),
             Self::Silent(_) | Self::BadAnswer(_) => (502, "bad_answer"),
             Self::NoThread(_) => (503, "full"),
             Self::Timeout(..) | Self::Cancelled => (504, "service_timeout"),
         };
-        let message = self.message(service);
         Reply::json(&json!({
             "error": error,
             "message": message,
