@@ -92,6 +92,7 @@ impl Service {
     fn ask(&self, context: &Context, event: &mut Event) -> Result<Reply, Fault> {
         let head = request::head(&self.prefix, &self.host, context, event);
         let mut request = head.map_err(Fault::BadPath)?;
+        let head_only = request::is_head(event);
         let mut watch = Watch::new(context, self.reply_timeout);
         let small = event.body.whole().filter(|body| body.len() <= SMALL);
         let repeatable = small.is_some() && event.verb.is_idempotent();
@@ -103,14 +104,14 @@ impl Service {
             None => Some((Framing::of(event), event.body.take_out())),
         };
         if let Some(kept) = self.idle.take(repeatable) {
-            match self.ask_on(kept, &request, rest.take(), event.head_only, &mut watch) {
+            match self.ask_on(kept, &request, rest.take(), head_only, &mut watch) {
                 // The service has closed it meanwhile.
                 Err(Fault::Silent(_)) if repeatable => {}
                 result => return result,
             }
         }
         let fresh = Connection::open(&self.place, &watch)?;
-        self.ask_on(fresh, &request, rest, event.head_only, &mut watch)
+        self.ask_on(fresh, &request, rest, head_only, &mut watch)
     }
 
     /// Writes `request`, sends what follows it, and reads the reply.

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::path;
-use crate::event::{Event, header};
+use crate::event::{Event, Verb, header};
 use crate::handler::Context;
 
 /// Who asks, as far as a service can know. Nobody else says it.
@@ -40,7 +40,7 @@ impl Framing {
     /// That of this event's body. A method that usually has a body says that it is empty (RFC 9110,
     /// section 8.6).
     pub fn of(event: &Event) -> Self {
-        use crate::event::Verb::{Delete, Get, Options, Patch, Post, Put};
+        use Verb::{Delete, Get, Options, Patch, Post, Put};
         match (event.body.length(), event.verb) {
             (Some(0), Get | Delete | Options) => Self::None,
             (Some(length), Get | Delete | Options | Post | Put | Patch) => Self::Length(length),
@@ -60,7 +60,7 @@ pub(super) fn head(
     let path = event.target.as_path();
     path::check(&path)?;
     let method =
-        if event.head_only { "HEAD".to_owned() } else { event.verb.as_str().to_ascii_uppercase() };
+        if is_head(event) { "HEAD".to_owned() } else { event.verb.as_str().to_ascii_uppercase() };
     let mut head = Vec::with_capacity(512);
     for part in [&method, " ", prefix, &path, " HTTP/1.1\r\n"] {
         head.extend_from_slice(part.as_bytes());
@@ -84,6 +84,12 @@ pub(super) fn head(
     }
     head.extend_from_slice(b"\r\n");
     Ok(head)
+}
+
+/// Whether the event asks for a head alone. Only a `GET` can: of anything else the rules have not
+/// allowed one.
+pub(super) fn is_head(event: &Event) -> bool {
+    event.head_only && event.verb == Verb::Get
 }
 
 fn add(head: &mut Vec<u8>, name: &str, value: &str) {
@@ -135,7 +141,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::event::{Body, RequestId, Verb};
+    use crate::event::{Body, RequestId};
     use crate::handler::{PeerIdentity, Role};
 
     fn context(name: &str) -> Context {
@@ -201,6 +207,8 @@ mod tests {
     fn the_head_alone_is_asked_with_its_own_method() {
         let event = Event { head_only: true, ..Event::new(Verb::Get, "").unwrap() };
         assert_eq!(lines(&event)[0], "HEAD /api/ HTTP/1.1");
+        let event = Event { head_only: true, ..Event::new(Verb::Delete, "").unwrap() };
+        assert_eq!(lines(&event)[0], "DELETE /api/ HTTP/1.1");
     }
 
     #[test]
