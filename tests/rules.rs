@@ -272,7 +272,7 @@ fn a_rule_can_be_asked_for_without_starting_anything() {
         for (arguments, expected) in [
             (&["a", "get"][..], "NOUN is missing"),
             (&["a", "read", "b"], "VERB \"read\" is no method that can be asked"),
-            (&["a", "get", "//b"], "the path names no noun"),
+            (&["a", "get", "%ff"], "the path is not UTF-8 once decoded"),
             (&["a", "get", "b", "c"], "unknown argument \"c\""),
         ] {
             let output = check(&path, arguments);
