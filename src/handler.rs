@@ -1,5 +1,5 @@
-//! What answers events: the [`Handler`] trait, a [`Router`] of closures, [`Mounts`] of several, and the
-//! [`example`] that runs where nothing else is configured.
+//! What answers events: the [`Handler`] trait, a [`Router`] of closures, [`Files`] and [`Service`] that
+//! need no program, [`Mounts`] of several, and the [`example`] that runs where nothing else is configured.
 //!
 //! In scope: from an event to its reply. Not in scope: threads, the pipe, where a reply goes.
 

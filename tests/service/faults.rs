@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::unbounded;
 
 use crate::harness::{CLIENT, Scene, Scripted, error, field, read_all, reply};
-use crate::support::PATIENCE;
 use crate::support::inside::timed;
+use crate::support::{Identities, PATIENCE, client, server};
 
 #[test]
 fn a_service_that_does_not_reply_is_left() {
@@ -33,6 +33,27 @@ fn a_service_that_does_not_reply_is_left() {
             assert!(closed < Duration::from_secs(2), "it was held for {closed:?}");
         }
     }
+}
+
+/// As it is configured, and told in the log.
+#[test]
+fn the_limit_is_that_of_the_node() {
+    let service = Scripted::start(|_, visit| {
+        visit.request();
+        visit.wait_closed();
+    });
+    let identities = Identities::new(&["client-1"]);
+    let server = server(&identities).start();
+    let client = client(&identities, "client-1", server.pipe())
+        .set("RP_EVENT_HANDLER", format!("api=http://{}/v1", service.address))
+        .set("RP_REPLY_TIMEOUT_S", "0.5")
+        .start();
+    client.get_when_up("/server/time");
+    let answer = server.get(&format!("{CLIENT}api/x"));
+    assert_eq!(error(&answer), (504, "service_timeout".into()));
+    let said = format!("the service at http://{}/v1 did not reply within 0.5 s", service.address);
+    assert_eq!(answer.json()["message"], said.as_str());
+    client.wait_log(&["WARN", "localhost: request ", "get x", &said]);
 }
 
 #[test]
