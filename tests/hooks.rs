@@ -103,7 +103,7 @@ fn a_client_tells_that_it_is_connected_and_that_it_is_not() {
     let server = server(&identities).start();
     let relay = Relay::to(server.pipe());
     let hook = Hook::new(
-        "echo \"$1 $2 $3\" >>out; env | sed -n 's/^RP_/ RP_/p' | cut -d= -f1 | sort >names",
+        "echo \"$1 $2 $3\" >>out; env | sed -n 's/^RP_/ RP_/p' | cut -d= -f1 | sort >new; mv new names",
     );
     let began = now();
     let client = client(&identities, "web1", relay.address()).set(ON_CLIENT, hook.value()).start();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use super::body::{self, PumpEnd};
+use super::body;
 use super::output::{Outgoing, SendError};
 use super::streams::{Key, Outbound};
 use super::{End, Link, STACK, Unanswered, lock, patience};
@@ -102,11 +102,7 @@ impl Link {
         let spawned = thread::Builder::new()
             .name(format!("upload {}", self.peer.name))
             .stack_size(STACK)
-            .spawn(move || {
-                if let PumpEnd::Broken(why) = body::pump(&link, &upload, &mut body) {
-                    link.fail(upload.key.id, why);
-                }
-            });
+            .spawn(move || body::pump(&link, &upload, &mut body));
         if let Err(error) = spawned {
             self.streams.sent(key);
             self.fail(key.id, format!("no thread to send it: {error}"));
@@ -114,7 +110,7 @@ impl Link {
     }
 
     /// The body of a request cannot be sent whole.
-    fn fail(&self, id: u32, why: String) {
+    pub(super) fn fail(&self, id: u32, why: String) {
         let waiter = lock(&self.pending).take(id);
         if let Some((waiter, _)) = waiter {
             // An asker that has given up at this moment is gone.

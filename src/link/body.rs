@@ -32,8 +32,14 @@ pub(super) enum PumpEnd {
 /// waits where that is nothing.
 pub(super) fn pump(link: &Link, outbound: &Arc<Outbound>, body: &mut Body) -> PumpEnd {
     let end = send(link, outbound, body);
-    let Key { id, .. } = outbound.key;
+    let Key { ours, id } = outbound.key;
     let side = outbound.key.side();
+    if let Err(PumpEnd::Broken(why)) = &end
+        && ours
+    {
+        // Before the peer hears of it: whatever it answers is no answer to the whole.
+        link.fail(id, why.clone());
+    }
     let last = match &end {
         Ok(total) => encode_end(side, id, *total),
         Err(PumpEnd::Broken(why)) => encode_reset(side, id, why),

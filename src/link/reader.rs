@@ -188,10 +188,12 @@ fn take_piece(
         Piece::End => link.streams.end(key, decode_end(body)?),
         Piece::Reset => {
             // An asker that cannot send its body whole wants no answer; one that was told to stop does.
-            if link.streams.reset(key, decode_reason(body)?)? && !key.ours {
-                link.cancel(key.id);
-            }
-            Ok(())
+            // Before its consumer learns of it, and answers all the same.
+            link.streams.reset(key, decode_reason(body)?, || {
+                if !key.ours {
+                    link.cancel(key.id);
+                }
+            })
         }
         Piece::Credit => link.streams.credit(key, decode_credit(body)?),
         Piece::Stop => {

@@ -20,6 +20,8 @@ const MAX_HANDLING: usize = 2048;
 pub(super) struct Handling {
     events: HashMap<u32, Handled>,
     bytes: usize,
+    /// The link has ended: what is still read is not handled.
+    closed: bool,
 }
 
 struct Handled {
@@ -33,7 +35,8 @@ impl Handling {
     }
 
     /// Nobody waits for any of the replies any more.
-    pub fn cancel_all(&self) {
+    pub fn cancel_all(&mut self) {
+        self.closed = true;
         self.events.values().for_each(|event| event.cancelled.store(true, Ordering::Release));
     }
 }
@@ -52,6 +55,9 @@ impl Link {
         }
         let total = handling.bytes + bytes;
         let most = 4 * self.limits.max_data;
+        if handling.closed {
+            return Ok(None);
+        }
         if handling.events.len() >= MAX_HANDLING || (total > most && handling.bytes > 0) {
             return Ok(None);
         }

@@ -115,13 +115,13 @@ impl Streams {
         }
     }
 
-    /// A body stays incomplete. Returns whether anybody still wanted it.
-    pub fn reset(&self, key: Key, reason: &str) -> Result<bool, WireError> {
-        let incoming = self.finish(key)?;
-        if let Some(incoming) = &incoming {
+    /// A body stays incomplete. Where anybody still wants it, `before` is called before they are told.
+    pub fn reset(&self, key: Key, reason: &str, before: impl FnOnce()) -> Result<(), WireError> {
+        if let Some(incoming) = self.finish(key)? {
+            before();
             incoming.fail(&format!("the other side gave it up: {}", reason.escape_debug()));
         }
-        Ok(incoming.is_some())
+        Ok(())
     }
 
     /// Takes out a body that has ended; none where nobody wants it any more.
@@ -230,7 +230,7 @@ mod tests {
         assert!(incoming.take(&mut buffer, SECOND).is_err());
         let incoming = streams.receive(KEY).unwrap();
         streams.chunk(KEY, b"half").unwrap();
-        streams.reset(KEY, "gone").unwrap();
+        streams.reset(KEY, "gone", || ()).unwrap();
         assert_eq!(incoming.take(&mut buffer, SECOND).unwrap().unwrap().count, 4);
         assert!(incoming.take(&mut buffer, SECOND).unwrap_err().to_string().contains("gone"));
     }
@@ -243,10 +243,10 @@ mod tests {
         assert!(!streams.abandon(&incoming));
         streams.chunk(KEY, &[0; 65_536]).unwrap();
         assert_eq!(streams.chunk(KEY, b"x").err(), Some(WireError::BeyondCredit(7)));
-        streams.reset(KEY, "").unwrap();
+        streams.reset(KEY, "", || ()).unwrap();
         assert_eq!(streams.chunk(KEY, b"x").err(), Some(WireError::NoSuchStream(7)));
         assert_eq!(streams.end(KEY, 0), Err(WireError::NoSuchStream(7)));
-        assert_eq!(streams.reset(KEY, ""), Err(WireError::NoSuchStream(7)));
+        assert_eq!(streams.reset(KEY, "", || ()), Err(WireError::NoSuchStream(7)));
         assert_eq!(streams.credit(KEY, 1), Ok(()), "it may have crossed the end");
     }
 
