@@ -2,6 +2,8 @@
 //!
 //! In scope: a listening socket, its thread, its end. Not in scope: what becomes of a connection.
 
+mod socket;
+
 use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -11,6 +13,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use socket2::Socket;
+
+pub use socket::BindError;
+pub(crate) use socket::{Bound, SocketFile, listen};
 
 use crate::throttle::Throttle;
 

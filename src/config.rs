@@ -14,9 +14,11 @@ mod handler;
 mod help;
 mod roles;
 mod service;
+mod tcp;
 mod value;
 mod variables;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +29,10 @@ pub use error::{ConfigError, Origin, Warning};
 pub use handler::{HandlerChoice, HandlerSpec, Mount, Mounting};
 pub use help::variables_text;
 pub use service::ServiceAddress;
+pub use tcp::Forward;
 pub use variables::{Reader, VARIABLES, Variable};
+
+pub use crate::dial::Address;
 
 /// What both roles are told.
 #[derive(Clone, Debug)]
@@ -42,6 +47,10 @@ pub struct NodeConfig {
     pub exec_timeout: Duration,
     /// The file of rules about who may ask what; absent: every peer may ask anything.
     pub rules: Option<PathBuf>,
+    /// The servers of this side that peers may reach, by the names that peers call them by.
+    pub tcp_targets: BTreeMap<String, Address>,
+    /// The local ports that lead to targets of peers.
+    pub tcp_listen: Vec<(Bind, Forward)>,
     /// The local HTTP port.
     pub http_bind: Bind,
     /// Accepted `Host` names beside loopback ones, lower case.

@@ -2,6 +2,7 @@
 //!
 //! In scope: names, addresses, plain TCP, waits. Not in scope: what is said on a connection.
 
+mod address;
 mod backoff;
 mod resolve;
 
@@ -9,6 +10,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+pub use address::Address;
 pub(crate) use backoff::{Backoff, LONGEST};
 pub(crate) use resolve::Resolver;
 

@@ -113,12 +113,16 @@ pub enum Verb {
     Patch,
     /// Ask what is possible.
     Options,
+    /// Carry a connection to the target that the noun names: what its caller sends is the event's body,
+    /// what it gets is the reply's, and either may end before the other. Not a method of the local
+    /// port.
+    Connect,
 }
 
 impl Verb {
     /// All of them, in the order in which an `Allow` header lists them.
-    pub const ALL: [Self; 6] =
-        [Self::Get, Self::Post, Self::Put, Self::Delete, Self::Patch, Self::Options];
+    pub const ALL: [Self; 7] =
+        [Self::Get, Self::Post, Self::Put, Self::Delete, Self::Patch, Self::Options, Self::Connect];
 
     /// As on the wire: lower case.
     pub const fn as_str(self) -> &'static str {
@@ -129,6 +133,7 @@ impl Verb {
             Self::Delete => "delete",
             Self::Patch => "patch",
             Self::Options => "options",
+            Self::Connect => "connect",
         }
     }
 

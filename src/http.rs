@@ -23,14 +23,13 @@ mod refusal;
 mod request;
 mod route;
 mod slots;
-mod socket;
 mod streamed;
 mod upload;
 
 use std::time::Duration;
 
+pub use crate::accept::BindError;
 pub use face::Face;
-pub use socket::BindError;
 
 use crate::config::Bind;
 use crate::peer::Role;

@@ -112,6 +112,7 @@
 //! which settings there are.
 
 mod accept;
+mod carry;
 mod changes;
 mod chunked;
 pub mod cli;

@@ -42,7 +42,7 @@ use service::Turns;
 use streams::Streams;
 pub use tls::{Alert, HandshakeError, Tls};
 
-use crate::event::Reply;
+use crate::event::{Reply, Verb};
 use crate::handler::PeerIdentity;
 use crate::wire::{Limits, Pending, Terms, encode_goodbye};
 
@@ -285,6 +285,12 @@ impl Link {
     /// Nobody waits for this reply any more. False when it was taken already.
     fn forget(&self, id: u32) -> bool {
         lock(&self.pending).take(id).is_some()
+    }
+
+    /// For how long a body that goes with an event of this verb may stand still; one that carries a
+    /// connection may for ever.
+    fn stall(&self, verb: Verb) -> Option<Duration> {
+        (verb != Verb::Connect).then_some(self.stall)
     }
 
     fn since_start_ms(&self) -> u64 {

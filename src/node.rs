@@ -16,7 +16,7 @@ mod server;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::UnixTime;
@@ -25,12 +25,14 @@ pub use builder::Builder;
 pub use client::Client;
 pub use server::Server;
 
+use crate::accept::{self, BindError};
+use crate::carry::{self, Targets};
 use crate::config::{Bind, ConfigError, NodeConfig};
 use crate::dial::Resolver;
 use crate::events::{Events, Listeners};
 use crate::handler::{Guarded, Handler, Role};
 use crate::hook::{Program, Unusable};
-use crate::http::{BindError, Face, Settings};
+use crate::http::{Face, Settings};
 use crate::identity::{IdentityError, Keeper};
 use crate::link::{End, Service};
 use crate::meter::Meter;
@@ -64,6 +66,8 @@ pub enum StartError {
     Rules(LoadError),
     /// The local HTTP port cannot be bound.
     Http(BindError),
+    /// A port that leads to a target of a peer cannot be bound.
+    Tcp(BindError),
     /// The pipe port cannot be bound.
     Pipe(SocketAddr, io::Error),
     /// No thread to be had.
@@ -81,6 +85,7 @@ impl fmt::Display for StartError {
             Self::Identity(error) => write!(f, "{error}"),
             Self::Rules(error) => write!(f, "{error}"),
             Self::Http(error) => write!(f, "the local HTTP port: {error}"),
+            Self::Tcp(error) => write!(f, "a port of RP_TCP_LISTEN: {error}"),
             Self::Pipe(address, error) => {
                 write!(f, "the pipe port: cannot listen on {address}: {error}")
             }
@@ -105,6 +110,8 @@ struct Core {
     events: Arc<Events>,
     statsd: Option<Arc<Statsd>>,
     face: Face,
+    /// Guards what stopping takes away.
+    ports: Mutex<carry::Listeners>,
 }
 
 impl Core {
@@ -119,6 +126,8 @@ impl Core {
             .map_err(StartError::Identity)?;
         renewal::warn_if_revoked(&identity, now);
         let rules = open_rules(config)?;
+        // Also where there are none: no other handler is to see what is asked of them.
+        let handler: Arc<dyn Handler> = Arc::new(Targets::new(config.tcp_targets.clone(), handler));
         let handler = match &rules {
             Some(book) => Arc::new(Guarded::new(handler, Arc::clone(book))),
             None => handler,
@@ -148,7 +157,8 @@ impl Core {
             ..Settings::new(role)
         };
         let pipe = Arc::clone(&requests) as Arc<dyn Pipe>;
-        let face = Face::start(settings, pipe).map_err(StartError::Http)?;
+        let face = Face::start(settings, Arc::clone(&pipe)).map_err(StartError::Http)?;
+        let ports = listen(config, &pipe)?;
         let identity = Arc::new(identity);
         let roster = Arc::default();
         Ok(Self {
@@ -163,6 +173,7 @@ impl Core {
             events,
             statsd,
             face,
+            ports: Mutex::new(ports),
         })
     }
 
@@ -177,10 +188,16 @@ impl Core {
         self.face.address()
     }
 
+    fn tcp_addresses(&self) -> Vec<Bind> {
+        let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        ports.addresses().cloned().collect()
+    }
+
     /// Finishes what is in flight, for at most this long, and closes every link.
     fn stop(&self, drain: Duration) {
         let deadline = Instant::now() + drain.min(LONGEST_DRAIN);
         self.face.stop_accepting();
+        drop(std::mem::take(&mut *self.ports.lock().unwrap_or_else(PoisonError::into_inner)));
         self.service.stop();
         self.catalog.stop();
         self.face.finish(deadline);
@@ -207,6 +224,18 @@ impl Core {
             statsd.finish();
         }
     }
+}
+
+/// Opens the local ports that lead to targets of peers.
+fn listen(config: &NodeConfig, pipe: &Arc<dyn Pipe>) -> Result<carry::Listeners, StartError> {
+    let mut ports = carry::Listeners::default();
+    for (bind, forward) in &config.tcp_listen {
+        let bound = accept::listen(bind).map_err(StartError::Tcp)?;
+        ports
+            .add(bound, forward.clone(), Arc::clone(pipe), config.connection_wait)
+            .map_err(StartError::Thread)?;
+    }
+    Ok(ports)
 }
 
 /// Starts what tells connection events, to the configured program too.

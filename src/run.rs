@@ -27,6 +27,7 @@
 mod check_rule;
 mod handlers;
 mod set_identity;
+mod tcp;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,9 +37,10 @@ use crossbeam_channel::select;
 use check_rule::Asked;
 pub use handlers::Handlers;
 pub use set_identity::{client_set_identity, server_set_identity};
+pub use tcp::tcp;
 
 use crate::cli::{self, Failure, Program};
-use crate::config::{ClientConfig, Environment, NodeConfig, Reader, ServerConfig, Warning};
+use crate::config::{Bind, ClientConfig, Environment, NodeConfig, Reader, ServerConfig, Warning};
 use crate::handler::Role;
 use crate::logging;
 use crate::node::{Client, Server};
@@ -96,7 +98,8 @@ fn start_server(handlers: Handlers) -> Result<(), Failure> {
     begin_log(&env, &config.node, &warnings);
     let signals = Signals::new().map_err(Failure::failed)?;
     let server = Server::start(&config, handler).map_err(Failure::failed)?;
-    cli::say(&format!("ready pipe={} http={}", server.pipe_address(), server.http_address()));
+    let (pipe, http) = (server.pipe_address(), server.http_address());
+    cli::say(&format!("ready pipe={pipe} http={http}{}", tcp_fields(&server.tcp_addresses())));
     wait_for(&signals, config.node.drain, || server.reload());
     server.stop(config.node.drain);
     log::info!("stopped");
@@ -110,11 +113,17 @@ fn start_client(handlers: Handlers) -> Result<(), Failure> {
     begin_log(&env, &config.node, &warnings);
     let signals = Signals::new().map_err(Failure::failed)?;
     let client = Client::start(&config, handler).map_err(Failure::failed)?;
-    cli::say(&format!("ready http={}", client.http_address()));
+    let tcp = tcp_fields(&client.tcp_addresses());
+    cli::say(&format!("ready http={}{tcp}", client.http_address()));
     wait_for(&signals, config.node.drain, || client.reload());
     client.stop(config.node.drain);
     log::info!("stopped");
     Ok(())
+}
+
+/// What the ready line says of the ports of `RP_TCP_LISTEN`.
+fn tcp_fields(addresses: &[Bind]) -> String {
+    addresses.iter().map(|address| format!(" tcp={address}")).collect()
 }
 
 fn begin_log(env: &Environment, config: &NodeConfig, warnings: &[Warning]) {

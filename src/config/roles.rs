@@ -6,12 +6,14 @@ use std::time::Duration;
 use super::environment::{Environment, Settings};
 use super::error::{ConfigError, Origin, Warning};
 use super::handler;
+use super::tcp;
 use super::value::{self, Accepted};
 use super::variables::{self as var, Variable};
 use super::{
     Bind, ClientConfig, CrlFile, HandlerChoice, Hook, IdentityFiles, NodeConfig, ServerConfig,
     Statsd,
 };
+use crate::peer::Role;
 
 /// The shortest and the longest accepted heartbeat interval, in seconds.
 const HEARTBEAT_S: (f64, f64) = (0.1, 3600.0);
@@ -33,7 +35,7 @@ impl ServerConfig {
     pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (settings, mut warnings) = env.settings(&var::SERVER_FILE)?;
         let identity = server_identity(&settings)?;
-        let own = Own { http: &var::SERVER_HTTP, hook: &var::SERVER_HOOK };
+        let own = Own { role: Role::Server, http: &var::SERVER_HTTP, hook: &var::SERVER_HOOK };
         let node = node(&settings, identity, &own, &mut warnings)?;
         let ip = settings.read(&var::PIPE_IP, value::ip)?;
         let port = settings.read(&var::PIPE_PORT, value::bind_port)?;
@@ -46,7 +48,7 @@ impl ClientConfig {
     pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (settings, mut warnings) = env.settings(&var::CLIENT_FILE)?;
         let identity = client_identity(&settings)?;
-        let own = Own { http: &var::CLIENT_HTTP, hook: &var::CLIENT_HOOK };
+        let own = Own { role: Role::Client, http: &var::CLIENT_HTTP, hook: &var::CLIENT_HOOK };
         let node = node(&settings, identity, &own, &mut warnings)?;
         let target_host = settings.read(&var::TARGET_HOSTNAME, value::host)?;
         let server_name = match settings.find(&var::SERVER_NAME)? {
@@ -100,6 +102,7 @@ impl Settings {
 
 /// The variables of both roles that each has under a name of its own.
 struct Own {
+    role: Role,
     http: &'static Variable,
     hook: &'static Variable,
 }
@@ -131,6 +134,8 @@ fn node(
             Some(_) => Some(settings.read(&var::RULES, value::path)?),
             None => None,
         },
+        tcp_targets: settings.read(&var::TCP_TARGETS, tcp::targets)?,
+        tcp_listen: settings.read(&var::TCP_LISTEN, |text| tcp::listen(text, own.role))?,
         http_bind,
         http_allowed_hosts: settings.read(&var::ALLOWED_HOSTS, value::hosts)?,
         connection_wait: settings.read(&var::CONNECTION_WAIT, connection_wait)?,

@@ -105,6 +105,11 @@ table! {
         "the local HTTP port: IP:PORT or unix:PATH (mode 0660)";
     ALLOWED_HOSTS: ["RP_HTTP_ALLOWED_HOSTS"], "rpserver.local,rpclient.local", NODES, FILE_TOO,
         "accepted Host names beside loopback ones, separated by commas";
+    TCP_TARGETS: ["RP_TCP_TARGETS"], "", NODES, FILE_TOO,
+        "servers that peers may reach, as NAME=HOST:PORT or NAME=unix:PATH, separated by commas";
+    TCP_LISTEN: ["RP_TCP_LISTEN"], "", NODES, FILE_TOO,
+        "local ports that lead to targets of the other side, as IP:PORT=NAME/TARGET or \
+         unix:PATH=NAME/TARGET (mode 0660), separated by commas; NAME is server or a client's";
     CONNECTION_WAIT: ["RP_CONNECTION_WAIT_S"], "20", NODES, FILE_TOO,
         "seconds that a request waits for a peer that is away";
     REPLY_TIMEOUT: ["RP_REPLY_TIMEOUT_S"], "60", NODES, FILE_TOO,

@@ -3,6 +3,7 @@
 //! In scope: the order of things, and how a connection ends. Not in scope: the rules themselves,
 //! which are in the modules it calls.
 
+mod carry;
 mod respond;
 
 use std::io;
@@ -115,6 +116,9 @@ impl Connection<'_> {
                 return self.refuse(&refusal, Some(caller));
             }
         };
+        if request.to_carry && framing == Framing::None {
+            return self.carry(request, caller);
+        }
         let limits = &self.shared.settings.limits;
         let expected = request.expects_continue && framing != Framing::None;
         let Some(length) = framing.small() else {

@@ -4,12 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::accept::Acceptor;
+use crate::accept::{self, Acceptor, BindError, Bound, SocketFile};
 use crate::config::Bind;
 use crate::http::budget::Budget;
 use crate::http::guard::Guard;
 use crate::http::slots::Slots;
-use crate::http::socket::{self, BindError, Bound, SocketFile};
 use crate::http::{Settings, admit};
 use crate::pipe::Pipe;
 use crate::throttle::Throttle;
@@ -51,7 +50,7 @@ struct Accepting {
 impl Face {
     /// Binds, and accepts from the moment it returns.
     pub fn start(settings: Settings, pipe: Arc<dyn Pipe>) -> Result<Self, BindError> {
-        let Bound { socket: listener, address, file } = socket::listen(&settings.bind)?;
+        let Bound { socket: listener, address, file } = accept::listen(&settings.bind)?;
         let most_held =
             settings.limits.max_held_bytes.unwrap_or(settings.max_body_bytes.saturating_mul(16));
         let shared = Arc::new(Shared {

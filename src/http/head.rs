@@ -77,6 +77,8 @@ pub(super) struct Head<'a> {
     pub framing: Framing,
     /// Whether the caller wants to send another request on this connection.
     pub keep_alive: bool,
+    /// What the caller wants to speak on this connection from now on (RFC 9110, section 7.8).
+    pub upgrade: Option<&'a str>,
 }
 
 /// Parses a whole head, as [`find_end`] found it. Every error ends the connection.
@@ -127,6 +129,7 @@ fn fields_into_head<'a>(
         headers: forward::headers(fields),
         framing: Framing::of(found.content_length, found.transfer_encoding, http_1_0)?,
         keep_alive: !found.close && (!http_1_0 || found.keep_alive),
+        upgrade: found.upgrade.filter(|_| found.upgrades && !http_1_0),
     })
 }
 
@@ -142,8 +145,10 @@ struct Fields<'a> {
     expect: Option<&'a str>,
     request_id: Option<&'a str>,
     more_request_ids: bool,
+    upgrade: Option<&'a str>,
     close: bool,
     keep_alive: bool,
+    upgrades: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -169,6 +174,8 @@ impl<'a> Fields<'a> {
             &mut self.wait
         } else if is("expect") {
             &mut self.expect
+        } else if is("upgrade") {
+            &mut self.upgrade
         } else {
             if is("connection") {
                 self.take_connection(text(field)?);
@@ -189,6 +196,7 @@ impl<'a> Fields<'a> {
         for option in options.split(',').map(trim) {
             self.close |= option.eq_ignore_ascii_case("close");
             self.keep_alive |= option.eq_ignore_ascii_case("keep-alive");
+            self.upgrades |= option.eq_ignore_ascii_case("upgrade");
         }
     }
 }
@@ -264,6 +272,7 @@ mod tests {
                 .to_vec(),
             framing: Framing::Length(12),
             keep_alive: false,
+            upgrade: None,
         };
         assert_eq!(head, expected);
     }

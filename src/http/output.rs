@@ -86,6 +86,12 @@ pub(super) fn go_on(socket: &Socket, deadline: Instant) -> io::Result<()> {
     write_all(socket, &[b"HTTP/1.1 100 Continue\r\n\r\n", &[]], Some(deadline))
 }
 
+/// Tells the caller that its connection is HTTP no more (RFC 9110, section 15.2.2).
+pub(super) fn switch_to_tcp(socket: &Socket, deadline: Instant) -> io::Result<()> {
+    let head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+    write_all(socket, &[head, &[]], Some(deadline))
+}
+
 /// Whether an answer of this status may have a body (RFC 9110, section 6.4.1).
 pub(super) fn has_body(status: u16) -> bool {
     !matches!(status, 100..=199 | 204 | 205 | 304)

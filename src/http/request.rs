@@ -34,6 +34,8 @@ pub(super) struct Request {
     pub head_only: bool,
     /// Whether the caller waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// Whether the connection is to be carried to the target that the path names.
+    pub to_carry: bool,
 }
 
 /// Checks a head.
@@ -49,6 +51,9 @@ pub(super) fn check(
     let target =
         Target::parse(route.rest).map_err(|e| Refusal::new(400, "bad_path", e.to_string()))?;
     let expects_continue = expectation(&head)?;
+    // RFC 9110, section 7.8: what is not known is no reason to refuse.
+    let to_carry =
+        verb == Verb::Get && head.upgrade.is_some_and(|to| to.eq_ignore_ascii_case("tcp"));
     let mut headers = head.headers;
     headers.extend(authority.or(head.host).map(forward::host));
     Ok(Request {
@@ -60,6 +65,7 @@ pub(super) fn check(
         wait: wait(head.wait, settings.connection_wait)?,
         head_only,
         expects_continue,
+        to_carry,
     })
 }
 

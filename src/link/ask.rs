@@ -10,7 +10,7 @@ use super::body;
 use super::output::{Outgoing, SendError};
 use super::streams::{Key, Outbound};
 use super::{End, Link, STACK, Unanswered, lock, patience};
-use crate::event::{Body, Event, Reply};
+use crate::event::{Body, Event, Reply, Verb};
 use crate::wire::{Payload, Refused, RegisterError, encode_event, encode_stop};
 
 /// Bodies up to this size travel inside their event or reply, in bytes.
@@ -48,6 +48,9 @@ impl Link {
     ) -> Result<Reply, LinkError> {
         let terms = self.terms();
         let inline = INLINE.min(terms.max_data);
+        if event.verb == Verb::Connect && !terms.streams {
+            return Err(LinkError::Refused(Refused::NoConnections));
+        }
         if !terms.streams || event.body.length().is_some_and(|length| length <= inline as u64) {
             gather(event, terms.max_data)?;
         }
@@ -81,7 +84,7 @@ impl Link {
             }
         }
         if let Some(upload) = upload {
-            self.spawn_upload(upload, event.body.take_out());
+            self.spawn_upload(upload, event.body.take_out(), self.stall(event.verb));
         }
         let turns = if alone { patience::ALONE } else { patience::CROWD };
         match self.wait(id, &answer, timeout, turns, gone)? {
@@ -96,13 +99,18 @@ impl Link {
 
     /// Sends a body from a thread of its own, for the reply may begin, and has to be taken, before
     /// the body has ended.
-    fn spawn_upload(self: &Arc<Self>, upload: Arc<Outbound>, mut body: Body) {
+    fn spawn_upload(
+        self: &Arc<Self>,
+        upload: Arc<Outbound>,
+        mut body: Body,
+        stall: Option<Duration>,
+    ) {
         let link = Arc::clone(self);
         let key = upload.key;
         let spawned = thread::Builder::new()
             .name(format!("upload {}", self.peer.name))
             .stack_size(STACK)
-            .spawn(move || body::pump(&link, &upload, &mut body));
+            .spawn(move || body::pump(&link, &upload, &mut body, stall));
         if let Err(error) = spawned {
             self.streams.sent(key);
             self.fail(key.id, format!("no thread to send it: {error}"));

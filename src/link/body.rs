@@ -29,9 +29,14 @@ pub(super) enum PumpEnd {
 }
 
 /// Sends a body in pieces, on the producer's thread: reads as much as the receiver has granted, and
-/// waits where that is nothing.
-pub(super) fn pump(link: &Link, outbound: &Arc<Outbound>, body: &mut Body) -> PumpEnd {
-    let end = send(link, outbound, body);
+/// waits where that is nothing, for at most `stall` at a time.
+pub(super) fn pump(
+    link: &Link,
+    outbound: &Arc<Outbound>,
+    body: &mut Body,
+    stall: Option<Duration>,
+) -> PumpEnd {
+    let end = send(link, outbound, body, stall);
     let Key { ours, id } = outbound.key;
     let side = outbound.key.side();
     if let Err(PumpEnd::Broken(why)) = &end
@@ -51,7 +56,12 @@ pub(super) fn pump(link: &Link, outbound: &Arc<Outbound>, body: &mut Body) -> Pu
     end.err().unwrap_or(PumpEnd::Whole)
 }
 
-fn send(link: &Link, outbound: &Arc<Outbound>, body: &mut Body) -> Result<u64, PumpEnd> {
+fn send(
+    link: &Link,
+    outbound: &Arc<Outbound>,
+    body: &mut Body,
+    stall: Option<Duration>,
+) -> Result<u64, PumpEnd> {
     let mut invited = body.waits_for_reader();
     let length = body.length();
     let mut total = 0;
@@ -60,7 +70,9 @@ fn send(link: &Link, outbound: &Arc<Outbound>, body: &mut Body) -> Result<u64, P
         let most = match outbound.wait(invited, LOOK) {
             Leave::Send(most) => most.min(CHUNK as u64) as usize,
             Leave::Stop(_) => return Err(PumpEnd::Stopped),
-            Leave::Wait if moved.elapsed() > link.stall => return Err(PumpEnd::Stalled),
+            Leave::Wait if stall.is_some_and(|stall| moved.elapsed() > stall) => {
+                return Err(PumpEnd::Stalled);
+            }
             Leave::Wait => continue,
         };
         invited = false;
@@ -100,14 +112,21 @@ pub(super) struct Arriving {
     left: Option<u64>,
     /// When bytes last came.
     heard: Instant,
+    /// For how long none may come.
+    stall: Option<Duration>,
 }
 
 impl Arriving {
-    /// Begins the body of this key.
-    pub fn begin(link: &Arc<Link>, key: Key, length: Option<u64>) -> Result<Body, WireError> {
+    /// Begins the body of this key, which may not be silent for longer than `stall`.
+    pub fn begin(
+        link: &Arc<Link>,
+        key: Key,
+        length: Option<u64>,
+        stall: Option<Duration>,
+    ) -> Result<Body, WireError> {
         let incoming = link.streams.receive(key)?;
-        let arriving =
-            Self { link: Arc::clone(link), incoming, left: length, heard: Instant::now() };
+        let heard = Instant::now();
+        let arriving = Self { link: Arc::clone(link), incoming, left: length, heard, stall };
         Ok(Body::from_source(arriving, length))
     }
 
@@ -128,13 +147,13 @@ impl Source for Arriving {
             self.grant(count);
         }
         let Some(taken) = self.incoming.take(buffer, timeout)? else {
-            // A reply may be silent for as long as it likes: events come when they come. A request
-            // holds a handler.
-            if !self.incoming.key.ours && self.heard.elapsed() > self.link.stall {
-                let error = format!("nothing more came for {} s", self.link.stall.as_secs());
-                return Err(io::Error::new(io::ErrorKind::TimedOut, error));
-            }
-            return Ok(None);
+            return match self.stall {
+                Some(stall) if self.heard.elapsed() > stall => {
+                    let error = format!("nothing more came for {} s", stall.as_secs());
+                    Err(io::Error::new(io::ErrorKind::TimedOut, error))
+                }
+                Some(_) | None => Ok(None),
+            };
         };
         self.heard = Instant::now();
         if let Some(count) = taken.grant {

@@ -130,7 +130,9 @@ fn take(link: &Arc<Link>, frame: &Frame<'_>, fed: &mut Fed) -> Result<(), End> {
         }
         Message::Event(mut event, streamed) => {
             if let Some(length) = streamed {
-                event.body = begin(link, Key { ours: false, id: frame.id }, length)?;
+                // A request holds a handler.
+                let stall = link.stall(event.verb);
+                event.body = begin(link, Key { ours: false, id: frame.id }, length, stall)?;
             }
             let bytes = event.body.whole().map_or(0, <[u8]>::len);
             match link.begin(frame.id, bytes).map_err(End::Protocol)? {
@@ -142,14 +144,15 @@ fn take(link: &Arc<Link>, frame: &Frame<'_>, fed: &mut Fed) -> Result<(), End> {
         }
         Message::BadEvent(reply, streamed) => {
             if let Some(length) = streamed {
-                drop(begin(link, Key { ours: false, id: frame.id }, length)?);
+                drop(begin(link, Key { ours: false, id: frame.id }, length, None)?);
             }
             link.send_reply(frame.id, &reply, false);
         }
         Message::Reply(mut reply, streamed) => {
             let waiter = lock(&link.pending).take(frame.id);
             if let Some(length) = streamed {
-                reply.body = begin(link, Key { ours: true, id: frame.id }, length)?;
+                // It may be silent for as long as it likes: events come when they come.
+                reply.body = begin(link, Key { ours: true, id: frame.id }, length, None)?;
             }
             match waiter {
                 // An asker that has given up at this moment is gone.
@@ -165,8 +168,13 @@ fn take(link: &Arc<Link>, frame: &Frame<'_>, fed: &mut Fed) -> Result<(), End> {
     Ok(())
 }
 
-fn begin(link: &Arc<Link>, key: Key, length: Option<u64>) -> Result<Body, End> {
-    Arriving::begin(link, key, length).map_err(End::Protocol)
+fn begin(
+    link: &Arc<Link>,
+    key: Key,
+    length: Option<u64>,
+    stall: Option<Duration>,
+) -> Result<Body, End> {
+    Arriving::begin(link, key, length, stall).map_err(End::Protocol)
 }
 
 /// Takes a frame about a body in pieces.

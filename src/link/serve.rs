@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::ask::INLINE;
 use super::body;
 use super::output::{Outgoing, SendError};
 use super::streams::Key;
 use super::{End, Link, lock};
-use crate::event::{Body, CODE_EXCEPTION, Reply};
+use crate::event::{Body, CODE_EXCEPTION, Reply, Verb};
 use crate::wire::{Payload, WireError, encode_reply};
 
 /// Most events of one peer that are being handled.
@@ -76,7 +77,7 @@ impl Link {
 
     /// Answers an event that was noted with [`Link::begin`], on a handler's thread: a reply's stream
     /// is sent here, as far as the peer takes it.
-    pub(super) fn answer(&self, id: u32, mut reply: Reply) {
+    pub(super) fn answer(&self, id: u32, verb: Verb, mut reply: Reply) {
         let cancelled = {
             let handling = lock(&self.handling);
             handling.events.get(&id).is_some_and(|event| event.cancelled.load(Ordering::Acquire))
@@ -93,7 +94,7 @@ impl Link {
             reply = Reply::exception("Body", &error.to_string(), "");
         }
         if terms.streams && reply.body.whole().is_none_or(|bytes| bytes.len() > inline) {
-            self.answer_in_pieces(id, &mut reply);
+            self.answer_in_pieces(id, &mut reply, self.stall(verb));
             self.handled(id);
         } else {
             let alone = self.handled(id);
@@ -102,7 +103,7 @@ impl Link {
     }
 
     /// Sends a reply whose body follows it.
-    fn answer_in_pieces(&self, id: u32, reply: &mut Reply) {
+    fn answer_in_pieces(&self, id: u32, reply: &mut Reply, stall: Option<Duration>) {
         // Before the reply is out: the peer may grant credit as soon as it has it.
         let outbound = self.streams.send(Key { ours: false, id });
         let payload = Payload::Streamed(reply.body.length());
@@ -113,7 +114,7 @@ impl Link {
         };
         match sent {
             Ok(()) => {
-                let end = body::pump(self, &outbound, &mut reply.body);
+                let end = body::pump(self, &outbound, &mut reply.body, stall);
                 log::debug!("{}: the reply's body ended: {end:?}", self.peer.name);
             }
             Err(error) => {

@@ -5,11 +5,12 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Instant;
 
 use super::pool::Pool;
-use super::{Link, lock};
-use crate::event::{Event, Reply};
+use super::{Link, STACK, lock};
+use crate::event::{Event, Reply, Verb};
 use crate::handler::{Context, Handler, Role, answer};
 use crate::meter::{Mark, Meter};
 
@@ -17,6 +18,7 @@ use crate::meter::{Mark, Meter};
 pub struct Service {
     pool: Pool<Job>,
     meter: Arc<dyn Meter>,
+    handle: Arc<dyn Fn(Job) + Send + Sync>,
     stopping: AtomicBool,
 }
 
@@ -40,15 +42,18 @@ impl Service {
         debug: bool,
         meter: Arc<dyn Meter>,
     ) -> io::Result<Arc<Self>> {
+        let handle: Arc<dyn Fn(Job) + Send + Sync> =
+            Arc::new(move |job| handle(handler.as_ref(), role, debug, job));
+        let handle_one = Arc::clone(&handle);
         let pool = Pool::start(move |job: Job| {
             let link = Arc::clone(&job.link);
             let mut next = Some(job);
             while let Some(job) = next {
-                handle(handler.as_ref(), role, debug, job);
+                handle_one(job);
                 next = link.turns.next();
             }
         })?;
-        Ok(Arc::new(Self { pool, meter, stopping: AtomicBool::new(false) }))
+        Ok(Arc::new(Self { pool, handle, meter, stopping: AtomicBool::new(false) }))
     }
 
     /// Who counts what happens on the links.
@@ -71,15 +76,34 @@ impl Service {
     ) {
         self.meter.mark(Mark::Asked);
         if self.stopping.load(Ordering::Acquire) {
-            link.answer(id, Reply::busy("this node is stopping"));
+            link.answer(id, event.verb, Reply::busy("this node is stopping"));
             return;
         }
+        let verb = event.verb;
         let job = Job { link: Arc::clone(link), id, event, cancelled };
+        if verb == Verb::Connect {
+            return self.carry(job);
+        }
         if let Some(job) = link.turns.take(job)
             && self.pool.submit(job).is_err()
         {
             link.turns.give_back();
-            link.answer(id, Reply::busy("too many requests are being handled"));
+            link.answer(id, verb, Reply::busy("too many requests are being handled"));
+        }
+    }
+
+    /// Has a connection carried by a thread of its own: it lasts, and must not take the place of an
+    /// event. How many there are is bounded with the events of one peer.
+    fn carry(&self, job: Job) {
+        let (link, id) = (Arc::clone(&job.link), job.id);
+        let handle = Arc::clone(&self.handle);
+        let spawned = thread::Builder::new()
+            .name(format!("carry {}", link.peer.name))
+            .stack_size(STACK)
+            .spawn(move || handle(job));
+        if let Err(error) = spawned {
+            log::warn!("{}: no thread to carry a connection: {error}", link.peer.name);
+            link.answer(id, Verb::Connect, Reply::busy("no thread for another connection"));
         }
     }
 
@@ -118,8 +142,9 @@ fn handle(handler: &dyn Handler, role: Role, debug: bool, mut job: Job) {
         reply.code
     );
     // What the handler did not read of the body is not wanted.
+    let verb = job.event.verb;
     drop(job.event);
-    job.link.answer(job.id, reply);
+    job.link.answer(job.id, verb, reply);
 }
 
 /// Whose turn it is among the events of one peer.

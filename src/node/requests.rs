@@ -116,7 +116,7 @@ impl Requests {
             LinkError::Full => {
                 RequestError::Full(format!("too many requests to {peer} are in flight"))
             }
-            LinkError::Refused(refused @ Refused::NotSevenBit(_)) => {
+            LinkError::Refused(refused @ (Refused::NotSevenBit(_) | Refused::NoConnections)) => {
                 RequestError::NotCarried(format!("{peer}: {refused}"))
             }
             LinkError::Refused(refused @ Refused::TooLarge { .. }) => {

@@ -83,6 +83,11 @@ impl Server {
         self.core.http_address()
     }
 
+    /// Where the ports listen that lead to targets of the other side, in the configuration's order.
+    pub fn tcp_addresses(&self) -> Vec<Bind> {
+        self.core.tcp_addresses()
+    }
+
     /// Reads the files of the identity and of the rules anew, soon.
     pub fn reload(&self) {
         self.renewal.reload();

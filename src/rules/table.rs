@@ -291,7 +291,7 @@ mod tests {
             (b"allow a get # b", "line 1: 2 words after allow; a line is: allow PEER VERB NOUN"),
             (
                 b"allow a read b",
-                "line 1: \"read\" is no verb; verbs are get, post, put, delete, patch, options and *",
+                "line 1: \"read\" is no verb; verbs are get, post, put, delete, patch, options, connect and *",
             ),
             (b"allow a HEAD b", "line 1: HEAD is asked as GET; write get"),
             (

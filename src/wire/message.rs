@@ -66,6 +66,8 @@ pub enum Refused {
     /// The peer is an original RestPipe, and this (path, media type, body) has bytes above 127, on
     /// which it would die.
     NotSevenBit(&'static str),
+    /// The peer is an original RestPipe, which carries no connections.
+    NoConnections,
     /// The peer takes no body of this length.
     TooLarge {
         /// Its length in bytes.
@@ -81,6 +83,7 @@ impl fmt::Display for Refused {
             Self::NotSevenBit(what) => {
                 write!(f, "{what} has bytes that an original RestPipe cannot take")
             }
+            Self::NoConnections => write!(f, "an original RestPipe carries no connections"),
             Self::TooLarge { length, most } => {
                 write!(f, "a body of {length} bytes is more than the peer takes ({most})")
             }

@@ -131,7 +131,7 @@ impl Setup {
 pub struct Node {
     child: Child,
     log: Arc<Log>,
-    ready: HashMap<String, String>,
+    ready: Vec<(String, String)>,
 }
 
 #[derive(Default)]
@@ -165,21 +165,28 @@ impl Node {
                 let _ = said.send(line);
             }
         });
-        let mut node = Self { child, log, ready: HashMap::new() };
+        let mut node = Self { child, log, ready: Vec::new() };
         let line = heard.recv_timeout(PATIENCE).unwrap_or_else(|_| {
             panic!("no ready line; the log is {:#?}", node.log());
         });
         let words = line.strip_prefix("ready ").unwrap_or_else(|| panic!("first line: {line}"));
         for word in words.split(' ') {
             let (name, value) = word.split_once('=').unwrap();
-            node.ready.insert(name.to_owned(), value.to_owned());
+            node.ready.push((name.to_owned(), value.to_owned()));
         }
         node
     }
 
-    /// A value of the ready line, as it was printed.
+    /// A value of the ready line, as it was printed; the first of this name.
     pub fn ready(&self, name: &str) -> &str {
-        self.ready.get(name).unwrap_or_else(|| panic!("no {name}= in {:?}", self.ready))
+        let all = self.ready_all(name);
+        all.first().unwrap_or_else(|| panic!("no {name}= in {:?}", self.ready))
+    }
+
+    /// All values of this name of the ready line.
+    pub fn ready_all(&self, name: &str) -> Vec<&str> {
+        let named = self.ready.iter().filter(|(known, _)| known == name);
+        named.map(|(_, value)| value.as_str()).collect()
     }
 
     /// The local HTTP port.

@@ -40,10 +40,10 @@ impl Framing {
     /// That of this event's body. A method that usually has a body says that it is empty (RFC 9110,
     /// section 8.6).
     pub fn of(event: &Event) -> Self {
-        use Verb::{Delete, Get, Options, Patch, Post, Put};
+        use Verb::{Delete, Get, Options};
         match (event.body.length(), event.verb) {
             (Some(0), Get | Delete | Options) => Self::None,
-            (Some(length), Get | Delete | Options | Post | Put | Patch) => Self::Length(length),
+            (Some(length), _) => Self::Length(length),
             (None, _) => Self::Chunked,
         }
     }

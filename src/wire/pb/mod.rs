@@ -1,3 +1,3 @@
 // Automatically generated mod.rs
 pub mod restpipe;
-// Made from proto/restpipe.proto, SHA-256 dfa5277d8102da041a72a191d0662d97e567f4d0f2e4420478d46703e53d4f58
+// Made from proto/restpipe.proto, SHA-256 fce18dba2a2589238718bed53cd50553a67d1fb419b96f147bf4bfe3920bca01

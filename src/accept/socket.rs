@@ -1,4 +1,4 @@
-//! Listening sockets. TCP and Unix sockets are both a [`socket2::Socket`], so the rest of the face
+//! Listening sockets. TCP and Unix sockets are both a [`socket2::Socket`], so what accepts
 //! does not know the difference.
 //!
 //! In scope: binding, the file of a Unix socket. Not in scope: accepting.
@@ -20,7 +20,7 @@ const BACKLOG: i32 = 1024;
 const SOCKET_FILE_MODE: u32 = 0o660;
 
 /// A bound address and what to remove when it is given up.
-pub(super) struct Bound {
+pub(crate) struct Bound {
     /// The listening socket.
     pub socket: Socket,
     /// The real address, also where port 0 was asked for.
@@ -30,7 +30,7 @@ pub(super) struct Bound {
 }
 
 /// Binds and listens.
-pub(super) fn listen(bind: &Bind) -> Result<Bound, BindError> {
+pub(crate) fn listen(bind: &Bind) -> Result<Bound, BindError> {
     let fail = |reason: String| BindError { address: bind.clone(), reason };
     match bind {
         Bind::Tcp(address) => listen_tcp(*address).map_err(|e| fail(e.to_string())),
@@ -38,7 +38,7 @@ pub(super) fn listen(bind: &Bind) -> Result<Bound, BindError> {
     }
 }
 
-/// Why a [`Face`](super::Face) could not be started.
+/// Why a port cannot be listened on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindError {
     address: Bind,
@@ -47,7 +47,7 @@ pub struct BindError {
 
 impl BindError {
     /// A failure after the socket was bound.
-    pub(super) fn after(address: &Bind, reason: impl fmt::Display) -> Self {
+    pub(crate) fn after(address: &Bind, reason: impl fmt::Display) -> Self {
         Self { address: address.clone(), reason: reason.to_string() }
     }
 }
@@ -110,7 +110,7 @@ fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), String> {
 }
 
 /// The file of a Unix socket, known by its inode, so that a successor's file is never removed.
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,

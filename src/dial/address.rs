@@ -1,0 +1,107 @@
+//! Where a server on this side of the pipe listens.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Instant;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::{Resolver, connect};
+
+/// Longest host name (RFC 1035, section 2.3.4).
+const MAX_HOST: usize = 255;
+/// What fits into `sockaddr_un` on Linux beside its final zero byte (unix(7)).
+const MAX_PATH: usize = 107;
+
+/// `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// By TCP: a host name or an IP address without brackets, and a port.
+    Tcp(String, u16),
+    /// By a Unix socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// What is accepted, in words.
+    pub const ACCEPTED: &'static str =
+        "HOST:PORT, such as 127.0.0.1:22, or unix: and the path of a socket";
+
+    /// A new connection to it. The error says why there is none.
+    pub(crate) fn connect(&self, resolver: &Resolver, deadline: Instant) -> Result<Socket, String> {
+        match self {
+            Self::Tcp(host, port) => {
+                let socket = connect(resolver, host, *port, deadline)?;
+                socket.set_nodelay(true).map_err(|error| error.to_string())?;
+                Ok(socket.into())
+            }
+            Self::Unix(path) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let connected = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|socket| {
+                    // Connecting waits while the server's queue is full, for as long as a write.
+                    socket.set_write_timeout(Some(left))?;
+                    socket.connect(&SockAddr::unix(path)?)?;
+                    socket.set_write_timeout(None)?;
+                    Ok(socket)
+                });
+                connected.map_err(|error| error.to_string())
+            }
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse(text).ok_or(Self::ACCEPTED)
+    }
+}
+
+fn parse(text: &str) -> Option<Address> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        let fits = (1..=MAX_PATH).contains(&path.len()) && !path.chars().any(char::is_control);
+        return fits.then(|| Address::Unix(path.into()));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(rest) => {
+            let host = rest.strip_suffix(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
+            host
+        }
+        None => host,
+    };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_host = text.starts_with('[') || (!host.is_empty() && host.bytes().all(is_name));
+    let port: u16 = port.parse().ok().filter(|_| port.bytes().all(|b| b.is_ascii_digit()))?;
+    (is_host && host.len() <= MAX_HOST && port > 0).then(|| Address::Tcp(host.to_owned(), port))
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_shown() {
+        for text in ["127.0.0.1:22", "[::1]:22", "db.local:5432", "unix:/run/pg.sock"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        let long = format!("unix:/{}", "x".repeat(107));
+        for text in ["", "22", "host", "host:", "host:0", "::1:22", "[a]:1", "a:+1", "unix:", &long]
+        {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `rp_tcp`: one connection to a target of a peer, on standard input and output, through the local port
+//! of a node that runs.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pico_args::Arguments;
+use socket2::Socket;
+
+use crate::cli::{self, Failure, Program};
+use crate::config::Forward;
+use crate::dial::{Address, Resolver};
+
+const PROGRAM: Program = Program {
+    name: "rp_tcp",
+    about: "Connects standard input and output with a target on the other side of a pipe, which that \
+            side\nnames in RP_TCP_TARGETS, through the local port of the node that runs here.",
+    usage: "[--http ADDRESS] NAME/TARGET",
+    arguments: &[
+        ("NAME", "the client's name, or server"),
+        ("TARGET", "what RP_TCP_TARGETS calls it there"),
+        (
+            "--http ADDRESS",
+            "the node's local port, IP:PORT or unix:PATH; without it 127.0.0.1:8082",
+        ),
+        ("", "where NAME is server, else 127.0.0.1:8081"),
+    ],
+    examples: "ssh -o ProxyCommand='{name} fileserver/ssh' admin@fileserver\n\
+               {name} --http unix:/run/restpipe/http.sock server/db",
+    reads: None,
+};
+
+/// How long the local port may take to accept.
+const DIAL: Duration = Duration::from_secs(10);
+/// How long the answer may take: a peer that is away is waited for, and then its target.
+const ANSWER: Duration = Duration::from_secs(300);
+/// Most bytes of the answer's head, and of a refusal's body.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// The whole `main` of `rp_tcp`.
+pub fn tcp() -> ExitCode {
+    cli::main(&PROGRAM, Asked::parse, |asked| asked.connect())
+}
+
+struct Asked {
+    to: Forward,
+    http: Address,
+}
+
+impl Asked {
+    fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
+        let http: Option<Address> = cli::option(arguments, "--http", str::parse)?;
+        let to: Forward = cli::value(arguments, "NAME/TARGET")?;
+        let port = if to.client.is_none() { 8082 } else { 8081 };
+        let http = http.unwrap_or_else(|| Address::Tcp("127.0.0.1".to_owned(), port));
+        Ok(Self { to, http })
+    }
+
+    fn connect(self) -> Result<(), Failure> {
+        let socket = self
+            .http
+            .connect(&Resolver::default(), Instant::now() + DIAL)
+            .map_err(|why| Failure::Failed(format!("no node listens on {}: {why}", self.http)))?;
+        let broken = |error: io::Error| Failure::Failed(format!("{}: {error}", self.to));
+        let early = self.ask(&socket)?;
+        socket.set_read_timeout(None).map_err(broken)?;
+        exchange(socket, &early).map_err(broken)
+    }
+
+    /// Asks for the connection. Returns what came behind the answer's head.
+    fn ask(&self, mut socket: &Socket) -> Result<Vec<u8>, Failure> {
+        let failed = |error: io::Error| Failure::Failed(format!("{}: {error}", self.http));
+        socket.set_read_timeout(Some(ANSWER)).map_err(failed)?;
+        let path = match &self.to.client {
+            Some(client) => format!("/client/{client}/{}", self.to.target),
+            None => format!("/server/{}", self.to.target),
+        };
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        );
+        socket.write_all(request.as_bytes()).map_err(failed)?;
+        let mut answer = Vec::new();
+        loop {
+            if let Some((status, length)) = head(&answer).map_err(failed)? {
+                let rest = answer.split_off(length);
+                return if status == 101 { Ok(rest) } else { Err(self.refused(socket, rest)) };
+            }
+            if answer.len() > MAX_ANSWER {
+                return Err(failed(io::Error::other("its answer has no end")));
+            }
+            let mut bytes = [0; 4096];
+            match socket.read(&mut bytes).map_err(failed)? {
+                0 => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
+                count => answer.extend_from_slice(&bytes[..count]),
+            }
+        }
+    }
+
+    /// Why there is no connection, as the node says it.
+    fn refused(&self, socket: &Socket, mut body: Vec<u8>) -> Failure {
+        // What cannot be read is not needed to know that there is none.
+        let _ = socket.take(MAX_ANSWER as u64).read_to_end(&mut body);
+        let said: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        let message = said.get("message").and_then(|message| message.as_str());
+        let why = message.unwrap_or("it was refused").escape_debug();
+        Failure::Failed(format!("{}: {why}", self.to))
+    }
+}
+
+/// The status of an answer and the length of its head, once that is whole.
+fn head(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
+    let mut fields = [httparse::EMPTY_HEADER; 64];
+    let mut answer = httparse::Response::new(&mut fields);
+    let wrong = |_| io::Error::other("what answers there is no HTTP");
+    match answer.parse(bytes).map_err(wrong)? {
+        httparse::Status::Complete(length) => Ok(answer.code.map(|code| (code, length))),
+        httparse::Status::Partial => Ok(None),
+    }
+}
+
+/// Copies both ways until the other side has ended; what standard input still has is of no use then.
+fn exchange(socket: Socket, early: &[u8]) -> io::Result<()> {
+    let half = socket.try_clone()?;
+    let (mut to, mut from) = (file(socket.try_clone()?), file(socket));
+    let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    thread::Builder::new().name("input".to_owned()).spawn(move || {
+        // A side that takes no more ends the other direction, too.
+        let _ = io::copy(&mut input, &mut to);
+        let _ = half.shutdown(Shutdown::Write);
+    })?;
+    output.write_all(early)?;
+    io::copy(&mut from, &mut output).map(|_| ())
+}
+
+/// As what the system can copy from and to without us.
+fn file(socket: Socket) -> File {
+    File::from(OwnedFd::from(socket))
+}
