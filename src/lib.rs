@@ -130,6 +130,7 @@ pub mod meter;
 pub mod node;
 pub mod peer;
 pub mod pipe;
+pub mod remoted;
 pub mod rules;
 pub mod run;
 pub mod signals;

@@ -22,4 +22,5 @@ mod pattern;
 mod table;
 
 pub use book::{LoadError, Rulebook};
+pub(crate) use pattern::Pattern;
 pub use table::{Question, Rule, Rules, RulesError};

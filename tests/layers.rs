@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Every module directly below the crate, from the top down, with the ones that it may use.
 const HOUSE: &[(&str, &[&str])] = &[
-    ("bin", &["run", "cli", "identity", "peer"]),
+    ("bin", &["run", "cli", "remoted", "identity", "logging", "config", "signals", "peer"]),
     (
         "run",
         &[
@@ -22,6 +22,7 @@ const HOUSE: &[(&str, &[&str])] = &[
             "accept", "config", "rules", "meter", "pipe", "event", "peer", "throttle", "dial",
         ],
     ),
+    ("remoted", &["identity", "accept", "config", "rules", "throttle", "dial"]),
     ("http", &["accept", "carry", "chunked", "config", "pipe", "event", "peer", "throttle"]),
     ("hook", &["events", "peer"]),
     ("events", &["peer", "throttle"]),
@@ -49,17 +50,20 @@ const HOUSE: &[(&str, &[&str])] = &[
 /// Paths that only these places may name: whole modules, or single files.
 const HOMES: &[(&str, &[&str])] = &[
     // TLS and certificates.
-    ("rustls", &["identity", "link/tls", "node"]),
-    ("rustls::Connection", &["link/tls"]),
-    ("rustls::ClientConnection", &["link/tls"]),
-    ("rustls::ServerConnection", &["link/tls"]),
+    ("rustls", &["identity", "link/tls", "node", "remoted"]),
+    ("rustls::Connection", &["link/tls", "remoted/stream/tls"]),
+    ("rustls::ClientConnection", &["link/tls", "remoted/stream/tls"]),
+    ("rustls::ServerConnection", &["link/tls", "remoted/stream/tls"]),
     ("rustls::Stream", &[]),
     ("rustls::StreamOwned", &[]),
-    ("rustls::pki_types", &["identity", "link/tls", "node", "config/value", "run", "bin"]),
+    (
+        "rustls::pki_types",
+        &["identity", "link/tls", "node", "remoted", "config/value", "run", "bin"],
+    ),
     ("rustls_pemfile", &["identity/pem"]),
     ("webpki", &["identity"]),
-    ("aws_lc_rs", &["identity"]),
-    ("aws_lc_rs::digest", &["identity", "handler/example"]),
+    ("aws_lc_rs", &["identity", "remoted"]),
+    ("aws_lc_rs::digest", &["identity", "handler/example", "remoted"]),
     ("rcgen", &["identity"]),
     ("pkcs8", &["identity/ca/key"]),
     ("rpassword", &["identity/ca/passphrase"]),
@@ -69,7 +73,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("pico_args", &["cli", "run", "bin"]),
     ("pico_args::Arguments::from_env", &["cli"]),
     ("Arguments::from_env", &["cli"]),
-    ("Environment::from_process", &["run"]),
+    ("Environment::from_process", &["run", "bin/rp_remoted"]),
     ("dotenvy", &["config/file"]),
     ("env_logger", &["logging"]),
     ("signal_hook", &["signals"]),
@@ -79,13 +83,14 @@ const HOMES: &[(&str, &[&str])] = &[
     ("std::process::abort", &[]),
     ("process::exit", &[]),
     ("process::abort", &[]),
-    ("rustix", &["hook", "handler/exec"]),
+    ("rustix", &["hook", "handler/exec", "remoted"]),
     // Every thread has a name.
     ("std::thread::spawn", &[]),
     ("thread::spawn", &[]),
     ("thread::scope", &[]),
     // Formats.
-    ("httparse", &["http/head", "handler/service", "run/tcp"]),
+    ("httparse", &["http/head", "handler/service", "remoted/head/read", "run/tcp"]),
+    ("tungstenite", &["remoted"]),
     ("tiny_http", &["http"]),
     ("quick_protobuf", &["wire"]),
     ("cap_std", &["handler/files"]),

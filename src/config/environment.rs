@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::PathBuf;
 
 use super::error::{ConfigError, Origin, Warning};
@@ -12,10 +13,24 @@ use super::file;
 use super::variables::{self, LOG_FILTER, Variable};
 
 /// The variables of a process, or of a test.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Environment {
     /// What was given, empty values left out where they are the same as none.
     values: BTreeMap<OsString, OsString>,
+}
+
+/// Values that may be, or hold, a secret are left out.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_secret = |name: &OsStr| {
+            let name = name.to_string_lossy();
+            variables::SECRET.iter().any(|secret| secret.names.contains(&&*name))
+        };
+        let shown = self.values.iter().map(|(name, value)| {
+            (name, if is_secret(name) { OsStr::new("(not shown)") } else { value })
+        });
+        f.debug_map().entries(shown).finish()
+    }
 }
 
 impl Environment {
@@ -61,6 +76,13 @@ impl Environment {
             settings.layers.push(file_layer(named, &mut warnings)?);
         }
         Ok((settings, warnings))
+    }
+
+    /// What a program reads that knows no such file.
+    pub(super) fn settings_of_process(&self) -> Result<(Settings, Vec<Warning>), ConfigError> {
+        let mut warnings = Vec::new();
+        let layers = vec![self.process_layer(&mut warnings)?];
+        Ok((Settings { layers }, warnings))
     }
 
     fn process_layer(&self, warnings: &mut Vec<Warning>) -> Result<Layer, ConfigError> {

@@ -78,11 +78,13 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const READERS: [Reader; 4] = [
+    const READERS: [Reader; 6] = [
         Reader::ServerStart,
         Reader::ClientStart,
         Reader::ServerSetIdentity,
         Reader::ClientSetIdentity,
+        Reader::RemotedBroker,
+        Reader::RemotedEnd,
     ];
 
     #[test]

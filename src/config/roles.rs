@@ -20,13 +20,13 @@ const HEARTBEAT_S: (f64, f64) = (0.1, 3600.0);
 /// The longest accepted silence, in seconds: what the longest interval gives by itself.
 const HEARTBEAT_TIMEOUT_MAX_S: f64 = 2.0 * HEARTBEAT_S.1;
 /// The longest accepted wait of a request, in seconds: a day.
-const WAIT_MAX_S: f64 = 86_400.0;
+pub(super) const WAIT_MAX_S: f64 = 86_400.0;
 /// The shortest accepted reply timeout, in seconds. With none at all every request would fail.
 const REPLY_MIN_S: f64 = 0.1;
 /// The shortest accepted time for a script, in seconds.
 const EXEC_MIN_S: f64 = 0.1;
 /// The longest accepted drain, in seconds.
-const DRAIN_MAX_S: f64 = 3600.0;
+pub(super) const DRAIN_MAX_S: f64 = 3600.0;
 /// The largest accepted limit for bodies: 1 GiB, for a body is held in memory.
 const BODY_MAX_BYTES: u32 = 1 << 30;
 
@@ -84,7 +84,7 @@ impl IdentityFiles {
 
 impl Settings {
     /// The checked value of a variable that has a default.
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         variable: &Variable,
         read: impl FnOnce(&str) -> Result<T, Accepted>,

@@ -27,13 +27,23 @@ pub enum Reader {
     ServerSetIdentity,
     /// `rp_client_set_identity`.
     ClientSetIdentity,
+    /// `rp_remoted broker`.
+    RemotedBroker,
+    /// `rp_remoted publish` and `rp_remoted connect`.
+    RemotedEnd,
 }
 
-use Reader::{ClientSetIdentity, ClientStart, ServerSetIdentity, ServerStart};
+use Reader::{
+    ClientSetIdentity, ClientStart, RemotedBroker, RemotedEnd, ServerSetIdentity, ServerStart,
+};
 
 const SERVER: &[Reader] = &[ServerStart];
 const CLIENT: &[Reader] = &[ClientStart];
 const NODES: &[Reader] = &[ServerStart, ClientStart];
+const BROKER: &[Reader] = &[RemotedBroker];
+const ENDS: &[Reader] = &[RemotedEnd];
+/// Whatever runs until it is told to stop.
+const RUNNING: &[Reader] = &[ServerStart, ClientStart, RemotedBroker, RemotedEnd];
 const SERVER_IDENTITY: &[Reader] = &[ServerStart, ServerSetIdentity];
 const CLIENT_IDENTITY: &[Reader] = &[ClientStart, ClientSetIdentity];
 const ALL: &[Reader] = &[ServerStart, ClientStart, ServerSetIdentity, ClientSetIdentity];
@@ -124,11 +134,35 @@ table! {
         "host name or IP address of statsd; none where this and the port are set to nothing";
     STATSD_PORT: ["RP_STATSD_PORT"], "8125", NODES, FILE_TOO,
         "the UDP port of statsd";
-    DRAIN: ["RP_DRAIN_S"], "10", NODES, FILE_TOO,
+    REMOTED_BIND: ["RP_REMOTED_BIND"], "127.0.0.1:37791", BROKER, PROCESS_ONLY,
+        "where the broker listens: IP:PORT or unix:PATH (mode 0660); wins over host and port in its \
+         file of keys";
+    REMOTED_CONFIG: ["RP_REMOTED_CONFIG"], "/var/lib/restpipe/remoted.json", BROKER, PROCESS_ONLY,
+        "the broker's file of keys, as `rp_remoted keys` makes it";
+    REMOTED_CRT: ["RP_REMOTED_CRT"], "", BROKER, PROCESS_ONLY,
+        "file of the broker's certificate, PEM; with it the broker speaks TLS";
+    REMOTED_KEY: ["RP_REMOTED_KEY"], "", BROKER, PROCESS_ONLY,
+        "file of the private key to RP_REMOTED_CRT, PEM";
+    REMOTED_IDLE: ["RP_REMOTED_IDLE_S"], "", BROKER, PROCESS_ONLY,
+        "seconds without a byte after which joined connections are closed; 0: never; not set: what \
+         the two sides ask for";
+    REMOTED_PROXY: ["RP_REMOTED_BEHIND_PROXY"], "0", BROKER, PROCESS_ONLY,
+        "1: who connects to the broker is what the web server in front says in X-Real-IP and \
+         X-Real-Port";
+    REMOTED_APIKEY: ["RP_REMOTED_APIKEY"], "", ENDS, PROCESS_ONLY,
+        "key for addresses that are given without one";
+    HTTPS_PROXY: ["HTTPS_PROXY", "https_proxy"], "", ENDS, PROCESS_ONLY,
+        "HTTP proxy to brokers with TLS (rwss, rwrs): [http://][USER:PASSWORD@]HOST[:PORT]";
+    HTTP_PROXY: ["HTTP_PROXY", "http_proxy"], "", ENDS, PROCESS_ONLY,
+        "HTTP proxy to brokers without TLS (rws, rwr); it has to allow CONNECT too";
+    NO_PROXY: ["NO_PROXY", "no_proxy"], "", ENDS, PROCESS_ONLY,
+        "names, names with all below them, addresses, each with a port or without, separated by \
+         commas, that are reached without a proxy; * for all";
+    DRAIN: ["RP_DRAIN_S"], "10", RUNNING, FILE_TOO,
         "seconds that a stopping node finishes what is in flight";
-    DEBUG: ["DEBUG"], "0", NODES, FILE_TOO,
+    DEBUG: ["DEBUG"], "0", RUNNING, FILE_TOO,
         "1: debug log, and failures of handlers are sent with their trace";
-    LOG_FILTER: ["RUST_LOG"], "", NODES, PROCESS_ONLY,
+    LOG_FILTER: ["RUST_LOG"], "", RUNNING, PROCESS_ONLY,
         "log filter, such as warn or restpipe=trace; wins over DEBUG";
     SERVER_FILE: ["RP_SERVER_USER_CONFIG_MODULE"], "", SERVER_IDENTITY, PROCESS_ONLY,
         "file of NAME=value lines; what is set outside it wins";
@@ -143,6 +177,9 @@ const EMPTY_COUNTS: &[Variable] = &[STATSD_HOST, STATSD_PORT];
 pub(super) fn empty_counts(name: &str) -> bool {
     EMPTY_COUNTS.iter().any(|variable| variable.names.contains(&name))
 }
+
+/// What may be or hold a secret, and is shown nowhere.
+pub(super) const SECRET: &[Variable] = &[REMOTED_APIKEY, HTTPS_PROXY, HTTP_PROXY];
 
 /// The variable that has this name, in either spelling.
 pub(super) fn find(name: &str) -> Option<&'static Variable> {

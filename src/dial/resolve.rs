@@ -18,7 +18,7 @@ const KEPT: Duration = Duration::from_secs(5);
 const MAX_KEPT: usize = 256;
 
 /// Looks host names up.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Resolver {
     running: Arc<AtomicUsize>,
     /// Guards the answers; no lookup runs while it is held.

@@ -4,7 +4,7 @@ use percent_encoding::percent_decode_str;
 
 /// The text between the asterisks; one piece is a text without any.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     pieces: Vec<String>,
 }
 

@@ -2,6 +2,7 @@
 //! plain HTTP caller.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+pub mod broker;
 pub mod inside;
 pub mod message;
 pub mod peer;
@@ -131,6 +132,7 @@ impl Setup {
 pub struct Node {
     child: Child,
     log: Arc<Log>,
+    lines: crossbeam_channel::Receiver<String>,
     ready: Vec<(String, String)>,
 }
 
@@ -142,7 +144,19 @@ struct Log {
 
 impl Node {
     /// Starts this command and waits for its ready line.
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        let mut node = Self::launch(command);
+        let line = node.next_line();
+        let words = line.strip_prefix("ready ").unwrap_or_else(|| panic!("first line: {line}"));
+        for word in words.split(' ') {
+            let (name, value) = word.split_once('=').unwrap();
+            node.ready.push((name.to_owned(), value.to_owned()));
+        }
+        node
+    }
+
+    /// Starts this command and waits for nothing.
+    pub fn launch(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -165,16 +179,14 @@ impl Node {
                 let _ = said.send(line);
             }
         });
-        let mut node = Self { child, log, ready: Vec::new() };
-        let line = heard.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            panic!("no ready line; the log is {:#?}", node.log());
-        });
-        let words = line.strip_prefix("ready ").unwrap_or_else(|| panic!("first line: {line}"));
-        for word in words.split(' ') {
-            let (name, value) = word.split_once('=').unwrap();
-            node.ready.push((name.to_owned(), value.to_owned()));
-        }
-        node
+        Self { child, log, lines: heard, ready: Vec::new() }
+    }
+
+    /// The next line on its standard output.
+    pub fn next_line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            panic!("no further line; the log is {:#?}", self.log());
+        })
     }
 
     /// A value of the ready line, as it was printed; the first of this name.

@@ -1,0 +1,54 @@
+//! `rp_remoted broker`.
+
+use crossbeam_channel::select;
+use restpipe::cli::{self, Command, Failure, Program};
+use restpipe::config::{BrokerConfig, Environment, Reader};
+use restpipe::logging;
+use restpipe::remoted::broker::{Broker, Settings};
+use restpipe::remoted::use_all_descriptors;
+use restpipe::signals::Signals;
+
+use crate::Job;
+
+pub const COMMAND: Command<Job> = Command {
+    page: Program {
+        name: "rp_remoted broker",
+        about: "Runs a broker in the foreground: servers register paths at it, and callers are \
+                joined\nto them. SIGHUP reads keys and certificate anew; SIGTERM or SIGINT ends it, \
+                and lets\njoined connections finish.",
+        usage: "",
+        arguments: &[],
+        examples: "rp_remoted keys remoted.json\nRP_REMOTED_CONFIG=remoted.json {name}",
+        reads: Some(Reader::RemotedBroker),
+    },
+    parse: |_| Ok(Box::new(run)),
+};
+
+fn run() -> Result<(), Failure> {
+    let env = Environment::from_process();
+    let (config, warnings) = BrokerConfig::from_environment(&env)?;
+    logging::init(&env, config.debug);
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+    use_all_descriptors();
+    let signals = Signals::new().map_err(Failure::failed)?;
+    let drain = config.drain;
+    let broker = Broker::start(Settings::new(config)).map_err(Failure::failed)?;
+    cli::say(&format!("ready remoted={}", broker.address()));
+    loop {
+        select! {
+            recv(signals.reloads()) -> _ => broker.reload(),
+            recv(signals.receiver()) -> signal => {
+                if let Ok(signal) = signal {
+                    let most = drain.as_secs();
+                    log::info!("stopping after {signal}: at most {most} s for what is joined");
+                }
+                break;
+            }
+        }
+    }
+    broker.stop(drain);
+    log::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! `rp_remoted connect`.
+
+use std::net::SocketAddr;
+
+use crossbeam_channel::{bounded, select};
+use pico_args::Arguments;
+use restpipe::cli::{self, Command, Failure, Program};
+use restpipe::config::{Bind, Reader};
+use restpipe::remoted::forward::{self, Forward, Way};
+use restpipe::remoted::{DEFAULT_IDLE_S, Url};
+use restpipe::signals::Signals;
+
+use crate::Job;
+use crate::ends::{CA, Ends, KEY_FILE, MAX_CONNECTIONS, PIN, words};
+
+pub const COMMAND: Command<Job> = Command {
+    page: Program {
+        name: "rp_remoted connect",
+        about: "Reaches a server by its path on a broker: a local port whose connections all lead \
+                there,\nor one connection on standard input and output. Prints `ready listen=ADDR` \
+                when the port\nis open.",
+        usage: "URL... --listen ADDR [OPTION]...\nURL... --stdio [OPTION]...",
+        arguments: &[
+            ("URL", "rwr://[KEY@]HOST[:PORT]/PATH, or rwrs:// for TLS; of several, each next"),
+            ("", "broker is reached through the link before it; other users of the machine"),
+            ("", "see a key that stands here: there are --key-file and RP_REMOTED_APIKEY"),
+            ("--listen ADDR", "the local port: IP:PORT or unix:PATH (mode 0660)"),
+            ("--stdio", "one connection on standard input and output"),
+            (
+                "--idle SECONDS",
+                "how long a connection may be idle: a broker ends it then (default:",
+            ),
+            ("", "86400; the server's side repeats it)"),
+            KEY_FILE,
+            CA,
+            PIN,
+            MAX_CONNECTIONS,
+        ],
+        examples: "{name} rwrs://broker.example.com/db --listen 127.0.0.1:5432 --key-file caller.key\n\
+                   ssh -o ProxyCommand='{name} --stdio rwrs://broker.example.com/ssh' me@home",
+        reads: Some(Reader::RemotedEnd),
+    },
+    parse,
+};
+
+/// Where local connections come from.
+enum Local {
+    Port(Bind),
+    Stdio,
+}
+
+fn parse(arguments: &mut Arguments) -> Result<Job, Failure> {
+    let ends = Ends::parse(arguments)?;
+    let idle_s = cli::option(arguments, "--idle", |text| match text.parse() {
+        Ok(seconds @ 1..=316_224_000) => Ok(seconds),
+        _ => Err("a whole number of seconds, at least 1, is needed"),
+    })?;
+    let idle_s = idle_s.unwrap_or(DEFAULT_IDLE_S);
+    let port = cli::option(arguments, "--listen", bind)?;
+    let local = match (port, arguments.contains("--stdio")) {
+        (Some(port), false) => Local::Port(port),
+        (None, true) => Local::Stdio,
+        _ => return Err(Failure::Usage("one of --listen and --stdio is needed".to_owned())),
+    };
+    let mut urls: Vec<Url> = Vec::new();
+    // The original writes several into one text.
+    for url in words(arguments)?.iter().flat_map(|word| word.split_whitespace()) {
+        let wrong = |error| Failure::Usage(format!("URL {}: {error}", urls.len() + 1));
+        urls.push(url.parse().map_err(wrong)?);
+    }
+    if urls.is_empty() {
+        return Err(Failure::Usage("URL is missing".to_owned()));
+    }
+    Ok(Box::new(move || run(ends, urls, &local, idle_s)))
+}
+
+fn bind(text: &str) -> Result<Bind, &'static str> {
+    match text.strip_prefix("unix:") {
+        Some("") => Err("a path follows unix:"),
+        Some(path) => Ok(Bind::Unix(path.into())),
+        None => text
+            .parse::<SocketAddr>()
+            .map(Bind::Tcp)
+            .map_err(|_| "IP:PORT, such as 127.0.0.1:2222, or unix: and the path of a socket"),
+    }
+}
+
+fn run(ends: Ends, urls: Vec<Url>, local: &Local, idle_s: u64) -> Result<(), Failure> {
+    let max_connections = ends.max_connections;
+    let begun = ends.begin()?;
+    let urls = urls.into_iter().map(|url| begun.with_key(url)).collect::<Result<_, _>>()?;
+    let way = Way::new(urls, begun.outbound, idle_s).map_err(Failure::Wrong)?;
+    let signals = Signals::new().map_err(Failure::failed)?;
+    match local {
+        Local::Stdio => stdio(way, &signals),
+        Local::Port(bind) => {
+            let forward = Forward::start(bind, way, max_connections).map_err(Failure::failed)?;
+            cli::say(&format!("ready listen={}", forward.address()));
+            let signal = signals.receiver().recv().map_err(Failure::failed)?;
+            log::info!("stopping after {signal}: at most {} s", begun.config.drain.as_secs());
+            forward.stop(begun.config.drain);
+            Ok(())
+        }
+    }
+}
+
+/// Until the connection has ended, or a signal comes: then it is broken off.
+fn stdio(way: Way, signals: &Signals) -> Result<(), Failure> {
+    let (ended, end) = bounded(1);
+    std::thread::Builder::new()
+        .name("carry".to_owned())
+        .spawn(move || {
+            // Nobody waits for it when a signal came.
+            let _ = ended.send(forward::stdio(way));
+        })
+        .map_err(Failure::failed)?;
+    select! {
+        recv(end) -> end => match end {
+            Ok(end) => end.map_err(Failure::Failed),
+            Err(_) => Err(Failure::Failed("carrying the bytes panicked".to_owned())),
+        },
+        recv(signals.receiver()) -> _ => Ok(()),
+    }
+}

@@ -1,0 +1,25 @@
+//! `rp_remoted keys`.
+
+use restpipe::cli::{self, Command, Failure, Program};
+use restpipe::remoted::keys;
+
+use crate::Job;
+
+pub const COMMAND: Command<Job> = Command {
+    page: Program {
+        name: "rp_remoted keys",
+        about: "Makes a broker's file of keys: a new one for servers and a new one for callers.",
+        usage: "FILE",
+        arguments: &[("FILE", "the file to make (mode 0600); one that exists is left alone")],
+        examples: "{name} remoted.json",
+        reads: None,
+    },
+    parse: |arguments| {
+        let file = cli::path(arguments, "FILE")?;
+        Ok(Box::new(move || {
+            keys::create(&file).map_err(Failure::failed)?;
+            cli::say(&format!("keys  {}", file.display()));
+            Ok(())
+        }))
+    },
+};

@@ -1,0 +1,225 @@
+//! What the programs of `rp_remoted` are told.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Bind;
+use super::environment::{Environment, Settings};
+use super::error::{ConfigError, Origin, Warning};
+use super::roles::{DRAIN_MAX_S, WAIT_MAX_S};
+use super::value;
+use super::variables as var;
+
+/// What a broker is told.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// Where it listens, if that was said. Otherwise its file of keys may say it.
+    pub bind: Option<Bind>,
+    /// Where it listens if nothing says it.
+    pub default_bind: Bind,
+    /// The file of keys.
+    pub keys: PathBuf,
+    /// With these it speaks TLS.
+    pub tls: Option<TlsFiles>,
+    /// How long nothing may move between two that are joined.
+    pub idle: IdleLimit,
+    /// Whether a web server in front says, in `X-Real-IP` and `X-Real-Port`, who connects.
+    pub is_behind_proxy: bool,
+    /// How long joined connections get to end when the broker stops.
+    pub drain: Duration,
+    /// Whether the log has debug lines.
+    pub debug: bool,
+}
+
+/// How long nothing may move between two that are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleLimit {
+    /// The smaller of what the two ask for with `WebRoute-Timeout`.
+    AsAsked,
+    /// This, whatever they ask for.
+    Always(Duration),
+    /// For ever.
+    Off,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, PEM, with intermediate ones after it.
+    pub crt: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+}
+
+impl BrokerConfig {
+    /// What a broker is told, checked. The warnings are for the log.
+    pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let (settings, warnings) = env.settings_of_process()?;
+        let bind = settings.read(&var::REMOTED_BIND, value::bind)?;
+        let is_bound = settings.find(&var::REMOTED_BIND)?.is_some();
+        if settings.find(&var::LOG_FILTER)?.is_some() {
+            settings.read(&var::LOG_FILTER, value::log_filter)?;
+        }
+        let config = Self {
+            bind: is_bound.then(|| bind.clone()),
+            default_bind: bind,
+            keys: settings.read(&var::REMOTED_CONFIG, value::path)?,
+            tls: tls(&settings)?,
+            idle: match settings.find(&var::REMOTED_IDLE)? {
+                None => IdleLimit::AsAsked,
+                Some(_) => settings.read(&var::REMOTED_IDLE, idle)?,
+            },
+            is_behind_proxy: settings.read(&var::REMOTED_PROXY, value::switch)?,
+            drain: settings.read(&var::DRAIN, |text| value::seconds(text, 0.0, DRAIN_MAX_S))?,
+            debug: settings.read(&var::DEBUG, value::switch)?,
+        };
+        Ok((config, warnings))
+    }
+}
+
+/// What an end is told beside its command line: `rp_remoted publish` and `rp_remoted connect`.
+#[derive(Clone)]
+pub struct EndConfig {
+    /// The key for addresses without one. A secret.
+    pub key: Option<String>,
+    /// The value of `HTTPS_PROXY`, or nothing. It may have a password.
+    pub https_proxy: String,
+    /// The value of `HTTP_PROXY`, or nothing. It may have a password.
+    pub http_proxy: String,
+    /// The value of `NO_PROXY`, or nothing.
+    pub no_proxy: String,
+    /// How long connections get to end when the program stops.
+    pub drain: Duration,
+    /// Whether the log has debug lines.
+    pub debug: bool,
+}
+
+impl EndConfig {
+    /// What an end is told, checked as far as that is not the ends' own matter. The warnings are for
+    /// the log.
+    pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let (settings, warnings) = env.settings_of_process()?;
+        if settings.find(&var::LOG_FILTER)?.is_some() {
+            settings.read(&var::LOG_FILTER, value::log_filter)?;
+        }
+        let config = Self {
+            key: secret(&settings, &var::REMOTED_APIKEY)?,
+            https_proxy: secret(&settings, &var::HTTPS_PROXY)?.unwrap_or_default(),
+            http_proxy: secret(&settings, &var::HTTP_PROXY)?.unwrap_or_default(),
+            no_proxy: secret(&settings, &var::NO_PROXY)?.unwrap_or_default(),
+            drain: settings.read(&var::DRAIN, |text| value::seconds(text, 0.0, DRAIN_MAX_S))?,
+            debug: settings.read(&var::DEBUG, value::switch)?,
+        };
+        Ok((config, warnings))
+    }
+}
+
+/// Without what is secret.
+impl fmt::Debug for EndConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { no_proxy, drain, debug, .. } = self;
+        f.debug_struct("EndConfig")
+            .field("no_proxy", no_proxy)
+            .field("drain", drain)
+            .field("debug", debug)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A value that no message may show: where two spellings differ, their names are told.
+fn secret(settings: &Settings, variable: &var::Variable) -> Result<Option<String>, ConfigError> {
+    const HIDDEN: &str = "(not shown)";
+    match settings.find(variable) {
+        Ok(given) => Ok(given.map(|given| given.text)),
+        Err(ConfigError::Conflict { names, origin, .. }) => {
+            let values = [HIDDEN.to_owned(), HIDDEN.to_owned()];
+            Err(ConfigError::Conflict { names, values, origin })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn idle(text: &str) -> Result<IdleLimit, value::Accepted> {
+    let limit = value::seconds(text, 0.0, WAIT_MAX_S)?;
+    Ok(if limit.is_zero() { IdleLimit::Off } else { IdleLimit::Always(limit) })
+}
+
+/// Both files or none.
+fn tls(settings: &Settings) -> Result<Option<TlsFiles>, ConfigError> {
+    let file = |variable| match settings.find(variable)? {
+        Some(_) => settings.read(variable, value::path).map(Some),
+        None => Ok(None),
+    };
+    let lacks = |name: &var::Variable, other: &var::Variable| ConfigError::Value {
+        name: name.names[0].to_owned(),
+        origin: Origin::Process,
+        given: String::new(),
+        accepted: format!("a file, because {} is set", other.names[0]),
+    };
+    match (file(&var::REMOTED_CRT)?, file(&var::REMOTED_KEY)?) {
+        (Some(crt), Some(key)) => Ok(Some(TlsFiles { crt, key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(lacks(&var::REMOTED_KEY, &var::REMOTED_CRT)),
+        (None, Some(_)) => Err(lacks(&var::REMOTED_CRT, &var::REMOTED_KEY)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Result<BrokerConfig, String> {
+        let env = Environment::from_pairs(pairs.iter().copied());
+        BrokerConfig::from_environment(&env).map(|(config, _)| config).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn without_anything_it_is_the_originals() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.default_bind.to_string(), "127.0.0.1:37791");
+        assert_eq!((config.bind, config.tls, config.idle), (None, None, IdleLimit::AsAsked));
+    }
+
+    #[test]
+    fn idle_limits_are_off_at_zero() {
+        let idle = |text| config(&[("RP_REMOTED_IDLE_S", text)]).unwrap().idle;
+        assert_eq!(idle("0"), IdleLimit::Off);
+        assert_eq!(idle("1.5"), IdleLimit::Always(Duration::from_millis(1500)));
+        assert!(config(&[("RP_REMOTED_IDLE_S", "never")]).is_err());
+    }
+
+    #[test]
+    fn what_an_end_is_told_is_not_shown() {
+        let end = |pairs: &[(&str, &str)]| {
+            let env = Environment::from_pairs(pairs.iter().copied());
+            assert!(!format!("{env:?}").contains("SECRET"), "{env:?}");
+            EndConfig::from_environment(&env).map(|(config, _)| config)
+        };
+        let config = end(&[
+            ("RP_REMOTED_APIKEY", "SECRET1"),
+            ("https_proxy", "http://u:SECRET2@p"),
+            ("NO_PROXY", "a,b"),
+        ]);
+        let config = config.unwrap();
+        assert_eq!(config.key.as_deref(), Some("SECRET1"));
+        assert_eq!(config.https_proxy, "http://u:SECRET2@p");
+        assert_eq!((config.http_proxy.as_str(), config.no_proxy.as_str()), ("", "a,b"));
+        assert!(!format!("{config:?}").contains("SECRET"), "{config:?}");
+        let error = end(&[("HTTPS_PROXY", "SECRET1"), ("https_proxy", "SECRET2")]).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("https_proxy") && !error.contains("SECRET"), "{error}");
+    }
+
+    #[test]
+    fn tls_needs_both_files() {
+        let both = [("RP_REMOTED_CRT", "a"), ("RP_REMOTED_KEY", "b")];
+        let files = TlsFiles { crt: "a".into(), key: "b".into() };
+        assert_eq!(config(&both).unwrap().tls, Some(files));
+        let error = config(&both[..1]).unwrap_err();
+        assert_eq!(
+            error,
+            "RP_REMOTED_KEY is \"\"; accepted is a file, because RP_REMOTED_CRT is set"
+        );
+    }
+}

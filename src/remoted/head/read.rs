@@ -1,0 +1,202 @@
+//! Reading a head from a stream. What was read beyond it is given back to the stream.
+
+use std::fmt;
+use std::io;
+use std::time::Instant;
+
+use httparse::{EMPTY_HEADER, Header, Status};
+
+use super::{Answer, Fields, Request};
+use crate::remoted::stream::Stream;
+
+/// Most bytes of a head.
+pub const MAX_BYTES: usize = 16 * 1024;
+/// Most fields of a head.
+const MAX_FIELDS: usize = 64;
+/// What is read at once: more than a usual head has.
+const PIECE: usize = 1024;
+const END: &[u8] = b"\r\n\r\n";
+
+/// Why there is no head.
+#[derive(Debug)]
+pub enum HeadError {
+    /// The peer ended or left before the first byte: it wants nothing more.
+    Nothing,
+    /// The peer ended in the middle.
+    Ended,
+    /// It took too long.
+    TooSlow,
+    /// It is longer than [`MAX_BYTES`] or has too many fields.
+    TooLarge,
+    /// It is no HTTP/1 head; what is wrong with it.
+    Malformed(String),
+    /// The stream failed.
+    Failed(io::Error),
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("the connection ended without a word"),
+            Self::Ended => f.write_str("the connection ended within the head"),
+            Self::TooSlow => f.write_str("the head came too slowly"),
+            Self::TooLarge => {
+                write!(f, "the head is over {MAX_BYTES} bytes or {MAX_FIELDS} fields")
+            }
+            Self::Malformed(why) => write!(f, "the head cannot be read: {why}"),
+            Self::Failed(error) => write!(f, "the connection failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for HeadError {}
+
+/// The head of a request, whole before `deadline`.
+pub fn read_request(stream: &mut Stream, deadline: Instant) -> Result<Request, HeadError> {
+    let bytes = read(stream, deadline)?;
+    let mut fields = [EMPTY_HEADER; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    let status = request.parse(&bytes);
+    let fields = complete(status, request.headers)?;
+    let (Some(method), Some(target)) = (request.method, request.path) else {
+        return Err(HeadError::Malformed("the request line is not complete".to_owned()));
+    };
+    Ok(Request { method: method.to_owned(), target: target.to_owned(), fields })
+}
+
+/// The head of an answer, whole before `deadline`.
+pub fn read_answer(stream: &mut Stream, deadline: Instant) -> Result<Answer, HeadError> {
+    let bytes = read(stream, deadline)?;
+    let mut fields = [EMPTY_HEADER; MAX_FIELDS];
+    let mut answer = httparse::Response::new(&mut fields);
+    let status = answer.parse(&bytes);
+    let fields = complete(status, answer.headers)?;
+    let Some(status) = answer.code else {
+        return Err(HeadError::Malformed("the status line is not complete".to_owned()));
+    };
+    Ok(Answer { status, fields })
+}
+
+fn read(stream: &mut Stream, deadline: Instant) -> Result<Vec<u8>, HeadError> {
+    let mut head = Vec::new();
+    loop {
+        let seen = head.len();
+        head.resize(seen + PIECE, 0);
+        let count = stream.read_within(&mut head[seen..], deadline);
+        head.truncate(seen + *count.as_ref().unwrap_or(&0));
+        match count {
+            Ok(0) if seen == 0 => return Err(HeadError::Nothing),
+            Ok(0) => return Err(HeadError::Ended),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::TimedOut && seen == 0 => {
+                return Err(HeadError::Nothing);
+            }
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(HeadError::TooSlow),
+            Err(e) => return Err(HeadError::Failed(e)),
+        }
+        // The end may have begun in the piece before.
+        let from = seen.saturating_sub(END.len() - 1);
+        if let Some(at) = head[from..].windows(END.len()).position(|four| four == END) {
+            let length = from + at + END.len();
+            if length > MAX_BYTES {
+                return Err(HeadError::TooLarge);
+            }
+            stream.unread(head.split_off(length));
+            return Ok(head);
+        }
+        if head.len() >= MAX_BYTES {
+            return Err(HeadError::TooLarge);
+        }
+    }
+}
+
+fn complete(
+    status: Result<Status<usize>, httparse::Error>,
+    fields: &[Header<'_>],
+) -> Result<Fields, HeadError> {
+    match status {
+        Ok(Status::Complete(_)) => {}
+        Ok(Status::Partial) => return Err(HeadError::Malformed("it has no end".to_owned())),
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
+        Err(error) => return Err(HeadError::Malformed(error.to_string())),
+    }
+    let owned = fields.iter().map(|field| {
+        let value = std::str::from_utf8(field.value)
+            .map_err(|_| HeadError::Malformed(format!("{} is not text", field.name)))?;
+        Ok((field.name.to_owned(), value.to_owned()))
+    });
+    Ok(Fields(owned.collect::<Result<_, HeadError>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    fn pair() -> (UnixStream, Stream) {
+        let (far, near) = UnixStream::pair().unwrap();
+        (far, Stream::socket(near).unwrap())
+    }
+
+    fn request(bytes: &[u8]) -> Result<Request, HeadError> {
+        let (mut far, mut near) = pair();
+        far.set_nonblocking(true).unwrap();
+        far.write_all(bytes).unwrap();
+        drop(far);
+        read_request(&mut near, soon())
+    }
+
+    #[test]
+    fn a_head_is_read_and_what_follows_stays_in_the_stream() {
+        let (mut far, mut near) = pair();
+        far.write_all(b"GET /a?b HTTP/1.1\r\nHost: x\r\nWebRoute-ID: 7\r\n\r\nearly").unwrap();
+        let head = read_request(&mut near, soon()).unwrap();
+        assert_eq!(
+            (head.method.as_str(), head.target.as_str(), head.path()),
+            ("GET", "/a?b", "/a")
+        );
+        assert_eq!(head.fields.find("webroute-id"), Some("7"));
+        assert_eq!(near.early(), b"early");
+        far.write_all(b" and late").unwrap();
+        let mut buffer = [0; 64];
+        assert_eq!(near.read_within(&mut buffer, soon()).unwrap(), 5);
+        let count = near.read_within(&mut buffer, soon()).unwrap();
+        assert_eq!(&buffer[..count], b" and late");
+    }
+
+    #[test]
+    fn a_head_in_single_bytes_is_the_same_and_one_that_never_ends_is_cut_off() {
+        let (mut far, mut near) = pair();
+        let writer = std::thread::spawn(move || {
+            for byte in b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: webroute\r\n\r\n" {
+                far.write_all(&[*byte]).unwrap();
+            }
+            far
+        });
+        let answer = read_answer(&mut near, soon()).unwrap();
+        assert_eq!(answer.status, 101);
+        assert!(answer.fields.has_token("upgrade", "WebRoute"));
+        let mut far = writer.join().unwrap();
+        far.write_all(b"GET ").unwrap();
+        let until = Instant::now() + Duration::from_millis(50);
+        assert!(matches!(read_request(&mut near, until), Err(HeadError::TooSlow)));
+    }
+
+    #[test]
+    fn what_is_no_head_is_refused() {
+        assert!(matches!(request(b""), Err(HeadError::Nothing)));
+        assert!(matches!(request(b"GET / HT"), Err(HeadError::Ended)));
+        assert!(matches!(request(b"\x16\x03\x01\r\n\r\n"), Err(HeadError::Malformed(_))));
+        let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(MAX_BYTES));
+        assert!(matches!(request(long.as_bytes()), Err(HeadError::TooLarge)));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MAX_FIELDS + 1));
+        assert!(matches!(request(many.as_bytes()), Err(HeadError::TooLarge)));
+    }
+}

@@ -1,0 +1,365 @@
+//! Carries bytes both ways between two streams until both directions have ended.
+//!
+//! In scope: half-close, reset, back-pressure, the idle limit, counting. Not in scope: how the two
+//! were found, and what the bytes mean.
+//!
+//! A pair has one thread, which waits for both streams at once: half the threads of a pair of
+//! copying loops, and no hand-over between them. Between two plain sockets the bytes are moved by
+//! splice(2), so that they never enter this process; otherwise through a buffer. Pipe and buffer
+//! are borrowed for as long as bytes are on their way, 64 KiB in each direction: a receiver that is
+//! slow stops its sender, and a pair that is silent costs two sockets and a small stack.
+
+mod direction;
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::stream::{Stream, wait_any};
+use direction::{Direction, Fault};
+
+/// What holds for one pair.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// For how long nothing may move in either direction; none: for ever.
+    pub idle: Option<Duration>,
+}
+
+/// How a pair ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Bytes that the right side took from the left.
+    pub to_right: u64,
+    /// Bytes that the left side took from the right.
+    pub to_left: u64,
+    /// Why it ended.
+    pub end: End,
+}
+
+/// Why a pair ended.
+#[derive(Debug)]
+pub enum End {
+    /// Both directions ended as their senders wished.
+    Complete,
+    /// Nothing moved for as long as the limit says; both were closed.
+    Idle,
+    /// One side failed or was reset, and so the other was reset.
+    Broken(Side, io::Error),
+}
+
+/// One of the two streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The first.
+    Left,
+    /// The second.
+    Right,
+}
+
+/// Carries bytes until both directions have ended, on this thread. Both streams are closed or reset
+/// when it returns.
+pub fn relay(left: Stream, right: Stream, limits: Limits) -> Outcome {
+    let mut pair = Pair {
+        left,
+        right,
+        to_right: Direction::new(),
+        to_left: Direction::new(),
+        hung_up: [false; 2],
+    };
+    let end = pair.run(limits);
+    let Pair { mut left, mut right, to_right, to_left, .. } = pair;
+    match end {
+        End::Complete => {}
+        End::Idle => {
+            // As far as there is room for a word of goodbye.
+            let _ = left.close_writing();
+            let _ = right.close_writing();
+        }
+        End::Broken(Side::Left, _) => right.reset(),
+        End::Broken(Side::Right, _) => left.reset(),
+    }
+    Outcome { to_right: to_right.moved, to_left: to_left.moved, end }
+}
+
+struct Pair {
+    left: Stream,
+    right: Stream,
+    to_right: Direction,
+    to_left: Direction,
+    /// Sides of which poll(2) has said that both directions are over. It would go on saying so.
+    hung_up: [bool; 2],
+}
+
+impl Pair {
+    fn run(&mut self, limits: Limits) -> End {
+        let mut last_moved = Instant::now();
+        loop {
+            match self.step() {
+                Err((side, error)) => return End::Broken(side, error),
+                Ok(_) if self.to_right.is_done && self.to_left.is_done => return End::Complete,
+                Ok(true) => {
+                    if limits.idle.is_some() {
+                        last_moved = Instant::now();
+                    }
+                    continue;
+                }
+                Ok(false) => {}
+            }
+            let deadline = limits.idle.and_then(|idle| last_moved.checked_add(idle));
+            match self.wait(deadline) {
+                Ok(true) => {}
+                Ok(false) => return End::Idle,
+                Err((side, error)) => return End::Broken(side, error),
+            }
+        }
+    }
+
+    /// Moves what can be moved. True if anything was.
+    fn step(&mut self) -> Result<bool, (Side, io::Error)> {
+        let Self { left, right, to_right, to_left, .. } = self;
+        // What TLS has to say of its own.
+        for (stream, side, may_write) in [
+            (&mut *left, Side::Left, to_left.may_write),
+            (&mut *right, Side::Right, to_right.may_write),
+        ] {
+            if may_write && stream.holds_output() {
+                match stream.flush() {
+                    Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err((side, e)),
+                    _ => {}
+                }
+            }
+        }
+        let there = to_right.step(left, right).map_err(|fault| match fault {
+            Fault::Reading(error) => (Side::Left, error),
+            Fault::Writing(error) => (Side::Right, error),
+        })?;
+        let back = to_left.step(right, left).map_err(|fault| match fault {
+            Fault::Reading(error) => (Side::Right, error),
+            Fault::Writing(error) => (Side::Left, error),
+        })?;
+        Ok(there || back)
+    }
+
+    /// Waits until something may be moved. False at `deadline`.
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<bool, (Side, io::Error)> {
+        let Self { left, right, to_right, to_left, hung_up } = self;
+        let reading = |wanted| if wanted { PollFlags::IN } else { PollFlags::empty() };
+        let writing = |wanted| if wanted { PollFlags::OUT } else { PollFlags::empty() };
+        let writes_left = writing(to_left.wants_write() || left.holds_output());
+        let writes_right = writing(to_right.wants_write() || right.holds_output());
+        let polled = [
+            (left.input(), reading(to_right.wants_read())),
+            (left.output(), writes_left),
+            (right.input(), reading(to_left.wants_read())),
+            (right.output(), writes_right),
+        ];
+        // What is wanted of neither way is watched for resets only, and not at all after its end.
+        let mut wanted = Vec::with_capacity(polled.len());
+        let mut places = [None; 4];
+        for (at, (fd, flags)) in polled.into_iter().enumerate() {
+            if !flags.is_empty() || (at % 2 == 0 && !hung_up[at / 2]) {
+                places[at] = Some(wanted.len());
+                wanted.push(PollFd::from_borrowed_fd(fd, flags));
+            }
+        }
+        let found = wait_any(&mut wanted, deadline).map_err(|error| (Side::Left, error))?;
+        let seen = places.map(|place| place.map_or(PollFlags::empty(), |at| wanted[at].revents()));
+        let over = PollFlags::HUP | PollFlags::ERR;
+        to_right.may_read |= seen[0].intersects(PollFlags::IN | over);
+        to_left.may_write |= seen[1].intersects(PollFlags::OUT | over);
+        to_left.may_read |= seen[2].intersects(PollFlags::IN | over);
+        to_right.may_write |= seen[3].intersects(PollFlags::OUT | over);
+        for (at, side, stream) in [(0, Side::Left, &*left), (1, Side::Right, &*right)] {
+            let events = seen[2 * at] | seen[2 * at + 1];
+            if events.intersects(over) {
+                hung_up[at] = true;
+            }
+            if events.contains(PollFlags::ERR)
+                && let Some(Ok(Some(error))) = stream.bottom().map(|socket| socket.take_error())
+            {
+                return Err((side, error));
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
+    use std::thread::{self, JoinHandle};
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn tcp() -> (TcpStream, Stream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        far.set_read_timeout(Some(PATIENCE)).unwrap();
+        (far, Stream::socket(listener.accept().unwrap().0).unwrap())
+    }
+
+    fn unix() -> (UnixStream, Stream) {
+        let (far, near) = UnixStream::pair().unwrap();
+        far.set_read_timeout(Some(PATIENCE)).unwrap();
+        (far, Stream::socket(near).unwrap())
+    }
+
+    fn start(left: Stream, right: Stream, idle: Option<Duration>) -> JoinHandle<Outcome> {
+        thread::spawn(move || relay(left, right, Limits { idle }))
+    }
+
+    fn pattern(length: usize, seed: u8) -> Vec<u8> {
+        (0..length).map(|at| (at / 251) as u8 ^ (at as u8) ^ seed).collect()
+    }
+
+    /// A far end, of any kind.
+    trait Far: Sync {
+        fn send(&self, bytes: &[u8]);
+        fn end(&self);
+        fn receive(&self) -> Vec<u8>;
+    }
+
+    macro_rules! far {
+        ($kind:ty) => {
+            impl Far for $kind {
+                fn send(&self, bytes: &[u8]) {
+                    let mut socket = self;
+                    socket.write_all(bytes).unwrap();
+                }
+
+                fn end(&self) {
+                    self.shutdown(Shutdown::Write).unwrap();
+                }
+
+                fn receive(&self) -> Vec<u8> {
+                    let (mut socket, mut bytes) = (self, Vec::new());
+                    socket.read_to_end(&mut bytes).unwrap();
+                    bytes
+                }
+            }
+        };
+    }
+    far!(TcpStream);
+    far!(UnixStream);
+
+    /// Both ways at once, and each end only closes its own direction.
+    fn exchange(left: &dyn Far, right: &dyn Far, running: JoinHandle<Outcome>) {
+        const LENGTH: usize = 3_000_001;
+        let (there, back) = (pattern(LENGTH, 1), pattern(LENGTH, 2));
+        thread::scope(|scope| {
+            for (far, sent, expected) in [(left, &there, &back), (right, &back, &there)] {
+                scope.spawn(move || {
+                    far.send(sent);
+                    far.end();
+                });
+                scope.spawn(move || assert!(far.receive() == *expected));
+            }
+        });
+        let outcome = running.join().unwrap();
+        assert!(matches!(outcome.end, End::Complete), "{outcome:?}");
+        assert_eq!((outcome.to_left, outcome.to_right), (LENGTH as u64, LENGTH as u64));
+    }
+
+    #[test]
+    fn bytes_and_ends_pass_both_ways_between_sockets_of_any_kind() {
+        let ((a, left), (b, right)) = (tcp(), tcp());
+        exchange(&a, &b, start(left, right, None));
+        let ((a, left), (b, right)) = (unix(), tcp());
+        exchange(&a, &b, start(left, right, None));
+        let ((a, left), (b, right)) = (unix(), unix());
+        exchange(&a, &b, start(left, right, Some(PATIENCE)));
+    }
+
+    #[test]
+    fn one_direction_goes_on_after_the_other_has_ended() {
+        let ((a, left), (b, right)) = (tcp(), tcp());
+        let running = start(left, right, None);
+        a.send(b"question");
+        a.end();
+        assert_eq!(b.receive(), b"question");
+        for _ in 0..3 {
+            b.send(b"answer ");
+            let mut seen = [0; 7];
+            (&a).read_exact(&mut seen).unwrap();
+        }
+        b.end();
+        assert_eq!(a.receive(), b"");
+        let outcome = running.join().unwrap();
+        assert!(matches!(outcome.end, End::Complete), "{outcome:?}");
+        assert_eq!((outcome.to_right, outcome.to_left), (8, 21));
+    }
+
+    #[test]
+    fn bytes_that_were_given_back_come_first() {
+        let ((a, mut left), (b, right)) = (tcp(), tcp());
+        left.unread(b"early ".to_vec());
+        let running = start(left, right, None);
+        a.send(b"and late");
+        a.end();
+        b.end();
+        assert_eq!(b.receive(), b"early and late");
+        assert!(matches!(running.join().unwrap().end, End::Complete));
+    }
+
+    #[test]
+    fn a_reset_of_one_side_resets_the_other() {
+        for side in [Side::Left, Side::Right] {
+            let ((a, left), (b, right)) = (tcp(), tcp());
+            let running = start(left, right, None);
+            a.send(b"x");
+            (&b).read_exact(&mut [0]).unwrap();
+            let (gone, stays) = if side == Side::Left { (a, b) } else { (b, a) };
+            SockRef::from(&gone).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(gone);
+            let error = (&stays).read(&mut [0; 8]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            let outcome = running.join().unwrap();
+            assert!(matches!(outcome.end, End::Broken(s, _) if s == side), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_reset_is_seen_while_its_bytes_wait_for_the_other_side() {
+        let ((a, left), (b, right)) = (unix(), tcp());
+        let running = start(left, right, None);
+        // Nobody reads: after that one direction holds what it could not write.
+        b.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        let until = Instant::now() + PATIENCE;
+        let mut stalled = 0;
+        while stalled < 20 {
+            match (&b).write(&[0; 65_536]) {
+                Ok(count) => (sent, stalled) = (sent + count, 0),
+                Err(_) => {
+                    stalled += 1;
+                    thread::yield_now();
+                    let fd = rustix::event::PollFd::new(&b, PollFlags::OUT);
+                    let _ = wait_any(&mut [fd], Some(Instant::now() + Duration::from_millis(5)));
+                }
+            }
+            assert!(Instant::now() < until);
+        }
+        // Sockets and one piece here: far less than what a sender without an end would send.
+        assert!(sent < 16 << 20, "{sent}");
+        SockRef::from(&b).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(b);
+        let outcome = running.join().unwrap();
+        assert!(matches!(outcome.end, End::Broken(Side::Right, _)), "{outcome:?}");
+        drop(a);
+    }
+
+    #[test]
+    fn silence_ends_both_where_a_limit_says_so() {
+        let ((a, left), (b, right)) = (tcp(), tcp());
+        let running = start(left, right, Some(Duration::from_millis(50)));
+        assert_eq!((a.receive(), b.receive()), (Vec::new(), Vec::new()));
+        assert!(matches!(running.join().unwrap().end, End::Idle));
+    }
+}

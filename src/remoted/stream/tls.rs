@@ -1,0 +1,311 @@
+//! TLS over another stream, without blocking. The only file of this module that names
+//! `rustls::Connection`.
+//!
+//! In scope: the handshake with its deadline, plaintext in and out, the end of a direction. Not in
+//! scope: whom to trust.
+
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+
+use super::{Event, Stream};
+use crate::remoted::pool;
+
+/// Most plaintext that is held as ciphertext until the stream below takes it: one record.
+const RECORD: usize = 16 * 1024;
+
+pub(super) struct Tls {
+    connection: Connection,
+    under: Stream,
+    /// What was read of the stream below and not decrypted yet: `rest` of `cipher`. Borrowed while
+    /// there is any.
+    cipher: Vec<u8>,
+    rest: Range<usize>,
+    /// Bytes that were decrypted and not read yet.
+    plain: usize,
+    /// Something was received since rustls last gave room back.
+    is_stretched: bool,
+    /// The stream below has ended.
+    ended: bool,
+    /// The end of our direction was said.
+    closed: bool,
+}
+
+impl Tls {
+    pub fn accept(under: Stream, config: Arc<ServerConfig>, until: Instant) -> io::Result<Self> {
+        let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+        Self::shake_hands(connection.into(), under, until)
+    }
+
+    pub fn connect(
+        under: Stream,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        until: Instant,
+    ) -> io::Result<Self> {
+        let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        Self::shake_hands(connection.into(), under, until)
+    }
+
+    fn shake_hands(connection: Connection, under: Stream, until: Instant) -> io::Result<Self> {
+        let mut tls = Self {
+            connection,
+            under,
+            cipher: Vec::new(),
+            rest: 0..0,
+            plain: 0,
+            is_stretched: false,
+            ended: false,
+            closed: false,
+        };
+        while tls.connection.is_handshaking() || tls.connection.wants_write() {
+            let event =
+                if tls.connection.wants_write() { Event::Writable } else { Event::Readable };
+            let step = match event {
+                Event::Writable => tls.flush(),
+                Event::Readable if tls.ended => Err(io::ErrorKind::UnexpectedEof.into()),
+                Event::Readable => tls.receive(),
+            };
+            match step {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => tls.under.wait(event, until)?,
+                Err(e) => {
+                    // The alert tells the peer why; that it may not arrive is no second error.
+                    let _ = tls.flush();
+                    return Err(e);
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(tls)
+    }
+
+    pub fn under(&self) -> &Stream {
+        &self.under
+    }
+
+    /// Whether there is something to read although the socket may be silent.
+    pub fn holds_input(&self) -> bool {
+        self.plain > 0 || !self.rest.is_empty() || self.under.holds_input()
+    }
+
+    pub fn holds_output(&self) -> bool {
+        self.connection.wants_write() || self.under.holds_output()
+    }
+
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.connection.reader().read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                // The peer ended without a word. Our own ends say goodbye, so one that dialled takes
+                // this for what it may be: somebody cut the connection. Callers of a broker may be
+                // programs in languages whose usual way to end is just that.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                    return match self.connection {
+                        Connection::Server(_) => Ok(0),
+                        Connection::Client(_) => Err(e),
+                    };
+                }
+                Ok(count) => {
+                    self.plain = self.plain.saturating_sub(count);
+                    return Ok(count);
+                }
+                Err(e) => return Err(e),
+            }
+            self.receive()?;
+        }
+    }
+
+    /// Takes in what is there of the stream below; `WouldBlock` where nothing is. Everything that
+    /// was decrypted before must have been read.
+    fn receive(&mut self) -> io::Result<()> {
+        if self.rest.is_empty() && !self.ended {
+            // As much as there is at once: rustls by itself would ask for 4 KiB at a time.
+            self.cipher = pool::buffer();
+            let count = self.under.read(&mut self.cipher);
+            self.rest = 0..*count.as_ref().unwrap_or(&0);
+            if self.rest.is_empty() {
+                pool::give_back_buffer(std::mem::take(&mut self.cipher));
+            }
+            if let Err(error) = count {
+                self.let_go();
+                return Err(error);
+            }
+            self.ended = self.rest.is_empty();
+        }
+        // Nothing tells rustls that nothing more comes.
+        let taken = self.connection.read_tls(&mut &self.cipher[self.rest.clone()])?;
+        self.rest.start += taken;
+        self.is_stretched = true;
+        if self.rest.is_empty() && !self.cipher.is_empty() {
+            pool::give_back_buffer(std::mem::take(&mut self.cipher));
+            self.rest = 0..0;
+        }
+        match self.connection.process_new_packets() {
+            Ok(state) => {
+                self.plain = state.plaintext_bytes_to_read();
+                Ok(())
+            }
+            Err(error) => {
+                let _ = self.flush();
+                Err(io::Error::new(io::ErrorKind::InvalidData, error))
+            }
+        }
+    }
+
+    /// Has rustls give back the room that it needed for the last record, which it would keep for the
+    /// next one: a connection may be silent for days.
+    fn let_go(&mut self) {
+        struct Nothing;
+        impl Read for Nothing {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+        }
+        if std::mem::take(&mut self.is_stretched) {
+            let _ = self.connection.read_tls(&mut Nothing);
+        }
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.closed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        // What waits goes first, so that no more than one record does.
+        self.flush()?;
+        let count = self.connection.writer().write(&bytes[..bytes.len().min(RECORD)])?;
+        match self.flush() {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(count),
+            Err(e) => Err(e),
+            Ok(()) => Ok(count),
+        }
+    }
+
+    pub fn flush(&mut self) -> io::Result<()> {
+        while self.connection.wants_write() {
+            self.connection.write_tls(&mut self.under)?;
+        }
+        self.under.flush()
+    }
+
+    pub fn close_writing(&mut self) -> io::Result<()> {
+        if !self.closed {
+            self.closed = true;
+            self.connection.send_close_notify();
+        }
+        self.flush()?;
+        self.under.close_writing()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+    use std::time::Duration;
+
+    use rustls::RootCertStore;
+    use rustls::crypto::aws_lc_rs::default_provider;
+    use rustls::pki_types::PrivateKeyDer;
+
+    use super::*;
+    use crate::remoted::relay::{End, Limits, Side, relay};
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    /// Client and server after their handshake, and a copy of the client's socket.
+    fn pair() -> (Stream, Stream, UnixStream) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(default_provider());
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let (near, far) = UnixStream::pair().unwrap();
+        let copy = near.try_clone().unwrap();
+        let accepting = thread::spawn(move || {
+            Stream::tls_server(Stream::socket(far).unwrap(), Arc::new(server), soon()).unwrap()
+        });
+        let under = Stream::socket(near).unwrap();
+        let name = "localhost".try_into().unwrap();
+        let client = Stream::tls_client(under, Arc::new(client), name, soon()).unwrap();
+        (client, accepting.join().unwrap(), copy)
+    }
+
+    fn read_all(stream: &mut Stream) -> io::Result<Vec<u8>> {
+        let (mut all, mut buffer) = (Vec::new(), [0; 5000]);
+        loop {
+            match stream.read_within(&mut buffer, soon())? {
+                0 => return Ok(all),
+                count => all.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_of_many_records_and_ends_pass_through_two_of_them() {
+        let (mut caller, left, _) = pair();
+        let (mut server, right, _) = pair();
+        let running = thread::spawn(move || relay(left, right, Limits::default()));
+        let bytes: Vec<u8> = (0..700_000_u32).map(|at| (at / 3) as u8).collect();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                caller.write_all_within(&bytes, soon()).unwrap();
+                caller.close_writing_within(soon()).unwrap();
+            });
+            assert!(read_all(&mut server).unwrap() == bytes);
+        });
+        // The other direction is open still.
+        server.write_all_within(b"answer", soon()).unwrap();
+        server.close_writing_within(soon()).unwrap();
+        assert_eq!(read_all(&mut caller).unwrap(), b"answer");
+        let outcome = running.join().unwrap();
+        assert!(matches!(outcome.end, End::Complete), "{outcome:?}");
+        assert_eq!((outcome.to_right, outcome.to_left), (700_000, 6));
+    }
+
+    #[test]
+    fn an_end_without_a_goodbye_is_an_error_for_who_dialled_and_an_end_for_who_accepted() {
+        let (mut client, mut server, socket) = pair();
+        client.write_all_within(b"all", soon()).unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_all(&mut server).unwrap(), b"all");
+        server.write_all_within(b"half", soon()).unwrap();
+        // Below its TLS, as somebody on the way would.
+        let below = server.bottom().unwrap().try_clone().unwrap();
+        below.shutdown(Shutdown::Write).unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!(client.read_within(&mut buffer, soon()).unwrap(), 4);
+        let error = client.read_within(&mut buffer, soon()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn what_is_no_tls_breaks_the_pair() {
+        let (mut client, server, mut socket) = pair();
+        let (far, near) = UnixStream::pair().unwrap();
+        let right = Stream::socket(near).unwrap();
+        let running = thread::spawn(move || relay(server, right, Limits::default()));
+        client.write_all_within(b"x", soon()).unwrap();
+        socket.write_all(b"this is no record").unwrap();
+        let outcome = running.join().unwrap();
+        assert!(matches!(outcome.end, End::Broken(Side::Left, _)), "{outcome:?}");
+        drop(far);
+    }
+}

@@ -1,0 +1,248 @@
+//! Our ends of a WebRoute: asking a broker to be joined with whoever has the same id.
+//!
+//! In scope: the request, the broker's answer, its refusals in words. Not in scope: the way to the
+//! broker, and the bytes that follow.
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::head::{
+    Answer, HeadError, Upgrade, field, read_answer, webroute_accept, webroute_request,
+};
+use super::stream::Stream;
+use super::url::{Side, Url};
+
+/// Most of a refusal's body that is read, in bytes. The original's have some hundred.
+const MAX_BODY: usize = 4096;
+/// How long a refusal's body may take.
+const BODY: Duration = Duration::from_secs(2);
+/// Longest reason of a broker that is repeated, in characters.
+const MAX_REASON: usize = 200;
+
+/// Why there is no connection through a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectError {
+    /// The path, without its key.
+    at: String,
+    cause: Cause,
+}
+
+/// What a [`ConnectError`] comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// There is no key for the address.
+    NoKey,
+    /// The broker, or the proxy before it, is not reached, or is not who it should be.
+    Unreachable(String),
+    /// The broker does not know the key, or not for this role and path (403).
+    WrongKey,
+    /// Nobody serves the path at this time (502).
+    NobodyThere,
+    /// The server did not come in time (504, or nothing).
+    NeverCame,
+    /// The broker refuses for another reason.
+    Refused(u16, String),
+    /// What answers is no broker, or the connection broke before it answered.
+    Broken(String),
+}
+
+impl ConnectError {
+    pub(super) fn new(url: &Url, cause: Cause) -> Self {
+        Self { at: url.to_string(), cause }
+    }
+
+    /// There is no address at all.
+    pub(super) fn nowhere() -> Self {
+        Self {
+            at: "no address".to_owned(),
+            cause: Cause::Unreachable("nothing to dial".to_owned()),
+        }
+    }
+
+    /// What it comes from.
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.cause)
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoKey => f.write_str("there is no key for it"),
+            Self::Unreachable(why) | Self::Broken(why) => f.write_str(why),
+            Self::WrongKey => f.write_str("the broker does not take this key here (403)"),
+            Self::NobodyThere => f.write_str("nobody serves this path at this time (502)"),
+            Self::NeverCame => f.write_str("the server of this path did not come in time"),
+            Self::Refused(status, why) if why.is_empty() => {
+                write!(f, "the broker refuses ({status})")
+            }
+            Self::Refused(status, why) => write!(f, "the broker refuses ({status}: {why})"),
+        }
+    }
+}
+
+/// Asks on this stream, which leads to the broker, and waits until the broker has joined the two.
+/// Nothing may be written before; what the other side sent at once is read next from the stream.
+pub(super) fn join(
+    stream: &mut Stream,
+    url: &Url,
+    id: &str,
+    timeout_s: u64,
+    deadline: Instant,
+) -> Result<(), Cause> {
+    let key = url.key().ok_or(Cause::NoKey)?;
+    let to = Upgrade { host: &url.authority(), path: url.path(), key: key.reveal() };
+    let request = zeroize::Zeroizing::new(webroute_request(&to, id, Some(timeout_s)));
+    stream.write_all_within(&request, deadline).map_err(|error| broken(&error))?;
+    let answer = read_answer(stream, deadline).map_err(|error| unanswered(&error, deadline))?;
+    if answer.status != 101 {
+        return Err(refused(stream, &answer, url.side()));
+    }
+    let is_webroute = answer.fields.has_token("Upgrade", "webroute");
+    if !is_webroute || answer.fields.find(field::ACCEPT) != Some(webroute_accept(id).as_str()) {
+        return Err(Cause::Broken(
+            "what answers is no broker: its Sec-WebRoute-Accept is not that of our id".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn broken(error: &io::Error) -> Cause {
+    Cause::Broken(match error.kind() {
+        io::ErrorKind::TimedOut => "the broker takes nothing".to_owned(),
+        _ => format!("the connection to the broker broke: {error}"),
+    })
+}
+
+/// Why there is no answer.
+pub(super) fn unanswered(error: &HeadError, deadline: Instant) -> Cause {
+    match error {
+        HeadError::Nothing | HeadError::TooSlow if Instant::now() >= deadline => Cause::NeverCame,
+        HeadError::Nothing => Cause::Broken(
+            "the broker closed the connection without an answer: the server of this path went away"
+                .to_owned(),
+        ),
+        error => Cause::Broken(format!("the broker's answer: {error}")),
+    }
+}
+
+/// A refusal in words, with what the broker itself says of it.
+pub(super) fn refused(stream: &mut Stream, answer: &Answer, side: Side) -> Cause {
+    let said = body(stream, answer);
+    match (answer.status, side) {
+        (403, _) => Cause::WrongKey,
+        (502, Side::Caller) => Cause::NobodyThere,
+        (504, _) => Cause::NeverCame,
+        (status, _) => Cause::Refused(status, said),
+    }
+}
+
+/// The broker's own words: the `error` of its JSON. Anything else has none.
+fn body(stream: &mut Stream, answer: &Answer) -> String {
+    let length = answer.fields.find("Content-Length").and_then(|length| length.trim().parse().ok());
+    let length: usize = length.unwrap_or(0);
+    if length == 0 || length > MAX_BODY {
+        return String::new();
+    }
+    let deadline = Instant::now() + BODY;
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match stream.read_within(&mut bytes[filled..], deadline) {
+            Ok(count) if count > 0 => filled += count,
+            _ => return String::new(),
+        }
+    }
+    let json: Option<Value> = serde_json::from_slice(&bytes).ok();
+    let said = json.as_ref().and_then(|json| json.get("error")?.as_str()).unwrap_or_default();
+    said.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const ID: &str = "Zw1BTNkHbth2XqMg8AlKWwLegXUFWFw6i2c4QLvNxGfWPv9bcthU1tNPokn4QkyI";
+    const REQUEST: &str = "GET /test/path/ HTTP/1.1\r\nHost: broker.example\r\n\
+        Connection: keep-alive, Upgrade\r\nUpgrade: webroute\r\nWebRoute-Version: 1\r\n\
+        WebRoute-ID: Zw1BTNkHbth2XqMg8AlKWwLegXUFWFw6i2c4QLvNxGfWPv9bcthU1tNPokn4QkyI\r\n\
+        WebRoute-Timeout: 60\r\nX-Remoted-APIKey: KEY\r\n\r\n";
+    const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: webroute\r\n\
+        Connection: Upgrade\r\nSec-WebRoute-Accept: nZJBek4mnWf3Wd8JD7hBrU/97CI=\r\n\r\n";
+
+    /// What becomes of a request that is answered like this, and the stream.
+    fn answered(answer: &[u8]) -> (Result<(), Cause>, Stream) {
+        let (mut broker, near) = UnixStream::pair().unwrap();
+        let mut near = Stream::socket(near).unwrap();
+        broker.write_all(answer).unwrap();
+        broker.shutdown(std::net::Shutdown::Write).unwrap();
+        let url: Url = "rwr://KEY@broker.example/test/path/".parse().unwrap();
+        let result = join(&mut near, &url, ID, 60, Instant::now() + Duration::from_secs(10));
+        let mut request = vec![0; REQUEST.len()];
+        broker.read_exact(&mut request).unwrap();
+        assert_eq!(String::from_utf8(request).unwrap(), REQUEST);
+        broker.set_nonblocking(true).unwrap();
+        assert!(broker.read(&mut [0; 1]).is_err(), "nothing follows the request");
+        (result, near)
+    }
+
+    #[test]
+    fn bytes_that_come_with_the_answer_are_kept() {
+        let (result, mut near) = answered(format!("{ACCEPTED}early bytes").as_bytes());
+        assert_eq!(result, Ok(()));
+        let mut bytes = [0; 11];
+        near.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"early bytes");
+    }
+
+    #[test]
+    fn refusals_are_told_in_words() {
+        let json = |status: &str, error: &str| {
+            let body = format!(r#"{{"success":false,"error":"{error}","errorcode":"x"}}"#);
+            format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        };
+        for (answer, cause) in [
+            (json("403 Forbidden", "Invalid"), Cause::WrongKey),
+            (json("502 Bad Gateway", "Requested"), Cause::NobodyThere),
+            (json("400 Bad", "No\\u0007pe."), Cause::Refused(400, "Nope.".to_owned())),
+            ("HTTP/1.1 426 U\r\n\r\n".to_owned(), Cause::Refused(426, String::new())),
+            ("HTTP/1.1 504 G\r\nContent-Length: 99999999\r\n\r\n".to_owned(), Cause::NeverCame),
+            (
+                "HTTP/1.1 500 X\r\nContent-Length: 4\r\n\r\n{".to_owned(),
+                Cause::Refused(500, String::new()),
+            ),
+        ] {
+            assert_eq!(answered(answer.as_bytes()).0, Err(cause), "{answer}");
+        }
+    }
+
+    #[test]
+    fn another_than_a_broker_is_found_out() {
+        for answer in [
+            ACCEPTED.replace("nZJB", "nZJC"),
+            ACCEPTED.replace("Upgrade: webroute", "Upgrade: websocket"),
+            "HTTP/1.1 101 X\r\n\r\n".to_owned(),
+            "SSH-2.0-OpenSSH\r\n\r\n".to_owned(),
+            "HTTP/1.1 101 X\r\n".to_owned(),
+            String::new(),
+        ] {
+            let (result, _) = answered(answer.as_bytes());
+            assert!(matches!(result, Err(Cause::Broken(_))), "{answer}: {result:?}");
+        }
+    }
+}
