@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
+use support::sshd::Sshd;
 use support::{Identities, Node, PATIENCE, client, server};
 
 /// A server that answers, once its caller has said all, with the same backwards; it serves for ever.
@@ -35,7 +36,7 @@ fn serve(answer: impl Fn(TcpStream) + Send + Copy + 'static) -> SocketAddr {
 
 /// A server and a client, each with the target `t` at this address and a port to the other's.
 struct Nodes {
-    identities: Identities,
+    _identities: Identities,
     server: Node,
     client: Node,
 }
@@ -58,7 +59,7 @@ impl Nodes {
         }
         let client = client.start();
         client.get_when_up("/server/time");
-        Self { identities, server, client }
+        Self { _identities: identities, server, client }
     }
 
     /// The ports that lead to the other side's target.
@@ -277,5 +278,16 @@ fn a_stalled_connection_holds_up_neither_another_nor_an_event() {
         assert_eq!(node.get(path).status, 200);
     }
     drop((stalled, other));
-    let _ = &nodes.identities;
+}
+
+#[test]
+fn openssh_has_a_session_and_copies_a_gibibyte() {
+    let sshd = Sshd::start();
+    let nodes = Nodes::start(SocketAddr::from(([127, 0, 0, 1], sshd.port())), &[]);
+    let program = env!("CARGO_BIN_EXE_rp_tcp");
+    let there = format!("{program} --http {} server/t", nodes.client.http());
+    let back = format!("{program} --http {} web1/t", nodes.server.http());
+    sshd.assert_session(&there);
+    sshd.assert_session(&back);
+    sshd.assert_gibibyte(&there);
 }

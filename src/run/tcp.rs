@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -125,20 +125,28 @@ fn head(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
 
 /// Copies both ways until the other side has ended; what standard input still has is of no use then.
 fn exchange(socket: Socket, early: &[u8]) -> io::Result<()> {
-    let half = socket.try_clone()?;
-    let (mut to, mut from) = (file(socket.try_clone()?), file(socket));
+    let mut to = socket.try_clone()?;
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     thread::Builder::new().name("input".to_owned()).spawn(move || {
         // A side that takes no more ends the other direction, too.
-        let _ = io::copy(&mut input, &mut to);
-        let _ = half.shutdown(Shutdown::Write);
+        let _ = copy(&mut input, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
     })?;
     output.write_all(early)?;
-    io::copy(&mut from, &mut output).map(|_| ())
+    copy(&mut &socket, &mut output)
 }
 
-/// As what the system can copy from and to without us.
-fn file(socket: Socket) -> File {
-    File::from(OwnedFd::from(socket))
+/// Passes on what comes as it comes. `io::copy` would splice a socket into a pipe, which a reader of
+/// single bytes, such as ssh at its start, does not always get to see on Linux.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&buffer[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

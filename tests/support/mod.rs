@@ -8,6 +8,7 @@ pub mod message;
 pub mod peer;
 pub mod relay;
 pub mod scene;
+pub mod sshd;
 pub mod tls;
 
 use std::collections::HashMap;
