@@ -67,4 +67,8 @@ impl Handler for Targets {
             _ => self.inner.handle(context, event),
         }
     }
+
+    fn stop(&self) {
+        self.inner.stop();
+    }
 }
