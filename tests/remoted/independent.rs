@@ -1,25 +1,18 @@
 //! Programs of others: nginx in front, and a WebSocket client that knows nothing of this one.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::operation::{command, ends};
 use super::scene::{Ends, Keys, Scene};
-use super::support::{Node, PATIENCE, has_program};
+use super::support::{NGINX, Node, PATIENCE, has_all, skip};
 
 const PATH: &str = "/test/path/";
 const README: &str = include_str!("../../README.md");
 
 /// Says that a test did not run, past the harness, which would keep the line to itself.
-fn skip(what: &str, package: &str) {
-    let line = format!("SKIPPED: {what} is not installed");
-    assert!(std::env::var_os("CI").is_none(), "{line}, and where CI is set it has to be");
-    let mut stderr = std::io::stderr();
-    writeln!(stderr, "\n{line} (Debian: apt-get install {package})").unwrap();
-}
-
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -50,7 +43,8 @@ fn an_independent_websocket_client_is_a_server_like_any_other() {
     let python = "/usr/bin/python3";
     let has = Command::new(python).args(["-c", "import websockets"]).output();
     if !has.is_ok_and(|output| output.status.success()) {
-        return skip("python3-websockets", "python3-websockets");
+        skip("python3-websockets");
+        return;
     }
     let scene = Scene::with(|settings| {
         settings.times.ping_after = Duration::from_millis(100);
@@ -136,8 +130,8 @@ fn nginx(broker: SocketAddr) -> Option<(Killed, SocketAddr, tempfile::TempDir)> 
 
 #[test]
 fn nginx_may_stand_in_front() {
-    if !has_program("nginx") {
-        return skip("nginx", "nginx-light");
+    if !has_all(&[NGINX]) {
+        return;
     }
     let keys = Keys::new();
     let mut command = command(&keys);

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::support::Node;
 use super::support::sshd::Sshd;
+use super::support::{Node, SSH, has_all};
 use super::whole::Broker;
 
 struct Ssh {
@@ -34,6 +34,9 @@ impl Ssh {
 
 #[test]
 fn a_session_is_interactive_and_its_exit_code_arrives() {
+    if !has_all(&SSH) {
+        return;
+    }
     let ssh = Ssh::new();
     ssh.sshd.assert_session(&ssh.proxy_command);
     // The command line of the ProxyCommand is there for everybody to see; the key is not.
@@ -42,6 +45,9 @@ fn a_session_is_interactive_and_its_exit_code_arrives() {
 
 #[test]
 fn a_gibibyte_is_copied() {
+    if !has_all(&SSH) {
+        return;
+    }
     let ssh = Ssh::new();
     ssh.sshd.assert_gibibyte(&ssh.proxy_command);
 }

@@ -1,13 +1,13 @@
 //! nginx and Python's http.server as services, curl as the caller.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Identities, Node, PATIENCE, client, has_program, server};
+use crate::support::{CURL, Identities, NGINX, Node, PATIENCE, PYTHON, client, has_all, server};
 
 /// A program that is ended with its test.
 struct Running(Child);
@@ -17,21 +17,6 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Whether all of these are installed; where one is not, the log says so.
-fn have(programs: &[&str]) -> bool {
-    let missing: Vec<_> = programs.iter().filter(|name| !has_program(name)).collect();
-    if missing.is_empty() {
-        return true;
-    }
-    let line =
-        format!("SKIPPED: a part of tests/service.rs did not run: {missing:?} not installed");
-    assert!(std::env::var_os("CI").is_none(), "{line}, and where CI is set it has to be");
-    // Past the harness, which would keep the line to itself.
-    let mut stderr = std::io::stderr();
-    writeln!(stderr, "\n{line}").unwrap();
-    false
 }
 
 /// nginx with the files of `dir`, on a free port and on `app.sock` there.
@@ -128,7 +113,7 @@ fn files(dir: &Path) -> Vec<u8> {
 
 #[test]
 fn nginx_answers_curl_through_the_pipe() {
-    if !have(&["nginx", "curl"]) {
+    if !has_all(&[NGINX, CURL]) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -186,7 +171,7 @@ fn nginx_answers_curl_through_the_pipe() {
 
 #[test]
 fn nginx_answers_on_a_unix_socket_beside_other_handlers() {
-    if !have(&["nginx", "curl"]) {
+    if !has_all(&[NGINX, CURL]) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -209,7 +194,7 @@ fn nginx_answers_on_a_unix_socket_beside_other_handlers() {
 
 #[test]
 fn pythons_server_answers_curl_through_the_pipe() {
-    if !have(&["python3", "curl"]) {
+    if !has_all(&[PYTHON, CURL]) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -389,10 +389,38 @@ pub fn parse_answer(bytes: &[u8]) -> Answer {
     Answer { status, head, body: bytes[end + 4..].to_vec() }
 }
 
-/// Whether a program is installed.
-pub fn has_program(name: impl AsRef<OsStr>) -> bool {
+/// Whether these Debian packages, known by a program of each, are installed. Where one is not, a line past
+/// the harness, which would keep it to itself, says what did not run; where CI is set, all have to be.
+pub fn has_all(packages: &[(&str, &str)]) -> bool {
+    let missing: Vec<&str> = packages
+        .iter()
+        .filter(|(program, _)| !has_program(program))
+        .map(|(_, package)| *package)
+        .collect();
+    missing.is_empty() || skip(&missing.join(" "))
+}
+
+/// Says that a test does not run for want of these packages.
+pub fn skip(packages: &str) -> bool {
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    let line = format!("SKIPPED: {test}: not installed: {packages}");
+    assert!(std::env::var_os("CI").is_none(), "{line}, and where CI is set it has to be");
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "\n{line} (Debian: apt-get install {packages})").unwrap();
+    false
+}
+
+fn has_program(name: impl AsRef<OsStr>) -> bool {
     let dirs = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&dirs)
         .chain([PathBuf::from("/usr/sbin")])
         .any(|dir| Path::new(&dir).join(name.as_ref()).is_file())
 }
+
+/// What a test needs of Debian, for [`has_all`].
+pub const NGINX: (&str, &str) = ("nginx", "nginx-light");
+pub const CURL: (&str, &str) = ("curl", "curl");
+pub const PYTHON: (&str, &str) = ("python3", "python3");
+pub const REDIS: (&str, &str) = ("redis-server", "redis-server");
+pub const TINYPROXY: (&str, &str) = ("tinyproxy", "tinyproxy");
+pub const SSH: [(&str, &str); 2] = [("ssh", "openssh-client"), ("sshd", "openssh-server")];
