@@ -10,7 +10,7 @@ mod reply;
 mod request_id;
 mod target;
 
-pub use body::{Body, Source};
+pub use body::{Body, Sink, Source};
 pub use remote::{RemoteFailure, raise_for_exception};
 pub use reply::{CODE_EXCEPTION, CODE_FINE, CODE_REFUSED, CODE_UNHANDLED, Reply};
 pub use request_id::RequestId;

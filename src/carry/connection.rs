@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use socket2::{Socket, TcpKeepalive};
 
 use super::LOOK;
-use crate::event::{Body, Source};
+use crate::event::{Body, Sink, Source};
 use crate::pipe::Caller;
 
 /// Bytes that are taken from a body at once.
@@ -65,6 +65,8 @@ impl Connection {
     /// Writes a body to the socket until its end, and ends that direction with it.
     pub fn write_all(&self, body: &mut Body) -> io::Result<()> {
         self.stand();
+        // The pipe's reader writes what the socket takes at once, which saves waking this thread.
+        body.pass_to(Arc::new(Passing(Arc::clone(&self.socket))));
         let copied = self.copy(body);
         match copied {
             Ok(()) => {
@@ -129,6 +131,15 @@ impl Connection {
 impl Caller for Connection {
     fn is_gone(&self) -> bool {
         self.broken.load(Ordering::Acquire)
+    }
+}
+
+/// A socket that takes what it can at once.
+struct Passing(Arc<Socket>);
+
+impl Sink for Passing {
+    fn take_now(&self, bytes: &[u8]) -> usize {
+        self.0.send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).unwrap_or(0)
     }
 }
 

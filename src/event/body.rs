@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The body of an event or a reply, read with [`Read`].
@@ -44,6 +45,17 @@ pub trait Source: Send {
     fn waits_for_reader(&self) -> bool {
         false
     }
+
+    /// Lets bytes go to `sink` as they come, while whoever reads waits for some: those are never read.
+    /// A source that cannot do so ignores it.
+    fn pass_to(&mut self, _sink: Arc<dyn Sink>) {}
+}
+
+/// Where bytes of a [`Source`] may go past its reader, from the thread on which they come.
+pub trait Sink: Send + Sync {
+    /// Takes what it can without waiting, and returns how much that is. What it does not take, also
+    /// for an error, is read.
+    fn take_now(&self, bytes: &[u8]) -> usize;
 }
 
 /// How long a plain read waits before it waits again: the source has limits of its own.
@@ -128,6 +140,13 @@ impl Body {
             Kind::Whole(bytes) if bytes.get_ref().len() <= most => Ok(bytes.get_ref()),
             Kind::Whole(_) | Kind::Stream { .. } => Err(too_large(most)),
             Kind::LeftOut { .. } => Err(left_out()),
+        }
+    }
+
+    /// Lets bytes go to `sink` as they come, past whoever reads and waits for them, where the source can.
+    pub fn pass_to(&mut self, sink: Arc<dyn Sink>) {
+        if let Kind::Stream { source, .. } = &mut self.0 {
+            source.pass_to(sink);
         }
     }
 

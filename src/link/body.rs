@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Link;
 use super::streams::{Incoming, Key, Leave, Outbound};
-use crate::event::{Body, Source};
+use crate::event::{Body, Sink, Source};
 use crate::wire::{
     CHUNK, HEADER_BYTES, WireError, encode_chunk_header, encode_credit, encode_end, encode_reset,
     encode_stop,
@@ -131,14 +131,25 @@ impl Arriving {
     }
 
     fn grant(&self, count: u32) {
-        let key = self.incoming.key;
-        let credit = encode_credit(key.side(), key.id, count);
-        // Closed: the next read says so.
-        let _ = self.link.output.send_small(credit, &self.link.tls, self.link.as_ref());
+        grant(&self.link, self.incoming.key, count);
     }
 }
 
+/// Grants the peer so many more bytes of a body.
+pub(super) fn grant(link: &Link, key: Key, count: u32) {
+    let credit = encode_credit(key.side(), key.id, count);
+    // Closed: the next read says so.
+    let _ = link.output.send_small(credit, &link.tls, link);
+}
+
 impl Source for Arriving {
+    fn pass_to(&mut self, sink: Arc<dyn Sink>) {
+        // What is passed on is not counted here.
+        if self.left.is_none() {
+            self.incoming.pass_to(sink);
+        }
+    }
+
     fn read_within(&mut self, buffer: &mut [u8], timeout: Duration) -> io::Result<Option<usize>> {
         if buffer.is_empty() {
             return Ok(Some(0));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::body::Arriving;
+use super::body::{self, Arriving};
 use super::output::SendError;
 use super::streams::{Incoming, Key};
 use super::{Alert, End, Link, lock, millis};
@@ -188,8 +188,13 @@ fn take_piece(
     match piece {
         Piece::Chunk if body.is_empty() => Err(WireError::Malformed("an empty piece of a body")),
         Piece::Chunk => {
-            if let Some(body) = link.streams.chunk(key, body)? {
-                fed.note(body);
+            if let Some((body, pushed)) = link.streams.chunk(key, body)? {
+                if let Some(count) = pushed.grant {
+                    body::grant(link, key, count);
+                }
+                if pushed.is_left {
+                    fed.note(body);
+                }
             }
             Ok(())
         }

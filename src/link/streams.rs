@@ -12,7 +12,7 @@ mod room;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-pub(super) use incoming::Incoming;
+pub(super) use incoming::{Incoming, Pushed};
 pub(super) use outbound::{Leave, Outbound};
 use room::Room;
 
@@ -92,14 +92,18 @@ impl Streams {
         lock(&self.table).outbound.contains_key(&key)
     }
 
-    /// A chunk came. Returns whose consumer is to be told, once no more is at hand.
-    pub fn chunk(&self, key: Key, bytes: &[u8]) -> Result<Option<Arc<Incoming>>, WireError> {
+    /// A chunk came. Returns whose it is and what became of it.
+    pub fn chunk(
+        &self,
+        key: Key,
+        bytes: &[u8],
+    ) -> Result<Option<(Arc<Incoming>, Pushed)>, WireError> {
         let mut table = lock(&self.table);
         if let Some(incoming) = table.incoming.get(&key) {
             let incoming = Arc::clone(incoming);
             drop(table);
-            incoming.push(bytes)?;
-            return Ok(Some(incoming));
+            let pushed = incoming.push(bytes)?;
+            return Ok(Some((incoming, pushed)));
         }
         match table.stopped.get_mut(&key) {
             Some(window) => window.receive(key.id, bytes.len()).map(|()| None),
@@ -219,6 +223,41 @@ mod tests {
         incoming.take(&mut [0; 65_536], SECOND).unwrap().unwrap();
         streams.end(KEY, 65_536).unwrap();
         assert_eq!(incoming.welcome(), None, "at the end nothing is granted");
+    }
+
+    #[test]
+    fn what_somebody_waits_for_goes_past_them_as_far_as_it_is_taken() {
+        struct Some3(Mutex<Vec<u8>>);
+        impl crate::event::Sink for Some3 {
+            fn take_now(&self, bytes: &[u8]) -> usize {
+                let count = bytes.len().min(3);
+                lock(&self.0).extend_from_slice(&bytes[..count]);
+                count
+            }
+        }
+        let streams = Streams::default();
+        let incoming = streams.receive(KEY).unwrap();
+        let sink = Arc::new(Some3(Mutex::default()));
+        incoming.pass_to(Arc::clone(&sink) as _);
+        let (incoming_there, mut buffer) = (Arc::clone(&incoming), [0; 9]);
+        let (_, pushed) = streams.chunk(KEY, b"0").unwrap().unwrap();
+        assert!(pushed.is_left, "nobody waits");
+        assert_eq!(incoming.take(&mut buffer, SECOND).unwrap().unwrap().count, 1);
+        let waiting = std::thread::spawn(move || {
+            let taken = incoming_there.take(&mut buffer, 30 * SECOND).unwrap().unwrap();
+            buffer[..taken.count].to_vec()
+        });
+        let (incoming, pushed) = loop {
+            // Until it waits, they are only queued; so none may be sent.
+            if incoming.is_waited_for() {
+                break streams.chunk(KEY, b"abcdef").unwrap().unwrap();
+            }
+            std::thread::yield_now();
+        };
+        assert!(pushed.is_left);
+        incoming.tell_consumer();
+        assert_eq!(waiting.join().unwrap(), b"def");
+        assert_eq!(*lock(&sink.0), b"abc");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::room::Room;
 use super::{Key, lock};
+use crate::event::Sink;
 use crate::wire::{FIRST_CREDIT, Window, WireError};
 
 /// Bytes of one body that may be under way once its consumer has begun to take it.
@@ -34,6 +35,19 @@ struct Arrived {
     end: Option<Result<(), String>>,
     /// Somebody waits for news.
     waited_for: bool,
+    /// Where bytes may go that somebody waits for.
+    sink: Option<Arc<dyn Sink>>,
+    /// When some went there the last time.
+    passed: Instant,
+}
+
+/// What became of bytes that have come.
+#[derive(Debug)]
+pub(in crate::link) struct Pushed {
+    /// Some are there for the consumer.
+    pub is_left: bool,
+    /// What is to be granted to the peer.
+    pub grant: Option<u32>,
 }
 
 /// What [`Incoming::take`] found.
@@ -55,18 +69,31 @@ impl Incoming {
                 bytes: VecDeque::new(),
                 end: closed.map(Err),
                 waited_for: false,
+                sink: None,
+                passed: Instant::now(),
             }),
             news: Condvar::new(),
         }
     }
 
-    /// Bytes have come. The consumer is to be told.
-    pub fn push(&self, bytes: &[u8]) -> Result<(), WireError> {
+    /// Bytes have come. Those that a sink takes at once need no consumer; of the others it is to be told.
+    pub fn push(&self, bytes: &[u8]) -> Result<Pushed, WireError> {
         let mut state = self.lock();
         state.window.receive(self.key.id, bytes.len())?;
-        state.bytes.extend(bytes);
         state.size.since += bytes.len() as u64;
-        Ok(())
+        let passed = match &state.sink {
+            Some(sink) if state.waited_for && state.bytes.is_empty() => sink.take_now(bytes),
+            Some(_) | None => 0,
+        };
+        let grant = if passed > 0 { state.pass(passed) } else { None };
+        let rest = bytes.get(passed..).unwrap_or_default();
+        state.bytes.extend(rest);
+        Ok(Pushed { is_left: !rest.is_empty(), grant })
+    }
+
+    /// Lets bytes go to `sink` while the consumer waits for some.
+    pub fn pass_to(&self, sink: Arc<dyn Sink>) {
+        self.lock().sink = Some(sink);
     }
 
     /// Wakes the consumer, if it sleeps: bytes have come.
@@ -139,6 +166,11 @@ impl Incoming {
         Ok(Some(Taken { count, grant }))
     }
 
+    #[cfg(test)]
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.lock().waited_for
+    }
+
     /// What was granted and what has come.
     pub fn window(&self) -> Window {
         self.lock().window
@@ -154,6 +186,18 @@ impl Arrived {
     fn grant(&mut self, taken: usize) -> Option<u32> {
         self.size.begin();
         self.window.take(taken, self.size.bytes)
+    }
+}
+
+impl Arrived {
+    /// Notes that so many bytes went past the consumer. Returns what is to be granted.
+    fn pass(&mut self, count: usize) -> Option<u32> {
+        let now = Instant::now();
+        if now.duration_since(self.passed) > FAR {
+            self.size.widen();
+        }
+        self.passed = now;
+        self.grant(count)
     }
 }
 
