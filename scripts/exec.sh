@@ -5,7 +5,7 @@ RUNS=${RUNS:-500}
 
 # Nodes of their own: the other parts ask the examples.
 bench_exec() {
-    local dir=$work/handlers load kept
+    local dir=$work/handlers load kept server_handler=exec:$work/handlers
     load=$(loadavg)
     kept=("$server_pid" "$client_pid" "$server_pipe" "$server_http" "$client_http")
     mkdir "$dir"
@@ -13,10 +13,8 @@ bench_exec() {
     cp "$(type -P true)" "$dir/get_program"
     chmod 755 "$dir" "$dir"/*
     client_http=
-    export RP_EVENT_HANDLER=exec:$dir
     start_server
     start_client
-    unset RP_EVENT_HANDLER
     progress "$RUNS runs of each"
     python3 "$here/exec.py" "$client_http" "$dir" "$RUNS" >"$work/exec"
     progress

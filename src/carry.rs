@@ -16,5 +16,3 @@ use std::time::Duration;
 
 /// How often a thread that waits for a socket looks whether the other direction has failed.
 const LOOK: Duration = Duration::from_millis(250);
-/// The stack of a thread that copies.
-const STACK: usize = 128 * 1024;

@@ -137,6 +137,7 @@ pub mod signals;
 pub mod statsd;
 mod throttle;
 pub mod wire;
+mod workers;
 
 pub use config::{Bind, ClientConfig, IdentityFiles, ServerConfig};
 pub use event::{Body, Event, RemoteFailure, Reply, Verb, raise_for_exception};

@@ -34,7 +34,6 @@ mod trust;
 mod url;
 mod waker;
 mod webroute;
-mod workers;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -3,16 +3,16 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use socket2::Socket;
 
-use super::{Connection, STACK};
+use super::Connection;
 use crate::accept::{Acceptor, Bound, SocketFile};
 use crate::config::{Bind, Forward};
 use crate::event::{CODE_FINE, CODE_UNHANDLED, Event, Reply, Verb};
 use crate::pipe::{Peer, Pipe};
+use crate::workers::Workers;
 
 /// Most connections that are carried for the ports of a node.
 const MAX_CONNECTIONS: usize = 1024;
@@ -42,6 +42,7 @@ impl Listeners {
     ) -> io::Result<()> {
         let carried = Arc::new(AtomicUsize::new(0));
         let forward = Arc::new(forward);
+        let workers = Workers::new("carry-from");
         let Bound { socket: listener, address, file } = bound;
         let acceptor = Acceptor::start("tcp", listener, move |socket| {
             if carried.fetch_add(1, Ordering::AcqRel) >= MAX_CONNECTIONS {
@@ -55,10 +56,7 @@ impl Listeners {
                 pipe: Arc::clone(&pipe),
                 wait,
             };
-            let spawned = thread::Builder::new()
-                .name(format!("carry {forward}"))
-                .stack_size(STACK)
-                .spawn(move || job.carry(socket));
+            let spawned = workers.run(move || job.carry(socket));
             if let Err(error) = spawned {
                 log::warn!("{forward}: no thread for a connection: {error}");
             }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Connection, STACK};
+use super::Connection;
 use crate::dial::{Address, Resolver};
 use crate::event::{Event, Reply, Verb};
 use crate::handler::{Context, Failure, Handler};
+use crate::workers::Workers;
 
 /// How long a target may take to accept.
 const DIAL: Duration = Duration::from_secs(10);
@@ -18,13 +18,14 @@ const DIAL: Duration = Duration::from_secs(10);
 pub(crate) struct Targets {
     targets: BTreeMap<String, Address>,
     resolver: Resolver,
+    workers: Workers,
     inner: Arc<dyn Handler>,
 }
 
 impl Targets {
     /// These targets before `inner`.
     pub fn new(targets: BTreeMap<String, Address>, inner: Arc<dyn Handler>) -> Self {
-        Self { targets, resolver: Resolver::default(), inner }
+        Self { targets, resolver: Resolver::default(), workers: Workers::new("carry-to"), inner }
     }
 
     fn connect(&self, context: &Context, event: &mut Event) -> Result<Reply, Failure> {
@@ -49,13 +50,11 @@ impl Targets {
         let (mut body, name) = (event.body.take_out(), name.to_owned());
         let peer = context.peer.name.clone();
         // The reply goes out from this thread while the body comes in.
-        thread::Builder::new().name(format!("carry to {name}")).stack_size(STACK).spawn(
-            move || {
-                if let Err(error) = connection.write_all(&mut body) {
-                    log::debug!("{peer}: connection to {name}: {error}");
-                }
-            },
-        )?;
+        self.workers.run(move || {
+            if let Err(error) = connection.write_all(&mut body) {
+                log::debug!("{peer}: connection to {name}: {error}");
+            }
+        })?;
         Ok(reply)
     }
 }

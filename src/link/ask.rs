@@ -1,7 +1,6 @@
 //! Asking: one request on a link, from the asker's thread.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
@@ -9,7 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use super::body;
 use super::output::{Outgoing, SendError};
 use super::streams::{Key, Outbound};
-use super::{End, Link, STACK, Unanswered, lock, patience};
+use super::{End, Link, Unanswered, lock, patience};
 use crate::event::{Body, Event, Reply, Verb};
 use crate::wire::{Payload, Refused, RegisterError, encode_event, encode_stop};
 
@@ -107,10 +106,9 @@ impl Link {
     ) {
         let link = Arc::clone(self);
         let key = upload.key;
-        let spawned = thread::Builder::new()
-            .name(format!("upload {}", self.peer.name))
-            .stack_size(STACK)
-            .spawn(move || body::pump(&link, &upload, &mut body, stall));
+        let spawned = self.service.uploads.run(move || {
+            body::pump(&link, &upload, &mut body, stall);
+        });
         if let Err(error) = spawned {
             self.streams.sent(key);
             self.fail(key.id, format!("no thread to send it: {error}"));

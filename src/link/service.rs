@@ -5,14 +5,14 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Instant;
 
 use super::pool::Pool;
-use super::{Link, STACK, lock};
+use super::{Link, lock};
 use crate::event::{Event, Reply, Verb};
 use crate::handler::{Context, Handler, Role, answer};
 use crate::meter::{Mark, Meter};
+use crate::workers::Workers;
 
 /// The handler and its threads.
 pub struct Service {
@@ -20,6 +20,10 @@ pub struct Service {
     meter: Arc<dyn Meter>,
     handle: Arc<dyn Fn(Job) + Send + Sync>,
     stopping: AtomicBool,
+    /// Their threads send the bodies of requests in pieces.
+    pub(super) uploads: Workers,
+    /// Their threads carry connections.
+    carriers: Workers,
 }
 
 /// Most handlers that run for one peer at a time: its further events wait for each other, so that the
@@ -53,7 +57,14 @@ impl Service {
                 next = link.turns.next();
             }
         })?;
-        Ok(Arc::new(Self { pool, handle, meter, stopping: AtomicBool::new(false) }))
+        Ok(Arc::new(Self {
+            pool,
+            handle,
+            meter,
+            stopping: AtomicBool::new(false),
+            uploads: Workers::new("upload"),
+            carriers: Workers::new("carry"),
+        }))
     }
 
     /// Who counts what happens on the links.
@@ -97,11 +108,7 @@ impl Service {
     fn carry(&self, job: Job) {
         let (link, id) = (Arc::clone(&job.link), job.id);
         let handle = Arc::clone(&self.handle);
-        let spawned = thread::Builder::new()
-            .name(format!("carry {}", link.peer.name))
-            .stack_size(STACK)
-            .spawn(move || handle(job));
-        if let Err(error) = spawned {
+        if let Err(error) = self.carriers.run(move || handle(job)) {
             log::warn!("{}: no thread to carry a connection: {error}", link.peer.name);
             link.answer(id, Verb::Connect, Reply::busy("no thread for another connection"));
         }

@@ -27,9 +27,9 @@ use std::time::{Duration, Instant};
 use rustls::ServerConfig;
 
 use super::keys::{Keyring, KeysError};
-use super::workers::Workers;
 use crate::accept::{self, Acceptor, BindError, SocketFile};
 use crate::config::{Bind, BrokerConfig};
+use crate::workers::Workers;
 
 use crate::throttle::{Throttle, Throttles};
 use hall::Hall;

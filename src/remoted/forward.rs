@@ -18,9 +18,9 @@ use super::relay::{End, Limits, relay};
 use super::stream::Stream;
 use super::url::{Side, Url};
 use super::webroute::ConnectError;
-use super::workers::Workers;
 use crate::accept::{Acceptor, SocketFile, listen};
 use crate::config::Bind;
+use crate::workers::Workers;
 
 use crate::throttle::Throttle;
 

@@ -24,9 +24,9 @@ use super::relay::{self, End, Limits, relay};
 use super::stream::Stream;
 
 use super::url::{Side, Url};
-use super::workers::Workers;
 use crate::dial::Address;
 use crate::throttle::Throttle;
+use crate::workers::Workers;
 
 /// Connections at once, unless the program says otherwise.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 4096;

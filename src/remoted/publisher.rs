@@ -16,8 +16,9 @@ use super::registrar::{Desk, Registrar};
 use super::registration::Pulse;
 use super::url::{Side, Url};
 use super::webroute::{Cause, ConnectError, join};
-use super::workers::Workers;
+
 use crate::throttle::Throttle;
+use crate::workers::Workers;
 
 /// Connections that are being made, or wait to be accepted, at once.
 const MAX_WAITING: usize = 256;

@@ -1,5 +1,5 @@
 //! Threads for connections, kept for a while for the next one: making a thread and taking it down
-//! again takes longer than all that is done to join two connections.
+//! again takes longer than all that is done to join two connections, or to send a small body.
 //!
 //! In scope: starting, keeping and ending them. Not in scope: how many there may be: each serves a
 //! connection, and those are bounded.
@@ -18,7 +18,7 @@ const KEPT: Duration = Duration::from_secs(10);
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads of one kind. Those that have nothing to do end when this is dropped.
-pub(super) struct Workers {
+pub(crate) struct Workers {
     name: &'static str,
     /// Without a place of its own: what is sent is in the hands of a thread.
     jobs: Sender<Job>,
