@@ -198,15 +198,11 @@ fn take_piece(
             }
             Ok(())
         }
-        Piece::End => link.streams.end(key, decode_end(body)?),
+        Piece::End => link.streams.end(key, decode_end(body)?, || cancel(link, key)),
         Piece::Reset => {
             // An asker that cannot send its body whole wants no answer; one that was told to stop does.
             // Before its consumer learns of it, and answers all the same.
-            link.streams.reset(key, decode_reason(body)?, || {
-                if !key.ours {
-                    link.cancel(key.id);
-                }
-            })
+            link.streams.reset(key, decode_reason(body)?, || cancel(link, key))
         }
         Piece::Credit => link.streams.credit(key, decode_credit(body)?),
         Piece::Stop => {
@@ -216,6 +212,13 @@ fn take_piece(
             }
             Ok(())
         }
+    }
+}
+
+/// The peer's event will not get its body whole, and so wants no answer.
+fn cancel(link: &Link, key: Key) {
+    if !key.ours {
+        link.cancel(key.id);
     }
 }
 

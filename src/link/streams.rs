@@ -111,10 +111,10 @@ impl Streams {
         }
     }
 
-    /// The end of a body came.
-    pub fn end(&self, key: Key, total: u64) -> Result<(), WireError> {
+    /// The end of a body came. Where it is a wrong one, `before` is called before anybody is told.
+    pub fn end(&self, key: Key, total: u64, before: impl FnOnce()) -> Result<(), WireError> {
         match self.finish(key)? {
-            Some(incoming) => incoming.end(total),
+            Some(incoming) => incoming.end(total, before),
             None => Ok(()),
         }
     }
@@ -201,7 +201,7 @@ mod tests {
         let taken = incoming.take(&mut buffer, SECOND).unwrap().unwrap();
         assert_eq!((taken.count, &buffer), (4, b"onet"));
         assert_eq!(taken.grant, Some(WINDOW - 65_536 + 4));
-        streams.end(KEY, 6).unwrap();
+        streams.end(KEY, 6, || ()).unwrap();
         let taken = incoming.take(&mut buffer, SECOND).unwrap().unwrap();
         assert_eq!((taken.count, &buffer[..2]), (2, &b"wo"[..]));
         assert_eq!(incoming.take(&mut buffer, SECOND).unwrap().unwrap().count, 0);
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(incoming.welcome(), None);
         streams.chunk(KEY, &[0; 65_536]).unwrap();
         incoming.take(&mut [0; 65_536], SECOND).unwrap().unwrap();
-        streams.end(KEY, 65_536).unwrap();
+        streams.end(KEY, 65_536, || ()).unwrap();
         assert_eq!(incoming.welcome(), None, "at the end nothing is granted");
     }
 
@@ -265,7 +265,7 @@ mod tests {
         let streams = Streams::default();
         let mut buffer = [0; 4];
         let incoming = streams.receive(KEY).unwrap();
-        assert!(matches!(streams.end(KEY, 1), Err(WireError::WrongTotal { .. })));
+        assert!(matches!(streams.end(KEY, 1, || ()), Err(WireError::WrongTotal { .. })));
         assert!(incoming.take(&mut buffer, SECOND).is_err());
         let incoming = streams.receive(KEY).unwrap();
         streams.chunk(KEY, b"half").unwrap();
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(streams.chunk(KEY, b"x").err(), Some(WireError::BeyondCredit(7)));
         streams.reset(KEY, "", || ()).unwrap();
         assert_eq!(streams.chunk(KEY, b"x").err(), Some(WireError::NoSuchStream(7)));
-        assert_eq!(streams.end(KEY, 0), Err(WireError::NoSuchStream(7)));
+        assert_eq!(streams.end(KEY, 0, || ()), Err(WireError::NoSuchStream(7)));
         assert_eq!(streams.reset(KEY, "", || ()), Err(WireError::NoSuchStream(7)));
         assert_eq!(streams.credit(KEY, 1), Ok(()), "it may have crossed the end");
     }

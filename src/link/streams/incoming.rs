@@ -102,9 +102,12 @@ impl Incoming {
     }
 
     /// The end has come, and states a total.
-    pub fn end(&self, total: u64) -> Result<(), WireError> {
+    pub fn end(&self, total: u64, before: impl FnOnce()) -> Result<(), WireError> {
         let mut state = self.lock();
         let agreed = state.window.end(self.key.id, total);
+        if agreed.is_err() {
+            before();
+        }
         state.end.get_or_insert(agreed.map_err(|error| error.to_string()));
         self.tell(state);
         agreed
