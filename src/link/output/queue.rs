@@ -1,0 +1,170 @@
+//! What waits to be written, and in which order: answers to heartbeats, messages, then bodies in pieces,
+//! a chunk from each in turn.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::BATCH;
+use crate::link::streams::{Key, Outbound};
+
+/// Most messages that wait to be written.
+const MAX_MESSAGES: usize = 8192;
+/// Most answers to heartbeats that wait to be written; a peer that reads none of them floods.
+const MAX_CONTROL: usize = 64;
+
+/// A message on its way out.
+pub struct Outgoing {
+    /// The message, whole with its header.
+    pub bytes: Vec<u8>,
+    /// The request's id where it is one, to note that it was written.
+    pub request: Option<u32>,
+    /// Whether its body follows in pieces: those are meaningless without it.
+    pub followed: bool,
+}
+
+impl Outgoing {
+    /// A message that is not a request.
+    pub const fn plain(bytes: Vec<u8>) -> Self {
+        Self { bytes, request: None, followed: false }
+    }
+
+    /// Notes that it is written now. False where it is a request that nobody waits for any more, so
+    /// that it can be left out.
+    pub(super) fn goes(&self, written: &impl Written) -> bool {
+        self.request.is_none_or(|id| written.written(id)) || self.followed
+    }
+}
+
+/// Told right before a request is written. Answers whether somebody still waits for it.
+pub trait Written {
+    /// Notes that the request of this id may reach the peer from now on.
+    fn written(&self, request: u32) -> bool;
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// Too much waits already.
+    Full,
+    /// The link is closed.
+    Closed,
+}
+
+/// The queue.
+#[derive(Default)]
+pub(super) struct Queue {
+    /// Answers to heartbeats go first.
+    control: VecDeque<Outgoing>,
+    messages: VecDeque<Outgoing>,
+    bytes: usize,
+    /// The frames of bodies in pieces, by body.
+    bulk: HashMap<Key, Lane>,
+    /// The bodies that have something to send, in turn.
+    turns: VecDeque<Key>,
+    /// TLS, or a sender that could not write all, left something for the writer.
+    pub flush: bool,
+    pub closed: bool,
+    /// The message before the end, from when it is closed.
+    pub goodbye: Option<Vec<u8>>,
+}
+
+/// What waits of one body in pieces.
+struct Lane {
+    frames: VecDeque<Vec<u8>>,
+    body: Arc<Outbound>,
+}
+
+/// What the writer has taken to write next.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub messages: Vec<Outgoing>,
+    pub bulk: Vec<(Vec<u8>, Arc<Outbound>)>,
+}
+
+impl Queue {
+    /// Whether nothing waits to be written.
+    pub fn is_quiet(&self) -> bool {
+        self.bytes == 0 && self.turns.is_empty()
+    }
+
+    /// Adds a message, where at most `max_bytes` of them wait.
+    pub fn add(&mut self, message: Outgoing, max_bytes: usize) -> Result<(), SendError> {
+        if self.closed {
+            return Err(SendError::Closed);
+        }
+        let bytes = self.bytes + message.bytes.len();
+        // One message is always taken, however long: its own limit is another.
+        if self.messages.len() >= MAX_MESSAGES || (bytes > max_bytes && self.bytes > 0) {
+            return Err(SendError::Full);
+        }
+        self.bytes = bytes;
+        self.messages.push_back(message);
+        Ok(())
+    }
+
+    /// Adds the answer to a heartbeat.
+    pub fn add_control(&mut self, bytes: Vec<u8>) -> Result<(), SendError> {
+        if self.closed {
+            return Err(SendError::Closed);
+        }
+        if self.control.len() >= MAX_CONTROL {
+            return Err(SendError::Full);
+        }
+        self.bytes += bytes.len();
+        self.control.push_back(Outgoing::plain(bytes));
+        Ok(())
+    }
+
+    /// Adds a frame of a body in pieces. How many wait is the producer's to bound.
+    pub fn add_bulk(&mut self, body: &Arc<Outbound>, frame: Vec<u8>) {
+        if self.closed {
+            return;
+        }
+        let lane = self
+            .bulk
+            .entry(body.key)
+            .or_insert_with(|| Lane { frames: VecDeque::new(), body: Arc::clone(body) });
+        lane.frames.push_back(frame);
+        if lane.frames.len() == 1 {
+            self.turns.push_back(body.key);
+        }
+    }
+
+    /// Takes nothing more, and drops what waits.
+    pub fn close(&mut self, goodbye: Option<Vec<u8>>) {
+        *self = Self { flush: self.flush, closed: true, goodbye, ..Self::default() };
+    }
+
+    /// Takes messages for about one [`BATCH`], at least one if there is any, and fills it up with
+    /// pieces of bodies.
+    pub fn take(&mut self, batch: &mut Batch) {
+        self.flush = false;
+        let mut taken = 0;
+        while taken < BATCH {
+            let next = self.control.pop_front().or_else(|| self.messages.pop_front());
+            let Some(message) = next else { break };
+            taken += message.bytes.len();
+            batch.messages.push(message);
+        }
+        self.bytes -= taken;
+        while taken < BATCH {
+            let Some((frame, body)) = self.take_bulk() else { break };
+            taken += frame.len();
+            batch.bulk.push((frame, body));
+        }
+    }
+
+    /// Takes a frame from the body whose turn it is.
+    fn take_bulk(&mut self) -> Option<(Vec<u8>, Arc<Outbound>)> {
+        let key = self.turns.pop_front()?;
+        let lane = self.bulk.get_mut(&key)?;
+        let frame = lane.frames.pop_front()?;
+        let body = Arc::clone(&lane.body);
+        if lane.frames.is_empty() {
+            self.bulk.remove(&key);
+        } else {
+            self.turns.push_back(key);
+        }
+        Some((frame, body))
+    }
+}
