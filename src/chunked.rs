@@ -1,4 +1,5 @@
-//! The chunked transfer coding (RFC 9112, section 7.1): read strictly, bytes in, body out, no I/O.
+//! The chunked transfer coding (RFC 9112, section 7.1): read strictly, bytes in, body out, and
+//! written around bytes that stand where they are; no I/O.
 //!
 //! Extensions and trailers are bounded and dropped.
 
@@ -8,6 +9,21 @@ use std::fmt;
 const MAX_SIZE_DIGITS: usize = 16;
 /// Most bytes of all chunk extensions and trailers of one body together.
 const MAX_EXTRA: usize = 8 * 1024;
+
+/// Room for a chunk's size before it: up to five digits, CR and LF.
+pub(crate) const BEFORE: usize = 8;
+/// CR and LF behind it.
+pub(crate) const BEHIND: usize = 2;
+
+/// Puts the coding around the `count` bytes that stand in `buffer` behind [`BEFORE`]: less than a
+/// mebibyte, with room of [`BEHIND`] behind them.
+pub(crate) fn encode(buffer: &mut [u8], count: usize) -> &[u8] {
+    let size = format!("{count:x}\r\n");
+    let start = BEFORE - size.len();
+    buffer[start..BEFORE].copy_from_slice(size.as_bytes());
+    buffer[BEFORE + count..BEFORE + count + BEHIND].copy_from_slice(b"\r\n");
+    &buffer[start..BEFORE + count + BEHIND]
+}
 
 /// Where in the coding the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +191,16 @@ mod tests {
             }
         }
         Ok(None)
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_again() {
+        for count in [1, 9, 4096, 0xf_ffff] {
+            let mut buffer = vec![b'x'; BEFORE + count + BEHIND];
+            let bytes = [encode(&mut buffer, count), b"0\r\n\r\n"].concat();
+            let (body, rest) = decode(&bytes, bytes.len()).unwrap().unwrap();
+            assert!(body == vec![b'x'; count] && rest == 0, "{count}");
+        }
     }
 
     #[test]

@@ -18,14 +18,21 @@ pub fn is_hop_by_hop(name: &str) -> bool {
 }
 
 /// A token of RFC 9110, section 5.6.2.
-pub fn is_token(name: &str) -> bool {
-    let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    !name.is_empty() && name.bytes().all(is_tchar)
+pub fn is_token(name: impl AsRef<[u8]>) -> bool {
+    let is_tchar = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    let name = name.as_ref();
+    !name.is_empty() && name.iter().all(is_tchar)
 }
 
 /// A field value that cannot be mistaken for anything else: visible ASCII, spaces and tabs.
 pub fn is_clean(value: &str) -> bool {
     value.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7e))
+}
+
+/// A field value as it was received, without the blanks around it; none where it is not clean.
+pub fn clean(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?;
+    is_clean(text).then(|| text.trim_matches([' ', '\t']))
 }
 
 /// The fields that may cross, in their order, as far as the bounds allow.

@@ -8,16 +8,13 @@ use std::time::Duration;
 
 use socket2::Socket;
 
+use crate::chunked::{self, BEFORE, BEHIND};
 use crate::event::Body;
 use crate::http::output::{Announced, write_all};
 use crate::pipe::Caller;
 
 /// Most bytes of one piece.
 const PIECE: usize = 64 * 1024;
-/// Room for a chunk's size before it: up to five digits, CR and LF.
-const BEFORE: usize = 8;
-/// CR and LF behind it.
-const BEHIND: usize = 2;
 /// How often a body that gives nothing lets us look whether the caller is still there.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -69,7 +66,7 @@ pub(super) fn send(
             }
         }
         let piece = match announced {
-            Announced::Chunked => as_chunk(&mut buffer, count),
+            Announced::Chunked => chunked::encode(&mut buffer, count),
             Announced::Length(_) | Announced::Nothing => &buffer[BEFORE..BEFORE + count],
         };
         write_all(socket, &[piece, &[]], None)?;
@@ -102,13 +99,4 @@ fn next(body: &mut Body, buffer: &mut [u8], caller: &dyn Caller) -> Next {
             Err(e) => return Next::Stop(Sent::Broken(e.to_string())),
         }
     }
-}
-
-/// Puts the coding around the `count` bytes that stand behind [`BEFORE`].
-fn as_chunk(buffer: &mut [u8], count: usize) -> &[u8] {
-    let size = format!("{count:x}\r\n");
-    let start = BEFORE - size.len();
-    buffer[start..BEFORE].copy_from_slice(size.as_bytes());
-    buffer[BEFORE + count..BEFORE + count + BEHIND].copy_from_slice(b"\r\n");
-    &buffer[start..BEFORE + count + BEHIND]
 }

@@ -3,6 +3,8 @@
 //! In scope: where headers end, or that there are none, and what they say. Not in scope: which of
 //! them reach the caller: its side drops those that belong to the connection or are not clean.
 
+use crate::event::header;
+
 /// Most bytes of headers with the empty line after them. Callers take no more.
 const MAX_BYTES: usize = 8 * 1024;
 
@@ -83,7 +85,7 @@ fn read(fields: &[(&str, &[u8])], end: usize) -> Beginning {
     let mut head = Head::default();
     let mut seen: Vec<String> = Vec::new();
     for (name, value) in fields {
-        let Some(value) = clean(value) else { continue };
+        let Some(value) = header::clean(value) else { continue };
         let lower = name.to_ascii_lowercase();
         let is_first = !seen.contains(&lower);
         match lower.as_str() {
@@ -114,30 +116,16 @@ fn bad(name: &str, accepted: &str) -> Beginning {
 fn field(line: &[u8]) -> Option<(&str, &[u8])> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     let name = &line[..colon];
-    let name = if is_token(name) { std::str::from_utf8(name).ok()? } else { return None };
+    let name = if header::is_token(name) { std::str::from_utf8(name).ok()? } else { return None };
     Some((name, &line[colon + 1..]))
 }
 
 /// Whether the beginning of a line may become a field.
 fn may_be_field(begun: &[u8]) -> bool {
     match begun.iter().position(|byte| *byte == b':') {
-        Some(colon) => is_token(&begun[..colon]),
-        None => is_token(begun.strip_suffix(b"\r").unwrap_or(begun)),
+        Some(colon) => header::is_token(&begun[..colon]),
+        None => header::is_token(begun.strip_suffix(b"\r").unwrap_or(begun)),
     }
-}
-
-/// A token of RFC 9110, section 5.6.2.
-fn is_token(name: &[u8]) -> bool {
-    let is_tchar = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    !name.is_empty() && name.iter().all(is_tchar)
-}
-
-/// A value of visible ASCII, blanks and tabs, without those around it.
-fn clean(value: &[u8]) -> Option<&str> {
-    let is_clean = |b: &u8| matches!(b, b'\t' | 0x20..=0x7e);
-    let text =
-        if value.iter().all(is_clean) { std::str::from_utf8(value).ok()? } else { return None };
-    Some(text.trim_matches([' ', '\t']))
 }
 
 fn status(value: &str) -> Option<u16> {

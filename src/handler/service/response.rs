@@ -94,12 +94,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, String> {
             connection.take(field.value);
         }
     }
-    let media_type = media_type.and_then(clean).unwrap_or_default().to_owned();
+    let media_type = media_type.and_then(header::clean).unwrap_or_default().to_owned();
     let crosses = |field: &&Header<'_>| {
         !field.name.eq_ignore_ascii_case("content-type") && !connection.names(field.name)
     };
     let fields = response.headers.iter().filter(crosses);
-    let fields = fields.filter_map(|field| Some((field.name, clean(field.value)?)));
+    let fields = fields.filter_map(|field| Some((field.name, header::clean(field.value)?)));
     let headers =
         header::crossing(fields).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     Ok(Head {
@@ -116,11 +116,6 @@ fn once<'a>(place: &mut Option<&'a [u8]>, field: &Header<'a>) -> Result<(), Stri
         return Err(format!("its head has more than one {} field", field.name));
     }
     Ok(())
-}
-
-fn clean(value: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(value).ok()?.trim_matches([' ', '\t']);
-    header::is_clean(text).then_some(text)
 }
 
 fn framing(

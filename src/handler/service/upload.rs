@@ -15,14 +15,11 @@ use socket2::Socket;
 use super::connection::{Connection, TURN, is_turn};
 use super::idle::Idle;
 use super::request::Framing;
+use crate::chunked::{self, BEFORE, BEHIND};
 use crate::event::Body;
 
 /// Most bytes of one write.
 const PIECE: usize = 64 * 1024;
-/// Room for a chunk's size before them: up to five digits, CR and LF.
-const BEFORE: usize = 8;
-/// CR and LF behind them.
-const BEHIND: usize = 2;
 /// Bytes of the thread's stack.
 const STACK: usize = 256 * 1024;
 
@@ -150,7 +147,7 @@ impl Shared {
                     return Err(Ended::Broken(format!("{left} bytes are missing at its end")));
                 }
                 (0, _) => return Ok(Ended::Whole),
-                (_, Framing::Chunked) => self.write(socket, as_chunk(&mut buffer, count))?,
+                (_, Framing::Chunked) => self.write(socket, chunked::encode(&mut buffer, count))?,
                 (_, _) => {
                     // The last piece makes it whole in the service's eyes: only once it is.
                     if left == 0 && self.next(body, &mut [0; 1])? > 0 {
@@ -196,13 +193,4 @@ impl Shared {
     fn look(&self) -> Result<(), Ended> {
         if self.stop.load(Ordering::Acquire) { Err(Ended::Stopped) } else { Ok(()) }
     }
-}
-
-/// Puts the coding around the `count` bytes that stand behind [`BEFORE`].
-fn as_chunk(buffer: &mut [u8], count: usize) -> &[u8] {
-    let size = format!("{count:x}\r\n");
-    let start = BEFORE - size.len();
-    buffer[start..BEFORE].copy_from_slice(size.as_bytes());
-    buffer[BEFORE + count..BEFORE + count + BEHIND].copy_from_slice(b"\r\n");
-    &buffer[start..BEFORE + count + BEHIND]
 }
