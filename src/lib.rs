@@ -130,6 +130,7 @@ pub mod meter;
 pub mod node;
 pub mod peer;
 pub mod pipe;
+mod places;
 pub mod remoted;
 pub mod rules;
 pub mod run;

@@ -1,40 +1,62 @@
 //! A bound on how many of something there are at once.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// So many places, and how many are taken.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     all: usize,
-    taken: AtomicUsize,
+    /// Guards the count. Held for moments.
+    taken: Mutex<usize>,
+    /// The last one was left.
+    empty: Condvar,
 }
 
 impl Places {
     pub fn new(all: usize) -> Arc<Self> {
-        Arc::new(Self { all, taken: AtomicUsize::new(0) })
+        Arc::new(Self { all, taken: Mutex::new(0), empty: Condvar::new() })
     }
 
     /// One of them until it is dropped; none where all are taken.
     pub fn take(self: &Arc<Self>) -> Option<Place> {
-        let place = Place(Arc::clone(self));
-        // Dropping it gives back what was taken too much.
-        (self.taken.fetch_add(1, Ordering::AcqRel) < self.all).then_some(place)
+        let mut taken = self.lock();
+        (*taken < self.all).then(|| {
+            *taken += 1;
+            Place(Arc::clone(self))
+        })
     }
 
-    /// How many are taken.
-    pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Acquire).min(self.all)
+    /// Waits until all are left, for at most `time`. Returns how many are not.
+    pub fn wait_empty(&self, time: Duration) -> usize {
+        let waited = self.empty.wait_timeout_while(self.lock(), time, |taken| *taken > 0);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Gives the connections of these places this long to end, and tells of those that have not.
+    pub fn drain(&self, time: Duration) {
+        let left = self.wait_empty(time);
+        if left > 0 {
+            log::warn!("{left} connections were still open and are broken off");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A place that is taken.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Places>);
+pub(crate) struct Place(Arc<Places>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::AcqRel);
+        let mut taken = self.0.lock();
+        *taken -= 1;
+        if *taken == 0 {
+            self.0.empty.notify_all();
+        }
     }
 }
 
@@ -48,10 +70,19 @@ mod tests {
         let (one, two) = (places.take(), places.take());
         assert!(one.is_some() && two.is_some());
         assert!(places.take().is_none());
-        assert_eq!(places.taken(), 2);
+        assert_eq!(places.wait_empty(Duration::ZERO), 2);
         drop(one);
         assert!(places.take().is_some());
         drop(two);
-        assert_eq!(places.taken(), 0);
+        assert_eq!(places.wait_empty(Duration::ZERO), 0);
+    }
+
+    #[test]
+    fn whoever_waits_learns_of_the_last_that_is_left() {
+        let places = Places::new(2);
+        let place = places.take().unwrap();
+        let leaving = std::thread::spawn(move || drop(place));
+        assert_eq!(places.wait_empty(Duration::from_secs(30)), 0);
+        leaving.join().unwrap();
     }
 }

@@ -19,7 +19,6 @@ mod key;
 pub mod keys;
 mod notice;
 mod outbound;
-mod places;
 mod pool;
 mod proxy;
 mod proxy_protocol;

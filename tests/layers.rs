@@ -22,12 +22,15 @@ const HOUSE: &[(&str, &[&str])] = &[
             "accept", "config", "rules", "meter", "pipe", "event", "peer", "throttle", "dial",
         ],
     ),
-    ("remoted", &["workers", "identity", "accept", "config", "rules", "throttle", "dial"]),
+    (
+        "remoted",
+        &["places", "workers", "identity", "accept", "config", "rules", "throttle", "dial"],
+    ),
     ("http", &["accept", "carry", "chunked", "config", "pipe", "event", "peer", "throttle"]),
     ("hook", &["events", "peer"]),
     ("events", &["peer", "throttle"]),
     ("statsd", &["config", "meter", "event"]),
-    ("carry", &["workers", "accept", "config", "dial", "handler", "pipe", "event"]),
+    ("carry", &["places", "workers", "accept", "config", "dial", "handler", "pipe", "event"]),
     ("link", &["workers", "handler", "identity", "wire", "meter", "event", "peer"]),
     ("handler", &["chunked", "config", "rules", "event", "peer", "throttle"]),
     ("identity", &["changes", "config", "peer"]),
@@ -45,6 +48,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("peer", &[]),
     ("throttle", &[]),
     ("workers", &[]),
+    ("places", &[]),
     ("changes", &[]),
 ];
 

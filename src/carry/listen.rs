@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use socket2::Socket;
@@ -12,6 +11,7 @@ use crate::accept::{Acceptor, Bound, SocketFile};
 use crate::config::{Bind, Forward};
 use crate::event::{CODE_FINE, CODE_UNHANDLED, Event, Reply, Verb};
 use crate::pipe::{Peer, Pipe};
+use crate::places::{Place, Places};
 use crate::workers::Workers;
 
 /// Most connections that are carried for the ports of a node.
@@ -40,22 +40,17 @@ impl Listeners {
         pipe: Arc<dyn Pipe>,
         wait: Duration,
     ) -> io::Result<()> {
-        let carried = Arc::new(AtomicUsize::new(0));
+        let places = Places::new(MAX_CONNECTIONS);
         let forward = Arc::new(forward);
         let workers = Workers::new("carry-from");
         let Bound { socket: listener, address, file } = bound;
         let acceptor = Acceptor::start("tcp", listener, move |socket| {
-            if carried.fetch_add(1, Ordering::AcqRel) >= MAX_CONNECTIONS {
-                carried.fetch_sub(1, Ordering::AcqRel);
+            let Some(place) = places.take() else {
                 log::warn!("{forward}: refused a connection: {MAX_CONNECTIONS} are open");
                 return;
-            }
-            let job = Job {
-                _place: Place(Arc::clone(&carried)),
-                forward: Arc::clone(&forward),
-                pipe: Arc::clone(&pipe),
-                wait,
             };
+            let job =
+                Job { _place: place, forward: Arc::clone(&forward), pipe: Arc::clone(&pipe), wait };
             let spawned = workers.run(move || job.carry(socket));
             if let Err(error) = spawned {
                 log::warn!("{forward}: no thread for a connection: {error}");
@@ -77,15 +72,6 @@ impl Drop for Port {
         if let Some(file) = &self.file {
             file.remove();
         }
-    }
-}
-
-/// A carried connection's place among those that may be.
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -5,7 +5,6 @@
 //! (`connect`).
 
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
@@ -13,19 +12,17 @@ use socket2::Socket;
 
 use super::connect::{Connection, REACH, connect};
 use super::outbound::Outbound;
-use super::places::Places;
 use super::relay::{End, Limits, relay};
 use super::stream::Stream;
 use super::url::{Side, Url};
 use super::webroute::ConnectError;
 use crate::accept::{Acceptor, SocketFile, listen};
 use crate::config::Bind;
+use crate::places::Places;
 use crate::workers::Workers;
 
 use crate::throttle::Throttle;
 
-/// How often a stopping port looks whether its connections have ended.
-const LOOK: Duration = Duration::from_millis(20);
 const _: () = assert!(REACH.as_secs() < 15);
 
 /// Where connections go.
@@ -124,14 +121,7 @@ impl Forward {
         if let Some(file) = self.file.take() {
             file.remove();
         }
-        let until = Instant::now() + drain;
-        while self.places.taken() > 0 && Instant::now() < until {
-            thread::sleep(LOOK);
-        }
-        let left = self.places.taken();
-        if left > 0 {
-            log::warn!("{left} connections were still open and are broken off");
-        }
+        self.places.drain(drain);
     }
 }
 

@@ -7,7 +7,6 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
@@ -15,7 +14,6 @@ use crossbeam_channel::bounded;
 use super::connect::REACH;
 use super::notice::Notice;
 use super::outbound::Outbound;
-use super::places::Places;
 use super::proxy_protocol;
 use super::publisher::Caller;
 use super::registrar::{Desk, Registrar};
@@ -25,6 +23,7 @@ use super::stream::Stream;
 
 use super::url::{Side, Url};
 use crate::dial::Address;
+use crate::places::Places;
 use crate::throttle::Throttle;
 use crate::workers::Workers;
 
@@ -34,8 +33,6 @@ pub const DEFAULT_MAX_CONNECTIONS: usize = 4096;
 const MAX_REFUSALS: usize = 32;
 /// Both connections of a caller are made in this time, and a little.
 const MADE: Duration = Duration::from_secs(REACH.as_secs() + 2);
-/// How often a stopping publication looks whether its connections have ended.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// A path and the server behind it: an address and a target with white space between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,14 +120,7 @@ impl Publication {
     /// Takes the paths back and gives joined connections this long to end.
     pub fn stop(mut self, drain: Duration) {
         self.registrars.iter_mut().for_each(Registrar::stop);
-        let until = Instant::now() + drain;
-        while self.places.taken() > 0 && Instant::now() < until {
-            thread::sleep(LOOK);
-        }
-        let left = self.places.taken();
-        if left > 0 {
-            log::warn!("{left} connections were still open and are broken off");
-        }
+        self.places.drain(drain);
     }
 }
 

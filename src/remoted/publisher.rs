@@ -11,12 +11,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use super::connect::{Connection, REACH};
 use super::notice::Notice;
 use super::outbound::Outbound;
-use super::places::Places;
 use super::registrar::{Desk, Registrar};
 use super::registration::Pulse;
 use super::url::{Side, Url};
 use super::webroute::{Cause, ConnectError, join};
 
+use crate::places::Places;
 use crate::throttle::Throttle;
 use crate::workers::Workers;
 
