@@ -115,7 +115,7 @@ impl From<pico_args::Error> for Failure {
 /// fn start() -> Result<(), Failure> {
 ///     let env = Environment::from_process();
 ///     let (config, warnings) = ServerConfig::from_environment(&env)?;
-///     logging::init(&env, config.node.debug);
+///     logging::init(&env, config.node.debug, config.node.log_format);
 ///     for warning in warnings {
 ///         log::warn!("{warning}");
 ///     }
@@ -411,7 +411,7 @@ mod tests {
     #[ignore = "run in a process of its own"]
     fn child_complains_much() {
         if std::env::var_os(IS_CHILD).is_some() {
-            crate::logging::init(&Environment::default(), false);
+            crate::logging::init(&Environment::default(), false, crate::config::LogFormat::Text);
             for _ in 0..LINES {
                 warn(&PROGRAM, "ready");
                 log::error!("ready");

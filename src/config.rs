@@ -71,6 +71,18 @@ pub struct NodeConfig {
     pub drain: Duration,
     /// Whether failures of handlers are sent with their trace.
     pub debug: bool,
+    /// What a line of the log looks like.
+    pub log_format: LogFormat,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Time, level and message, for people.
+    #[default]
+    Text,
+    /// A JSON object with `time`, `level` and `message`.
+    Json,
 }
 
 /// A program that is run for each connection event, with the event's name and values.

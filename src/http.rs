@@ -18,6 +18,7 @@ mod face;
 mod guard;
 mod head;
 mod input;
+mod local;
 mod output;
 mod refusal;
 mod request;

@@ -12,6 +12,7 @@
 
 mod ask;
 mod body;
+mod counts;
 mod end;
 mod heartbeat;
 mod output;
@@ -33,9 +34,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub use ask::LinkError;
+use counts::Counts;
+pub use counts::Figures;
 pub use end::End;
 pub use heartbeat::Pulse;
 use output::{Output, Written};
+pub use pool::Load;
 use serve::Handling;
 pub use service::Service;
 use service::Turns;
@@ -76,8 +80,6 @@ pub struct Link {
     pulse: Pulse,
     /// When bytes last came, in milliseconds since `started`.
     heard_ms: AtomicU64,
-    /// When a heartbeat was sent last, likewise.
-    beat_ms: AtomicU64,
     /// For how long the peer may be silent, in milliseconds.
     silence_ms: AtomicU64,
     started: Instant,
@@ -91,6 +93,7 @@ pub struct Link {
     ready: AtomicBool,
     /// See [`Parts::takes_over`]; a server's link learns it from the first heartbeat.
     takes_over: AtomicBool,
+    counts: Counts,
 }
 
 /// Told that a link is ready. It runs on one of the link's threads and may not wait for anything.
@@ -154,7 +157,6 @@ impl Link {
             terms: Mutex::new(Terms::original(limits.max_data)),
             pulse,
             heard_ms: AtomicU64::new(0),
-            beat_ms: AtomicU64::new(0),
             silence_ms: AtomicU64::new(millis(pulse.silence())),
             started: Instant::now(),
             end: Mutex::new(None),
@@ -163,6 +165,7 @@ impl Link {
             on_ready: Mutex::new(Some(on_ready)),
             ready: AtomicBool::new(false),
             takes_over: AtomicBool::new(takes_over),
+            counts: Counts::default(),
         }))
     }
 

@@ -7,22 +7,26 @@ use std::io;
 
 use env_logger::{Builder, Target};
 use log::{Level, LevelFilter};
+use serde_json::json;
 
-use crate::config::Environment;
+use crate::config::{Environment, LogFormat};
 
 /// Starts logging to standard error: `info` and up, with `debug` that too; `RUST_LOG` wins. Where
 /// the program has a logger already, that one stays.
 ///
 /// A standard error that is closed or full costs the line, not the process.
-pub fn init(env: &Environment, debug: bool) {
+pub fn init(env: &Environment, debug: bool, format: LogFormat) {
     let mut builder = Builder::new();
     match env.log_filter() {
         Some(filter) => builder.parse_filters(filter),
         None => builder.filter_level(if debug { LevelFilter::Debug } else { LevelFilter::Info }),
     };
-    builder.target(Target::Stderr).format(|out, record| {
+    builder.target(Target::Stderr).format(move |out, record| {
         let time = out.timestamp_millis();
-        write_line(out, time, record.level(), record.args())
+        match format {
+            LogFormat::Text => write_line(out, time, record.level(), record.args()),
+            LogFormat::Json => write_json(out, time, record.level(), record.args()),
+        }
     });
     // The only error is that another logger is in place.
     let _ = builder.try_init();
@@ -36,6 +40,18 @@ fn write_line(
     message: impl Display,
 ) -> io::Result<()> {
     writeln!(out, "{time} {level:<5} {}", one_line(message))
+}
+
+/// Writes `{"time":"2026-11-20T08:13:00.123Z","level":"info","message":"..."}`.
+fn write_json(
+    out: &mut impl io::Write,
+    time: impl Display,
+    level: Level,
+    message: impl Display,
+) -> io::Result<()> {
+    let level = level.as_str().to_ascii_lowercase();
+    let (time, message) = (time.to_string(), one_line(message));
+    writeln!(out, "{}", json!({ "time": time, "level": level, "message": message }))
 }
 
 /// A text as one line that can be shown on a terminal: whatever would break the line, move the
@@ -117,6 +133,23 @@ mod tests {
             assert_eq!(one_line(text), expected);
         }
         assert_eq!(line(Level::Warn, "a\nERROR b").lines().count(), 1);
+    }
+
+    #[test]
+    fn a_line_of_json_is_one_object_whatever_is_in_it() {
+        for text in ["web1: \"lost\" \\", "a\nb\u{1b}\u{2028}\u{202e}\u{0}", &"\n".repeat(1 << 16)]
+        {
+            let mut out = Vec::new();
+            write_json(&mut out, "2026-11-20T08:13:00.123Z", Level::Warn, text).unwrap();
+            let line = String::from_utf8(out).unwrap();
+            assert_eq!(line.lines().count(), 1);
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(value["time"], "2026-11-20T08:13:00.123Z");
+            assert_eq!(
+                (&value["level"], &value["message"]),
+                (&"warn".into(), &one_line(text).into())
+            );
+        }
     }
 
     #[test]

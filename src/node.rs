@@ -7,11 +7,13 @@ mod builder;
 mod catalog;
 mod client;
 mod dialer;
+mod feed;
 mod renewal;
 mod requests;
 mod rivals;
 mod roster;
 mod server;
+mod view;
 
 use std::fmt;
 use std::io;
@@ -34,8 +36,10 @@ use crate::handler::{Guarded, Handler, Role};
 use crate::hook::{Program, Unusable};
 use crate::http::{Face, Settings};
 use crate::identity::{IdentityError, Keeper};
+use crate::inspect::Inspect;
 use crate::link::{End, Service};
 use crate::meter::Meter;
+use crate::metrics::{self, Metrics};
 use crate::pipe::Pipe;
 use crate::rules::{LoadError, Rulebook};
 use crate::statsd::Statsd;
@@ -43,6 +47,7 @@ use catalog::Catalog;
 use renewal::{OnNewCertificate, Renewal};
 use requests::Requests;
 use roster::Roster;
+use view::View;
 
 /// No node drains longer, whatever it is told.
 const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
@@ -70,6 +75,8 @@ pub enum StartError {
     Tcp(BindError),
     /// The pipe port cannot be bound.
     Pipe(SocketAddr, io::Error),
+    /// The counters cannot be set up.
+    Metrics(metrics::Error),
     /// No thread to be had.
     Thread(io::Error),
 }
@@ -89,6 +96,7 @@ impl fmt::Display for StartError {
             Self::Pipe(address, error) => {
                 write!(f, "the pipe port: cannot listen on {address}: {error}")
             }
+            Self::Metrics(error) => write!(f, "cannot set up the counters: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
     }
@@ -108,6 +116,7 @@ struct Core {
     resolver: Arc<Resolver>,
     requests: Arc<Requests>,
     events: Arc<Events>,
+    view: Arc<View>,
     statsd: Option<Arc<Statsd>>,
     face: Face,
     /// Guards what stopping takes away.
@@ -135,10 +144,10 @@ impl Core {
         let events = Arc::new(start_events(role, config, listeners)?);
         let statsd = config.statsd.as_ref().map(Statsd::start).transpose();
         let statsd = statsd.map_err(StartError::Thread)?.map(Arc::new);
-        let meter: Arc<dyn Meter> = match &statsd {
-            Some(statsd) => Arc::clone(statsd) as _,
-            None => Arc::new(()),
-        };
+        let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
+        let mut meters = vec![Arc::clone(&metrics) as Arc<dyn Meter>];
+        meters.extend(statsd.iter().map(|statsd| Arc::clone(statsd) as _));
+        let meter: Arc<dyn Meter> = Arc::new(meters);
         let service = Service::start(role, Arc::clone(&handler), config.debug, Arc::clone(&meter))
             .map_err(StartError::Thread)?;
         let catalog = Arc::new(Catalog::default());
@@ -157,10 +166,21 @@ impl Core {
             ..Settings::new(role)
         };
         let pipe = Arc::clone(&requests) as Arc<dyn Pipe>;
-        let face = Face::start(settings, Arc::clone(&pipe)).map_err(StartError::Http)?;
-        let ports = listen(config, &pipe)?;
         let identity = Arc::new(identity);
-        let roster = Arc::default();
+        let roster: Arc<Roster> = Arc::default();
+        let view = Arc::new(View::new(view::Parts {
+            role,
+            handler: config.handler.as_ref().map(ToString::to_string),
+            identity: Arc::clone(&identity),
+            roster: Arc::clone(&roster),
+            catalog: Arc::clone(&catalog),
+            service: Arc::clone(&service),
+            metrics,
+        }));
+        let shown = Arc::clone(&view) as Arc<dyn Inspect>;
+        let face =
+            Face::start_with(settings, Arc::clone(&pipe), shown).map_err(StartError::Http)?;
+        let ports = listen(config, &pipe)?;
         Ok(Self {
             identity,
             roster,
@@ -171,6 +191,7 @@ impl Core {
             resolver,
             requests,
             events,
+            view,
             statsd,
             face,
             ports: Mutex::new(ports),
@@ -180,7 +201,8 @@ impl Core {
     /// Keeps the identity up to date from now on.
     fn keep_up(&self, on_new_certificate: OnNewCertificate) -> Result<Renewal, StartError> {
         let (keeper, roster) = (Arc::clone(&self.identity), Arc::clone(&self.roster));
-        Renewal::start(keeper, roster, self.rules.clone(), on_new_certificate)
+        let view = Arc::clone(&self.view);
+        Renewal::start(keeper, roster, self.rules.clone(), view, on_new_certificate)
             .map_err(StartError::Thread)
     }
 
@@ -196,6 +218,7 @@ impl Core {
     /// Finishes what is in flight, for at most this long, and closes every link.
     fn stop(&self, drain: Duration) {
         let deadline = Instant::now() + drain.min(LONGEST_DRAIN);
+        self.view.stop();
         self.face.stop_accepting();
         drop(std::mem::take(&mut *self.ports.lock().unwrap_or_else(PoisonError::into_inner)));
         self.service.stop();

@@ -127,7 +127,7 @@ fn tcp_fields(addresses: &[Bind]) -> String {
 }
 
 fn begin_log(env: &Environment, config: &NodeConfig, warnings: &[Warning]) {
-    logging::init(env, config.debug);
+    logging::init(env, config.debug, config.log_format);
     for warning in warnings {
         log::warn!("{warning}");
     }

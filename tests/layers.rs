@@ -18,18 +18,23 @@ const HOUSE: &[(&str, &[&str])] = &[
     (
         "node",
         &[
-            "http", "hook", "events", "statsd", "carry", "link", "handler", "identity", "wire",
-            "accept", "config", "rules", "meter", "pipe", "event", "peer", "throttle", "dial",
+            "http", "hook", "events", "statsd", "metrics", "inspect", "carry", "link", "handler",
+            "identity", "wire", "accept", "config", "rules", "meter", "pipe", "event", "peer",
+            "throttle", "dial",
         ],
     ),
     (
         "remoted",
         &["places", "workers", "identity", "accept", "config", "rules", "throttle", "dial"],
     ),
-    ("http", &["accept", "carry", "chunked", "config", "pipe", "event", "peer", "throttle"]),
+    (
+        "http",
+        &["accept", "carry", "chunked", "config", "pipe", "inspect", "event", "peer", "throttle"],
+    ),
     ("hook", &["events", "peer"]),
     ("events", &["peer", "throttle"]),
     ("statsd", &["config", "meter", "event"]),
+    ("metrics", &["meter"]),
     ("carry", &["places", "workers", "accept", "config", "dial", "handler", "pipe", "event"]),
     ("link", &["workers", "handler", "identity", "wire", "meter", "event", "peer"]),
     ("handler", &["chunked", "config", "rules", "event", "peer", "throttle"]),
@@ -41,8 +46,9 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("config", &["dial", "peer"]),
     ("dial", &[]),
     ("rules", &["changes", "event"]),
-    ("meter", &[]),
+    ("meter", &["event"]),
     ("pipe", &["event"]),
+    ("inspect", &["event"]),
     ("event", &[]),
     ("signals", &[]),
     ("peer", &[]),
@@ -100,6 +106,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("quick_protobuf", &["wire"]),
     ("cap_std", &["handler/files"]),
     ("mime_guess", &["handler/files"]),
+    ("prometheus", &["metrics"]),
 ];
 
 /// What is decided without sockets, files, threads, clocks, locks or logs, and may not name them.

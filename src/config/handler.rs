@@ -89,6 +89,21 @@ impl HandlerChoice {
 }
 
 /// As it is written in the value.
+impl fmt::Display for HandlerChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mounts = match &self.handlers {
+            Mounting::One(spec) => return write!(f, "{spec}"),
+            Mounting::Several(mounts) => mounts,
+        };
+        for (at, Mount { segment, spec }) in mounts.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            write!(f, "{comma}{}={spec}", segment.as_deref().unwrap_or("*"))?;
+        }
+        Ok(())
+    }
+}
+
+/// As it is written in the value.
 impl fmt::Display for HandlerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let with_path = |f: &mut fmt::Formatter<'_>, scheme, path: &Path| {

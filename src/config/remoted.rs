@@ -4,12 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Bind;
 use super::environment::{Environment, Settings};
 use super::error::{ConfigError, Origin, Warning};
 use super::roles::{DRAIN_MAX_S, WAIT_MAX_S};
 use super::value;
 use super::variables as var;
+use super::{Bind, LogFormat};
 
 /// What a broker is told.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct BrokerConfig {
     pub drain: Duration,
     /// Whether the log has debug lines.
     pub debug: bool,
+    /// What a line of the log looks like.
+    pub log_format: LogFormat,
 }
 
 /// How long nothing may move between two that are joined.
@@ -73,6 +75,7 @@ impl BrokerConfig {
             is_behind_proxy: settings.read(&var::REMOTED_PROXY, value::switch)?,
             drain: settings.read(&var::DRAIN, |text| value::seconds(text, 0.0, DRAIN_MAX_S))?,
             debug: settings.read(&var::DEBUG, value::switch)?,
+            log_format: settings.read(&var::LOG_FORMAT, value::log_format)?,
         };
         Ok((config, warnings))
     }
@@ -93,6 +96,8 @@ pub struct EndConfig {
     pub drain: Duration,
     /// Whether the log has debug lines.
     pub debug: bool,
+    /// What a line of the log looks like.
+    pub log_format: LogFormat,
 }
 
 impl EndConfig {
@@ -110,6 +115,7 @@ impl EndConfig {
             no_proxy: secret(&settings, &var::NO_PROXY)?.unwrap_or_default(),
             drain: settings.read(&var::DRAIN, |text| value::seconds(text, 0.0, DRAIN_MAX_S))?,
             debug: settings.read(&var::DEBUG, value::switch)?,
+            log_format: settings.read(&var::LOG_FORMAT, value::log_format)?,
         };
         Ok((config, warnings))
     }

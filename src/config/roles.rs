@@ -145,6 +145,7 @@ fn node(
         statsd: statsd(settings)?,
         drain: settings.read(&var::DRAIN, drain)?,
         debug: settings.read(&var::DEBUG, value::switch)?,
+        log_format: settings.read(&var::LOG_FORMAT, value::log_format)?,
     })
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use log::LevelFilter;
 use rustls::pki_types::ServerName;
 
-use super::{Bind, Hook};
+use super::{Bind, Hook, LogFormat};
 
 /// What is accepted, for the message.
 pub(super) type Accepted = String;
@@ -99,6 +99,15 @@ pub(super) fn hosts(text: &str) -> Result<Vec<String>, Accepted> {
         hosts.push(name);
     }
     Ok(hosts)
+}
+
+/// `text` or `json`.
+pub(super) fn log_format(text: &str) -> Result<LogFormat, Accepted> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("text or json".to_owned()),
+    }
 }
 
 /// A log filter as `env_logger` reads it: `LEVEL`, `TARGET` or `TARGET=LEVEL`, separated by commas,

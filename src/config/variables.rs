@@ -162,6 +162,8 @@ table! {
         "seconds that a stopping node finishes what is in flight";
     DEBUG: ["DEBUG"], "0", RUNNING, FILE_TOO,
         "1: debug log, and failures of handlers are sent with their trace";
+    LOG_FORMAT: ["RP_LOG_FORMAT"], "text", RUNNING, FILE_TOO,
+        "text: lines for people; json: one JSON object a line";
     LOG_FILTER: ["RUST_LOG"], "", RUNNING, PROCESS_ONLY,
         "log filter, such as warn or restpipe=trace; wins over DEBUG";
     SERVER_FILE: ["RP_SERVER_USER_CONFIG_MODULE"], "", SERVER_IDENTITY, PROCESS_ONLY,

@@ -57,6 +57,22 @@ impl Answer {
         self
     }
 
+    /// An answer of this node's own; nobody is to keep it, or to take it for another type.
+    pub fn of_node(status: u16, media_type: &str, body: Body) -> Self {
+        let mut headers = Vec::with_capacity(6);
+        push(&mut headers, "Server", "restpipe");
+        push(&mut headers, "Content-Type", media_type);
+        push(&mut headers, "Cache-Control", "no-store");
+        push(&mut headers, "X-Content-Type-Options", "nosniff");
+        Self { status, headers, body }
+    }
+
+    /// The same with one more header, of ours.
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        push(&mut self.headers, name, value);
+        self
+    }
+
     /// The answer that says no.
     pub fn of_refusal(refusal: &Refusal) -> Self {
         let mut headers = Vec::with_capacity(4);

@@ -5,6 +5,7 @@
 
 mod carry;
 mod respond;
+mod show;
 
 use std::io;
 use std::net::Shutdown;
@@ -19,7 +20,7 @@ use crate::http::head;
 use crate::http::input::Input;
 use crate::http::output::{self, Output};
 use crate::http::refusal::Refusal;
-use crate::http::request::{self, Request};
+use crate::http::request::{self, Request, Wanted};
 use crate::http::slots::Slot;
 use crate::http::streamed::Sent;
 use crate::http::upload::{self, WayBack};
@@ -115,6 +116,10 @@ impl Connection<'_> {
                 refusal.close |= framing != Framing::None;
                 return self.refuse(&refusal, Some(caller));
             }
+        };
+        let request = match request {
+            Wanted::Peer(request) => request,
+            Wanted::Local(local) => return self.show(&local, framing, caller),
         };
         if request.to_carry && framing == Framing::None {
             return self.carry(request, caller);

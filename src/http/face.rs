@@ -10,6 +10,7 @@ use crate::http::budget::Budget;
 use crate::http::guard::Guard;
 use crate::http::slots::Slots;
 use crate::http::{Settings, admit};
+use crate::inspect::Inspect;
 use crate::pipe::Pipe;
 use crate::throttle::Throttle;
 
@@ -29,6 +30,8 @@ pub struct Face {
 pub(super) struct Shared {
     pub settings: Settings,
     pub pipe: Arc<dyn Pipe>,
+    /// The node, where it is shown.
+    pub inspect: Option<Arc<dyn Inspect>>,
     pub guard: Guard,
     pub budget: Budget,
     pub slots: Arc<Slots>,
@@ -48,8 +51,25 @@ struct Accepting {
 }
 
 impl Face {
-    /// Binds, and accepts from the moment it returns.
+    /// Binds, and accepts from the moment it returns. Shows nothing of its node.
     pub fn start(settings: Settings, pipe: Arc<dyn Pipe>) -> Result<Self, BindError> {
+        Self::bind(settings, pipe, None)
+    }
+
+    /// As [`Face::start`], and shows the node on `/`, `/status` and their like.
+    pub fn start_with(
+        settings: Settings,
+        pipe: Arc<dyn Pipe>,
+        inspect: Arc<dyn Inspect>,
+    ) -> Result<Self, BindError> {
+        Self::bind(settings, pipe, Some(inspect))
+    }
+
+    fn bind(
+        settings: Settings,
+        pipe: Arc<dyn Pipe>,
+        inspect: Option<Arc<dyn Inspect>>,
+    ) -> Result<Self, BindError> {
         let Bound { socket: listener, address, file } = accept::listen(&settings.bind)?;
         let most_held =
             settings.limits.max_held_bytes.unwrap_or(settings.max_body_bytes.saturating_mul(16));
@@ -63,6 +83,7 @@ impl Face {
             panics: AtomicU64::new(0),
             settings,
             pipe,
+            inspect,
         });
         let admitting = Arc::clone(&shared);
         let started =

@@ -9,11 +9,21 @@ use crate::event::{Target, Verb};
 use crate::http::Settings;
 use crate::http::guard::Guard;
 use crate::http::head::{Head, forward};
+use crate::http::local::{Local, Place};
 use crate::http::refusal::Refusal;
 use crate::http::route::{self, Destination};
 
 /// The methods that are taken, for `Allow`.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
+
+/// What a request is after.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// A peer.
+    Peer(Request),
+    /// This node itself.
+    Local(Local),
+}
 
 /// A request that may be asked, without its body.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,14 +49,13 @@ pub(super) struct Request {
 }
 
 /// Checks a head.
-pub(super) fn check(
-    head: Head<'_>,
-    settings: &Settings,
-    guard: &Guard,
-) -> Result<Request, Refusal> {
+pub(super) fn check(head: Head<'_>, settings: &Settings, guard: &Guard) -> Result<Wanted, Refusal> {
     let (verb, head_only) = method(head.method)?;
     let (authority, path) = split_target(head.target)?;
     guard.check(&head, authority)?;
+    if let Some(place) = Place::of(path)? {
+        return Local::new(place, verb).map(Wanted::Local);
+    }
     let route = route::find(settings.role, path)?;
     let target =
         Target::parse(route.rest).map_err(|e| Refusal::new(400, "bad_path", e.to_string()))?;
@@ -56,7 +65,7 @@ pub(super) fn check(
         verb == Verb::Get && head.upgrade.is_some_and(|to| to.eq_ignore_ascii_case("tcp"));
     let mut headers = head.headers;
     headers.extend(authority.or(head.host).map(forward::host));
-    Ok(Request {
+    Ok(Wanted::Peer(Request {
         destination: route.destination,
         verb,
         target,
@@ -66,7 +75,7 @@ pub(super) fn check(
         head_only,
         expects_continue,
         to_carry,
-    })
+    }))
 }
 
 /// The verb to ask with, and whether the answer's body is left out. A method that HTTP knows is
@@ -153,7 +162,10 @@ mod tests {
         let settings = Settings::new(Role::Client);
         let guard = Guard::new(&[], &settings.bind);
         let bytes = format!("{line}\r\nHost: localhost\r\n{fields}\r\n");
-        check(parse(bytes.as_bytes()).unwrap(), &settings, &guard)
+        match check(parse(bytes.as_bytes()).unwrap(), &settings, &guard)? {
+            Wanted::Peer(request) => Ok(request),
+            Wanted::Local(_) => Err(Refusal::new(299, "local", "")),
+        }
     }
 
     #[test]
@@ -180,8 +192,12 @@ mod tests {
             ("GET HTTP://LOCALHOST:1/server/time HTTP/1.1", "", 200),
             ("GET http://evil.example/server/time HTTP/1.1", "", 421),
             ("GET http://u@localhost/server/time HTTP/1.1", "", 421),
-            ("GET http://localhost HTTP/1.1", "", 404),
-            ("GET http://localhost?/server/time HTTP/1.1", "", 404),
+            ("GET http://localhost HTTP/1.1", "", 299),
+            ("GET /status?a HTTP/1.1", "", 299),
+            ("POST /status HTTP/1.1", "", 405),
+            ("GET /status HTTP/1.1", "Origin: http://evil.example\r\n", 403),
+            ("GET http://evil.example/status HTTP/1.1", "", 421),
+            ("GET http://localhost?/server/time HTTP/1.1", "", 299),
             ("GET https://localhost/server/time HTTP/1.1", "", 400),
             ("GET server/time HTTP/1.1", "", 400),
             ("OPTIONS * HTTP/1.1", "", 400),
@@ -225,7 +241,8 @@ mod tests {
             let Ok(Some(end)) = find_end(&bytes, 0) else { continue };
             let checked = parse(&bytes[..end]).and_then(|head| check(head, &settings, &guard));
             match checked {
-                Ok(request) => {
+                Ok(Wanted::Local(_)) => {}
+                Ok(Wanted::Peer(request)) => {
                     understood += 1;
                     let Destination::Client(name) = &request.destination else { panic!() };
                     assert!(!name.chars().any(char::is_control), "{name:?}");

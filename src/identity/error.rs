@@ -237,6 +237,11 @@ impl fmt::Display for NameFault {
 pub struct Date(OffsetDateTime);
 
 impl Date {
+    /// As programs read it (RFC 3339): `2026-11-20T08:30:00Z`.
+    pub fn rfc3339(self) -> String {
+        self.to_string().replacen(' ', "T", 1).replace(" UTC", "Z")
+    }
+
     /// As seconds since 1970; a moment before that is 1970.
     pub fn to_unix(self) -> UnixTime {
         let seconds = u64::try_from(self.0.unix_timestamp()).unwrap_or(0);

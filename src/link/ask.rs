@@ -10,6 +10,7 @@ use super::output::{Outgoing, SendError};
 use super::streams::{Key, Outbound};
 use super::{End, Link, Unanswered, lock, patience};
 use crate::event::{Body, Event, Reply, Verb};
+use crate::meter::Outcome;
 use crate::wire::{Payload, Refused, RegisterError, encode_event, encode_stop};
 
 /// Bodies up to this size travel inside their event or reply, in bytes.
@@ -37,9 +38,35 @@ pub enum LinkError {
     Body(String),
 }
 
+impl LinkError {
+    /// For those who count.
+    pub const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Lost(_) => Outcome::Lost,
+            Self::NoReply => Outcome::NoReply,
+            Self::CallerGone => Outcome::CallerGone,
+            Self::NotSent(_) | Self::Full | Self::Refused(_) | Self::Body(_) => Outcome::NotSent,
+        }
+    }
+}
+
 impl Link {
     /// Asks the peer and waits for its reply, for at most `timeout` once the body is sent.
     pub fn request(
+        self: &Arc<Self>,
+        event: &mut Event,
+        timeout: Duration,
+        gone: &dyn Fn() -> bool,
+    ) -> Result<Reply, LinkError> {
+        let answer = self.ask(event, timeout, gone);
+        self.counts.asked.add(match &answer {
+            Ok(reply) => Outcome::of_code(reply.code),
+            Err(error) => error.outcome(),
+        });
+        answer
+    }
+
+    fn ask(
         self: &Arc<Self>,
         event: &mut Event,
         timeout: Duration,

@@ -35,6 +35,8 @@ pub enum End {
     Rival(String),
     /// A newer link of this node has taken its place.
     Relieved,
+    /// Whoever runs this node has it closed.
+    Dropped,
     /// This node is stopping.
     Stopping,
     /// This node could not go on with it: no thread to be had, or a defect.
@@ -81,6 +83,7 @@ impl fmt::Display for End {
                  each replaces the other: give each an identity of its own"
             ),
             Self::Relieved => write!(f, "a newer connection of this node has taken over"),
+            Self::Dropped => write!(f, "closed on request, on this node's local port"),
             Self::Stopping => write!(f, "this node is stopping"),
             Self::Failed(what) => write!(f, "failure in this node: {what}"),
         }

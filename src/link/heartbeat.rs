@@ -58,11 +58,12 @@ pub(super) fn run(link: &Arc<Link>) {
                 silence_ms: Some(u32::try_from(silence.as_millis()).unwrap_or(u32::MAX)),
                 max_data: Some(u32::try_from(link.limits.max_data).unwrap_or(u32::MAX)),
                 takes_over: link.takes_over(),
+                round_trip_us: link.counts.round_trip_us(),
             };
             // Full: the peer takes nothing, which its silence will show. Closed: the loop ends.
             let (Ok(()) | Err(SendError::Full | SendError::Closed)) =
                 link.output.send_control(encode_heartbeat(fastrand::u32(..), heartbeat));
-            link.beat_ms.store(now, Ordering::Relaxed);
+            link.counts.heartbeat_sent(link.started);
             next_beat = Some(now + millis(interval).max(1));
         }
         let silence = link.silence_ms.load(Ordering::Relaxed);

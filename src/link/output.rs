@@ -10,6 +10,7 @@ mod queue;
 
 use std::io;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
@@ -40,14 +41,17 @@ pub struct Output {
     /// order. Whoever may block on the socket is the writer; others only try for this lock.
     line: Mutex<Line>,
     max_bytes: usize,
+    /// Bytes of ciphertext that the socket has taken, as the line counts them.
+    sent: Arc<AtomicU64>,
 }
 
 impl Output {
     /// The way out through this socket. At most `max_bytes` of messages wait.
     pub fn new(socket: TcpStream, max_bytes: usize) -> io::Result<Self> {
         let (wake, woken) = bounded(1);
-        let line = Mutex::new(Line::new(socket)?);
-        Ok(Self { queue: Mutex::default(), wake, woken, line, max_bytes })
+        let sent = Arc::new(AtomicU64::new(0));
+        let line = Mutex::new(Line::new(socket, Arc::clone(&sent))?);
+        Ok(Self { queue: Mutex::default(), wake, woken, line, max_bytes, sent })
     }
 
     /// Sends a message; `at_once` writes it from this thread where the line is free and quiet.
@@ -134,6 +138,16 @@ impl Output {
     pub fn is_empty(&self) -> bool {
         let queue = lock(&self.queue);
         queue.is_quiet() && !queue.flush
+    }
+
+    /// Bytes of ciphertext that the socket has taken so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Messages that wait to be written, pieces of bodies left out.
+    pub fn waiting(&self) -> usize {
+        lock(&self.queue).messages()
     }
 
     /// The writer thread: writes until the queue is closed, then ends TLS properly. `grouped` says

@@ -72,6 +72,15 @@ impl<J: Send + 'static> Pool<J> {
         Ok(Self { jobs, _alive: alive, shared })
     }
 
+    /// How busy it is, about.
+    pub fn load(&self) -> Load {
+        Load {
+            threads: self.shared.threads.load(Ordering::Relaxed),
+            idle: self.shared.idle.load(Ordering::Relaxed),
+            queued: self.shared.queue.len(),
+        }
+    }
+
     /// Hands a job over without waiting; gives it back when too many wait already.
     pub fn submit(&self, job: J) -> Result<(), J> {
         match self.jobs.try_send(job) {
@@ -84,6 +93,17 @@ impl<J: Send + 'static> Pool<J> {
             Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Err(job),
         }
     }
+}
+
+/// How busy a pool is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Threads that run jobs.
+    pub threads: usize,
+    /// Those of them that have none.
+    pub idle: usize,
+    /// Jobs that wait for a thread.
+    pub queued: usize,
 }
 
 /// Starts threads while jobs wait and none is taken. Ends when the pool is dropped.

@@ -64,7 +64,10 @@ fn read(link: &Link, cipher: &mut [u8]) -> Result<usize, End> {
     loop {
         match (&link.socket).read(cipher) {
             Ok(0) => return Err(End::Broken("ended without TLS's close".to_owned())),
-            Ok(count) => return Ok(count),
+            Ok(count) => {
+                link.counts.received(count);
+                return Ok(count);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(End::Broken(error.to_string())),
         }
@@ -115,6 +118,7 @@ fn take(link: &Arc<Link>, frame: &Frame<'_>, fed: &mut Fed) -> Result<(), End> {
     match decode(frame).map_err(End::Protocol)? {
         Message::Heartbeat(heartbeat) => {
             note(link, heartbeat);
+            link.counts.heartbeat_came(link.started, heartbeat.round_trip_us);
             let max_data = u32::try_from(link.limits.max_data).unwrap_or(u32::MAX);
             let reply = encode_heartbeat_reply(frame.id, max_data);
             if link.output.send_control(reply) == Err(SendError::Full) {
@@ -123,8 +127,7 @@ fn take(link: &Arc<Link>, frame: &Frame<'_>, fed: &mut Fed) -> Result<(), End> {
         }
         Message::Goodbye(goodbye) => return Err(End::Dismissed(goodbye)),
         Message::HeartbeatReply { extensions, max_data } => {
-            let ms = link.since_start_ms().saturating_sub(link.beat_ms.load(Ordering::Relaxed));
-            let took = Duration::from_millis(ms);
+            let took = link.counts.heartbeat_answered(link.started);
             link.service.meter().mark(Mark::HeartbeatAnswered { took });
             *lock(&link.terms) = Terms::announced(extensions, max_data, link.limits.max_data);
         }

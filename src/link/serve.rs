@@ -35,6 +35,10 @@ impl Handling {
         self.events.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
     /// Nobody waits for any of the replies any more.
     pub fn cancel_all(&mut self) {
         self.closed = true;

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::pool::Pool;
+use super::pool::{Load, Pool};
 use super::{Link, lock};
 use crate::event::{Event, Reply, Verb};
 use crate::handler::{Context, Handler, Role, answer};
-use crate::meter::{Mark, Meter};
+use crate::meter::{Mark, Meter, Outcome};
 use crate::workers::Workers;
 
 /// The handler and its threads.
@@ -70,6 +70,11 @@ impl Service {
     /// Who counts what happens on the links.
     pub(super) fn meter(&self) -> &dyn Meter {
         self.meter.as_ref()
+    }
+
+    /// How busy the handlers' threads are.
+    pub fn load(&self) -> Load {
+        self.pool.load()
     }
 
     /// From now on every new event is refused; those at work are finished.
@@ -139,6 +144,7 @@ fn handle(handler: &dyn Handler, role: Role, debug: bool, mut job: Job) {
         Reply::exception("Panic", "the handler panicked", "")
     });
     let meter = job.link.service.meter();
+    job.link.counts.handled.add(Outcome::of_code(reply.code));
     meter.mark(Mark::Handled { method: &method, code: reply.code, took: began.elapsed() });
     log::debug!(
         "{}: request {}: {} {} handled with code {}",
@@ -196,6 +202,11 @@ impl Turns {
     /// A job that was given back cannot run.
     fn give_back(&self) {
         lock(&self.state).running -= 1;
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        lock(&self.state).waiting.len()
     }
 
     /// The link has ended: nobody waits for those that wait.

@@ -172,6 +172,12 @@ impl Streams {
         outbound.values().for_each(|outbound| outbound.stop(reason));
     }
 
+    /// How many there are, both ways.
+    pub fn len(&self) -> usize {
+        let table = lock(&self.table);
+        table.incoming.len() + table.outbound.len()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         let table = lock(&self.table);

@@ -62,6 +62,7 @@ impl Client {
             catalog: Arc::clone(&core.catalog),
             resolver: Arc::clone(&core.resolver),
             events: Arc::clone(&core.events),
+            feed: Arc::clone(&core.view.feed),
             meter: Arc::clone(&core.requests.meter),
             news: news.clone(),
             stopping: false.into(),

@@ -13,6 +13,7 @@ use crossbeam_channel::Sender;
 use rustls::pki_types::ServerName;
 
 use super::catalog::{Added, Catalog};
+use super::feed::{Feed, Happening};
 use super::requests::SERVER;
 use super::roster::{Entered, Entry, Roster};
 use crate::dial::Resolver;
@@ -58,6 +59,7 @@ pub(super) struct Dialer {
     pub catalog: Arc<Catalog>,
     pub resolver: Arc<Resolver>,
     pub events: Arc<Events>,
+    pub feed: Arc<Feed>,
     pub meter: Arc<dyn Meter>,
     pub news: Sender<News>,
     /// Nothing is dialled from when this is set.
@@ -131,6 +133,7 @@ impl Dialer {
                 dialer.catalog.remove(SERVER, &link, |_| ());
                 if link.is_ready() {
                     dialer.events.stopped(link.peer(), &end);
+                    dialer.feed.tell(Happening::Loss, Some(link.peer()), &end.to_string());
                 }
                 drop(entered);
                 // Full: the dialling thread takes it when it is done connecting. Disconnected: it
@@ -143,6 +146,7 @@ impl Dialer {
     fn note_ready(&self, link: &Arc<Link>, address: SocketAddr, number: u64, began: Instant) {
         let peer = link.peer();
         log::info!("{}: connected to {address}", peer.name);
+        self.feed.tell(Happening::Connect, Some(peer), &format!("to {address}"));
         self.meter.mark(Mark::Connected { took: began.elapsed() });
         self.events.started(peer);
         let added = self.catalog.add(SERVER, link, number, |added, _| {

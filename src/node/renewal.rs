@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustls::pki_types::UnixTime;
 
+use super::feed::Happening;
 use super::roster::Roster;
+use super::view::View;
 use crate::identity::{IdentityError, Keeper, Notice, Reloaded, Reminders};
 use crate::rules::{LoadError, Rulebook};
 
@@ -32,12 +34,13 @@ impl Renewal {
         keeper: Arc<Keeper>,
         roster: Arc<Roster>,
         rules: Option<Arc<Rulebook>>,
+        view: Arc<View>,
         on_new_certificate: OnNewCertificate,
     ) -> io::Result<Self> {
         // One place: two wishes to read the files are as good as one.
         let (wake, woken) = bounded(1);
         let reminders = Reminders::default();
-        let watch = Watch { keeper, roster, rules, on_new_certificate, reminders };
+        let watch = Watch { keeper, roster, rules, view, on_new_certificate, reminders };
         thread::Builder::new().name("renewal".to_owned()).spawn(move || watch.run(&woken))?;
         Ok(Self { wake })
     }
@@ -53,6 +56,7 @@ struct Watch {
     keeper: Arc<Keeper>,
     roster: Arc<Roster>,
     rules: Option<Arc<Rulebook>>,
+    view: Arc<View>,
     on_new_certificate: OnNewCertificate,
     reminders: Reminders,
 }
@@ -83,6 +87,7 @@ impl Watch {
             let (number, identity) = self.keeper.numbered();
             self.roster.judge(number, &identity, now);
             self.remind(now);
+            self.view.sample(Instant::now());
         }
     }
 
@@ -102,22 +107,36 @@ impl Watch {
                         None => "no revocation list".to_owned(),
                     }
                 );
+                self.tell("identity reloaded");
                 warn_if_revoked(&self.keeper, now);
                 if reloaded.new_certificate {
                     (self.on_new_certificate)();
                 }
             }
-            Err(error) => log::error!("identity not reloaded, the old one stays: {error}"),
+            Err(error) => {
+                log::error!("identity not reloaded, the old one stays: {error}");
+                self.tell(&format!("identity not reloaded, the old one stays: {error}"));
+            }
         }
     }
 
     fn read_rules(&self, read: impl Fn(&Rulebook) -> Option<Result<(), LoadError>>) {
         let Some(book) = &self.rules else { return };
         match read(book) {
-            Some(Ok(())) => say_rules("rules reloaded", book),
-            Some(Err(error)) => log::error!("rules not reloaded, the old ones stay: {error}"),
+            Some(Ok(())) => {
+                say_rules("rules reloaded", book);
+                self.tell("rules reloaded");
+            }
+            Some(Err(error)) => {
+                log::error!("rules not reloaded, the old ones stay: {error}");
+                self.tell(&format!("rules not reloaded, the old ones stay: {error}"));
+            }
             None => {}
         }
+    }
+
+    fn tell(&self, what: &str) {
+        self.view.feed.tell(Happening::Reload, None, what);
     }
 
     fn remind(&mut self, now: UnixTime) {

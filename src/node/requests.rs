@@ -12,7 +12,7 @@ use super::catalog::{Catalog, FindError, Wanted};
 use crate::dial::Resolver;
 use crate::event::{Event, Reply};
 use crate::link::{Link, LinkError};
-use crate::meter::{Mark, Meter};
+use crate::meter::{Mark, Meter, Outcome};
 use crate::pipe::{Caller, Peer, Pipe, RequestError};
 use crate::wire::Refused;
 
@@ -58,12 +58,18 @@ impl Pipe for Requests {
             self.meter.mark(Mark::Asking);
             let lost = match link.request(event, self.reply_timeout, &|| caller.is_gone()) {
                 Ok(reply) => {
-                    self.meter.mark(Mark::Replied { took: began.elapsed() });
+                    let outcome = Outcome::of_code(reply.code);
+                    self.meter.mark(Mark::Replied { outcome, took: began.elapsed() });
                     return Ok(reply);
                 }
-                Err(LinkError::NotSent(_)) => None,
-                Err(LinkError::Lost(end)) if may_repeat(event) => Some(end),
-                Err(error) => return Err(self.explain(&link, error)),
+                Err(error) => {
+                    self.meter.mark(Mark::Unanswered { outcome: error.outcome() });
+                    match error {
+                        LinkError::NotSent(_) => None,
+                        LinkError::Lost(end) if may_repeat(event) => Some(end),
+                        error => return Err(self.explain(&link, error)),
+                    }
+                }
             };
             let (name_there, id) = (&link.peer().name, event.request_id);
             log::debug!("{name_there}: request {id} is sent again: {}", event.target);
@@ -90,7 +96,11 @@ impl Requests {
             Peer::Server | Peer::Client(_) => Vec::new(),
         };
         let wanted = Wanted { name, addresses: &addresses };
-        self.catalog.wait_for(&wanted, deadline).map_err(|error| match error {
+        let found = self.catalog.wait_for(&wanted, deadline);
+        if found.is_err() {
+            self.meter.mark(Mark::NotAsked);
+        }
+        found.map_err(|error| match error {
             FindError::Away => RequestError::Away { peer: describe(peer), waited: wait },
             FindError::Ambiguous(names) => RequestError::Ambiguous(names),
             FindError::Full => {

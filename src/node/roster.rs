@@ -12,6 +12,9 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use crate::identity::{Identity, PeerCertificate, Seen, earliest_end};
 use crate::link::{End, Link};
 
+/// Most names whose connections are counted.
+const MAX_NAMES: usize = 65_536;
+
 /// The links of a node.
 #[derive(Default)]
 pub(super) struct Roster {
@@ -19,6 +22,10 @@ pub(super) struct Roster {
     /// while it is held.
     entries: Mutex<HashMap<u64, Arc<Entry>>>,
     next: AtomicU64,
+    /// How often each name has connected, in lower case. Held for moments.
+    connects: Mutex<HashMap<String, u64>>,
+    /// Bytes in and out of links that have ended.
+    gone: [AtomicU64; 2],
 }
 
 /// One link.
@@ -62,6 +69,7 @@ impl Roster {
     /// Adds a link.
     pub fn enter(self: &Arc<Self>, entry: Entry) -> Entered {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
+        self.note_connect(&entry.link.peer().name);
         self.lock().insert(key, Arc::new(entry));
         Entered { roster: Arc::clone(self), key }
     }
@@ -69,6 +77,37 @@ impl Roster {
     /// Every link.
     pub fn entries(&self) -> Vec<Arc<Entry>> {
         self.lock().values().cloned().collect()
+    }
+
+    /// How many links there have been.
+    pub fn entered(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// How often the peer of this name has connected, as far as is remembered.
+    pub fn connects(&self, name: &str) -> u64 {
+        let connects = self.connects.lock().unwrap_or_else(PoisonError::into_inner);
+        connects.get(&name.to_ascii_lowercase()).copied().unwrap_or(1)
+    }
+
+    /// Bytes in and out of all links there have been.
+    pub fn bytes(&self) -> (u64, u64) {
+        // While it is held none ends, which would count twice or not at all.
+        let entries = self.lock();
+        let [bytes_in, bytes_out] = &self.gone;
+        let gone = (bytes_in.load(Ordering::Relaxed), bytes_out.load(Ordering::Relaxed));
+        entries.values().fold(gone, |(bytes_in, bytes_out), entry| {
+            let (more_in, more_out) = entry.link.bytes();
+            (bytes_in + more_in, bytes_out + more_out)
+        })
+    }
+
+    fn note_connect(&self, name: &str) {
+        let mut connects = self.connects.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = name.to_ascii_lowercase();
+        if connects.len() < MAX_NAMES || connects.contains_key(&name) {
+            *connects.entry(name).or_default() += 1;
+        }
     }
 
     /// Closes every link whose peer `identity`, which has this number, would refuse today.
@@ -93,6 +132,11 @@ impl Roster {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.roster.lock().remove(&self.key);
+        let mut entries = self.roster.lock();
+        if let Some(entry) = entries.remove(&self.key) {
+            let (bytes_in, bytes_out) = entry.link.bytes();
+            self.roster.gone[0].fetch_add(bytes_in, Ordering::Relaxed);
+            self.roster.gone[1].fetch_add(bytes_out, Ordering::Relaxed);
+        }
     }
 }

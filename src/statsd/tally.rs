@@ -83,7 +83,9 @@ impl Tally {
             }
             Mark::HeartbeatMissed => sums.no_beat += 1,
             Mark::Asking => sums.send += 1,
-            Mark::Replied { took } => sums.send_time.add(took),
+            Mark::Replied { took, .. } => sums.send_time.add(took),
+            // The original counts neither.
+            Mark::Unanswered { .. } | Mark::NotAsked => {}
             Mark::Asked => sums.receive += 1,
             Mark::Handled { method, code, took } => {
                 sums.handle_time.add(took);
@@ -194,6 +196,7 @@ impl Samples {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meter::Outcome;
 
     fn handled(method: &str, code: u32) -> Mark<'_> {
         Mark::Handled { method, code, took: Duration::from_micros(1500) }
@@ -217,7 +220,7 @@ mod tests {
             Mark::HeartbeatAnswered { took },
             Mark::HeartbeatMissed,
             Mark::Asking,
-            Mark::Replied { took },
+            Mark::Replied { outcome: Outcome::Fine, took },
             Mark::Asked,
             handled("get_time", 0),
         ] {
@@ -251,7 +254,7 @@ mod tests {
     fn a_crowd_is_sampled_and_its_rate_is_sent() {
         let mut tally = Tally::default();
         for _ in 0..10 * MAX_SAMPLES {
-            tally.add(Mark::Replied { took: Duration::from_millis(7) });
+            tally.add(Mark::Replied { outcome: Outcome::Fine, took: Duration::from_millis(7) });
         }
         let lines = lines(&mut tally, &mut Vec::new());
         assert_eq!(lines.len(), MAX_SAMPLES);

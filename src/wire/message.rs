@@ -155,6 +155,8 @@ pub struct Heartbeat {
     pub max_data: Option<u32>,
     /// The client's older connection still stands, and the client ends it.
     pub takes_over: bool,
+    /// How long the answer to the one before took, in microseconds.
+    pub round_trip_us: Option<u32>,
 }
 
 const TAG_VERSION: u64 = 8;
@@ -183,6 +185,7 @@ pub fn decode(frame: &Frame<'_>) -> Result<Incoming, WireError> {
                 silence_ms: message.silence_ms,
                 max_data: message.max_data,
                 takes_over: message.takes_over.unwrap_or(false),
+                round_trip_us: message.round_trip_us,
             }))
         }
         Kind::HeartbeatReply => {
@@ -284,6 +287,7 @@ pub fn encode_heartbeat(id: u32, heartbeat: Heartbeat) -> Vec<u8> {
         silence_ms: heartbeat.silence_ms,
         max_data: heartbeat.max_data,
         takes_over: heartbeat.takes_over.then_some(true),
+        round_trip_us: heartbeat.round_trip_us,
         ..pb::Heartbeat::default()
     };
     encode(Kind::Heartbeat, id, &message)
@@ -457,7 +461,8 @@ mod tests {
                     extensions: 0,
                     silence_ms: None,
                     max_data: None,
-                    takes_over: false
+                    takes_over: false,
+                    round_trip_us: None,
                 })
             )
         );
@@ -474,6 +479,7 @@ mod tests {
             silence_ms: Some(10_000),
             max_data: Some(5),
             takes_over: true,
+            round_trip_us: Some(1234),
         };
         assert_eq!(
             decode_bytes(&encode_heartbeat(7, heartbeat)),
@@ -609,7 +615,13 @@ mod tests {
                 .unwrap(),
             encode_heartbeat(
                 9,
-                Heartbeat { extensions: 1, silence_ms: Some(1), max_data: None, takes_over: true },
+                Heartbeat {
+                    extensions: 1,
+                    silence_ms: Some(1),
+                    max_data: None,
+                    takes_over: true,
+                    round_trip_us: Some(1),
+                },
             ),
             encode_goodbye(true, 9, &Goodbye { reason: GoodbyeReason::Rival, text: "x".into() }),
         ];

@@ -27,7 +27,7 @@ pub const COMMAND: Command<Job> = Command {
 fn run() -> Result<(), Failure> {
     let env = Environment::from_process();
     let (config, warnings) = BrokerConfig::from_environment(&env)?;
-    logging::init(&env, config.debug);
+    logging::init(&env, config.debug, config.log_format);
     for warning in warnings {
         log::warn!("{warning}");
     }

@@ -66,7 +66,7 @@ impl Ends {
             }
             (None, None) => None,
         };
-        logging::init(&env, config.debug);
+        logging::init(&env, config.debug, config.log_format);
         restpipe::remoted::use_all_descriptors();
         warnings.iter().for_each(|warning: &Warning| log::warn!("{warning}"));
         if let (Some(file), Some((_, true))) = (&self.key_file, &key) {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -26,15 +28,17 @@ pub(super) struct Line {
     unsent: Vec<u8>,
     /// Plaintext of several messages for one record.
     record: Vec<u8>,
+    /// Bytes that the socket has taken so far.
+    sent: Arc<AtomicU64>,
 }
 
 impl Line {
-    /// Over this socket.
-    pub fn new(socket: TcpStream) -> io::Result<Self> {
+    /// Over this socket; `sent` counts what it takes.
+    pub fn new(socket: TcpStream, sent: Arc<AtomicU64>) -> io::Result<Self> {
         socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
         // Where the system does not know this, a small event may wait longer behind a large body.
         let _ = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT);
-        Ok(Self { socket, unsent: Vec::new(), record: Vec::new() })
+        Ok(Self { socket, unsent: Vec::new(), record: Vec::new(), sent })
     }
 
     /// Whether the socket has taken all there was.
@@ -100,7 +104,10 @@ impl Line {
         while !rest.is_empty() {
             match self.socket.write(rest) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                Ok(count) => rest = &rest[count..],
+                Ok(count) => {
+                    self.sent.fetch_add(count as u64, Ordering::Relaxed);
+                    rest = &rest[count..];
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
@@ -113,6 +120,7 @@ impl Line {
     fn send_without_waiting(&mut self) -> bool {
         let sent = SockRef::from(&self.socket).send_with_flags(&self.unsent, FLAGS);
         let sent = sent.unwrap_or(0);
+        self.sent.fetch_add(sent as u64, Ordering::Relaxed);
         self.unsent.drain(..sent);
         self.unsent.is_empty()
     }

@@ -87,6 +87,11 @@ impl Queue {
         self.bytes == 0 && self.turns.is_empty()
     }
 
+    /// How many messages wait, pieces of bodies left out.
+    pub fn messages(&self) -> usize {
+        self.control.len() + self.messages.len()
+    }
+
     /// Adds a message, where at most `max_bytes` of them wait.
     pub fn add(&mut self, message: Outgoing, max_bytes: usize) -> Result<(), SendError> {
         if self.closed {

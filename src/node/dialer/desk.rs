@@ -13,6 +13,7 @@ use crate::dial::{self, Backoff};
 use crate::events::ConnectionEvent;
 use crate::link::{End, Link};
 use crate::meter::Mark;
+use crate::node::feed::Happening;
 use crate::wire::GoodbyeReason;
 
 /// A link that lived this long was well; the next loss starts with short waits again. Longer than
@@ -206,6 +207,7 @@ impl Desk<'_> {
     /// An attempt has failed. That is no event while another connection stands: a new certificate was
     /// to be shown, and that is tried again.
     fn tell_failure(&mut self, reason: String) {
+        self.dialer.feed.tell_stranger(Happening::Refusal, &self.target, &reason);
         let is_connected =
             self.pipes.iter().any(|pipe| pipe.link.is_ready() && !pipe.link.is_closed());
         if !is_connected {

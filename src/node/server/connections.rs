@@ -14,6 +14,7 @@ use crate::handler::{PeerIdentity, Role};
 use crate::identity::{Keeper, PeerCertificate};
 use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls};
 use crate::node::catalog::{Added, Catalog};
+use crate::node::feed::{Feed, Happening};
 use crate::node::rivals::{Rivals, Takeover};
 use crate::node::roster::{Entered, Entry, Roster};
 use crate::node::{Core, LOOK};
@@ -37,6 +38,7 @@ pub(super) struct Connections {
     service: Arc<Service>,
     catalog: Arc<Catalog>,
     events: Arc<Events>,
+    feed: Arc<Feed>,
     limits: Limits,
     stall: Duration,
     /// Connections in their handshake.
@@ -61,6 +63,7 @@ impl Connections {
             service: Arc::clone(&core.service),
             catalog: Arc::clone(&core.catalog),
             events: Arc::clone(&core.events),
+            feed: Arc::clone(&core.view.feed),
             limits: Limits { max_data: config.max_body_bytes },
             stall: config.reply_timeout,
             strangers: AtomicUsize::new(0),
@@ -110,6 +113,7 @@ impl Connections {
                 });
                 if link.is_ready() {
                     self.events.stopped(peer, &end);
+                    self.feed.tell(Happening::Loss, Some(peer), &end.to_string());
                 }
                 log::info!("{}: lost ({address}): {end}", link.peer().name);
                 log::debug!("{}: that was connection {number}", link.peer().name);
@@ -166,6 +170,7 @@ impl Connections {
     fn note_ready(&self, link: &Arc<Link>, address: SocketAddr, number: u64) {
         let peer = link.peer();
         self.events.started(peer);
+        self.feed.tell(Happening::Connect, Some(peer), &format!("from {address}"));
         let added = self.catalog.add(&peer.name, link, number, |added, count| {
             self.tell_added(peer, added, count);
         });
@@ -190,6 +195,11 @@ impl Connections {
             false => self.rivals.note(&peer.name, old, peer.address, Instant::now()),
         };
         self.warn_of(takeover, &peer.name, old, peer.address);
+        let why = match takeover {
+            Takeover::Rivals => "two machines seem to share this key",
+            Takeover::Usual | Takeover::Often => "in place of an older connection",
+        };
+        self.feed.tell(Happening::Takeover, Some(peer), &format!("{why}, from {old}"));
         for gone in gone {
             gone.close(match takeover {
                 Takeover::Rivals => End::Rival(address.to_string()),
@@ -233,6 +243,7 @@ impl Connections {
 
     /// Logs why a connection came to nothing: once in a while for each reason.
     fn refuse(&self, who: &str, why: &str) {
+        self.feed.tell_stranger(Happening::Refusal, who, why);
         match self.refusals.note(why, Instant::now()) {
             None => {}
             Some(0) => log::warn!("{who}: {why}"),

@@ -24,6 +24,7 @@ pub struct Heartbeat<'a> {
     pub takes_over: Option<bool>,
     pub closing: Option<u32>,
     pub closing_text: Option<Cow<'a, str>>,
+    pub round_trip_us: Option<u32>,
 }
 
 impl<'a> MessageRead<'a> for Heartbeat<'a> {
@@ -38,6 +39,7 @@ impl<'a> MessageRead<'a> for Heartbeat<'a> {
                 Ok(192) => msg.takes_over = Some(r.read_bool(bytes)?),
                 Ok(200) => msg.closing = Some(r.read_uint32(bytes)?),
                 Ok(210) => msg.closing_text = Some(r.read_string(bytes).map(Cow::Borrowed)?),
+                Ok(232) => msg.round_trip_us = Some(r.read_uint32(bytes)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -56,6 +58,7 @@ impl<'a> MessageWrite for Heartbeat<'a> {
         + self.takes_over.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
         + self.closing.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
         + self.closing_text.as_ref().map_or(0, |m| 2 + sizeof_len((m).len()))
+        + self.round_trip_us.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
@@ -66,6 +69,7 @@ impl<'a> MessageWrite for Heartbeat<'a> {
         if let Some(ref s) = self.takes_over { w.write_with_tag(192, |w| w.write_bool(*s))?; }
         if let Some(ref s) = self.closing { w.write_with_tag(200, |w| w.write_uint32(*s))?; }
         if let Some(ref s) = self.closing_text { w.write_with_tag(210, |w| w.write_string(&**s))?; }
+        if let Some(ref s) = self.round_trip_us { w.write_with_tag(232, |w| w.write_uint32(*s))?; }
         Ok(())
     }
 }

@@ -1,0 +1,54 @@
+# Sourced by bench: what it costs to be seen. Needs $work, $bin and the running nodes.
+
+LINKS=${LINKS:-2000}
+# The programs of a build to compare with, such as one of the commit before; none: not compared.
+BASE_BIN_DIR=${BASE_BIN_DIR:-}
+
+# How long /status and /metrics take with many links, and what callers notice of it; then requests a
+# second with this build and another one, in turns.
+bench_status() {
+    local load
+    load=$(loadavg)
+    progress "$LINKS links, identities first"
+    mkdir "$work/crowd"
+    python3 "$here/status.py" crowd "$bin/rp_ca" "$work/ca" "$work/crowd" "$LINKS" \
+        "$server_pipe" "$server_http" "$client_http" >"$work/status"
+    progress
+    echo
+    echo "\`/status\` and \`/metrics\` of a server with $LINKS links, each asked 50 times, and a GET by a client over the"
+    echo "pipe in the meantime and without; milliseconds. Load at the start: $load."
+    echo
+    cat "$work/status"
+    if [ -n "$BASE_BIN_DIR" ]; then compare_builds; fi
+    describe_machine
+}
+
+# Two pairs of nodes run beside each other; only one of them has work at a time.
+compare_builds() {
+    need wrk "install wrk"
+    local kept=("$server_pid" "$client_pid" "$server_pipe" "$server_http" "$client_http")
+    local this_bin=$bin this_http=$client_http base_http count round
+    client_http=
+    bin=$BASE_BIN_DIR
+    start_server
+    start_client
+    bin=$this_bin base_http=$client_http
+    for ((round = 1; round <= ROUNDS; round++)); do
+        for count in $CONNECTIONS; do
+            progress "round $round of $ROUNDS, $count connections"
+            echo "this $count $(requests_a_second "$this_http" "$count")"
+            echo "base $count $(requests_a_second "$base_http" "$count")"
+        done
+    done >"$work/builds"
+    progress
+    read -r server_pid client_pid server_pipe server_http client_http <<<"${kept[*]}"
+    echo
+    echo "Requests a second with this build and with the one in $BASE_BIN_DIR, in turns, medians of $ROUNDS:"
+    echo
+    python3 "$here/status.py" builds "$work/builds"
+}
+
+# requests_a_second ADDRESS CONNECTIONS
+requests_a_second() {
+    wrk -t1 -c"$2" -d"${SECONDS_EACH}s" "http://$1/server/time" | awk '/^Requests\/sec/ { print $2 }'
+}

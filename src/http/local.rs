@@ -1,0 +1,213 @@
+//! The paths that show this node itself: `/`, `/status`, `/metrics`, `/healthz`, `/readyz` and
+//! `/events`.
+//!
+//! In scope: which there are, their methods, the form of what they answer. Not in scope: what is shown
+//! (`inspect`), and the page's text (`local/page.html`).
+
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+
+use crate::event::{Body, Reply, Verb};
+use crate::http::answer::Answer;
+use crate::http::refusal::Refusal;
+use crate::inspect::Inspect;
+
+/// The page, whole: its style and its script are in it.
+const PAGE: &str = include_str!("local/page.html");
+/// What the page may do: run its own script, be styled by its own style, and ask this port. The
+/// hashes are those of the texts in it; a test compares.
+const POLICY: &str = "default-src 'none'; \
+    script-src 'sha256-RVwoY/GpKL7RWRBe+6dVIHrAGmlZWfR7nj3RzAnNn2o='; \
+    style-src 'sha256-9WF31+Hr85ETQjrGVssKjmw7iG4EIqVCrx5fkrif6yc='; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The media type of a metrics page.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Longest name of a client in a path, in bytes once decoded.
+const MAX_NAME: usize = 255;
+
+/// What is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The page.
+    Page,
+    /// Everything, as JSON.
+    Status,
+    /// The links of one client.
+    Client(String),
+    /// Numbers for Prometheus.
+    Metrics,
+    /// Whether this process works.
+    Health,
+    /// Whether requests would get through.
+    Ready,
+    /// What happens from now on.
+    Events,
+}
+
+/// A request for it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Local {
+    place: Place,
+    /// Whether the link is to be closed.
+    closes: bool,
+}
+
+impl Place {
+    /// The place of a path, where it is one of these. The query says nothing here.
+    pub fn of(path: &str) -> Result<Option<Self>, Refusal> {
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        Ok(Some(match path {
+            "/" => Self::Page,
+            "/status" => Self::Status,
+            "/metrics" => Self::Metrics,
+            "/healthz" => Self::Health,
+            "/readyz" => Self::Ready,
+            "/events" => Self::Events,
+            _ => match path.strip_prefix("/status/clients/") {
+                Some(name) => Self::Client(decode(name)?),
+                None => return Ok(None),
+            },
+        }))
+    }
+}
+
+impl Local {
+    /// Looks at a place, or closes what is there.
+    pub fn new(place: Place, verb: Verb) -> Result<Self, Refusal> {
+        let closes = verb == Verb::Delete && matches!(place, Place::Client(_));
+        if closes || verb == Verb::Get {
+            return Ok(Self { place, closes });
+        }
+        let allowed = match place {
+            Place::Client(_) => "GET, HEAD, DELETE",
+            _ => "GET, HEAD",
+        };
+        let message =
+            format!("{} is not possible here; {allowed} are", verb.as_str().to_uppercase());
+        Err(Refusal::new(405, "method_not_allowed", message).with_header("Allow", allowed))
+    }
+
+    /// What this node says to it.
+    pub fn answer(&self, node: &dyn Inspect, head_only: bool) -> Result<Answer, Refusal> {
+        Ok(match &self.place {
+            Place::Page => Answer::of_node(200, "text/html; charset=utf-8", PAGE.into())
+                .with_header("Content-Security-Policy", POLICY)
+                .with_header("Referrer-Policy", "no-referrer"),
+            Place::Status => json_answer(&node.status()),
+            Place::Client(name) if self.closes => match node.close_client(name) {
+                0 => return Err(not_connected(name)),
+                count => json_answer(&json!({ "closed": count })),
+            },
+            Place::Client(name) => {
+                json_answer(&node.client(name).ok_or_else(|| not_connected(name))?)
+            }
+            Place::Metrics => Answer::of_node(200, METRICS, node.metrics().into()),
+            Place::Health => text(200, "ok\n"),
+            Place::Ready => match node.ready() {
+                Ok(()) => text(200, "ready\n"),
+                Err(why) => text(503, &format!("{}\n", why.escape_debug())),
+            },
+            Place::Events => {
+                let body = match head_only {
+                    true => Body::left_out(None),
+                    false => node.events().ok_or_else(|| {
+                        Refusal::new(
+                            503,
+                            "full",
+                            "too many listen already, or the node is stopping",
+                        )
+                        .with_header("Retry-After", "1")
+                    })?,
+                };
+                Answer::of_node(200, "text/event-stream", body)
+            }
+        })
+    }
+}
+
+fn json_answer(value: &Value) -> Answer {
+    Answer::of_node(200, "application/json", Reply::json(value).body)
+}
+
+fn text(status: u16, text: &str) -> Answer {
+    Answer::of_node(status, "text/plain; charset=utf-8", text.into())
+}
+
+fn not_connected(name: &str) -> Refusal {
+    let message = format!("no client {} is connected here", name.escape_debug());
+    Refusal::new(404, "not_connected", message)
+}
+
+fn decode(name: &str) -> Result<String, Refusal> {
+    let bad = |message| Refusal::new(400, "bad_path", message);
+    let name = percent_decode_str(name)
+        .decode_utf8()
+        .map_err(|_| bad("the client's name is not UTF-8 once decoded"))?;
+    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        return Err(bad("the client's name must have 1 to 255 bytes, and no control character"));
+    }
+    Ok(name.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::digest;
+
+    use super::*;
+
+    #[test]
+    fn the_policy_allows_the_pages_own_script_and_style_and_nothing_else() {
+        for (directive, tag) in [("script-src", "script"), ("style-src", "style")] {
+            let (start, end) = (format!("<{tag}>"), format!("</{tag}>"));
+            assert_eq!((PAGE.matches(&start).count(), PAGE.matches(&end).count()), (1, 1));
+            let from = PAGE.find(&start).unwrap() + start.len();
+            let text = &PAGE[from..PAGE.find(&end).unwrap()];
+            let hash = base64(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+            let expected = format!("{directive} 'sha256-{hash}';");
+            assert!(POLICY.contains(&expected), "{expected} is not in {POLICY}");
+        }
+        for never in ["innerHTML", "document.write", "eval(", " style=", "http://", "https://"] {
+            assert!(!PAGE.contains(never), "{never}");
+        }
+    }
+
+    /// RFC 4648, section 4.
+    fn base64(bytes: &[u8]) -> String {
+        const SIGNS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let sign = |three: &[u8], at: usize| {
+            let number =
+                (0..3).fold(0, |sum, i| (sum << 8) | u32::from(*three.get(i).unwrap_or(&0)));
+            match at <= three.len() {
+                true => char::from(SIGNS[(number >> (18 - 6 * at)) as usize & 63]),
+                false => '=',
+            }
+        };
+        bytes.chunks(3).flat_map(|three| (0..4).map(move |at| sign(three, at))).collect()
+    }
+
+    #[test]
+    fn every_path_and_method_is_shown_or_refused() {
+        let verbs = [Verb::Get, Verb::Post, Verb::Put, Verb::Delete, Verb::Patch, Verb::Options];
+        for path in ["/", "/status?x=/y", "/metrics", "/healthz", "/readyz", "/events"] {
+            for verb in verbs {
+                let place = Place::of(path).unwrap().unwrap();
+                let status = Local::new(place, verb).map_or_else(|refusal| refusal.status, |_| 200);
+                assert_eq!(status, if verb == Verb::Get { 200 } else { 405 }, "{path} {verb:?}");
+            }
+        }
+        let client = Place::of("/status/clients/a%2Fb%20%3Cc").unwrap().unwrap();
+        assert_eq!(client, Place::Client("a/b <c".to_owned()));
+        assert!(Local::new(client.clone(), Verb::Delete).unwrap().closes);
+        assert!(!Local::new(client.clone(), Verb::Get).unwrap().closes);
+        assert_eq!(Local::new(client, Verb::Post).unwrap_err().status, 405);
+        for path in ["/status/", "/status/clients", "/Status", "/healthz/", "//", "/client/a/b", ""]
+        {
+            assert_eq!(Place::of(path).unwrap(), None, "{path}");
+        }
+        let long = format!("/status/clients/{}", "x".repeat(256));
+        for path in ["/status/clients/", "/status/clients/%ff", "/status/clients/a%0Ab", &long] {
+            assert_eq!(Place::of(path).unwrap_err().status, 400, "{path}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What happens to the connections of a node, told live to whoever listens on the local port.
+//!
+//! In scope: who listens, and the form of server-sent events (the HTML standard, section 9.2).
+//! Telling waits for nobody: a listener that does not keep up is let go, and may come again.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde_json::{Value, json};
+
+use super::view;
+use crate::event::{Body, Source};
+use crate::peer::PeerIdentity;
+
+/// Most who listen at once.
+const MAX_LISTENERS: usize = 64;
+/// Most events that wait for one of them.
+const MAX_QUEUED: usize = 256;
+/// After so long without an event an empty line is sent, so that a listener that has gone is noticed.
+const QUIET: Duration = Duration::from_secs(15);
+
+/// What has happened.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Happening {
+    /// A link stands.
+    Connect,
+    /// A link that stood has ended.
+    Loss,
+    /// A link has taken the place of an older one.
+    Takeover,
+    /// A connection came to nothing.
+    Refusal,
+    /// The identity or the rules were read anew, or could not be.
+    Reload,
+}
+
+impl Happening {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Loss => "loss",
+            Self::Takeover => "takeover",
+            Self::Refusal => "refusal",
+            Self::Reload => "reload",
+        }
+    }
+}
+
+/// The way to those who listen.
+#[derive(Default)]
+pub(super) struct Feed {
+    /// Guards who listens. Held for moments; nothing is waited for meanwhile.
+    listeners: Mutex<Listeners>,
+    told: [AtomicU64; 5],
+}
+
+#[derive(Default)]
+struct Listeners {
+    all: Vec<Sender<Arc<str>>>,
+    closed: bool,
+}
+
+impl Feed {
+    /// Tells that this happened to a peer, with a few words about it.
+    pub fn tell(&self, happening: Happening, peer: Option<&PeerIdentity>, why: &str) {
+        self.note(happening, || {
+            json!({
+                "time": view::now(),
+                "name": peer.map(|peer| peer.name.as_str()),
+                "address": peer.map(|peer| peer.address.to_string()),
+                "fingerprint": peer.map(|peer| peer.fingerprint.as_str()),
+                "reason": why,
+            })
+        });
+    }
+
+    /// The same about somebody who has not proved who it is.
+    pub fn tell_stranger(&self, happening: Happening, who: &str, why: &str) {
+        self.note(happening, || json!({ "time": view::now(), "address": who, "reason": why }));
+    }
+
+    /// How often this has happened.
+    pub fn count(&self, happening: Happening) -> u64 {
+        self.told[happening as usize].load(Ordering::Relaxed)
+    }
+
+    /// The stream of one more who listens; none where too many do.
+    pub fn listen(&self) -> Option<Body> {
+        let mut listeners = self.lock();
+        if listeners.closed || listeners.all.len() >= MAX_LISTENERS {
+            return None;
+        }
+        let (sender, events) = bounded(MAX_QUEUED);
+        listeners.all.push(sender);
+        // A first line at once: whoever listens knows then that nothing is missed from here on.
+        let listening =
+            Listening { events, rest: b": listening\n\n".to_vec(), told: Instant::now() };
+        Some(Body::from_source(listening, None))
+    }
+
+    /// Ends every stream.
+    pub fn close(&self) {
+        let mut listeners = self.lock();
+        listeners.closed = true;
+        listeners.all.clear();
+    }
+
+    fn note(&self, happening: Happening, data: impl FnOnce() -> Value) {
+        self.told[happening as usize].fetch_add(1, Ordering::Relaxed);
+        let mut listeners = self.lock();
+        if listeners.all.is_empty() {
+            return;
+        }
+        // JSON escapes what would break a line.
+        let event: Arc<str> = format!("event: {}\ndata: {}\n\n", happening.as_str(), data()).into();
+        // Full: it does not keep up. Disconnected: it has gone.
+        listeners.all.retain(|listener| listener.try_send(Arc::clone(&event)).is_ok());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Listeners> {
+        // What it guards is whole between any two statements.
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One who listens.
+struct Listening {
+    events: Receiver<Arc<str>>,
+    /// What is left of the event before.
+    rest: Vec<u8>,
+    /// When something was given last.
+    told: Instant,
+}
+
+impl Source for Listening {
+    fn read_within(&mut self, buffer: &mut [u8], timeout: Duration) -> io::Result<Option<usize>> {
+        if self.rest.is_empty() {
+            match self.events.recv_timeout(timeout) {
+                Ok(event) => self.rest = event.as_bytes().to_vec(),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Some(0)),
+                Err(RecvTimeoutError::Timeout) if self.told.elapsed() < QUIET => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => self.rest = b":\n\n".to_vec(),
+            }
+        }
+        self.told = Instant::now();
+        let count = self.rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.rest[..count]);
+        self.rest.drain(..count);
+        Ok(Some(count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &mut Body) -> String {
+        let mut buffer = [0; 4096];
+        let count = body.read_within(&mut buffer, Duration::from_secs(5)).unwrap().unwrap();
+        String::from_utf8(buffer[..count].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn events_come_one_after_another_and_end() {
+        let feed = Feed::default();
+        feed.tell_stranger(Happening::Refusal, "before", "nobody listens");
+        let mut body = feed.listen().unwrap();
+        assert_eq!(read(&mut body), ": listening\n\n");
+        feed.tell_stranger(Happening::Refusal, "a\nevent: x", "b\r\n\u{2028}");
+        let event = read(&mut body);
+        let lines: Vec<&str> = event.lines().collect();
+        assert_eq!(lines.len(), 3, "{event:?}");
+        assert_eq!(lines[0], "event: refusal");
+        let data: Value = serde_json::from_str(lines[1].strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(
+            (&data["address"], &data["reason"]),
+            (&json!("a\nevent: x"), &json!("b\r\n\u{2028}"))
+        );
+        assert_eq!(feed.count(Happening::Refusal), 2);
+        feed.close();
+        assert_eq!(read(&mut body), "");
+        assert!(feed.listen().is_none());
+    }
+
+    #[test]
+    fn who_does_not_keep_up_is_let_go_and_there_is_a_bound() {
+        let feed = Feed::default();
+        let _slow = feed.listen().unwrap();
+        for _ in 0..=MAX_QUEUED {
+            feed.tell_stranger(Happening::Reload, "", "");
+        }
+        assert!(feed.lock().all.is_empty());
+        let bodies: Vec<Body> = std::iter::from_fn(|| feed.listen()).take(1000).collect();
+        assert_eq!(bodies.len(), MAX_LISTENERS);
+        drop(bodies);
+        feed.tell_stranger(Happening::Reload, "", "");
+        assert!(feed.listen().is_some(), "those that have gone make room");
+    }
+}
