@@ -12,6 +12,7 @@ mod error;
 mod file;
 mod handler;
 mod help;
+mod proxy;
 mod remoted;
 mod roles;
 mod service;
@@ -34,7 +35,7 @@ pub use service::ServiceAddress;
 pub use tcp::Forward;
 pub use variables::{Reader, VARIABLES, Variable};
 
-pub use crate::dial::Address;
+pub use crate::dial::{Address, Proxy};
 
 /// What both roles are told.
 #[derive(Clone, Debug)]
@@ -119,6 +120,8 @@ pub struct ClientConfig {
     pub target_host: String,
     /// Port of the server's pipe.
     pub target_port: u16,
+    /// The proxy that leads to it; absent: it is dialled itself.
+    pub proxy: Option<Proxy>,
     /// The name to expect in the server's certificate.
     pub server_name: String,
     /// How often a heartbeat is sent.

@@ -1,9 +1,10 @@
 //! Connecting out: where a host is, and when to try again.
 //!
-//! In scope: names, addresses, plain TCP, waits. Not in scope: what is said on a connection.
+//! In scope: names, addresses, plain TCP, proxies on the way, waits. Not in scope: what is said on a connection.
 
 mod address;
 mod backoff;
+mod proxy;
 mod resolve;
 
 use std::io;
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 
 pub use address::Address;
 pub(crate) use backoff::{Backoff, LONGEST};
+pub(crate) use proxy::Exceptions;
+pub use proxy::Proxy;
 pub(crate) use resolve::Resolver;
 
 /// A host may have many addresses, and each gets a share of the time: none gets less than this.

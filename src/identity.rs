@@ -32,6 +32,7 @@ pub use error::{Date, Fault, IdentityError, NameFault};
 pub use install::{GivenFiles, install};
 pub use keeper::{Keeper, Reloaded};
 pub use reminders::{Notice, Reminders};
+pub use tls::TRIAL;
 pub use verify::{Seen, Witness};
 
 use crate::config::{CrlFile, IdentityFiles};
@@ -171,6 +172,14 @@ impl Identity {
         let witness = Witness::default();
         let mut config = (*self.client).clone();
         config.dangerous().set_certificate_verifier(verifier(&self.trust, &self.hints, &witness));
+        (Arc::new(config), witness)
+    }
+
+    /// As [`Identity::client_handshake`], for a trial: see [`TRIAL`].
+    pub fn trial_handshake(&self) -> (Arc<ClientConfig>, Witness) {
+        let (config, witness) = self.client_handshake();
+        let mut config = (*config).clone();
+        config.alpn_protocols = vec![TRIAL.to_vec()];
         (Arc::new(config), witness)
     }
 

@@ -142,7 +142,7 @@ mod throttle;
 pub mod wire;
 mod workers;
 
-pub use config::{Bind, ClientConfig, IdentityFiles, ServerConfig};
+pub use config::{Bind, ClientConfig, IdentityFiles, Proxy, ServerConfig};
 pub use event::{Body, Event, RemoteFailure, Reply, Verb, raise_for_exception};
 pub use events::ConnectionEvent;
 pub use handler::{Context, Failure, Handler, Router};

@@ -23,6 +23,7 @@ mod serve;
 mod service;
 mod streams;
 mod tls;
+pub mod trial;
 
 use std::io;
 use std::net::{Shutdown, TcpStream};

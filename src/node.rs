@@ -13,6 +13,7 @@ mod requests;
 mod rivals;
 mod roster;
 mod server;
+mod trial;
 mod view;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use rustls::pki_types::UnixTime;
 pub use builder::Builder;
 pub use client::Client;
 pub use server::Server;
+pub(crate) use trial::Trial;
 
 use crate::accept::{self, BindError};
 use crate::carry::{self, Targets};

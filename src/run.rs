@@ -24,6 +24,7 @@
 //! }
 //! ```
 
+mod check;
 mod check_rule;
 mod handlers;
 mod set_identity;
@@ -33,6 +34,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crossbeam_channel::select;
+use pico_args::Arguments;
 
 use check_rule::Asked;
 pub use handlers::Handlers;
@@ -46,6 +48,17 @@ use crate::logging;
 use crate::node::{Client, Server};
 use crate::signals::Signals;
 
+/// The ways to call a node's program.
+const USAGE: &str = "\n--check\n--check-rule PEER VERB NOUN";
+/// What they mean.
+const ARGUMENTS: &[(&str, &str)] = &[
+    ("--check", "say step by step whether this node would start and connect, and what to do if"),
+    ("", "not; change nothing. Exit code: 0 it would, 1 it would not"),
+    ("--check-rule", "say whether RP_RULES_FILE lets PEER ask this, and by which line; start"),
+    ("", "nothing. PEER is a certificate's name, NOUN as in a URL. Exit code: 0 allowed,"),
+    ("", "1 refused, 2 the rules cannot be used"),
+];
+
 /// Runs a server until SIGTERM or SIGINT; the whole `main` of a program of this name.
 pub fn server(name: &'static str, handlers: Handlers) -> ExitCode {
     let program = Program {
@@ -53,18 +66,19 @@ pub fn server(name: &'static str, handlers: Handlers) -> ExitCode {
         about: "Runs a RestPipe server in the foreground: clients dial it, and local programs ask \
                 them\nby HTTP. SIGTERM or SIGINT finishes what is in flight and ends it;\n\
                 SIGHUP reads the files of identity and rules anew.",
-        usage: check_rule::USAGE,
-        arguments: check_rule::ARGUMENTS,
+        usage: USAGE,
+        arguments: ARGUMENTS,
         examples: "BIND_PORT=4000 {name}\n\
                    curl http://127.0.0.1:8081/client/CLIENT-NAME/time",
         reads: Some(Reader::ServerStart),
     };
-    cli::main(&program, Asked::parse, |asked| match asked {
-        Some(asked) => {
+    cli::main(&program, Task::parse, |task| match task {
+        Task::Check => check::server(&handlers),
+        Task::CheckRule(asked) => {
             let (config, warnings) = ServerConfig::from_environment(&Environment::from_process())?;
             asked.answer(&program, &config.node, &warnings)
         }
-        None => start_server(handlers),
+        Task::Run => start_server(handlers),
     })
 }
 
@@ -76,19 +90,36 @@ pub fn client(name: &'static str, handlers: Handlers) -> ExitCode {
                 programs\nask the server by HTTP. SIGTERM or SIGINT finishes what is in flight and \
                 ends it;\n\
                 SIGHUP reads the files of identity and rules anew.",
-        usage: check_rule::USAGE,
-        arguments: check_rule::ARGUMENTS,
+        usage: USAGE,
+        arguments: ARGUMENTS,
         examples: "RP_CLIENT_TARGET_HOSTNAME=pipe.example.com {name}\n\
                    curl http://127.0.0.1:8082/server/time",
         reads: Some(Reader::ClientStart),
     };
-    cli::main(&program, Asked::parse, |asked| match asked {
-        Some(asked) => {
+    cli::main(&program, Task::parse, |task| match task {
+        Task::Check => check::client(&handlers),
+        Task::CheckRule(asked) => {
             let (config, warnings) = ClientConfig::from_environment(&Environment::from_process())?;
             asked.answer(&program, &config.node, &warnings)
         }
-        None => start_client(handlers),
+        Task::Run => start_client(handlers),
     })
+}
+
+/// What a node's program is called for.
+enum Task {
+    Run,
+    Check,
+    CheckRule(Asked),
+}
+
+impl Task {
+    fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
+        if arguments.contains("--check") {
+            return Ok(Self::Check);
+        }
+        Asked::parse(arguments).map(|asked| asked.map_or(Self::Run, Self::CheckRule))
+    }
 }
 
 fn start_server(handlers: Handlers) -> Result<(), Failure> {

@@ -94,7 +94,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("std::process::abort", &[]),
     ("process::exit", &[]),
     ("process::abort", &[]),
-    ("rustix", &["hook", "handler/exec", "remoted"]),
+    ("rustix", &["hook", "handler/exec", "remoted", "run/check"]),
     // Every thread has a name.
     ("std::thread::spawn", &[]),
     ("thread::spawn", &[]),

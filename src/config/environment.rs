@@ -40,7 +40,7 @@ impl Environment {
     }
 
     /// An environment of these variables only. An empty value is the same as none, but for
-    /// `RP_STATSD_HOST` and `RP_STATSD_PORT`.
+    /// `RP_STATSD_HOST`, `RP_STATSD_PORT` and `RP_CLIENT_PROXY`.
     pub fn from_pairs<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Self
     where
         N: Into<OsString>,
@@ -168,7 +168,9 @@ impl Settings {
                 })
             });
             let Some(first) = given.next() else { continue };
-            if let Some(second) = given.find(|other| other.text != first.text) {
+            if let Some(second) = given.find(|other| other.text != first.text)
+                && !variables::may_differ(variable)
+            {
                 return Err(ConfigError::Conflict {
                     names: [first.name, second.name],
                     values: [first.text, second.text],

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::environment::{Environment, Settings};
 use super::error::{ConfigError, Origin, Warning};
 use super::handler;
+use super::proxy;
 use super::tcp;
 use super::value::{self, Accepted};
 use super::variables::{self as var, Variable};
@@ -56,10 +57,12 @@ impl ClientConfig {
             None => target_host.clone(),
         };
         let (heartbeat_interval, heartbeat_timeout) = heartbeat(&settings)?;
+        let target_port = settings.read(&var::TARGET_PORT, value::target_port)?;
         let config = Self {
             node,
+            proxy: proxy::read(&settings, &target_host, target_port)?,
             target_host,
-            target_port: settings.read(&var::TARGET_PORT, value::target_port)?,
+            target_port,
             server_name,
             heartbeat_interval,
             heartbeat_timeout,
@@ -94,7 +97,7 @@ impl Settings {
         read(text).map_err(|accepted| ConfigError::Value {
             name: given.as_ref().map_or(variable.names[0], |given| &given.name).to_owned(),
             origin: given.as_ref().map_or(Origin::Process, |given| given.origin.clone()),
-            given: text.to_owned(),
+            given: if var::may_hold_password(variable) { "..." } else { text }.to_owned(),
             accepted,
         })
     }

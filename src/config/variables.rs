@@ -42,6 +42,7 @@ const CLIENT: &[Reader] = &[ClientStart];
 const NODES: &[Reader] = &[ServerStart, ClientStart];
 const BROKER: &[Reader] = &[RemotedBroker];
 const ENDS: &[Reader] = &[RemotedEnd];
+const OUT: &[Reader] = &[ClientStart, RemotedEnd];
 /// Whatever runs until it is told to stop.
 const RUNNING: &[Reader] = &[ServerStart, ClientStart, RemotedBroker, RemotedEnd];
 const SERVER_IDENTITY: &[Reader] = &[ServerStart, ServerSetIdentity];
@@ -79,6 +80,15 @@ table! {
         "the server's pipe port";
     SERVER_NAME: ["RP_CLIENT_SERVER_NAME"], "", CLIENT, FILE_TOO,
         "name to expect in the server's certificate, where it is not RP_CLIENT_TARGET_HOSTNAME";
+    PROXY: ["RP_CLIENT_PROXY"], "", CLIENT, FILE_TOO,
+        "proxy to the server: http://USER:PASSWORD@HOST:PORT (CONNECT) or socks5://...; set to \
+         nothing: none; not set: HTTPS_PROXY";
+    HTTPS_PROXY: ["https_proxy", "HTTPS_PROXY"], "", OUT, PROCESS_ONLY,
+        "the machine's HTTP proxy, [http://][USER:PASSWORD@]HOST[:PORT]: to a server that is not this \
+         machine (see RP_CLIENT_PROXY), and to brokers with TLS";
+    NO_PROXY: ["no_proxy", "NO_PROXY"], "", OUT, PROCESS_ONLY,
+        "names, names with all below them, addresses, each with a port or without, separated by \
+         commas, that are reached without a proxy; * for all";
     SERVER_DIRECTORY: ["RP_SERVER_CERT_PATH"], "/var/lib/restpipe", SERVER_IDENTITY, FILE_TOO,
         "directory of the identity's files";
     CLIENT_DIRECTORY: ["RP_CLIENT_CERT_PATH"], "/var/lib/restpipe", CLIENT_IDENTITY, FILE_TOO,
@@ -151,13 +161,8 @@ table! {
          X-Real-Port";
     REMOTED_APIKEY: ["RP_REMOTED_APIKEY"], "", ENDS, PROCESS_ONLY,
         "key for addresses that are given without one";
-    HTTPS_PROXY: ["HTTPS_PROXY", "https_proxy"], "", ENDS, PROCESS_ONLY,
-        "HTTP proxy to brokers with TLS (rwss, rwrs): [http://][USER:PASSWORD@]HOST[:PORT]";
     HTTP_PROXY: ["HTTP_PROXY", "http_proxy"], "", ENDS, PROCESS_ONLY,
         "HTTP proxy to brokers without TLS (rws, rwr); it has to allow CONNECT too";
-    NO_PROXY: ["NO_PROXY", "no_proxy"], "", ENDS, PROCESS_ONLY,
-        "names, names with all below them, addresses, each with a port or without, separated by \
-         commas, that are reached without a proxy; * for all";
     DRAIN: ["RP_DRAIN_S"], "10", RUNNING, FILE_TOO,
         "seconds that a stopping node finishes what is in flight";
     DEBUG: ["DEBUG"], "0", RUNNING, FILE_TOO,
@@ -173,7 +178,7 @@ table! {
 }
 
 /// The variables whose empty value is one, not the same as none.
-const EMPTY_COUNTS: &[Variable] = &[STATSD_HOST, STATSD_PORT];
+const EMPTY_COUNTS: &[Variable] = &[STATSD_HOST, STATSD_PORT, PROXY];
 
 /// Whether setting a variable of this name to nothing says something.
 pub(super) fn empty_counts(name: &str) -> bool {
@@ -181,7 +186,21 @@ pub(super) fn empty_counts(name: &str) -> bool {
 }
 
 /// What may be or hold a secret, and is shown nowhere.
-pub(super) const SECRET: &[Variable] = &[REMOTED_APIKEY, HTTPS_PROXY, HTTP_PROXY];
+pub(super) const SECRET: &[Variable] = &[REMOTED_APIKEY, PROXY, HTTPS_PROXY, HTTP_PROXY];
+
+/// The variables that the machine sets for all its programs: of two spellings the first counts, as
+/// with curl.
+const OF_THE_MACHINE: &[Variable] = &[HTTPS_PROXY, HTTP_PROXY, NO_PROXY];
+
+/// Whether two spellings of it may differ.
+pub(super) fn may_differ(variable: &Variable) -> bool {
+    OF_THE_MACHINE.iter().any(|other| other.names == variable.names)
+}
+
+/// Whether its value is shown to nobody.
+pub(super) fn may_hold_password(variable: &Variable) -> bool {
+    SECRET.iter().any(|other| other.names == variable.names)
+}
 
 /// The variable that has this name, in either spelling.
 pub(super) fn find(name: &str) -> Option<&'static Variable> {

@@ -18,6 +18,10 @@ use rustls::{ClientConfig, ServerConfig};
 
 use super::verify::Verifier;
 
+/// The application protocol (RFC 7301) by which a client says that it only tries whether it could
+/// connect. A pipe names none.
+pub const TRIAL: &[u8] = b"restpipe-trial";
+
 /// The cryptography of every pipe.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
@@ -34,6 +38,7 @@ pub(super) fn server_config(
         .map_err(|e| e.to_string())?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(certified))));
+    config.alpn_protocols = vec![TRIAL.to_vec()];
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)

@@ -14,6 +14,8 @@ use rustls::{
     AlertDescription, ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
 };
 
+use crate::identity::TRIAL;
+
 /// Plaintext of one TLS record at most (RFC 8446, section 5.1).
 pub const RECORD: usize = 16 * 1024;
 
@@ -52,7 +54,7 @@ impl Tls {
         deadline: Instant,
     ) -> Result<(Self, Vec<CertificateDer<'static>>), HandshakeError> {
         let connection = ServerConnection::new(config).map_err(HandshakeError::Tls)?;
-        Self::shake_hands(connection.into(), socket, deadline)
+        Self::shake_hands(connection.into(), socket, deadline, false)
     }
 
     /// Shakes hands as the client. Returns the connection and the certificates that
@@ -64,20 +66,28 @@ impl Tls {
         socket: &TcpStream,
         deadline: Instant,
     ) -> Result<(Self, Vec<CertificateDer<'static>>), HandshakeError> {
+        let is_trial = config.alpn_protocols.iter().any(|protocol| protocol == TRIAL);
         let connection = ClientConnection::new(config, name).map_err(HandshakeError::Tls)?;
-        Self::shake_hands(connection.into(), socket, deadline)
+        Self::shake_hands(connection.into(), socket, deadline, is_trial)
     }
 
     fn shake_hands(
         mut connection: Connection,
         mut socket: &TcpStream,
         deadline: Instant,
+        is_trial: bool,
     ) -> Result<(Self, Vec<CertificateDer<'static>>), HandshakeError> {
         socket.set_read_timeout(None)?;
         let is_server = matches!(connection, Connection::Server(_));
-        let mut is_first = is_server;
+        let lacks_trials = |connection: &Connection| {
+            is_trial && !connection.is_handshaking() && connection.alpn_protocol() != Some(TRIAL)
+        };
+        let mut is_first = true;
         let mut received = vec![0; RECEIVED];
         loop {
+            if lacks_trials(&connection) {
+                return Err(HandshakeError::NoTrials);
+            }
             while connection.wants_write() {
                 let left = time_left(deadline)?;
                 socket.set_write_timeout(Some(left))?;
@@ -92,10 +102,16 @@ impl Tls {
                 Some(0) => return Err(HandshakeError::Closed),
                 Some(count) => count,
             };
-            if std::mem::take(&mut is_first) && is_http(&received[..count]) {
-                let _ = socket.write_all(NOT_HTTP);
-                linger(socket, deadline);
-                return Err(HandshakeError::PlainHttp);
+            if std::mem::take(&mut is_first) {
+                let first = &received[..count];
+                if is_server && is_http(first) {
+                    let _ = socket.write_all(NOT_HTTP);
+                    linger(socket, deadline);
+                    return Err(HandshakeError::PlainHttp);
+                }
+                if !is_server && first.starts_with(b"HTTP/") {
+                    return Err(HandshakeError::HttpServer);
+                }
             }
             let mut cipher = &received[..count];
             while !cipher.is_empty() {
@@ -156,6 +172,11 @@ impl Tls {
         let mut connection = self.lock();
         connection.send_close_notify();
         drain(&mut connection, cipher)
+    }
+
+    /// Whether this is no pipe but a trial of one: see [`trial`](super::trial).
+    pub fn is_trial(&self) -> bool {
+        self.lock().alpn_protocol() == Some(TRIAL)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Connection> {
@@ -292,8 +313,12 @@ pub enum HandshakeError {
     Refused(Alert),
     /// The peer speaks an older TLS only.
     NoTls13,
+    /// The server knows no trials; it was not shown our certificate.
+    NoTrials,
     /// The peer speaks HTTP without TLS.
     PlainHttp,
+    /// The server speaks HTTP without TLS.
+    HttpServer,
     /// TLS failed in another way.
     Tls(rustls::Error),
     /// The socket failed.
@@ -339,6 +364,12 @@ impl fmt::Display for HandshakeError {
             Self::NoCertificate => write!(f, "it sent no certificate"),
             Self::Refused(alert) => write!(f, "the peer ended the TLS handshake ({alert})"),
             Self::NoTls13 => write!(f, "it does not speak TLS 1.3, and nothing older is accepted"),
+            Self::HttpServer => write!(
+                f,
+                "it speaks plain HTTP, as no pipe port does: is that the server's local HTTP port, or \
+                 another program's?"
+            ),
+            Self::NoTrials => write!(f, "it knows no trials of a connection"),
             Self::PlainHttp => write!(
                 f,
                 "it speaks plain HTTP; this is the pipe port, for RestPipe clients, and HTTP is \

@@ -50,6 +50,7 @@ impl Client {
             roster: Arc::clone(&core.roster),
             host: config.target_host.clone(),
             port: config.target_port,
+            proxy: config.proxy.clone(),
             server_name: config.server_name.clone(),
             pulse: Pulse::Sends {
                 interval: config.heartbeat_interval,

@@ -3,28 +3,27 @@
 
 mod desk;
 
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::catalog::{Added, Catalog};
 use super::feed::{Feed, Happening};
 use super::requests::SERVER;
 use super::roster::{Entered, Entry, Roster};
-use crate::dial::Resolver;
+use crate::dial::{self, Proxy, Resolver};
 use crate::events::{ConnectionEvent, Events};
-use crate::identity::{Keeper, PeerCertificate};
+use crate::identity::{Keeper, PeerCertificate, Witness};
 use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls};
 use crate::meter::{Mark, Meter};
 use crate::peer::{PeerIdentity, Role};
 use crate::wire::Limits;
 
-/// The time for finding the server's address, for each attempt to connect, and for the handshake.
+/// The time for connecting, with all addresses and the proxy, and for the handshake.
 const STEP: Duration = Duration::from_secs(10);
 /// Stack of a pipe's thread.
 const STACK: usize = 512 * 1024;
@@ -49,6 +48,8 @@ pub(super) struct Dialer {
     pub roster: Arc<Roster>,
     pub host: String,
     pub port: u16,
+    /// What leads to it, if anything has to.
+    pub proxy: Option<Proxy>,
     pub server_name: String,
     pub pulse: Pulse,
     pub limits: Limits,
@@ -72,42 +73,34 @@ impl Dialer {
         self: &Arc<Self>,
         number: u64,
         takes_over: bool,
-    ) -> Result<(Arc<Link>, SocketAddr), String> {
+    ) -> Result<(Arc<Link>, String), String> {
         let began = Instant::now();
         let name = ServerName::try_from(self.server_name.clone())
             .map_err(|_| format!("{:?} is no name a certificate can have", self.server_name))?;
-        let socket = self.connect()?;
+        let deadline = began + STEP;
+        let (host, port) = (&self.host, self.port);
+        let socket = match &self.proxy {
+            Some(proxy) => proxy.connect(&self.resolver, host, port, deadline),
+            None => dial::connect(&self.resolver, host, port, deadline),
+        }?;
         socket.set_nodelay(true).map_err(|error| error.to_string())?;
         let address = socket.peer_addr().map_err(|error| error.to_string())?;
+        let place = match &self.proxy {
+            Some(proxy) => format!("{host}:{port} through {proxy}"),
+            None => address.to_string(),
+        };
         let deadline = Instant::now() + STEP;
         let (judged_by, identity) = self.identity.numbered();
         let (config, witness) = identity.client_handshake();
-        let (tls, chain) =
-            Tls::connect(config, name, &socket, deadline).map_err(|error| {
-                match (error, witness.seen()) {
-                    (HandshakeError::Certificate(_), Some(seen)) => {
-                        format!("the server at {address} is refused: {seen}")
-                    }
-                    (HandshakeError::Refused(alert), _) => refused_by(address, alert),
-                    (HandshakeError::NoTls13, _) => {
-                        format!("the server at {address} is refused: {}", HandshakeError::NoTls13)
-                    }
-                    (error, _) => error.to_string(),
-                }
-            })?;
-        let certificate = chain
-            .first()
-            .ok_or_else(|| format!("the server at {address} sent no certificate"))
-            .and_then(|leaf| {
-                PeerCertificate::read(leaf, Role::Server)
-                    .map_err(|fault| format!("the server at {address} is refused: {fault}"))
-            })?;
+        let (tls, chain) = Tls::connect(config, name, &socket, deadline)
+            .map_err(|error| not_shaken(&place, error, &witness))?;
+        let certificate = server_certificate(&place, &chain)?;
         let peer = PeerIdentity {
             name: certificate.name.clone(),
             fingerprint: certificate.fingerprint.clone(),
             address: address.ip().to_canonical(),
         };
-        let dialer = Arc::clone(self);
+        let (dialer, to) = (Arc::clone(self), place.clone());
         let link = Link::new(Parts {
             peer: Arc::new(peer),
             socket,
@@ -117,12 +110,12 @@ impl Dialer {
             limits: self.limits,
             stall: self.stall,
             takes_over,
-            on_ready: Box::new(move |link| dialer.note_ready(link, address, number, began)),
+            on_ready: Box::new(move |link| dialer.note_ready(link, &to, number, began)),
         })
         .map_err(|error| error.to_string())?;
         let entry = Entry::new(Arc::clone(&link), certificate, chain, judged_by);
         self.launch(Arc::clone(&link), self.roster.enter(entry))?;
-        Ok((link, address))
+        Ok((link, place))
     }
 
     fn launch(self: &Arc<Self>, link: Arc<Link>, entered: Entered) -> Result<(), String> {
@@ -143,10 +136,10 @@ impl Dialer {
         spawned.map(drop).map_err(|error| format!("no thread for it: {error}"))
     }
 
-    fn note_ready(&self, link: &Arc<Link>, address: SocketAddr, number: u64, began: Instant) {
+    fn note_ready(&self, link: &Arc<Link>, place: &str, number: u64, began: Instant) {
         let peer = link.peer();
-        log::info!("{}: connected to {address}", peer.name);
-        self.feed.tell(Happening::Connect, Some(peer), &format!("to {address}"));
+        log::info!("{}: connected to {place}", peer.name);
+        self.feed.tell(Happening::Connect, Some(peer), &format!("to {place}"));
         self.meter.mark(Mark::Connected { took: began.elapsed() });
         self.events.started(peer);
         let added = self.catalog.add(SERVER, link, number, |added, _| {
@@ -169,32 +162,40 @@ impl Dialer {
         // Full: the thread is about to look anyway.
         let _ = self.news.try_send(News::Ready);
     }
+}
 
-    /// Tries the server's addresses one after another.
-    fn connect(&self) -> Result<TcpStream, String> {
-        let addresses = self
-            .resolver
-            .resolve(&self.host, STEP)
-            .map_err(|error| format!("the name does not resolve: {error}"))?;
-        let mut reasons = Vec::new();
-        for ip in addresses {
-            let address = SocketAddr::new(ip, self.port);
-            match TcpStream::connect_timeout(&address, STEP) {
-                Ok(socket) => return Ok(socket),
-                Err(error) => reasons.push(format!("{address}: {error}")),
-            }
+/// Why the server at this place and we did not come to terms; what saw its certificate knows best.
+pub(super) fn not_shaken(place: &str, error: HandshakeError, witness: &Witness) -> String {
+    match (error, witness.seen()) {
+        (HandshakeError::Certificate(_), Some(seen)) => {
+            format!("the server at {place} is refused: {seen}")
         }
-        Err(reasons.join("; "))
+        (HandshakeError::Refused(alert), _) => refused_by(place, alert),
+        (error @ (HandshakeError::NoTls13 | HandshakeError::HttpServer), _) => {
+            format!("the server at {place} is refused: {error}")
+        }
+        (error, _) => error.to_string(),
     }
 }
 
+/// What the certificate says that the server has shown.
+pub(super) fn server_certificate(
+    place: &str,
+    chain: &[CertificateDer<'_>],
+) -> Result<PeerCertificate, String> {
+    let leaf = chain.first();
+    let leaf = leaf.ok_or_else(|| format!("the server at {place} sent no certificate"))?;
+    PeerCertificate::read(leaf, Role::Server)
+        .map_err(|fault| format!("the server at {place} is refused: {fault}"))
+}
+
 /// The server has found a fault with us, and only it knows which.
-fn refused_by(address: SocketAddr, alert: Alert) -> String {
+pub(super) fn refused_by(place: &str, alert: Alert) -> String {
     if alert.is_about_certificate() {
         format!(
-            "the server at {address} refused this client's certificate ({alert}): see the server's log"
+            "the server at {place} refused this client's certificate ({alert}): see the server's log"
         )
     } else {
-        format!("the server at {address} ended the TLS handshake ({alert}): see the server's log")
+        format!("the server at {place} ended the TLS handshake ({alert}): see the server's log")
     }
 }

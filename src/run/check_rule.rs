@@ -7,15 +7,6 @@ use crate::config::{NodeConfig, Warning};
 use crate::event::{Target, Verb};
 use crate::rules::{Question, Rulebook};
 
-/// The ways to call a node's program.
-pub(super) const USAGE: &str = "\n--check-rule PEER VERB NOUN";
-/// What they mean.
-pub(super) const ARGUMENTS: &[(&str, &str)] = &[
-    ("--check-rule", "say whether RP_RULES_FILE lets PEER ask this, and by which line; start"),
-    ("", "nothing. PEER is a certificate's name, NOUN as in a URL. Exit code: 0 allowed,"),
-    ("", "1 refused, 2 the rules cannot be used"),
-];
-
 /// A question on the command line.
 pub(super) struct Asked {
     peer: String,

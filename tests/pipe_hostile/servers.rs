@@ -102,13 +102,16 @@ fn a_server_that_is_not_the_right_one_is_refused_with_the_reason() {
     present(&identities, "old", ": the certificate expired on ", &identities);
 
     let corrupt = "not connected: the TLS handshake failed: received corrupt message";
-    for bytes in [b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), vec![0x16; 1 << 20]] {
+    let http = "is refused: it speaks plain HTTP, as no pipe port does";
+    for (bytes, reason) in
+        [(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), http), (vec![0x16; 1 << 20], corrupt)]
+    {
         let attack = |listener: &TcpListener| {
             let mut socket = accept(listener);
             let _ = socket.write_all(&bytes);
             read_to_end(&mut socket);
         };
-        meet(&identities, attack, corrupt);
+        meet(&identities, attack, reason);
     }
     let attack = |listener: &TcpListener| drop(accept(listener));
     meet(&identities, attack, "not connected: the ");

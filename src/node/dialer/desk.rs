@@ -1,7 +1,6 @@
 //! What the dialling thread knows and decides: when to dial, which link is the one to ask by, and when
 //! one that was relieved has finished.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -36,7 +35,8 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// One link, and how far it is.
 struct Pipe {
     link: Arc<Link>,
-    address: SocketAddr,
+    /// Where it leads, for messages.
+    place: String,
     started: Instant,
     stage: Stage,
 }
@@ -112,12 +112,9 @@ impl Desk<'_> {
         self.dialer.meter.mark(Mark::Dialling);
         let takes_over = !self.pipes.is_empty();
         match self.dialer.dial(self.number, takes_over) {
-            Ok((link, address)) => self.pipes.push(Pipe {
-                link,
-                address,
-                started: Instant::now(),
-                stage: Stage::Coming,
-            }),
+            Ok((link, place)) => {
+                self.pipes.push(Pipe { link, place, started: Instant::now(), stage: Stage::Coming })
+            }
             Err(reason) => {
                 log::warn!("{}: not connected: {reason}", self.target);
                 self.tell_failure(reason);
@@ -180,7 +177,7 @@ impl Desk<'_> {
                 End::Stopping => None,
                 // The server judges our certificate when for us the handshake is over.
                 End::Refused(alert) => {
-                    Some(format!("not connected: {}", refused_by(pipe.address, *alert)))
+                    Some(format!("not connected: {}", refused_by(&pipe.place, *alert)))
                 }
                 End::Protocol(_) | End::Silent(_) | End::Failed(_) => {
                     Some(format!("not connected: {end}"))

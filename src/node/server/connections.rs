@@ -12,7 +12,7 @@ use crate::config::NodeConfig;
 use crate::events::{ConnectionEvent, Events};
 use crate::handler::{PeerIdentity, Role};
 use crate::identity::{Keeper, PeerCertificate};
-use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls};
+use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls, trial};
 use crate::node::catalog::{Added, Catalog};
 use crate::node::feed::{Feed, Happening};
 use crate::node::rivals::{Rivals, Takeover};
@@ -102,7 +102,9 @@ impl Connections {
     fn serve(self: &Arc<Self>, socket: TcpStream, stranger: Counted) {
         let Ok(address) = socket.peer_addr() else { return };
         match self.welcome(socket, address) {
-            Ok((link, number, entered)) => {
+            // It was a trial.
+            Ok(None) => {}
+            Ok(Some((link, number, entered))) => {
                 drop(stranger);
                 let end = link.run();
                 drop(entered);
@@ -122,12 +124,12 @@ impl Connections {
         }
     }
 
-    /// Shakes hands and makes the link.
+    /// Shakes hands and makes the link; none for who only tries whether it could have one.
     fn welcome(
         self: &Arc<Self>,
         socket: TcpStream,
         address: SocketAddr,
-    ) -> Result<(Arc<Link>, u64, Entered), String> {
+    ) -> Result<Option<(Arc<Link>, u64, Entered)>, String> {
         socket.set_nodelay(true).map_err(|error| error.to_string())?;
         let deadline = Instant::now() + HANDSHAKE;
         let (judged_by, identity) = self.identity.numbered();
@@ -142,6 +144,13 @@ impl Connections {
         let leaf = chain.first().ok_or("refused: it sent no certificate")?;
         let certificate = PeerCertificate::read(leaf, Role::Client)
             .map_err(|fault| format!("refused: its certificate cannot be used: {fault}"))?;
+        if tls.is_trial() {
+            let name = &certificate.name;
+            return trial::answer(&tls, &socket, self.limits.max_data, deadline)
+                .map(|()| log::info!("{name}: tried from {address} whether it could connect"))
+                .map(|()| None)
+                .map_err(|end| format!("a trial of {name} was not finished: {end}"));
+        }
         let peer = PeerIdentity {
             name: certificate.name.clone(),
             fingerprint: certificate.fingerprint.clone(),
@@ -163,7 +172,7 @@ impl Connections {
         .map_err(|error| error.to_string())?;
         let entry = Entry::new(Arc::clone(&link), certificate, chain, judged_by);
         let entered = self.roster.enter(entry);
-        Ok((link, number, entered))
+        Ok(Some((link, number, entered)))
     }
 
     /// Gives a link its place in the catalog, and ends the one that had it.

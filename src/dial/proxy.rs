@@ -1,0 +1,381 @@
+//! Out through a proxy: HTTP `CONNECT` (RFC 9110, section 9.3.6) and SOCKS5 (RFC 1928).
+//!
+//! In scope: what a proxy's address looks like, which hosts are reached without one, and the exchange
+//! that makes a connection to the proxy one to the host behind it. The proxy resolves the host's name.
+//! Not in scope: what is said over that connection, and where the settings come from.
+//!
+//! A proxy is nobody to trust: each of its answers is bounded, has a deadline and is escaped before it
+//! is shown. A user and password are in no message, no log and no `Debug`.
+
+mod exceptions;
+mod http;
+mod socks5;
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+pub(crate) use exceptions::Exceptions;
+use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
+
+use super::{Address, Resolver, connect};
+
+/// Longest user and longest password, in bytes (RFC 1929, section 2).
+const MAX_CREDENTIAL: usize = 255;
+
+/// A proxy: how it is spoken to, where it is, and as whom.
+///
+/// ```
+/// use restpipe::Proxy;
+///
+/// let proxy: Proxy = "socks5://me:secret@proxy.example:1080".parse().unwrap();
+/// assert_eq!(proxy.to_string(), "socks5://proxy.example:1080");
+/// assert!(!format!("{proxy:?}").contains("secret"));
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy {
+    scheme: Scheme,
+    host: String,
+    port: u16,
+    credentials: Option<Credentials>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Socks5,
+}
+
+/// As they are sent, no longer percent-encoded.
+#[derive(Clone, PartialEq, Eq)]
+struct Credentials {
+    user: Zeroizing<Vec<u8>>,
+    password: Zeroizing<Vec<u8>>,
+}
+
+impl Proxy {
+    /// What is accepted, in words.
+    pub const ACCEPTED: &'static str = "http://HOST:PORT or socks5://HOST:PORT, with USER:PASSWORD@ before the host where the \
+         proxy asks for them (percent-encoded)";
+
+    /// A connection through the proxy to this host.
+    pub(crate) fn connect(
+        &self,
+        resolver: &Resolver,
+        host: &str,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<TcpStream, String> {
+        let socket = self.reach(resolver, deadline)?;
+        self.tunnel(&socket, host, port, deadline).map_err(|error| format!("{self}: {error}"))?;
+        Ok(socket)
+    }
+
+    /// A connection to the proxy itself, which [`Proxy::tunnel`] then makes one to a host.
+    pub(crate) fn reach(
+        &self,
+        resolver: &Resolver,
+        deadline: Instant,
+    ) -> Result<TcpStream, String> {
+        connect(resolver, &self.host, self.port, deadline)
+            .map_err(|error| format!("the proxy {self}: {error}"))
+    }
+
+    /// Has the proxy connect this blocking socket to a host, a name or an address without brackets.
+    /// Afterwards everything on it is between us and that host; not a byte of that is taken, and the
+    /// socket has no time limits.
+    pub(crate) fn tunnel(
+        &self,
+        socket: &TcpStream,
+        host: &str,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<(), ProxyError> {
+        let mut wire = Wire { socket, deadline };
+        let credentials = self.credentials.as_ref();
+        match self.scheme {
+            Scheme::Http => http::tunnel(&mut wire, credentials, host, port)?,
+            Scheme::Socks5 => socks5::tunnel(&mut wire, credentials, host, port)?,
+        }
+        socket.set_read_timeout(None)?;
+        socket.set_write_timeout(None)?;
+        Ok(())
+    }
+
+    /// The proxy's own host, for who wants to know where its name leads.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl std::str::FromStr for Proxy {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse(text).ok_or(Self::ACCEPTED)
+    }
+}
+
+/// `[SCHEME://][USER[:PASSWORD]@]HOST[:PORT][/]`
+fn parse(text: &str) -> Option<Proxy> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
+        "http" => (Scheme::Http, 80),
+        // With curl, `h` says that the proxy resolves the name; here it always does.
+        "socks5" | "socks5h" => (Scheme::Socks5, 1080),
+        _ => return None,
+    };
+    let (credentials, address) = match rest.rsplit_once('@') {
+        Some((credentials, address)) => (Some(Credentials::parse(credentials)?), address),
+        None => (None, rest),
+    };
+    let address = address.strip_suffix('/').unwrap_or(address);
+    let (host, port) = host_and_port(address)?;
+    if scheme == Scheme::Http
+        && credentials.as_ref().is_some_and(|credentials| credentials.user.contains(&b':'))
+    {
+        // RFC 7617, section 2: the colon would end the user.
+        return None;
+    }
+    Some(Proxy { scheme, host, port: port.unwrap_or(default_port), credentials })
+}
+
+impl Credentials {
+    fn parse(text: &str) -> Option<Self> {
+        let (user, password) = text.split_once(':').unwrap_or((text, ""));
+        let [user, password] = [user, password]
+            .map(|text| Zeroizing::new(percent_decode_str(text).collect::<Vec<u8>>()));
+        let fits =
+            |bytes: &[u8]| bytes.len() <= MAX_CREDENTIAL && !bytes.iter().any(u8::is_ascii_control);
+        (!user.is_empty() && fits(&user) && fits(&password)).then_some(Self { user, password })
+    }
+}
+
+/// `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`, in lower case and without brackets.
+fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+    let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+    // A port that is not looked at makes it what an address has to be.
+    let whole = if has_port { text.to_owned() } else { format!("{text}:1") };
+    match whole.parse() {
+        Ok(Address::Tcp(host, port)) => Some((host.to_ascii_lowercase(), has_port.then_some(port))),
+        _ => None,
+    }
+}
+
+/// How and where, and not as whom.
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Socks5 => "socks5",
+        };
+        write!(f, "{scheme}://{}:{}", bracketed(&self.host), self.port)
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy({self})")
+    }
+}
+
+/// A host as it stands before a colon and a port.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// Why a proxy leads nowhere. Displays as the end of a line that begins with the proxy's address.
+#[derive(Debug)]
+pub(crate) enum ProxyError {
+    /// It did not answer in time.
+    Silent,
+    /// It ended the connection instead of answering.
+    Closed,
+    /// It wants a user and a password that it knows; whether it was given one.
+    Credentials(bool),
+    /// It does not connect us; its reason.
+    Refused(String),
+    /// What it answered is no answer.
+    Garbage(&'static str),
+    /// The host cannot be asked for in this proxy's language.
+    Host(&'static str),
+    /// The connection failed.
+    Io(io::Error),
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent => f.write_str("the proxy did not answer in time"),
+            Self::Closed => f.write_str("the proxy closed the connection instead of answering"),
+            Self::Credentials(false) => {
+                f.write_str("the proxy asks for a user and a password, and none is set")
+            }
+            Self::Credentials(true) => {
+                f.write_str("the proxy does not accept the user and password that are set")
+            }
+            Self::Refused(why) => write!(f, "the proxy refused: {why}"),
+            Self::Garbage(what) => write!(f, "the proxy's answer cannot be understood: {what}"),
+            Self::Host(what) => f.write_str(what),
+            Self::Io(error) => write!(f, "the connection to the proxy failed: {error}"),
+        }
+    }
+}
+
+impl From<io::Error> for ProxyError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // A socket's timeout is either, depending on the system.
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Silent,
+            io::ErrorKind::UnexpectedEof => Self::Closed,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// The socket with one deadline for the whole exchange, however slowly the bytes come.
+struct Wire<'a> {
+    socket: &'a TcpStream,
+    deadline: Instant,
+}
+
+impl Wire<'_> {
+    fn send(&mut self, mut bytes: &[u8]) -> Result<(), ProxyError> {
+        while !bytes.is_empty() {
+            self.socket.set_write_timeout(Some(self.left()?))?;
+            match self.socket.write(bytes) {
+                Ok(0) => return Err(ProxyError::Closed),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// So many bytes, and none of those that come after them: they may be the host's.
+    fn receive(&mut self, bytes: &mut [u8]) -> Result<(), ProxyError> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            self.socket.set_read_timeout(Some(self.left()?))?;
+            match self.socket.read(&mut bytes[filled..]) {
+                Ok(0) => return Err(ProxyError::Closed),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn left(&self) -> Result<Duration, ProxyError> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(ProxyError::Silent) } else { Ok(left) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::thread;
+
+    use super::*;
+
+    fn proxy(text: &str) -> Proxy {
+        text.parse().unwrap()
+    }
+
+    /// What comes of a proxy that takes `steps`: so many bytes from us, then these to us.
+    pub(super) fn meet(
+        text: &str,
+        host: &str,
+        steps: Vec<(usize, Vec<u8>)>,
+    ) -> (Result<(), String>, Vec<u8>, TcpStream) {
+        meet_within(Duration::from_secs(10), text, host, steps)
+    }
+
+    pub(super) fn meet_within(
+        time: Duration,
+        text: &str,
+        host: &str,
+        steps: Vec<(usize, Vec<u8>)>,
+    ) -> (Result<(), String>, Vec<u8>, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (hold, held) = crossbeam_channel::bounded::<()>(0);
+        let other = thread::Builder::new()
+            .name("proxy".to_owned())
+            .spawn(move || {
+                let (mut socket, _) = listener.accept().unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                let mut heard = Vec::new();
+                let ends = steps.last().is_some_and(|(_, says)| says == b"END");
+                for (count, says) in steps {
+                    let mut bytes = vec![0; count];
+                    socket.read_exact(&mut bytes).unwrap();
+                    heard.extend(bytes);
+                    if says != b"END" {
+                        socket.write_all(&says).unwrap();
+                    }
+                }
+                if !ends {
+                    let _ = held.recv_timeout(Duration::from_secs(20));
+                }
+                heard
+            })
+            .unwrap();
+        let socket = TcpStream::connect(address).unwrap();
+        let result = proxy(text).tunnel(&socket, host, 1234, Instant::now() + time);
+        drop(hold);
+        (result.map_err(|error| error.to_string()), other.join().unwrap(), socket)
+    }
+
+    #[test]
+    fn addresses_are_read_and_nothing_of_a_password_is_shown() {
+        for (text, shown) in [
+            ("http://p:3128", "http://p:3128"),
+            ("P/", "http://p:80"),
+            ("socks5h://[::1]", "socks5://[::1]:1080"),
+            ("socks5://SECRET:SECRET@10.0.0.1:9/", "socks5://10.0.0.1:9"),
+            ("HTTP://SECRET:SEC@RET@p", "http://p:80"),
+        ] {
+            let proxy = proxy(text);
+            assert_eq!(proxy.to_string(), shown);
+            assert_eq!(format!("{proxy:?}"), format!("Proxy({shown})"));
+        }
+        let long = format!("http://{}:x@p", "u".repeat(256));
+        for wrong in [
+            "",
+            "https://p",
+            "http://",
+            "http://p:0",
+            "http://p:99999",
+            "http://a b",
+            "http://:p@h",
+            "http://a%3ab:p@h",
+            "http://a%0d%0aX:p@h",
+            "ftp://p",
+            "http://p/path",
+            "http://::1",
+            &long,
+        ] {
+            assert_eq!(wrong.parse::<Proxy>(), Err(Proxy::ACCEPTED), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_stalls_costs_the_time_that_was_given() {
+        for (text, count, says) in
+            [("http://p:1", 63, &b"HTTP/1.1 2"[..]), ("socks5://p:1", 3, b"\x05")]
+        {
+            let began = Instant::now();
+            let time = Duration::from_millis(200);
+            let steps = vec![(count, says.to_vec())];
+            let (result, _, _) = meet_within(time, text, "pipe.example", steps);
+            assert_eq!(result.unwrap_err(), "the proxy did not answer in time");
+            assert!(began.elapsed() >= time);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A trial connection: one heartbeat and its answer, and nothing else. It is no link: no place is
+//! taken, no event is handled, nobody is told.
+//!
+//! The client asks for it by TLS's application protocol (RFC 7301), so that both sides know before
+//! the client has shown its certificate: a server without this never learns who was there.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::{Alert, End, Tls};
+use crate::wire::{
+    Decoder, EXTENSIONS, Heartbeat, Incoming, Limits, WireError, decode, encode_heartbeat,
+    encode_heartbeat_reply,
+};
+
+/// What is read from the socket at once.
+const CHUNK: usize = 4096;
+/// No message of a trial has data.
+const LIMITS: Limits = Limits { max_data: 0 };
+
+/// The client's side: how long a heartbeat took to be answered.
+pub fn ask(tls: &Tls, socket: &TcpStream, deadline: Instant) -> Result<Duration, End> {
+    let heartbeat = Heartbeat {
+        extensions: EXTENSIONS,
+        silence_ms: None,
+        max_data: Some(0),
+        takes_over: false,
+        round_trip_us: None,
+    };
+    let began = Instant::now();
+    let id = fastrand::u32(..);
+    send(tls, socket, &encode_heartbeat(id, heartbeat), deadline)?;
+    match receive(tls, socket, deadline)? {
+        (answered, Incoming::HeartbeatReply { .. }) if answered == id => {}
+        _ => return Err(unexpected()),
+    }
+    let took = began.elapsed();
+    close(tls, socket, deadline);
+    Ok(took)
+}
+
+/// The server's side: answers the heartbeat. `max_data` is what it announces to any client.
+pub fn answer(
+    tls: &Tls,
+    socket: &TcpStream,
+    max_data: usize,
+    deadline: Instant,
+) -> Result<(), End> {
+    let (id, Incoming::Heartbeat(_)) = receive(tls, socket, deadline)? else {
+        return Err(unexpected());
+    };
+    let max_data = u32::try_from(max_data).unwrap_or(u32::MAX);
+    send(tls, socket, &encode_heartbeat_reply(id, max_data), deadline)?;
+    close(tls, socket, deadline);
+    Ok(())
+}
+
+fn unexpected() -> End {
+    End::Protocol(WireError::Malformed("another message than the heartbeat of a trial"))
+}
+
+fn send(tls: &Tls, socket: &TcpStream, plain: &[u8], deadline: Instant) -> Result<(), End> {
+    let mut cipher = Vec::new();
+    tls.seal(plain, &mut cipher).map_err(|error| End::Tls(error.to_string()))?;
+    write(socket, &cipher, deadline).map_err(|error| End::NotTaking(error.to_string()))
+}
+
+/// The next message and its id.
+fn receive(tls: &Tls, mut socket: &TcpStream, deadline: Instant) -> Result<(u32, Incoming), End> {
+    let began = Instant::now();
+    let mut decoder = Decoder::new(LIMITS);
+    let mut cipher = [0; CHUNK];
+    // What came along with the end of the handshake is in TLS already.
+    let mut count = 0;
+    loop {
+        let opened =
+            tls.open(&cipher[..count], decoder.buffer()).map_err(|error| match Alert::received(
+                &error,
+            ) {
+                Some(alert) => End::Refused(alert),
+                None => End::Tls(error.to_string()),
+            })?;
+        if let Some(frame) = decoder.next_frame().map_err(End::Protocol)? {
+            let id = frame.id;
+            return match decode(&frame).map_err(End::Protocol)? {
+                Incoming::Goodbye(goodbye) => Err(End::Dismissed(goodbye)),
+                message => Ok((id, message)),
+            };
+        }
+        if opened.peer_closed {
+            return Err(End::ClosedByPeer);
+        }
+        let silent = || End::Silent(began.elapsed());
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(silent());
+        }
+        let broken = |error: io::Error| End::Broken(error.to_string());
+        socket.set_read_timeout(Some(left)).map_err(broken)?;
+        count = match socket.read(&mut cipher) {
+            Ok(0) => return Err(End::Broken("ended without TLS's close".to_owned())),
+            Ok(count) => count,
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => 0,
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Err(silent()),
+                _ => return Err(broken(error)),
+            },
+        };
+    }
+}
+
+/// The proper end; the other side may have gone already, and that is no fault.
+fn close(tls: &Tls, socket: &TcpStream, deadline: Instant) {
+    let mut cipher = Vec::new();
+    if tls.close(&mut cipher).is_ok() {
+        let _ = write(socket, &cipher, deadline);
+    }
+}
+
+fn write(mut socket: &TcpStream, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // Zero would be no limit at all.
+    socket.set_write_timeout(Some(left.max(Duration::from_millis(1))))?;
+    socket.write_all(bytes)
+}

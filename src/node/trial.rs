@@ -1,0 +1,91 @@
+//! A client's trial of its server: TLS with both sides' verdict, and one heartbeat, without taking
+//! the place of a client of the same name that runs.
+//!
+//! In scope: what `--check` does over a connected socket. Not in scope: getting that socket.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+
+use super::dialer::{not_shaken, refused_by, server_certificate};
+use crate::identity::{Identity, PeerCertificate};
+use crate::link::{End, HandshakeError, Tls, trial};
+
+/// A server that has been shown to be the right one.
+pub(crate) struct Trial {
+    socket: TcpStream,
+    /// None: the server knows no trials, and was not told who is here.
+    tls: Option<Tls>,
+    place: String,
+    server: Option<PeerCertificate>,
+}
+
+/// Why a trial ended, and what to do.
+pub(crate) struct Ended {
+    /// What happened, in a line.
+    pub what: String,
+    /// What the operator does about it.
+    pub advice: &'static str,
+}
+
+const ASK_THE_SERVER: &str = "look into the server's log, which says why; a certificate has to come \
+    from a CA that the server's CA file has, be for a client, and be neither expired nor revoked";
+const WRONG_SERVER: &str = "dial the server by a name that its certificate has, or set \
+    RP_CLIENT_SERVER_NAME to one; its certificate has to come from a CA in this client's CA file";
+const WRONG_PORT: &str = "RP_CLIENT_TARGET_PORT has to be the server's pipe port (BIND_PORT there, \
+    1234 unless set), not its local HTTP port or another program's; and what stands between must \
+    pass TLS on as it is";
+const NOT_WELL: &str = "the server took the connection and then did not answer: look into its log";
+
+impl Trial {
+    /// Shakes hands over a connected socket. `place` is where that leads, for messages.
+    pub fn shake_hands(
+        identity: &Identity,
+        socket: TcpStream,
+        place: String,
+        server_name: &str,
+        deadline: Instant,
+    ) -> Result<Self, Ended> {
+        let name = ServerName::try_from(server_name.to_owned()).map_err(|_| Ended {
+            what: format!("{server_name:?} is no name a certificate can have"),
+            advice: WRONG_SERVER,
+        })?;
+        let (config, witness) = identity.trial_handshake();
+        match Tls::connect(config, name, &socket, deadline) {
+            Ok((tls, chain)) => {
+                let server = server_certificate(&place, &chain)
+                    .map_err(|what| Ended { what, advice: WRONG_SERVER })?;
+                Ok(Self { socket, tls: Some(tls), place, server: Some(server) })
+            }
+            Err(HandshakeError::NoTrials) => Ok(Self { socket, tls: None, place, server: None }),
+            Err(error) => {
+                let advice = match error {
+                    HandshakeError::Certificate(_) => WRONG_SERVER,
+                    HandshakeError::Refused(alert) if alert.is_about_certificate() => {
+                        ASK_THE_SERVER
+                    }
+                    _ => WRONG_PORT,
+                };
+                Err(Ended { what: not_shaken(&place, error, &witness), advice })
+            }
+        }
+    }
+
+    /// Who the server is; none where it knows no trials, so that the handshake was not finished.
+    pub fn server(&self) -> Option<&PeerCertificate> {
+        self.server.as_ref()
+    }
+
+    /// How long a heartbeat took to be answered. By then the server has judged this client, too.
+    /// None where the server knows no trials.
+    pub fn beat(self, deadline: Instant) -> Result<Option<Duration>, Ended> {
+        let Some(tls) = &self.tls else { return Ok(None) };
+        trial::ask(tls, &self.socket, deadline).map(Some).map_err(|end| match end {
+            End::Refused(alert) => {
+                Ended { what: refused_by(&self.place, alert), advice: ASK_THE_SERVER }
+            }
+            end => Ended { what: format!("{}: {end}", self.place), advice: NOT_WELL },
+        })
+    }
+}

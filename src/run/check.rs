@@ -1,0 +1,163 @@
+//! `--check`: step by step, whether a node would start here and reach its other side, and what to do
+//! where not. Nothing is changed, and a node of the same identity that runs is not disturbed.
+//!
+//! In scope: which steps there are, in which order, and what comes of each. Not in scope: what a node
+//! does when it starts; the steps use what that uses.
+
+mod files;
+mod ports;
+mod reach;
+mod report;
+
+use rustix::process::{Resource, getrlimit};
+use rustls::pki_types::UnixTime;
+
+use super::Handlers;
+use crate::cli::Failure;
+use crate::config::{ClientConfig, ConfigError, Environment, NodeConfig, ServerConfig, Warning};
+use crate::handler::Role;
+use crate::identity::{Date, Fault, Identity};
+use ports::Ports;
+use report::{Problem, Report};
+
+/// Fewer open files than this are too few: a server has two for each client, and both have one for
+/// each local caller and each TCP connection.
+const LEAST_DESCRIPTORS: [(Role, u64); 2] = [(Role::Client, 256), (Role::Server, 1024)];
+
+/// Checks what a client is told, the way to its server, and its ports.
+pub(super) fn client(handlers: &Handlers) -> Result<(), Failure> {
+    let mut report = Report::default();
+    let read = ClientConfig::from_environment(&Environment::from_process());
+    match usable(read, |config| &config.node, handlers, Role::Client, &mut report) {
+        Some(config) => {
+            let what = format!("a client of {}:{}", config.target_host, config.target_port);
+            report.note(CONFIGURATION, Ok(what));
+            match identity(&config.node, Role::Client, &mut report) {
+                Some(identity) => reach::server(&config, &identity, &mut report),
+                None => reach::STEPS.iter().for_each(|step| report.skip(step)),
+            }
+            Ports::of(&config.node, Role::Client, None).check(&mut report);
+        }
+        None => {
+            let steps = [FILES, IDENTITY, CLOCK].iter().chain(&reach::STEPS).chain(&[ports::STEP]);
+            steps.for_each(|step| report.skip(step));
+        }
+    }
+    descriptors(Role::Client, &mut report);
+    report.end()
+}
+
+/// Checks what a server is told, and its ports.
+pub(super) fn server(handlers: &Handlers) -> Result<(), Failure> {
+    let mut report = Report::default();
+    let read = ServerConfig::from_environment(&Environment::from_process());
+    match usable(read, |config| &config.node, handlers, Role::Server, &mut report) {
+        Some(config) => {
+            let pipe = config.pipe_bind;
+            report.note(CONFIGURATION, Ok(format!("a server with its pipe port at {pipe}")));
+            if let Some(identity) = identity(&config.node, Role::Server, &mut report) {
+                let name = &identity.own().name;
+                report.note(NAME, Ok(format!("clients know this server as {name}")));
+            } else {
+                report.skip(NAME);
+            }
+            Ports::of(&config.node, Role::Server, Some(pipe)).check(&mut report);
+        }
+        None => [FILES, IDENTITY, CLOCK, NAME, ports::STEP].iter().for_each(|s| report.skip(s)),
+    }
+    descriptors(Role::Server, &mut report);
+    report.end()
+}
+
+const CONFIGURATION: &str = "configuration";
+const FILES: &str = "files";
+const IDENTITY: &str = "key and certificate";
+const CLOCK: &str = "clock";
+const NAME: &str = "name";
+const DESCRIPTORS: &str = "descriptors";
+
+/// The configuration, where a node could start with it.
+fn usable<T>(
+    read: Result<(T, Vec<Warning>), ConfigError>,
+    node: fn(&T) -> &NodeConfig,
+    handlers: &Handlers,
+    role: Role,
+    report: &mut Report,
+) -> Option<T> {
+    let chosen = read.and_then(|(config, warnings)| {
+        handlers.choose(node(&config), role).map(|_| (config, warnings))
+    });
+    match chosen {
+        Ok((config, warnings)) => {
+            warnings.iter().for_each(|warning| report.warn(warning));
+            Some(config)
+        }
+        Err(error) => {
+            let advice = "correct that variable; --help lists all of them with what they mean";
+            report.note(CONFIGURATION, Err(Problem::new(error, advice)));
+            None
+        }
+    }
+}
+
+/// Files, key, certificate and clock.
+fn identity(config: &NodeConfig, role: Role, report: &mut Report) -> Option<Identity> {
+    if !report.note(FILES, files::check(config, role)) {
+        [IDENTITY, CLOCK].iter().for_each(|step| report.skip(step));
+        return None;
+    }
+    let now = UnixTime::now();
+    let clock = Date::from(now);
+    let role_name = role.as_str();
+    match Identity::load_with_crl(&config.identity, &config.crl, role, now) {
+        Ok(identity) if identity.is_revoked(now) => {
+            let what = format!("the certificate of {} is revoked", identity.own().name);
+            let advice = "issue another (rp_ca issue) and install it";
+            report.note(IDENTITY, Err(Problem::new(what, advice)));
+            report.skip(CLOCK);
+            None
+        }
+        Ok(identity) => {
+            let own = identity.own();
+            report.note(IDENTITY, Ok(format!("{} (sha256 {})", own.name, own.fingerprint)));
+            let until = format!("{clock}; the certificate counts until {}", own.expires);
+            report.note(CLOCK, Ok(until));
+            Some(identity)
+        }
+        Err(error) if matches!(error.fault, Fault::NotYetValid(_)) => {
+            report.note(IDENTITY, Ok("they belong together".to_owned()));
+            let what = format!("this machine's clock says {clock}, and {error}");
+            let advice = "set the clock (timedatectl), or wait until then";
+            report.note(CLOCK, Err(Problem::new(what, advice)));
+            None
+        }
+        Err(error) => {
+            let advice = match error.fault {
+                Fault::Expired(_) => format!(
+                    "if {clock} is right: get a new certificate (rp_ca renew) and install it with \
+                     rp_{role_name}_set_identity; else set the clock"
+                ),
+                _ => format!(
+                    "rp_{role_name}_set_identity KEY CRT CA installs a key, the certificate that was \
+                     made for it and the CA that signed it, and checks them first"
+                ),
+            };
+            report.note(IDENTITY, Err(Problem::new(error, advice)));
+            report.skip(CLOCK);
+            None
+        }
+    }
+}
+
+fn descriptors(role: Role, report: &mut Report) {
+    let least = LEAST_DESCRIPTORS.iter().find(|(of, _)| *of == role).map_or(0, |(_, least)| *least);
+    let result = match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < least => Err(Problem::new(
+            format!("at most {limit} files may be open; a {} needs {least}", role.as_str()),
+            "raise the limit: `ulimit -n 4096` in a shell, LimitNOFILE= in a systemd unit",
+        )),
+        Some(limit) => Ok(format!("at most {limit} files may be open")),
+        None => Ok("any number of files may be open".to_owned()),
+    };
+    report.note(DESCRIPTORS, result);
+}

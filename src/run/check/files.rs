@@ -1,0 +1,80 @@
+//! Whether the files are there that a node reads when it starts, and who else may read them.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustix::process::geteuid;
+
+use super::report::Problem;
+use crate::config::NodeConfig;
+use crate::handler::Role;
+use crate::rules::Rulebook;
+
+/// Everybody may read or write it.
+const OTHERS: u32 = 0o006;
+const EXECUTE: u32 = 0o111;
+
+/// All of them. The first fault counts.
+pub(super) fn check(config: &NodeConfig, role: Role) -> Result<String, Problem> {
+    let files = &config.identity;
+    let is_crl_there = config.crl.required || fs::symlink_metadata(&config.crl.path).is_ok();
+    let mut all = vec![&files.key, &files.crt, &files.ca];
+    all.extend(is_crl_there.then_some(&config.crl.path));
+    all.extend(&config.rules);
+    all.extend(config.hook.as_ref().map(|hook| &hook.path));
+    for path in &all {
+        readable(path, role)?;
+    }
+    let mode = mode(&files.key);
+    if mode & OTHERS != 0 {
+        let key = files.key.display();
+        return Err(Problem::new(
+            format!("{key}: every user of this machine may use the private key (mode {mode:04o})"),
+            format!("chmod 600 {key}; if others may have read it, make another key"),
+        ));
+    }
+    if let Some(hook) = config.hook.as_ref().filter(|hook| self::mode(&hook.path) & EXECUTE == 0) {
+        let path = hook.path.display();
+        return Err(Problem::new(format!("{path}: not executable"), format!("chmod +x {path}")));
+    }
+    if let Some(rules) = &config.rules {
+        let advice = "correct that line of RP_RULES_FILE";
+        Rulebook::open(rules).map_err(|error| Problem::new(error, advice))?;
+    }
+    Ok(format!("{} of them, all readable", all.len()))
+}
+
+fn readable(path: &Path, role: Role) -> Result<(), Problem> {
+    let shown = path.display();
+    let result = File::open(path).and_then(|file| file.metadata());
+    match result {
+        Ok(metadata) if metadata.is_file() => Ok(()),
+        Ok(_) => Err(Problem::new(format!("{shown}: not a file"), missing(role))),
+        Err(error) => {
+            let advice = match error.kind() {
+                io::ErrorKind::NotFound => missing(role),
+                _ => format!(
+                    "let the user that runs this program (here uid {}) read {shown} and search the \
+                     directories above it (chown, chmod)",
+                    geteuid().as_raw()
+                ),
+            };
+            Err(Problem::new(format!("{shown}: {error}"), advice))
+        }
+    }
+}
+
+fn missing(role: Role) -> String {
+    let (role, upper) = (role.as_str(), role.as_str().to_ascii_uppercase());
+    format!(
+        "put it there (rp_{role}_set_identity KEY CRT CA does, for an identity), or correct the \
+         variable that says where it is (RP_{upper}_CERT_PATH and others: see --help)"
+    )
+}
+
+/// Zero where it cannot be seen.
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode() & 0o7777)
+}

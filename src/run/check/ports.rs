@@ -1,0 +1,140 @@
+//! Whether the ports that a node listens on are free, or held by such a node already.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use super::report::{Problem, Report};
+use crate::config::{Address, Bind, NodeConfig};
+use crate::dial::Resolver;
+use crate::handler::Role;
+
+/// The step.
+pub(super) const STEP: &str = "ports";
+/// How long who holds a port may take to say who it is.
+const ANSWER: Duration = Duration::from_secs(2);
+/// Most bytes of that.
+const MAX_ANSWER: u64 = 4096;
+/// What no node has, so that it says what it is.
+const QUESTION: &[u8] = b"GET /check HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+/// The ports of one node.
+pub(super) struct Ports<'a> {
+    role: Role,
+    http: &'a Bind,
+    pipe: Option<Bind>,
+    tcp: Vec<&'a Bind>,
+}
+
+impl<'a> Ports<'a> {
+    /// Those of this configuration.
+    pub fn of(config: &'a NodeConfig, role: Role, pipe: Option<SocketAddr>) -> Self {
+        let tcp = config.tcp_listen.iter().map(|(bind, _)| bind).collect();
+        Self { role, http: &config.http_bind, pipe: pipe.map(Bind::Tcp), tcp }
+    }
+
+    /// Binds each and lets it go, without listening.
+    pub fn check(&self, report: &mut Report) {
+        report.note(STEP, self.look());
+    }
+
+    fn look(&self) -> Result<String, Problem> {
+        let role = self.role.as_str();
+        let is_node = |bind: &Bind| says(bind, &format!("no such path; this is a {role}"));
+        let runs = is_held(self.http)?;
+        if runs && !is_node(self.http) {
+            return Err(taken("the local HTTP port", self.http));
+        }
+        if let Some(pipe) = &self.pipe
+            && is_held(pipe)?
+            && !(runs && says(pipe, "the pipe port of a RestPipe server"))
+        {
+            return Err(taken("the pipe port", pipe));
+        }
+        for bind in &self.tcp {
+            if is_held(bind)? && !runs {
+                return Err(taken("a port of RP_TCP_LISTEN", bind));
+            }
+        }
+        let all = [self.http].into_iter().chain(&self.pipe).chain(self.tcp.iter().copied());
+        let all: Vec<String> = all.map(ToString::to_string).collect();
+        Ok(if runs {
+            format!("a {role} runs here already, with {}", all.join(", "))
+        } else {
+            format!("free: {}", all.join(", "))
+        })
+    }
+}
+
+fn taken(what: &str, bind: &Bind) -> Problem {
+    Problem::new(
+        format!("{what}, {bind}, is in use by another program"),
+        "end that program (`ss -ltnpx` shows it), or choose another port: RP_CLIENT_HTTP_BIND, \
+         RP_SERVER_HTTP_BIND, BIND_PORT, RP_TCP_LISTEN",
+    )
+}
+
+/// Whether somebody listens there.
+fn is_held(bind: &Bind) -> Result<bool, Problem> {
+    let held = match bind {
+        Bind::Tcp(address) => is_tcp_held(*address),
+        Bind::Unix(path) => is_unix_held(path),
+    };
+    held.map_err(|error| {
+        Problem::new(
+            format!("{bind} cannot be listened on: {error}"),
+            "choose an address of this machine, a port from 1024 on, or a path in a directory that \
+             is there",
+        )
+    })
+}
+
+fn is_tcp_held(address: SocketAddr) -> io::Result<bool> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // As the node does it; without, connections that have just ended would be in the way.
+    socket.set_reuse_address(true)?;
+    match socket.bind(&address.into()) {
+        Ok(()) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_unix_held(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => {
+            let deadline = Instant::now() + ANSWER;
+            // One that is left over from a node that was killed is taken over.
+            Ok(Address::Unix(path.to_owned()).connect(&Resolver::default(), deadline).is_ok())
+        }
+        Ok(_) => Err(io::Error::other("the file exists and is not a socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            fs::metadata(directory.unwrap_or(Path::new("."))).map(|_| false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether who listens there answers an unknown path with these words.
+fn says(bind: &Bind, words: &str) -> bool {
+    let address = match bind {
+        Bind::Tcp(address) => Address::Tcp(address.ip().to_string(), address.port()),
+        Bind::Unix(path) => Address::Unix(path.clone()),
+    };
+    let deadline = Instant::now() + ANSWER;
+    let Ok(mut socket) = address.connect(&Resolver::default(), deadline) else { return false };
+    let limits = [socket.set_read_timeout(Some(ANSWER)), socket.set_write_timeout(Some(ANSWER))];
+    if limits.iter().any(Result::is_err) || socket.write_all(QUESTION).is_err() {
+        return false;
+    }
+    let mut answer = Vec::new();
+    // One that says no more in time has said enough or not.
+    let _ = socket.take(MAX_ANSWER).read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).contains(words)
+}

@@ -1,0 +1,133 @@
+//! The way from a client to its server, as far as it leads.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::NAME;
+use super::report::{Problem, Report};
+use crate::config::ClientConfig;
+use crate::dial::{self, Resolver};
+use crate::identity::Identity;
+use crate::node::Trial;
+
+const TCP: &str = "TCP";
+const PROXY: &str = "proxy";
+const TLS: &str = "TLS";
+const HEARTBEAT: &str = "heartbeat";
+/// All of them, in this order.
+pub(super) const STEPS: [&str; 5] = [NAME, TCP, PROXY, TLS, HEARTBEAT];
+/// The time for each.
+const STEP: Duration = Duration::from_secs(10);
+
+/// From the name to an answered heartbeat.
+pub(super) fn server(config: &ClientConfig, identity: &Identity, report: &mut Report) {
+    let mut steps = STEPS.iter();
+    let mut note = |result: Result<String, Problem>| {
+        steps.next().is_some_and(|step| report.note(step, result))
+    };
+    walk(config, identity, &mut note);
+    steps.for_each(|step| report.skip(step));
+}
+
+/// Notes each step; nothing comes after one that fails.
+fn walk(
+    config: &ClientConfig,
+    identity: &Identity,
+    note: &mut dyn FnMut(Result<String, Problem>) -> bool,
+) -> Option<()> {
+    let (host, port) = (&config.target_host, config.target_port);
+    let resolver = Resolver::default();
+    let deadline = || Instant::now() + STEP;
+
+    let looked_up = config.proxy.as_ref().map_or(host.as_str(), |proxy| proxy.host());
+    take(note, name(&resolver, looked_up), String::clone)?;
+
+    let connected = match &config.proxy {
+        Some(proxy) => proxy.reach(&resolver, deadline()).map_err(|why| {
+            Problem::new(why, "RP_CLIENT_PROXY, or else HTTPS_PROXY, has to say where the proxy is")
+        }),
+        None => dial::connect(&resolver, host, port, deadline()).map_err(|why| {
+            Problem::new(
+                why,
+                "start the server, and let its pipe port through the firewalls; \
+                 RP_CLIENT_TARGET_HOSTNAME and RP_CLIENT_TARGET_PORT say where it is; where only a \
+                 proxy leads out, set RP_CLIENT_PROXY",
+            )
+        }),
+    };
+    let socket = take(note, connected, connected_to)?;
+
+    let mut place = format!("{host}:{port}");
+    let tunnelled = match &config.proxy {
+        None => Ok("none is set for this server".to_owned()),
+        Some(proxy) => {
+            place = format!("{place} through {proxy}");
+            proxy.tunnel(&socket, host, port, deadline()).map(|()| place.clone()).map_err(|why| {
+                Problem::new(
+                    format!("{proxy}: {why}"),
+                    "the proxy has to allow connections to this host and port, with the user and \
+                     password in RP_CLIENT_PROXY where it asks for them; NO_PROXY names hosts that \
+                     need no proxy",
+                )
+            })
+        }
+    };
+    take(note, tunnelled, String::clone)?;
+
+    let trial = Trial::shake_hands(identity, socket, place, &config.server_name, deadline());
+    let trial = trial.map_err(|ended| Problem::new(ended.what, ended.advice));
+    let trial = take(note, trial, |trial| match trial.server() {
+        Some(server) => format!(
+            "the server is {} (sha256 {}), until {}",
+            server.name, server.fingerprint, server.expires
+        ),
+        None => {
+            "the server is the right one; it is an older or an original RestPipe, which was not \
+                 told who is here"
+                .to_owned()
+        }
+    })?;
+
+    let beat = trial.beat(deadline()).map_err(|ended| Problem::new(ended.what, ended.advice));
+    take(note, beat, |took| match took {
+        Some(took) => format!(
+            "the server accepts this client, and answered in {:.1} ms",
+            took.as_secs_f64() * 1000.0
+        ),
+        None => {
+            "not tried: with this server it would take the place of a client that runs".to_owned()
+        }
+    })?;
+    Some(())
+}
+
+/// Notes a result, and gives out what was made.
+fn take<T>(
+    note: &mut dyn FnMut(Result<String, Problem>) -> bool,
+    result: Result<T, Problem>,
+    words: impl FnOnce(&T) -> String,
+) -> Option<T> {
+    match result {
+        Ok(made) => note(Ok(words(&made))).then_some(made),
+        Err(problem) => {
+            note(Err(problem));
+            None
+        }
+    }
+}
+
+fn name(resolver: &Resolver, host: &str) -> Result<String, Problem> {
+    let addresses = resolver.resolve(host, STEP).map_err(|error| {
+        Problem::new(
+            format!("{host} does not resolve: {error}"),
+            "correct RP_CLIENT_TARGET_HOSTNAME (or the proxy's name), or this machine's DNS \
+             (getent hosts NAME asks it)",
+        )
+    })?;
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    Ok(format!("{host} is {}", addresses.join(", ")))
+}
+
+fn connected_to(socket: &TcpStream) -> String {
+    socket.peer_addr().map_or_else(|_| "connected".to_owned(), |to| format!("connected to {to}"))
+}

@@ -1,0 +1,63 @@
+//! The lines of a check, and its verdict.
+
+use std::fmt::Display;
+
+use crate::cli::{self, Failure};
+use crate::logging::one_line;
+
+/// Why a step failed.
+pub(super) struct Problem {
+    what: String,
+    advice: String,
+}
+
+impl Problem {
+    /// What happened, and what the operator does about it.
+    pub fn new(what: impl Display, advice: impl Into<String>) -> Self {
+        Self { what: what.to_string(), advice: advice.into() }
+    }
+}
+
+/// Prints each step when it is over.
+#[derive(Default)]
+pub(super) struct Report {
+    has_failed: bool,
+}
+
+impl Report {
+    /// Prints what came of a step, and for the first that fails what to do. Says whether it is fine.
+    pub fn note(&mut self, step: &str, result: Result<String, Problem>) -> bool {
+        match result {
+            Ok(detail) => {
+                line("ok", step, &detail);
+                true
+            }
+            Err(Problem { what, advice }) => {
+                line("FAILED", step, &what);
+                if !std::mem::replace(&mut self.has_failed, true) {
+                    cli::say(&format!("        what to do: {}", one_line(advice)));
+                }
+                false
+            }
+        }
+    }
+
+    /// Prints that a step makes no sense after what has failed.
+    pub fn skip(&mut self, step: &str) {
+        line("-", step, "not tried");
+    }
+
+    /// Prints what is no failure and should be known.
+    pub fn warn(&mut self, warning: impl Display) {
+        line("note", "configuration", &warning.to_string());
+    }
+
+    /// The verdict, as an exit code.
+    pub fn end(self) -> Result<(), Failure> {
+        if self.has_failed { Err(Failure::No) } else { Ok(()) }
+    }
+}
+
+fn line(word: &str, step: &str, detail: &str) {
+    cli::say(&format!("{word:<7} {step}: {}", one_line(detail)));
+}
