@@ -2,18 +2,22 @@
 //!
 //! In scope: a listening socket, its thread, its end. Not in scope: what becomes of a connection.
 
+mod handed;
 mod socket;
 
 use std::io;
 use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use rustix::event::{PollFd, PollFlags, poll};
 use socket2::Socket;
 
+pub use handed::{Handed, HandoverError};
 pub use socket::BindError;
 pub(crate) use socket::{Bound, SocketFile, listen};
 
@@ -29,9 +33,28 @@ pub(crate) struct Acceptor {
     /// Dropped to wake the thread from a pause.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// Where others have the socket open, too: dropped to wake the thread, for nothing may be done to
+    /// the socket itself.
+    bell: Option<UnixStream>,
 }
 
 impl Acceptor {
+    /// Accepts on a bound socket; see [`Acceptor::start`].
+    pub fn start_bound(
+        what: &'static str,
+        bound: Socket,
+        handed: bool,
+        admit: impl Fn(Socket) + Send + 'static,
+    ) -> io::Result<Self> {
+        if !handed {
+            return Self::start(what, bound, admit);
+        }
+        let (bell, rung) = UnixStream::pair()?;
+        let mut acceptor = Self::launch(what, bound, Some(rung), admit)?;
+        acceptor.bell = Some(bell);
+        Ok(acceptor)
+    }
+
     /// Accepts from now on, on a thread of its own. `what` names the port in its log lines. `admit`
     /// gets each connection and may not wait for anything.
     pub fn start(
@@ -39,22 +62,39 @@ impl Acceptor {
         listener: Socket,
         admit: impl Fn(Socket) + Send + 'static,
     ) -> io::Result<Self> {
+        Self::launch(what, listener, None, admit)
+    }
+
+    fn launch(
+        what: &'static str,
+        listener: Socket,
+        rung: Option<UnixStream>,
+        admit: impl Fn(Socket) + Send + 'static,
+    ) -> io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = bounded(0);
         let accepting = listener.try_clone()?;
         let stopping_seen = Arc::clone(&stopping);
-        let thread = thread::Builder::new()
-            .name(format!("{what}-accept"))
-            .spawn(move || run(what, &accepting, &stopping_seen, &stopped, admit))?;
-        Ok(Self { listener, stopping, stop: Some(stop), thread: Some(thread) })
+        let thread = thread::Builder::new().name(format!("{what}-accept")).spawn(move || {
+            let accept = || match &rung {
+                Some(rung) => accept_shared(&accepting, rung),
+                None => accepting.accept().map(|(socket, _)| socket),
+            };
+            run(what, accept, &stopping_seen, &stopped, admit);
+        })?;
+        Ok(Self { listener, stopping, stop: Some(stop), thread: Some(thread), bell: None })
     }
 
-    /// Closes the port. Connections that wait to be accepted are refused.
+    /// Closes the port. Connections that wait to be accepted are refused, or left to whoever else has
+    /// the socket.
     pub fn stop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         self.stopping.store(true, Ordering::Release);
         // On Linux this wakes a thread that is in `accept`, and refuses callers from here on.
-        let woken = self.listener.shutdown(Shutdown::Both);
+        let woken = match self.bell.take() {
+            Some(bell) => bell.shutdown(Shutdown::Both),
+            None => self.listener.shutdown(Shutdown::Both),
+        };
         drop(self.stop.take());
         match woken {
             // The thread waits for nothing else, so this is short.
@@ -70,26 +110,38 @@ impl Drop for Acceptor {
     }
 }
 
+/// Waits for a connection or the bell, whose answer is that there is none.
+fn accept_shared(listener: &Socket, rung: &UnixStream) -> io::Result<Socket> {
+    let mut waiting = [PollFd::new(listener, PollFlags::IN), PollFd::new(rung, PollFlags::IN)];
+    poll(&mut waiting, None)?;
+    if !waiting[1].revents().is_empty() {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    listener.accept().map(|(socket, _)| socket)
+}
+
 fn run(
     what: &str,
-    listener: &Socket,
+    accept: impl Fn() -> io::Result<Socket>,
     stopping: &AtomicBool,
     stopped: &Receiver<()>,
     admit: impl Fn(Socket),
 ) {
     let errors = Throttle::default();
     loop {
-        let accepted = listener.accept();
+        let accepted = accept();
         if stopping.load(Ordering::Acquire) {
             return;
         }
         match accepted {
-            Ok((socket, _)) => admit(socket),
-            // The caller went away, or a signal came: nothing is wrong here.
+            Ok(socket) => admit(socket),
+            // The caller went away, or to another process, or a signal came: nothing is wrong here.
             Err(error)
                 if matches!(
                     error.kind(),
-                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                    io::ErrorKind::Interrupted
+                        | io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::WouldBlock
                 ) => {}
             Err(error) => {
                 if let Some(left_out) = errors.note(Instant::now()) {

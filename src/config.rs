@@ -16,6 +16,7 @@ mod proxy;
 mod remoted;
 mod roles;
 mod service;
+mod target;
 mod tcp;
 mod value;
 mod variables;
@@ -32,6 +33,7 @@ pub use handler::{HandlerChoice, HandlerSpec, Mount, Mounting};
 pub use help::variables_text;
 pub use remoted::{BrokerConfig, EndConfig, IdleLimit, TlsFiles};
 pub use service::ServiceAddress;
+pub use target::{Target, TargetMode};
 pub use tcp::Forward;
 pub use variables::{Reader, VARIABLES, Variable};
 
@@ -120,10 +122,14 @@ pub struct ClientConfig {
     pub target_host: String,
     /// Port of the server's pipe.
     pub target_port: u16,
-    /// The proxy that leads to it; absent: it is dialled itself.
+    /// The proxy that leads to this server; absent: it is dialled itself.
     pub proxy: Option<Proxy>,
     /// The name to expect in the server's certificate.
     pub server_name: String,
+    /// Other servers, in the order of preference.
+    pub further_targets: Vec<Target>,
+    /// What to do with more than one.
+    pub target_mode: TargetMode,
     /// How often a heartbeat is sent.
     pub heartbeat_interval: Duration,
     /// For how long the server may be silent; longer than the interval.

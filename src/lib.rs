@@ -130,6 +130,7 @@ pub mod logging;
 pub mod meter;
 pub mod metrics;
 pub mod node;
+pub mod notify;
 pub mod peer;
 pub mod pipe;
 mod places;

@@ -15,6 +15,7 @@ mod body;
 mod counts;
 mod end;
 mod heartbeat;
+mod leaving;
 mod output;
 mod patience;
 mod pool;
@@ -39,6 +40,7 @@ use counts::Counts;
 pub use counts::Figures;
 pub use end::End;
 pub use heartbeat::Pulse;
+use leaving::Farewell;
 use output::{Output, Written};
 pub use pool::Load;
 use serve::Handling;
@@ -95,6 +97,7 @@ pub struct Link {
     /// See [`Parts::takes_over`]; a server's link learns it from the first heartbeat.
     takes_over: AtomicBool,
     counts: Counts,
+    farewell: Farewell,
 }
 
 /// Told that a link is ready. It runs on one of the link's threads and may not wait for anything.
@@ -134,13 +137,15 @@ pub struct Parts {
     /// that says nothing (an original waits five seconds before its first heartbeat) is ready after
     /// a second; a server only when it has spoken, because before that it may still refuse us.
     pub on_ready: OnReady,
+    /// Called when the peer says that it is about to stop. It may not wait for anything.
+    pub on_leaving: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Link {
     /// A link over this connection. It does nothing before [`Link::run`].
     pub fn new(parts: Parts) -> io::Result<Arc<Self>> {
-        let Parts { peer, socket, tls, service, pulse, limits, stall, takes_over, on_ready } =
-            parts;
+        let Parts { peer, socket, tls, service, pulse, limits, stall, takes_over, .. } = parts;
+        let Parts { on_ready, on_leaving, .. } = parts;
         let output = Output::new(socket.try_clone()?, 4 * limits.max_data + (1 << 20))?;
         let (alarm, alarmed) = bounded(1);
         Ok(Arc::new(Self {
@@ -167,6 +172,7 @@ impl Link {
             ready: AtomicBool::new(false),
             takes_over: AtomicBool::new(takes_over),
             counts: Counts::default(),
+            farewell: Farewell::new(on_leaving),
         }))
     }
 
@@ -278,6 +284,11 @@ impl Link {
             && self.output.is_empty()
     }
 
+    /// How many requests wait for their replies.
+    pub fn in_flight(&self) -> usize {
+        lock(&self.pending).len()
+    }
+
     fn end(&self) -> End {
         lock(&self.end).clone().unwrap_or(End::ClosedByPeer)
     }
@@ -288,7 +299,9 @@ impl Link {
 
     /// Nobody waits for this reply any more. False when it was taken already.
     fn forget(&self, id: u32) -> bool {
-        lock(&self.pending).take(id).is_some()
+        let taken = lock(&self.pending).take(id).is_some();
+        self.settle();
+        taken
     }
 
     /// For how long a body that goes with an event of this verb may stand still; one that carries a

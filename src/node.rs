@@ -24,12 +24,13 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::UnixTime;
 
+pub use crate::accept::{Handed, HandoverError};
 pub use builder::Builder;
 pub use client::Client;
 pub use server::Server;
 pub(crate) use trial::Trial;
 
-use crate::accept::{self, BindError};
+use crate::accept::{self, BindError, Bound};
 use crate::carry::{self, Targets};
 use crate::config::{Bind, ConfigError, NodeConfig};
 use crate::dial::Resolver;
@@ -57,6 +58,15 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
 const GOODBYE: Duration = Duration::from_millis(1500);
 /// How long the answers of callers that the drain did not wait for may take.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Clients of a stopping server come back one after another, with about this much time for each, ...
+const SPREAD_PER_PEER: Duration = Duration::from_millis(5);
+/// ... but within this.
+const LONGEST_SPREAD: Duration = Duration::from_secs(5);
+/// However few they are, they are given this much.
+const SHORTEST_SPREAD: Duration = Duration::from_millis(100);
+/// After a restart that callers are not to notice, a name that nobody has had yet may be that of a
+/// client that is on its way back, for this long.
+const REUNION: Duration = Duration::from_secs(30);
 /// How often a stopping node looks whether its links have finished.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -131,6 +141,7 @@ impl Core {
         config: &NodeConfig,
         handler: Arc<dyn Handler>,
         listeners: Listeners,
+        http: Option<Bound>,
     ) -> Result<Self, StartError> {
         let now = UnixTime::now();
         let identity = Keeper::load(config.identity.clone(), config.crl.clone(), role, now)
@@ -152,12 +163,16 @@ impl Core {
         let meter: Arc<dyn Meter> = Arc::new(meters);
         let service = Service::start(role, Arc::clone(&handler), config.debug, Arc::clone(&meter))
             .map_err(StartError::Thread)?;
-        let catalog = Arc::new(Catalog::default());
+        let catalog = Arc::new(match role {
+            Role::Server => Catalog::default(),
+            Role::Client => Catalog::of_servers(),
+        });
         let resolver = Arc::new(Resolver::default());
         let requests = Arc::new(Requests {
             catalog: Arc::clone(&catalog),
             resolver: Arc::clone(&resolver),
             reply_timeout: config.reply_timeout,
+            reunion: http.as_ref().map(|_| Instant::now() + REUNION),
             meter,
         });
         let settings = Settings {
@@ -180,8 +195,11 @@ impl Core {
             metrics,
         }));
         let shown = Arc::clone(&view) as Arc<dyn Inspect>;
-        let face =
-            Face::start_with(settings, Arc::clone(&pipe), shown).map_err(StartError::Http)?;
+        let face = match http {
+            Some(bound) => Face::start_on(bound, settings, Arc::clone(&pipe), shown),
+            None => Face::start_with(settings, Arc::clone(&pipe), shown),
+        };
+        let face = face.map_err(StartError::Http)?;
         let ports = listen(config, &pipe)?;
         Ok(Self {
             identity,
@@ -223,13 +241,18 @@ impl Core {
         self.view.stop();
         self.face.stop_accepting();
         drop(std::mem::take(&mut *self.ports.lock().unwrap_or_else(PoisonError::into_inner)));
-        self.service.stop();
+        let entries = self.roster.entries();
+        let peers = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let spread = SPREAD_PER_PEER.saturating_mul(peers).clamp(SHORTEST_SPREAD, LONGEST_SPREAD);
+        self.service.stop(spread);
         self.catalog.stop();
+        for entry in entries {
+            entry.link.leave(spread);
+        }
         self.face.finish(deadline);
-        let links: Vec<_> =
-            self.roster.entries().iter().map(|entry| Arc::clone(&entry.link)).collect();
         let (_alive, never) = crossbeam_channel::bounded::<()>(0);
-        while Instant::now() < deadline && !links.iter().all(|link| link.is_idle()) {
+        let finished = || self.roster.entries().iter().all(|entry| entry.link.is_finished());
+        while Instant::now() < deadline && !finished() {
             // Nothing is sent: this is a pause between looks.
             let _ = never.recv_timeout(LOOK);
         }

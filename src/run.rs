@@ -31,9 +31,10 @@ mod set_identity;
 mod tcp;
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::select;
+use crossbeam_channel::{Receiver, never, select, tick};
 use pico_args::Arguments;
 
 use check_rule::Asked;
@@ -43,9 +44,11 @@ pub use tcp::tcp;
 
 use crate::cli::{self, Failure, Program};
 use crate::config::{Bind, ClientConfig, Environment, NodeConfig, Reader, ServerConfig, Warning};
+use crate::events::ConnectionEvent;
 use crate::handler::Role;
 use crate::logging;
-use crate::node::{Client, Server};
+use crate::node::{Client, Handed, Server};
+use crate::notify::Notifier;
 use crate::signals::Signals;
 
 /// The ways to call a node's program.
@@ -58,6 +61,9 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("", "nothing. PEER is a certificate's name, NOUN as in a URL. Exit code: 0 allowed,"),
     ("", "1 refused, 2 the rules cannot be used"),
 ];
+
+/// Files that do not come are not waited for longer, so that signals are heard.
+const RELOAD: Duration = Duration::from_secs(10);
 
 /// Runs a server until SIGTERM or SIGINT; the whole `main` of a program of this name.
 pub fn server(name: &'static str, handlers: Handlers) -> ExitCode {
@@ -127,11 +133,26 @@ fn start_server(handlers: Handlers) -> Result<(), Failure> {
     let (config, warnings) = ServerConfig::from_environment(&env)?;
     let handler = handlers.choose(&config.node, Role::Server)?;
     begin_log(&env, &config.node, &warnings);
+    let sockets = Handed::take(&env, true).map_err(Failure::failed)?;
     let signals = Signals::new().map_err(Failure::failed)?;
-    let server = Server::start(&config, handler).map_err(Failure::failed)?;
+    let notifier = Arc::new(Notifier::new(&env));
+    let telling = Arc::clone(&notifier);
+    let server = Server::builder(config.clone())
+        .shared_handler(handler)
+        .sockets(sockets)
+        .on_event(move |event| {
+            if let ConnectionEvent::ConnectionAdded { count, .. }
+            | ConnectionEvent::ConnectionRemoved { count, .. } = event
+            {
+                telling.status(&format!("clients connected: {count}"));
+            }
+        })
+        .start()
+        .map_err(Failure::failed)?;
     let (pipe, http) = (server.pipe_address(), server.http_address());
     cli::say(&format!("ready pipe={pipe} http={http}{}", tcp_fields(&server.tcp_addresses())));
-    wait_for(&signals, config.node.drain, || server.reload());
+    notifier.ready();
+    wait_for(&signals, &notifier, config.node.drain, || server.reload_within(RELOAD));
     server.stop(config.node.drain);
     log::info!("stopped");
     Ok(())
@@ -142,11 +163,21 @@ fn start_client(handlers: Handlers) -> Result<(), Failure> {
     let (config, warnings) = ClientConfig::from_environment(&env)?;
     let handler = handlers.choose(&config.node, Role::Client)?;
     begin_log(&env, &config.node, &warnings);
+    let sockets = Handed::take(&env, false).map_err(Failure::failed)?;
     let signals = Signals::new().map_err(Failure::failed)?;
-    let client = Client::start(&config, handler).map_err(Failure::failed)?;
+    let notifier = Arc::new(Notifier::new(&env));
+    let [connected, lost] = [Arc::clone(&notifier), Arc::clone(&notifier)];
+    let client = Client::builder(config.clone())
+        .shared_handler(handler)
+        .sockets(sockets)
+        .on_start(move |peer| connected.status(&format!("connected to {}", peer.name)))
+        .on_stop(move |peer, why| lost.status(&format!("{} lost: {why}", peer.name)))
+        .start()
+        .map_err(Failure::failed)?;
     let tcp = tcp_fields(&client.tcp_addresses());
     cli::say(&format!("ready http={}{tcp}", client.http_address()));
-    wait_for(&signals, config.node.drain, || client.reload());
+    notifier.ready();
+    wait_for(&signals, &notifier, config.node.drain, || client.reload_within(RELOAD));
     client.stop(config.node.drain);
     log::info!("stopped");
     Ok(())
@@ -166,16 +197,24 @@ fn begin_log(env: &Environment, config: &NodeConfig, warnings: &[Warning]) {
 
 /// Waits for the wish to stop; a second one ends the process without our help. SIGHUP meanwhile has
 /// the identity read anew.
-fn wait_for(signals: &Signals, drain: Duration, reload: impl Fn()) {
+fn wait_for(signals: &Signals, notifier: &Notifier, drain: Duration, reload: impl Fn()) {
+    let watchdog: Receiver<Instant> = notifier.watchdog().map_or_else(never, tick);
+    notifier.alive();
     loop {
         select! {
             recv(signals.reloads()) -> hangup => match hangup {
-                Ok(()) => reload(),
+                Ok(()) => {
+                    notifier.reloading();
+                    reload();
+                    notifier.ready();
+                }
                 Err(_) => return,
             },
+            recv(watchdog) -> _ => notifier.alive(),
             recv(signals.receiver()) -> signal => {
                 if let Ok(signal) = signal {
                     let most = drain.as_secs();
+                    notifier.stopping();
                     log::info!("stopping after {signal}: at most {most} s for what is in flight");
                 }
                 return;

@@ -7,6 +7,7 @@ mod bounds;
 mod error;
 mod frame;
 mod goodbye;
+mod leaving;
 mod message;
 mod pending;
 mod stream;
@@ -17,9 +18,10 @@ mod pb;
 pub use error::WireError;
 pub use frame::{Decoder, Frame, HEADER_BYTES, Kind, Limits, MAX_CHUNK, Piece, Side};
 pub use goodbye::{Goodbye, GoodbyeReason};
+pub use leaving::Leaving;
 pub use message::{
     EXTENSIONS, Heartbeat, Incoming, Payload, Refused, Terms, decode, encode_event, encode_goodbye,
-    encode_heartbeat, encode_heartbeat_reply, encode_reply,
+    encode_heartbeat, encode_heartbeat_reply, encode_leaving, encode_reply,
 };
 pub use pending::{Pending, RegisterError};
 pub use stream::{

@@ -84,6 +84,33 @@ fn a_client_that_could_connect_is_told_so_and_is_not_connected() {
 }
 
 #[test]
+fn each_of_several_servers_is_tried() {
+    let identities = Identities::new(&["web1"]);
+    let server = server(&identities).start();
+    let nobody = free_port();
+    let [first, second] = [server.pipe(), ([127, 0, 0, 1], nobody).into()];
+    let several = client(&identities, "web1", first)
+        .set("RP_CLIENT_TARGET_HOSTNAME", format!("{first},{second}"));
+    let (code, lines) = check(&several);
+    assert_eq!(code, 1, "{lines:#?}");
+    assert_eq!(lines[0], format!("ok      configuration: a client of {first}, {second}"));
+    let steps: Vec<_> = lines[4..].iter().filter(|line| !line.contains("what to do")).collect();
+    for (line, step) in steps.iter().zip(["name", "TCP", "proxy", "TLS", "heartbeat"]) {
+        assert!(line.starts_with(&format!("ok      {step} ({first}): ")), "{lines:#?}");
+    }
+    for (line, (word, step)) in steps[5..].iter().zip([
+        ("ok     ", "name"),
+        ("FAILED ", "TCP"),
+        ("-      ", "proxy"),
+        ("-      ", "TLS"),
+        ("-      ", "heartbeat"),
+    ]) {
+        assert!(line.starts_with(&format!("{word} {step} ({second}): ")), "{lines:#?}");
+    }
+    assert!(steps[10].starts_with("ok      ports: "), "{lines:#?}");
+}
+
+#[test]
 fn a_running_client_with_a_request_in_flight_is_not_disturbed() {
     let identities = Identities::new(&["web1"]);
     let server = server(&identities).start();

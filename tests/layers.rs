@@ -11,7 +11,7 @@ const HOUSE: &[(&str, &[&str])] = &[
         "run",
         &[
             "cli", "node", "identity", "handler", "logging", "config", "rules", "event", "signals",
-            "peer", "dial",
+            "peer", "dial", "events", "notify",
         ],
     ),
     ("cli", &["logging", "config"]),
@@ -43,6 +43,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("chunked", &[]),
     ("accept", &["config", "throttle"]),
     ("logging", &["config"]),
+    ("notify", &["config"]),
     ("config", &["dial", "peer"]),
     ("dial", &[]),
     ("rules", &["changes", "event"]),
@@ -89,12 +90,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("env_logger", &["logging"]),
     ("signal_hook", &["signals"]),
     // Other processes, and the end of this one.
-    ("std::process", &["run", "cli", "bin", "hook", "handler/exec"]),
+    ("std::process", &["run", "cli", "bin", "hook", "handler/exec", "notify"]),
     ("std::process::exit", &[]),
     ("std::process::abort", &[]),
     ("process::exit", &[]),
     ("process::abort", &[]),
-    ("rustix", &["hook", "handler/exec", "remoted", "run/check"]),
+    ("rustix", &["accept", "notify", "hook", "handler/exec", "remoted", "run/check"]),
+    ("listenfd", &["accept/handed"]),
     // Every thread has a name.
     ("std::thread::spawn", &[]),
     ("thread::spawn", &[]),

@@ -349,3 +349,18 @@ fn a_reply_that_an_original_cannot_read_is_not_sent() {
     assert_eq!(original.frame().body, b"\x08\x01\x12\x0atext/plain\x18\x00\x22\x03tea");
     server.stop(Duration::from_secs(1));
 }
+
+/// The original dies of a message that it did not ask for.
+#[test]
+fn an_original_peer_is_not_told_that_a_node_stops() {
+    let identities = Identities::new(&["web1"]);
+    let server = server(&identities).serve(Router::new());
+    let mut original = Original::dial(&identities, server.pipe());
+    original.ask(HEARTBEAT, &[8, 1]);
+    original.frame_of(HEARTBEAT_REPLY);
+    let stopping = thread::spawn(move || server.stop(Duration::from_secs(5)));
+    let frame = original.peer.frame_within(support::PATIENCE);
+    assert!(frame.is_none(), "it was told {frame:02x?}");
+    assert_eq!(original.peer.wait_end(), Ended::Properly);
+    stopping.join().unwrap();
+}

@@ -7,8 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Identities, Node, PATIENCE, client, server};
+use support::{Identities, Node, PATIENCE, TINYPROXY, client, has_all, server};
 use tempfile::TempDir;
+
+const MICROSOCKS: (&str, &str) = ("microsocks", "microsocks");
 
 /// A proxy that knows the user `me` with the password `SECRET`, until it is dropped.
 struct Running {
@@ -73,6 +75,9 @@ fn assert_no_secret(node: &Node) {
 
 #[test]
 fn a_pipe_leads_through_a_proxy_of_either_kind() {
+    if !has_all(&[TINYPROXY, MICROSOCKS]) {
+        return;
+    }
     let identities = Identities::new(&["web1"]);
     let server = server(&identities).start();
     let pipe = server.pipe();
@@ -107,6 +112,9 @@ fn a_pipe_leads_through_a_proxy_of_either_kind() {
 
 #[test]
 fn what_a_proxy_cannot_reach_and_a_proxy_that_is_not_there_are_named() {
+    if !has_all(&[MICROSOCKS]) {
+        return;
+    }
     let identities = Identities::new(&["web1"]);
     let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let nobody = gone.local_addr().unwrap();
@@ -132,4 +140,31 @@ fn no_proxy_leads_past_it() {
         .set("NO_PROXY", format!("127.0.0.1:{}", server.pipe().port()))
         .start();
     node.get_when_up("/server/time");
+}
+
+#[test]
+fn each_of_several_servers_is_reached_its_own_way() {
+    if !has_all(&[MICROSOCKS]) {
+        return;
+    }
+    let identities = Identities::new(&["web1"]);
+    let [near, far] = [0, 1].map(|_| server(&identities).start());
+    let proxy = Running::microsocks();
+    let node = client(&identities, "web1", near.pipe())
+        .set("RP_CLIENT_TARGET_HOSTNAME", format!("{},{}", near.pipe(), far.pipe()))
+        .set("RP_CLIENT_TARGETS", "all")
+        .set("RP_CLIENT_PROXY", format!("socks5://me:SECRET@{}", proxy.address))
+        .set("NO_PROXY", near.pipe())
+        .start();
+    for server in [&near, &far] {
+        server.get_when_up("/client/web1/time");
+    }
+    let through = format!("{} through socks5://{}", far.pipe(), proxy.address);
+    node.wait_log(&[&format!("connected to {through}")]);
+    let links = node.get("/status").json()["links"].clone();
+    let mut targets: Vec<_> =
+        links.as_array().unwrap().iter().map(|link| &link["target"]).collect();
+    targets.sort_by_key(|target| target.to_string().len());
+    assert_eq!(targets, [&near.pipe().to_string(), &through]);
+    assert_no_secret(&node);
 }

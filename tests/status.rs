@@ -66,7 +66,8 @@ fn both_sides_show_their_links_and_what_became_of_requests() {
     let link = &links[0];
     assert_eq!((&link["name"], &link["address"]), (&"web1".into(), &"127.0.0.1".into()));
     assert_eq!((&link["state"], &link["reconnects"]), (&"ready".into(), &0.into()));
-    assert_eq!(link["extensions"], serde_json::json!(["extended", "streams"]));
+    assert_eq!(link["target"], Value::Null);
+    assert_eq!(link["extensions"], serde_json::json!(["extended", "streams", "leaving"]));
     assert_eq!(link["fingerprint"].as_str().unwrap().len(), 64);
     assert!(link["last_heard_s"].as_f64().unwrap() < 10.0);
     assert!(link["certificate"]["expires_s"].as_f64().unwrap() > 3600.0);
@@ -86,6 +87,7 @@ fn both_sides_show_their_links_and_what_became_of_requests() {
     let on_client =
         status_when(&client, "answered", |s| s["links"][0]["round_trip_ms"].is_number());
     assert_eq!((&on_client["role"], &on_client["ready"]), (&"client".into(), &true.into()));
+    assert_eq!(on_client["links"][0]["target"], server.pipe().to_string());
     let round_trip = on_client["links"][0]["round_trip_ms"].as_f64().unwrap();
     assert!(round_trip > 0.0 && round_trip < 5000.0, "{round_trip}");
     assert_eq!(on_client["links"][0]["handled"]["fine"], 1);

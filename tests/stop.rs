@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use restpipe::handler::Router;
 
 use support::inside::{Door, Gate, timed};
+use support::message::{EVENT, HEARTBEAT, HEARTBEAT_REPLY, REPLY, event, message};
+use support::peer::Peer;
+use support::tls::dialing;
 use support::{Answer, Identities, Node, client, server};
 
 fn slow(door: Door) -> Router {
@@ -250,4 +253,72 @@ fn the_socket_file_goes_with_the_node() {
     server.signal("TERM");
     assert_eq!(server.wait_exit().code(), Some(0));
     assert!(!path.exists());
+}
+
+/// A heartbeat that announces all extensions.
+const EXTENDED: &[u8] = &[8, 1, 0x80, 1, 7];
+/// The tag of `leaving_ms`.
+const LEAVING: [u8; 2] = [0xd8, 1];
+/// A heartbeat that says `settled`.
+const SETTLED: &[u8] = &[8, 1, 0xe0, 1, 1];
+
+/// A server that has told this client that it stops, and the end of that.
+fn leaving(drain: Duration) -> (Peer, std::thread::JoinHandle<Duration>) {
+    let identities = Identities::new(&["web1"]);
+    let server = server(&identities).serve(Router::new().on("get_it", |_, _| Ok("got")));
+    let mut peer = Peer::dial(server.pipe(), dialing(Some((&identities, "web1")))).unwrap();
+    peer.send(&message(HEARTBEAT, 7, EXTENDED)).unwrap();
+    assert_eq!(peer.frame_of(HEARTBEAT_REPLY).id, 7);
+    let stopping = std::thread::spawn(move || timed(|| server.stop(drain)).1);
+    let frame = peer.frame_of(HEARTBEAT_REPLY);
+    assert_eq!((&frame.body[..2], &frame.body[2..4]), (&[8, 1][..], &LEAVING[..]));
+    (peer, stopping)
+}
+
+#[test]
+fn what_was_on_its_way_to_a_stopping_node_is_handled_and_then_it_closes_at_once() {
+    let (mut peer, stopping) = leaving(Duration::from_secs(15));
+    peer.send(&event(1_000_000_001, "get", "it", b"")).unwrap();
+    let reply = peer.frame_of(REPLY);
+    assert!(reply.body.windows(3).any(|three| three == b"got"), "{reply:02x?}");
+    peer.send(&message(HEARTBEAT, 8, SETTLED)).unwrap();
+    peer.wait_end();
+    let took = stopping.join().unwrap();
+    assert!(took < Duration::from_secs(10), "it waited for the drain: {took:?}");
+}
+
+#[test]
+fn a_peer_that_does_not_answer_or_goes_on_asking_delays_the_end_by_the_drain_at_most() {
+    let (mut peer, stopping) = leaving(Duration::from_secs(1));
+    for id in 0..20 {
+        peer.send(&event(1_000_000_000 + id, "get", "it", b"")).unwrap();
+        assert_eq!(peer.frame_of(REPLY).kind, REPLY);
+    }
+    peer.wait_end();
+    let took = stopping.join().unwrap();
+    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(6), "{took:?}");
+}
+
+#[test]
+fn words_of_an_end_that_nobody_has_asked_for_do_no_harm() {
+    let identities = Identities::new(&["web1"]);
+    let server = server(&identities).serve(Router::new().on("get_it", |_, _| Ok("got")));
+    let mut peer = Peer::dial(server.pipe(), dialing(Some((&identities, "web1")))).unwrap();
+    peer.send(&message(HEARTBEAT, 7, EXTENDED)).unwrap();
+    assert_eq!(peer.frame_of(HEARTBEAT_REPLY).id, 7);
+    // `settled` to one that stays, and that the client leaves for ever, again and again.
+    let mut leaves = [8, 1].to_vec();
+    leaves.extend_from_slice(&LEAVING);
+    leaves.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
+    for body in [SETTLED, &leaves, SETTLED, &leaves] {
+        peer.send(&message(HEARTBEAT, 8, body)).unwrap();
+    }
+    let answer = peer.frame_of(HEARTBEAT_REPLY);
+    assert_eq!(answer.body, SETTLED, "once: nothing of the server's was in flight");
+    peer.send(&event(1_000_000_001, "get", "it", b"")).unwrap();
+    assert_eq!(peer.frame_of(REPLY).id, 1_000_000_001);
+    // It is asked nothing any more.
+    let answer = server.ask("GET", "/client/web1/it", &[("RP-Wait", "0")], b"");
+    assert_eq!(answer.status, 503);
+    assert_ne!(peer.frame_within(Duration::from_millis(100)).map(|frame| frame.kind), Some(EVENT));
 }

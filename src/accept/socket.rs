@@ -27,6 +27,8 @@ pub(crate) struct Bound {
     pub address: Bind,
     /// The file of a Unix socket.
     pub file: Option<SocketFile>,
+    /// Somebody else has it open, too, and keeps it when this process ends.
+    pub handed: bool,
 }
 
 /// Binds and listens.
@@ -67,7 +69,7 @@ fn listen_tcp(address: SocketAddr) -> io::Result<Bound> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let address = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok(Bound { socket, address: Bind::Tcp(address), file: None })
+    Ok(Bound { socket, address: Bind::Tcp(address), file: None, handed: false })
 }
 
 fn listen_unix(path: &Path) -> Result<Bound, String> {
@@ -83,7 +85,7 @@ fn listen_unix(path: &Path) -> Result<Bound, String> {
             file.remove();
             e.to_string()
         })?;
-    Ok(Bound { socket, address: Bind::Unix(path.to_owned()), file: Some(file) })
+    Ok(Bound { socket, address: Bind::Unix(path.to_owned()), file: Some(file), handed: false })
 }
 
 /// Removes a socket file that nobody listens on any more.

@@ -43,7 +43,7 @@ impl Listeners {
         let places = Places::new(MAX_CONNECTIONS);
         let forward = Arc::new(forward);
         let workers = Workers::new("carry-from");
-        let Bound { socket: listener, address, file } = bound;
+        let Bound { socket: listener, address, file, handed: _ } = bound;
         let acceptor = Acceptor::start("tcp", listener, move |socket| {
             let Some(place) = places.take() else {
                 log::warn!("{forward}: refused a connection: {MAX_CONNECTIONS} are open");

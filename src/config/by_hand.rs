@@ -65,6 +65,11 @@ impl ClientConfig {
         accept(&var::TARGET_HOSTNAME, self.target_host.clone(), value::host)?;
         accept(&var::SERVER_NAME, self.server_name.clone(), value::host)?;
         accept(&var::TARGET_PORT, self.target_port.to_string(), value::target_port)?;
+        for target in &self.further_targets {
+            accept(&var::TARGET_HOSTNAME, target.host.clone(), value::host)?;
+            accept(&var::SERVER_NAME, target.server_name.clone(), value::host)?;
+            accept(&var::TARGET_PORT, target.port.to_string(), value::target_port)?;
+        }
         let interval = self.heartbeat_interval;
         check(&var::HEARTBEAT_INTERVAL, interval, roles::heartbeat_interval)?;
         check(&var::HEARTBEAT_TIMEOUT, self.heartbeat_timeout, |text| {

@@ -17,6 +17,8 @@ use super::variables::{self, LOG_FILTER, Variable};
 pub struct Environment {
     /// What was given, empty values left out where they are the same as none.
     values: BTreeMap<OsString, OsString>,
+    /// What a service manager says to the process it has started.
+    manager: BTreeMap<OsString, OsString>,
 }
 
 /// Values that may be, or hold, a secret are left out.
@@ -55,8 +57,20 @@ impl Environment {
         let says_something = |name: &OsStr, value: &OsStr| {
             !value.is_empty() || variables::empty_counts(&name.to_string_lossy())
         };
-        let given = pairs.filter(|(name, value)| ours(name) && says_something(name, value));
-        Self { values: given.collect() }
+        let mut environment = Self::default();
+        for (name, value) in pairs {
+            if MANAGER.iter().any(|known| name == *known) {
+                environment.manager.insert(name, value);
+            } else if ours(&name) && says_something(&name, &value) {
+                environment.values.insert(name, value);
+            }
+        }
+        environment
+    }
+
+    /// What the service manager has set this variable of its own to, such as `NOTIFY_SOCKET`.
+    pub fn manager(&self, name: &str) -> Option<&OsStr> {
+        self.manager.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
     /// `RUST_LOG`, where it is set and text. The configuration of a role is made only where
@@ -128,6 +142,11 @@ fn unknown(name: &str, origin: Origin) -> Warning {
 
 /// What the names of this program's own variables begin with, as far as it chose them.
 const PREFIX: &str = "RP_";
+
+/// What systemd tells a service by its environment: `sd_listen_fds(3)`, `sd_notify(3)` and
+/// `sd_watchdog_enabled(3)`.
+const MANAGER: [&str; 5] =
+    ["LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// The values that apply to one program.
 pub(super) struct Settings {

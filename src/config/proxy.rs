@@ -84,6 +84,30 @@ mod tests {
     }
 
     #[test]
+    fn each_of_several_servers_has_its_own() {
+        let proxies = |pairs: &[(&str, &str)]| {
+            let hosts = ("RP_CLIENT_TARGET_HOSTNAME", "a.example,b.example:9,localhost");
+            let env = Environment::from_pairs([&[hosts], pairs].concat());
+            let targets = ClientConfig::from_environment(&env).unwrap().0.targets();
+            targets.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let plain = ["a.example:1234", "b.example:9", "localhost:1234"];
+        assert_eq!(proxies(&[]), plain);
+        let machine = ("HTTPS_PROXY", "http://me:SECRET@machine:3128");
+        let by_machine = " through http://machine:3128";
+        assert_eq!(
+            proxies(&[machine, ("NO_PROXY", "b.example:1,a.example")]),
+            [plain[0].to_owned(), plain[1].to_owned() + by_machine, plain[2].to_owned()]
+        );
+        let own = ("RP_CLIENT_PROXY", "socks5://own");
+        let by_own = " through socks5://own:1080";
+        assert_eq!(
+            proxies(&[own, ("NO_PROXY", "b.example:9")]),
+            [plain[0].to_owned() + by_own, plain[1].to_owned(), plain[2].to_owned() + by_own]
+        );
+    }
+
+    #[test]
     fn a_wrong_address_is_refused_and_not_shown() {
         for name in ["RP_CLIENT_PROXY", "HTTPS_PROXY", "https_proxy"] {
             assert_eq!(

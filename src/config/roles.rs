@@ -7,12 +7,13 @@ use super::environment::{Environment, Settings};
 use super::error::{ConfigError, Origin, Warning};
 use super::handler;
 use super::proxy;
+use super::target;
 use super::tcp;
 use super::value::{self, Accepted};
 use super::variables::{self as var, Variable};
 use super::{
     Bind, ClientConfig, CrlFile, HandlerChoice, Hook, IdentityFiles, NodeConfig, ServerConfig,
-    Statsd,
+    Statsd, Target,
 };
 use crate::peer::Role;
 
@@ -51,19 +52,31 @@ impl ClientConfig {
         let identity = client_identity(&settings)?;
         let own = Own { role: Role::Client, http: &var::CLIENT_HTTP, hook: &var::CLIENT_HOOK };
         let node = node(&settings, identity, &own, &mut warnings)?;
-        let target_host = settings.read(&var::TARGET_HOSTNAME, value::host)?;
-        let server_name = match settings.find(&var::SERVER_NAME)? {
-            Some(_) => settings.read(&var::SERVER_NAME, value::host)?,
-            None => target_host.clone(),
+        let hosts = settings.read(&var::TARGET_HOSTNAME, target::hosts)?;
+        let port = settings.read(&var::TARGET_PORT, value::target_port)?;
+        let name = match settings.find(&var::SERVER_NAME)? {
+            Some(_) => Some(settings.read(&var::SERVER_NAME, value::host)?),
+            None => None,
         };
+        let mut targets = Vec::new();
+        for (host, own) in hosts {
+            let port = own.unwrap_or(port);
+            let proxy = proxy::read(&settings, &host, port)?;
+            let server_name = name.clone().unwrap_or_else(|| host.clone());
+            targets.push(Target { host, port, server_name, proxy });
+        }
+        let mut targets = targets.into_iter();
+        // Splitting a text gives one part at least, and each is a host.
+        let first = targets.next().expect("a list of hosts is never empty");
         let (heartbeat_interval, heartbeat_timeout) = heartbeat(&settings)?;
-        let target_port = settings.read(&var::TARGET_PORT, value::target_port)?;
         let config = Self {
             node,
-            proxy: proxy::read(&settings, &target_host, target_port)?,
-            target_host,
-            target_port,
-            server_name,
+            proxy: first.proxy,
+            target_host: first.host,
+            target_port: first.port,
+            server_name: first.server_name,
+            further_targets: targets.collect(),
+            target_mode: settings.read(&var::TARGETS, target::mode)?,
             heartbeat_interval,
             heartbeat_timeout,
         };

@@ -75,17 +75,19 @@ table! {
     PIPE_PORT: ["BIND_PORT", "RP_SERVER_BIND_PORT"], "1234", SERVER, FILE_TOO,
         "the pipe port; 0: any free one";
     TARGET_HOSTNAME: ["RP_CLIENT_TARGET_HOSTNAME"], "localhost", CLIENT, FILE_TOO,
-        "host name or IP address of the server";
+        "host name or IP address of the server, or several as HOST or HOST:PORT, separated by commas";
+    TARGETS: ["RP_CLIENT_TARGETS"], "failover", CLIENT, FILE_TOO,
+        "with several servers: failover, a pipe to the first that works, or all, a pipe to each";
     TARGET_PORT: ["RP_CLIENT_TARGET_PORT"], "1234", CLIENT, FILE_TOO,
         "the server's pipe port";
     SERVER_NAME: ["RP_CLIENT_SERVER_NAME"], "", CLIENT, FILE_TOO,
-        "name to expect in the server's certificate, where it is not RP_CLIENT_TARGET_HOSTNAME";
+        "name to expect in the server's certificate, where it is not the host of RP_CLIENT_TARGET_HOSTNAME";
     PROXY: ["RP_CLIENT_PROXY"], "", CLIENT, FILE_TOO,
         "proxy to the server: http://USER:PASSWORD@HOST:PORT (CONNECT) or socks5://...; set to \
          nothing: none; not set: HTTPS_PROXY";
     HTTPS_PROXY: ["https_proxy", "HTTPS_PROXY"], "", OUT, PROCESS_ONLY,
-        "the machine's HTTP proxy, [http://][USER:PASSWORD@]HOST[:PORT]: to a server that is not this \
-         machine (see RP_CLIENT_PROXY), and to brokers with TLS";
+        "the machine's HTTP proxy, HOST:PORT, with USER:PASSWORD@ before it where it asks for them: to \
+         a server that is not this machine (see RP_CLIENT_PROXY), and to brokers with TLS";
     NO_PROXY: ["no_proxy", "NO_PROXY"], "", OUT, PROCESS_ONLY,
         "names, names with all below them, addresses, each with a port or without, separated by \
          commas, that are reached without a proxy; * for all";

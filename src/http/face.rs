@@ -17,6 +17,10 @@ use crate::throttle::Throttle;
 /// How long connections that were cut get to end.
 const CUT_WAIT: Duration = Duration::from_secs(1);
 
+/// How long a connection that has just been accepted may take to ask, where callers are not to notice
+/// that this process ends.
+const FIRST_WORDS: Duration = Duration::from_secs(1);
+
 /// A running local HTTP port. Dropping it stops accepting.
 pub struct Face {
     shared: Arc<Shared>,
@@ -24,6 +28,8 @@ pub struct Face {
     /// Guards what stopping takes away. Stopping joins the accept thread while it is held; that
     /// thread never takes it.
     accepting: Mutex<Option<Accepting>>,
+    /// Callers go on to the next process: none of them may see that this one ends.
+    handed: bool,
 }
 
 /// What all connections of a face use.
@@ -53,7 +59,8 @@ struct Accepting {
 impl Face {
     /// Binds, and accepts from the moment it returns. Shows nothing of its node.
     pub fn start(settings: Settings, pipe: Arc<dyn Pipe>) -> Result<Self, BindError> {
-        Self::bind(settings, pipe, None)
+        let bound = accept::listen(&settings.bind)?;
+        Self::serve(bound, settings, pipe, None)
     }
 
     /// As [`Face::start`], and shows the node on `/`, `/status` and their like.
@@ -62,15 +69,27 @@ impl Face {
         pipe: Arc<dyn Pipe>,
         inspect: Arc<dyn Inspect>,
     ) -> Result<Self, BindError> {
-        Self::bind(settings, pipe, Some(inspect))
+        let bound = accept::listen(&settings.bind)?;
+        Self::start_on(bound, settings, pipe, inspect)
     }
 
-    fn bind(
+    /// As [`Face::start_with`], on a socket that listens already.
+    pub(crate) fn start_on(
+        bound: Bound,
+        settings: Settings,
+        pipe: Arc<dyn Pipe>,
+        inspect: Arc<dyn Inspect>,
+    ) -> Result<Self, BindError> {
+        Self::serve(bound, settings, pipe, Some(inspect))
+    }
+
+    fn serve(
+        bound: Bound,
         settings: Settings,
         pipe: Arc<dyn Pipe>,
         inspect: Option<Arc<dyn Inspect>>,
     ) -> Result<Self, BindError> {
-        let Bound { socket: listener, address, file } = accept::listen(&settings.bind)?;
+        let Bound { socket: listener, address, file, handed } = bound;
         let most_held =
             settings.limits.max_held_bytes.unwrap_or(settings.max_body_bytes.saturating_mul(16));
         let shared = Arc::new(Shared {
@@ -86,12 +105,13 @@ impl Face {
             inspect,
         });
         let admitting = Arc::clone(&shared);
-        let started =
-            Acceptor::start("http", listener, move |socket| admit::admit(socket, &admitting));
+        let started = Acceptor::start_bound("http", listener, handed, move |socket| {
+            admit::admit(socket, &admitting);
+        });
         match started {
             Ok(acceptor) => {
                 let accepting = Mutex::new(Some(Accepting { acceptor, file }));
-                Ok(Self { shared, address, accepting })
+                Ok(Self { shared, address, accepting, handed })
             }
             Err(e) => {
                 if let Some(file) = file {
@@ -126,13 +146,20 @@ impl Face {
             file.remove();
         }
         acceptor.stop();
-        self.shared.slots.stop();
+        self.shared.slots.stop(self.handed);
     }
 
     /// Stops accepting and waits until no request is in flight. Returns whether that was before the
     /// deadline.
     pub fn finish(&self, deadline: Instant) -> bool {
         self.stop_accepting();
+        if self.handed {
+            let soon = Instant::now() + FIRST_WORDS;
+            if self.shared.slots.wait_empty(soon.min(deadline)) {
+                return true;
+            }
+            self.shared.slots.stop(false);
+        }
         self.shared.slots.wait_empty(deadline)
     }
 

@@ -17,7 +17,7 @@ const PAGE: &str = include_str!("local/page.html");
 /// What the page may do: run its own script, be styled by its own style, and ask this port. The
 /// hashes are those of the texts in it; a test compares.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-RVwoY/GpKL7RWRBe+6dVIHrAGmlZWfR7nj3RzAnNn2o='; \
+    script-src 'sha256-Jeo4c2UzY+uP9tEEIpCmyztnrJxKHMUPOrbfRInVw3Y='; \
     style-src 'sha256-9WF31+Hr85ETQjrGVssKjmw7iG4EIqVCrx5fkrif6yc='; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The media type of a metrics page.

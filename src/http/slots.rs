@@ -19,6 +19,8 @@ use crate::pipe::Caller;
 pub(super) struct Slots {
     most: usize,
     stopping: AtomicBool,
+    /// Whether those may still ask that have not asked anything yet.
+    spares_new: AtomicBool,
     /// Guards the table and the numbering. Only socket shutdowns, which do not wait, happen while
     /// it is held.
     table: Mutex<Table>,
@@ -34,6 +36,8 @@ struct Table {
 struct Connected {
     socket: Arc<Socket>,
     busy: AtomicBool,
+    /// It has not begun to ask anything.
+    new: AtomicBool,
     /// Its reading end was closed here, so that its end says nothing about the caller.
     deaf: AtomicBool,
 }
@@ -44,6 +48,7 @@ impl Slots {
         Self {
             most,
             stopping: AtomicBool::new(false),
+            spares_new: AtomicBool::new(false),
             table: Mutex::default(),
             emptied: Condvar::new(),
         }
@@ -60,24 +65,24 @@ impl Slots {
         let connected = Arc::new(Connected {
             socket: Arc::new(socket),
             busy: AtomicBool::new(false),
+            new: AtomicBool::new(true),
             deaf: AtomicBool::new(false),
         });
         table.open.insert(id, Arc::clone(&connected));
         Ok(Slot { slots: Arc::clone(self), id, connected })
     }
 
-    /// Whether [`Slots::stop`] was called.
-    pub fn stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
-    }
-
-    /// Ends connections that wait for a request; the others end after their answer.
-    pub fn stop(&self) {
+    /// Ends connections that wait for a request; the others end after their answer. `spare_new`
+    /// leaves those alone that have not asked anything: their callers cannot know that they came at a
+    /// bad moment. Calling it again without that ends them.
+    pub fn stop(&self, spare_new: bool) {
+        self.spares_new.store(spare_new, Ordering::SeqCst);
         self.stopping.store(true, Ordering::SeqCst);
         for connected in self.table().open.values() {
             // Reading only: a request that has just arrived is still answered. One that turns busy
             // or idle meanwhile is not missed: it changes its flag first and then looks at ours.
-            if !connected.busy.load(Ordering::SeqCst) {
+            let spared = spare_new && connected.new.load(Ordering::SeqCst);
+            if !spared && !connected.busy.load(Ordering::SeqCst) {
                 connected.deaf.store(true, Ordering::SeqCst);
                 // Fails where the caller is gone already.
                 let _ = connected.socket.shutdown(Shutdown::Read);
@@ -139,11 +144,18 @@ impl Slot {
     /// answer.
     pub fn set_busy(&self, busy: bool) {
         self.connected.busy.store(busy, Ordering::SeqCst);
+        if busy {
+            self.connected.new.store(false, Ordering::SeqCst);
+        }
     }
 
-    /// Whether the face is stopping.
+    /// Whether the face is stopping, and this connection has to end.
     pub fn stopping(&self) -> bool {
-        self.slots.stopping()
+        let is_spared = || {
+            self.slots.spares_new.load(Ordering::SeqCst)
+                && self.connected.new.load(Ordering::SeqCst)
+        };
+        self.slots.stopping.load(Ordering::SeqCst) && !is_spared()
     }
 }
 
@@ -201,7 +213,7 @@ mod tests {
         let (idle, mut idle_end) = admit(&slots);
         let (busy, mut busy_end) = admit(&slots);
         busy.set_busy(true);
-        slots.stop();
+        slots.stop(false);
         assert!(idle.stopping());
         assert_eq!((&mut &**idle.socket()).read(&mut [0; 8]).unwrap(), 0);
         assert!(idle_end.write_all(b"x").is_err());
@@ -210,6 +222,23 @@ mod tests {
         (&mut &**busy.socket()).write_all(b"yz").unwrap();
         let mut answer = [0; 2];
         busy_end.read_exact(&mut answer).unwrap();
+    }
+
+    #[test]
+    fn one_that_has_just_come_may_be_spared_for_a_while() {
+        let slots = Arc::new(Slots::new(2));
+        let (new, _new_end) = admit(&slots);
+        let (old, _old_end) = admit(&slots);
+        old.set_busy(true);
+        old.set_busy(false);
+        slots.stop(true);
+        assert!(old.stopping() && !new.stopping());
+        assert_eq!((&mut &**old.socket()).read(&mut [0; 8]).unwrap(), 0);
+        new.set_busy(true);
+        assert!(new.stopping(), "after this request");
+        slots.stop(false);
+        new.set_busy(false);
+        assert!(new.stopping());
     }
 
     #[test]
@@ -224,7 +253,7 @@ mod tests {
         assert_eq!((&mut &**slot.socket()).read(&mut [0; 8]).unwrap(), 1);
         assert!(slot.is_gone());
         let (idle, _end) = admit(&slots);
-        slots.stop();
+        slots.stop(false);
         assert!(!idle.is_gone(), "its end was made here");
         slots.cut();
         assert!(idle.is_gone());

@@ -145,6 +145,7 @@ impl Link {
     /// The body of a request cannot be sent whole.
     pub(super) fn fail(&self, id: u32, why: String) {
         let waiter = lock(&self.pending).take(id);
+        self.settle();
         if let Some((waiter, _)) = waiter {
             // An asker that has given up at this moment is gone.
             let _ = waiter.try_send(Err(Unanswered::Body(why)));

@@ -126,10 +126,12 @@ fn take(link: &Arc<Link>, frame: &Frame<'_>, fed: &mut Fed) -> Result<(), End> {
             }
         }
         Message::Goodbye(goodbye) => return Err(End::Dismissed(goodbye)),
+        Message::Leaving(leaving) => link.note_leaving(leaving),
         Message::HeartbeatReply { extensions, max_data } => {
             let took = link.counts.heartbeat_answered(link.started);
             link.service.meter().mark(Mark::HeartbeatAnswered { took });
             *lock(&link.terms) = Terms::announced(extensions, max_data, link.limits.max_data);
+            leave_with_node(link);
         }
         Message::Event(mut event, streamed) => {
             if let Some(length) = streamed {
@@ -153,6 +155,7 @@ fn take(link: &Arc<Link>, frame: &Frame<'_>, fed: &mut Fed) -> Result<(), End> {
         }
         Message::Reply(mut reply, streamed) => {
             let waiter = lock(&link.pending).take(frame.id);
+            link.settle();
             if let Some(length) = streamed {
                 // It may be silent for as long as it likes: events come when they come.
                 reply.body = begin(link, Key { ours: true, id: frame.id }, length, None)?;
@@ -225,6 +228,13 @@ fn cancel(link: &Link, key: Key) {
     }
 }
 
+/// A peer that is met while this node is stopping is told as soon as it is known to understand.
+fn leave_with_node(link: &Link) {
+    if let Some(spread) = link.service.leaving() {
+        link.leave(spread);
+    }
+}
+
 /// Takes over what a heartbeat announces.
 fn note(link: &Link, heartbeat: Heartbeat) {
     if heartbeat.takes_over {
@@ -232,6 +242,7 @@ fn note(link: &Link, heartbeat: Heartbeat) {
     }
     *lock(&link.terms) =
         Terms::announced(heartbeat.extensions, heartbeat.max_data, link.limits.max_data);
+    leave_with_node(link);
     let silence = heartbeat.silence_ms.map_or_else(
         || millis(link.pulse.silence()),
         |ms| u64::from(ms).clamp(*SILENCE_MS.start(), *SILENCE_MS.end()),

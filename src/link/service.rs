@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use super::pool::{Load, Pool};
 use super::{Link, lock};
@@ -19,7 +19,8 @@ pub struct Service {
     pool: Pool<Job>,
     meter: Arc<dyn Meter>,
     handle: Arc<dyn Fn(Job) + Send + Sync>,
-    stopping: AtomicBool,
+    /// Set when the node is stopping: how long peers are to stay away at most.
+    leaving: OnceLock<Duration>,
     /// Their threads send the bodies of requests in pieces.
     pub(super) uploads: Workers,
     /// Their threads carry connections.
@@ -61,7 +62,7 @@ impl Service {
             pool,
             handle,
             meter,
-            stopping: AtomicBool::new(false),
+            leaving: OnceLock::new(),
             uploads: Workers::new("upload"),
             carriers: Workers::new("carry"),
         }))
@@ -77,9 +78,16 @@ impl Service {
         self.pool.load()
     }
 
-    /// From now on every new event is refused; those at work are finished.
-    pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+    /// From now on every new event is refused; those at work are finished. A peer that is told of the
+    /// end holds its events by itself: what it has sent before is handled.
+    pub fn stop(&self, spread: Duration) {
+        // A second stop is as good as one.
+        let _ = self.leaving.set(spread);
+    }
+
+    /// How long peers are to stay away at most, once the node is stopping.
+    pub(super) fn leaving(&self) -> Option<Duration> {
+        self.leaving.get().copied()
     }
 
     /// Has an event handled, without waiting. It was noted with [`Link::begin`].
@@ -91,7 +99,7 @@ impl Service {
         cancelled: Arc<AtomicBool>,
     ) {
         self.meter.mark(Mark::Asked);
-        if self.stopping.load(Ordering::Acquire) {
+        if self.leaving.get().is_some() && !link.terms().leaving {
             link.answer(id, event.verb, Reply::busy("this node is stopping"));
             return;
         }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{Client, Server, StartError};
+use crate::accept::Handed;
 use crate::config::{ClientConfig, ServerConfig};
 use crate::events::{ConnectionEvent, Listeners};
 use crate::handler::{Handler, Router};
@@ -20,12 +21,13 @@ pub struct Builder<C> {
     pub(super) config: C,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) listeners: Listeners,
+    pub(super) sockets: Handed,
 }
 
 impl<C> Builder<C> {
     pub(super) fn new(config: C) -> Self {
         let handler = Arc::new(Router::new());
-        Self { config, handler, listeners: Listeners::default() }
+        Self { config, handler, listeners: Listeners::default(), sockets: Handed::default() }
     }
 
     /// What answers the peers' events. Without one, nothing is handled: peers get 404.
@@ -36,6 +38,13 @@ impl<C> Builder<C> {
     /// As [`Builder::handler`], for one that somebody else has too.
     pub fn shared_handler(mut self, handler: Arc<dyn Handler>) -> Self {
         self.handler = handler;
+        self
+    }
+
+    /// Listens on sockets that a service manager has handed over instead of binding its own. They are
+    /// left open, and what waits in their queues is left to the next process.
+    pub fn sockets(mut self, sockets: Handed) -> Self {
+        self.sockets = sockets;
         self
     }
 

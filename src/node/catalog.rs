@@ -27,6 +27,8 @@ struct State {
     seen: HashSet<String>,
     waiting: usize,
     stopping: bool,
+    /// All are ways to the same: whichever has the least to do is asked.
+    alike: bool,
 }
 
 struct Entry {
@@ -70,14 +72,22 @@ pub(super) enum FindError {
 }
 
 impl Catalog {
+    /// A client's: whichever of its servers has the least to do is asked, under whatever name.
+    pub fn of_servers() -> Self {
+        let state = State { alike: true, ..State::default() };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
     /// Adds a link under a name; the newest connection of a name wins. `number` counts connections
-    /// in the order in which they were authenticated. `note` is told what became of it, and how many
+    /// in the order in which they were authenticated. `relieves`: an older one finishes what is in
+    /// flight and is ended by its client. `note` is told what became of it, and how many
     /// peers there are now, before anybody can change that; it may not wait for anything.
     pub fn add(
         &self,
         name: &str,
         link: &Arc<Link>,
         number: u64,
+        relieves: bool,
         note: impl FnOnce(&Added, usize),
     ) -> Added {
         let name = key(name);
@@ -92,7 +102,7 @@ impl Catalog {
         let mut entry = Entry { link: Arc::clone(link), number, relieved: None };
         let added = match old {
             None => Added::First,
-            Some(old) if link.takes_over() => {
+            Some(old) if relieves => {
                 entry.relieved = Some(old.link);
                 Added::Relieving(old.relieved)
             }
@@ -128,16 +138,34 @@ impl Catalog {
         self.lock().named(name)
     }
 
+    /// The links that may be asked by.
+    pub fn open(&self) -> Vec<Arc<Link>> {
+        let state = self.lock();
+        let links = state.links.values().map(|entry| &entry.link);
+        links.filter(|link| link.is_open()).map(Arc::clone).collect()
+    }
+
+    /// Whether this is the link of its peer that is asked by.
+    pub fn asks_by(&self, link: &Arc<Link>) -> bool {
+        let state = self.lock();
+        let is_it = |entry: &Entry| Arc::ptr_eq(&entry.link, link);
+        match state.alike {
+            true => state.links.values().any(is_it),
+            false => state.links.get(&key(&link.peer().name)).is_some_and(is_it),
+        }
+    }
+
     /// The link that is wanted, waiting for it until the deadline.
     pub fn wait_for(&self, wanted: &Wanted<'_>, deadline: Instant) -> Result<Arc<Link>, FindError> {
         let mut state = self.lock();
         let mut counted = false;
         let found = loop {
-            if state.stopping {
-                break Err(FindError::Stopping);
-            }
+            // Also where the node is stopping: its callers' requests are finished.
             if let Some(found) = state.find(wanted) {
                 break found;
+            }
+            if state.stopping {
+                break Err(FindError::Stopping);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -173,11 +201,16 @@ impl Catalog {
 
 impl State {
     fn named(&self, name: &str) -> Option<Arc<Link>> {
+        if self.alike && self.links.len() > 1 {
+            let open = self.links.values().map(|entry| &entry.link).filter(|link| link.is_open());
+            return open.min_by_key(|link| link.in_flight()).map(Arc::clone);
+        }
         let entry = match self.links.get(name) {
+            None if self.alike => self.links.values().next()?,
             None => self.links.get(&key(name))?,
             Some(entry) => entry,
         };
-        (!entry.link.is_closed()).then(|| Arc::clone(&entry.link))
+        entry.link.is_open().then(|| Arc::clone(&entry.link))
     }
 
     fn find(&self, wanted: &Wanted<'_>) -> Option<Result<Arc<Link>, FindError>> {
@@ -187,10 +220,11 @@ impl State {
         if wanted.addresses.is_empty() {
             return None;
         }
-        let mut matching =
-            self.links.values().map(|entry| &entry.link).filter(|link| {
-                wanted.addresses.contains(&link.peer().address) && !link.is_closed()
-            });
+        let mut matching = self
+            .links
+            .values()
+            .map(|entry| &entry.link)
+            .filter(|link| wanted.addresses.contains(&link.peer().address) && link.is_open());
         let first = matching.next()?;
         let mut names: Vec<String> = matching.map(|link| link.peer().name.clone()).collect();
         if names.is_empty() {

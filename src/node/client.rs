@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 
 use super::dialer::{Dialer, News, QUEUE};
 use super::renewal::Renewal;
+use super::requests::SERVER;
 use super::{Builder, Core, GOODBYE, StartError};
-use crate::config::{Bind, ClientConfig};
+use crate::config::{Bind, ClientConfig, Target, TargetMode};
 use crate::event::{Event, Reply};
 use crate::handler::Handler;
 use crate::link::Pulse;
@@ -21,10 +22,9 @@ use crate::wire::Limits;
 /// A running client. Dropping it stops it without finishing what is in flight.
 pub struct Client {
     core: Core,
-    dialer: Arc<Dialer>,
+    dialers: Vec<Arc<Dialer>>,
     renewal: Renewal,
-    news: Sender<News>,
-    /// Disconnects when the dialling thread has ended.
+    /// Disconnects when the dialling threads have ended.
     ended: Receiver<()>,
     connection_wait: Duration,
     stopped: bool,
@@ -42,49 +42,58 @@ impl Client {
     }
 
     pub(super) fn launch(builder: Builder<ClientConfig>) -> Result<Self, StartError> {
-        let Builder { config, handler, listeners } = builder;
-        let core = Core::start(Role::Client, &config.node, handler, listeners)?;
-        let (news, heard) = bounded(QUEUE);
-        let dialer = Arc::new(Dialer {
-            identity: Arc::clone(&core.identity),
-            roster: Arc::clone(&core.roster),
-            host: config.target_host.clone(),
-            port: config.target_port,
-            proxy: config.proxy.clone(),
-            server_name: config.server_name.clone(),
-            pulse: Pulse::Sends {
-                interval: config.heartbeat_interval,
-                silence: config.heartbeat_timeout,
-            },
-            limits: Limits { max_data: config.node.max_body_bytes },
-            stall: config.node.reply_timeout,
-            reply_timeout: config.node.reply_timeout,
-            service: Arc::clone(&core.service),
-            catalog: Arc::clone(&core.catalog),
-            resolver: Arc::clone(&core.resolver),
-            events: Arc::clone(&core.events),
-            feed: Arc::clone(&core.view.feed),
-            meter: Arc::clone(&core.requests.meter),
-            news: news.clone(),
-            stopping: false.into(),
-        });
-        let telling = news.clone();
+        let Builder { config, handler, listeners, sockets } = builder;
+        let core = Core::start(Role::Client, &config.node, handler, listeners, sockets.http)?;
+        let (running, ended) = bounded::<()>(0);
+        let mut dialling = Vec::new();
+        for (key, targets) in routes(&config) {
+            let (news, heard) = bounded(QUEUE);
+            let dialer = Arc::new(Dialer {
+                identity: Arc::clone(&core.identity),
+                roster: Arc::clone(&core.roster),
+                targets,
+                key,
+                pulse: Pulse::Sends {
+                    interval: config.heartbeat_interval,
+                    silence: config.heartbeat_timeout,
+                },
+                limits: Limits { max_data: config.node.max_body_bytes },
+                stall: config.node.reply_timeout,
+                reply_timeout: config.node.reply_timeout,
+                service: Arc::clone(&core.service),
+                catalog: Arc::clone(&core.catalog),
+                resolver: Arc::clone(&core.resolver),
+                events: Arc::clone(&core.events),
+                feed: Arc::clone(&core.view.feed),
+                meter: Arc::clone(&core.requests.meter),
+                news,
+                stopping: false.into(),
+            });
+            dialling.push((dialer, heard));
+        }
+        let dialers: Vec<_> = dialling.iter().map(|(dialer, _)| Arc::clone(dialer)).collect();
+        let telling: Vec<_> = dialers.iter().map(|dialer| dialer.news.clone()).collect();
         let on_new_certificate = move || {
-            // Full: the dialling thread is busy, and dials by the new certificate next anyway.
-            let _ = telling.try_send(News::NewCertificate);
+            for news in &telling {
+                // Full: the dialling thread is busy, and dials by the new certificate next anyway.
+                let _ = news.try_send(News::NewCertificate);
+            }
         };
         let renewal = core.keep_up(Box::new(on_new_certificate))?;
-        let (running, ended) = bounded::<()>(0);
-        let dialing = Arc::clone(&dialer);
-        thread::Builder::new()
-            .name("dial".to_owned())
-            .spawn(move || {
-                let _running = running;
-                dialing.run(&heard);
-            })
-            .map_err(StartError::Thread)?;
         let connection_wait = config.node.connection_wait;
-        Ok(Self { core, dialer, renewal, news, ended, connection_wait, stopped: false })
+        // From here on dropping it ends the threads that have been started.
+        let client = Self { core, dialers, renewal, ended, connection_wait, stopped: false };
+        for (dialer, heard) in dialling {
+            let running = running.clone();
+            thread::Builder::new()
+                .name("dial".to_owned())
+                .spawn(move || {
+                    let _running = running;
+                    dialer.run(&heard);
+                })
+                .map_err(StartError::Thread)?;
+        }
+        Ok(client)
     }
 
     /// Asks the server and waits for its reply. A server that is away is waited for as the
@@ -112,7 +121,13 @@ impl Client {
 
     /// Reads the files of the identity and of the rules anew, soon.
     pub fn reload(&self) {
-        self.renewal.reload();
+        drop(self.renewal.reload());
+    }
+
+    /// As [`Client::reload`], and waits until that is done, for at most this long.
+    pub fn reload_within(&self, most: Duration) {
+        // Nothing is ever sent: this is the end of the reading.
+        let _ = self.renewal.reload().recv_timeout(most);
     }
 
     /// Stops: takes nothing new, finishes what is in flight for at most this long, and closes the
@@ -125,10 +140,14 @@ impl Client {
         if std::mem::replace(&mut self.stopped, true) {
             return;
         }
-        self.dialer.stopping.store(true, Ordering::Release);
+        for dialer in &self.dialers {
+            dialer.stopping.store(true, Ordering::Release);
+        }
         self.core.stop(drain);
-        // A thread that is still inside an attempt to connect ends after that.
-        let _ = self.news.try_send(News::Stop);
+        for dialer in &self.dialers {
+            // A thread that is still inside an attempt to connect ends after that.
+            let _ = dialer.news.try_send(News::Stop);
+        }
         let _ = self.ended.recv_timeout(GOODBYE);
         self.core.finish();
     }
@@ -137,5 +156,16 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.shut(Duration::ZERO);
+    }
+}
+
+/// The servers of each pipe that is to be kept, with what the catalog calls it.
+fn routes(config: &ClientConfig) -> Vec<(String, Vec<Target>)> {
+    match config.target_mode {
+        TargetMode::Failover => vec![(SERVER.to_owned(), config.targets())],
+        TargetMode::All => {
+            let named = config.targets().into_iter().enumerate();
+            named.map(|(at, target)| (format!("{SERVER} {at}"), vec![target])).collect()
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The dialling thread: keeps one pipe to the server, and a new one beside it while a new
-//! certificate takes the place of the old.
+//! The dialling thread: keeps one pipe to the first server of its list that works, and a new one beside
+//! it while a new certificate takes the place of the old or an earlier server is well again.
 
 mod desk;
 
@@ -13,9 +13,9 @@ use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::catalog::{Added, Catalog};
 use super::feed::{Feed, Happening};
-use super::requests::SERVER;
 use super::roster::{Entered, Entry, Roster};
-use crate::dial::{self, Proxy, Resolver};
+use crate::config::Target;
+use crate::dial::{self, Resolver};
 use crate::events::{ConnectionEvent, Events};
 use crate::identity::{Keeper, PeerCertificate, Witness};
 use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls};
@@ -32,8 +32,10 @@ pub(super) const QUEUE: usize = 64;
 
 /// What the dialling thread is told.
 pub(super) enum News {
-    /// A link has become ready.
+    /// A link has become ready, or its server is about to stop.
     Ready,
+    /// An earlier server was tried.
+    Tried(Result<Dialled, String>),
     /// A link has ended.
     Ended(Arc<Link>, End),
     /// This node shows another certificate from now on.
@@ -42,15 +44,31 @@ pub(super) enum News {
     Stop,
 }
 
+/// A connection that was made, to the server of this place in the list.
+pub(super) struct Dialled {
+    pub target: usize,
+    pub link: Arc<Link>,
+    /// Where it leads, for messages.
+    pub place: String,
+}
+
+/// How a connection is meant.
+#[derive(Clone, Copy)]
+struct Purpose {
+    /// Its number, where it is to be asked by from when it is ready; a trial has none.
+    number: Option<u64>,
+    /// Another to the same server is ended by this client.
+    takes_over: bool,
+}
+
 /// Dials, for as long as the client runs.
 pub(super) struct Dialer {
     pub identity: Arc<Keeper>,
     pub roster: Arc<Roster>,
-    pub host: String,
-    pub port: u16,
-    /// What leads to it, if anything has to.
-    pub proxy: Option<Proxy>,
-    pub server_name: String,
+    /// The servers, in the order of preference.
+    pub targets: Vec<Target>,
+    /// What the catalog calls whichever of them is connected.
+    pub key: String,
     pub pulse: Pulse,
     pub limits: Limits,
     pub stall: Duration,
@@ -68,25 +86,26 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    /// Connects, shakes hands, and runs the link on a thread of its own.
+    /// Connects to a server, shakes hands, and runs the link on a thread of its own.
     fn dial(
         self: &Arc<Self>,
-        number: u64,
-        takes_over: bool,
-    ) -> Result<(Arc<Link>, String), String> {
+        at: usize,
+        Purpose { number, takes_over }: Purpose,
+    ) -> Result<Dialled, String> {
         let began = Instant::now();
-        let name = ServerName::try_from(self.server_name.clone())
-            .map_err(|_| format!("{:?} is no name a certificate can have", self.server_name))?;
+        let target = &self.targets[at];
+        let Target { host, port, server_name, proxy } = target;
+        let name = ServerName::try_from(server_name.clone())
+            .map_err(|_| format!("{server_name:?} is no name a certificate can have"))?;
         let deadline = began + STEP;
-        let (host, port) = (&self.host, self.port);
-        let socket = match &self.proxy {
-            Some(proxy) => proxy.connect(&self.resolver, host, port, deadline),
-            None => dial::connect(&self.resolver, host, port, deadline),
+        let socket = match proxy {
+            Some(proxy) => proxy.connect(&self.resolver, host, *port, deadline),
+            None => dial::connect(&self.resolver, host, *port, deadline),
         }?;
         socket.set_nodelay(true).map_err(|error| error.to_string())?;
         let address = socket.peer_addr().map_err(|error| error.to_string())?;
-        let place = match &self.proxy {
-            Some(proxy) => format!("{host}:{port} through {proxy}"),
+        let place = match proxy {
+            Some(_) => target.to_string(),
             None => address.to_string(),
         };
         let deadline = Instant::now() + STEP;
@@ -100,7 +119,7 @@ impl Dialer {
             fingerprint: certificate.fingerprint.clone(),
             address: address.ip().to_canonical(),
         };
-        let (dialer, to) = (Arc::clone(self), place.clone());
+        let (dialer, to, news) = (Arc::clone(self), place.clone(), self.news.clone());
         let link = Link::new(Parts {
             peer: Arc::new(peer),
             socket,
@@ -111,11 +130,15 @@ impl Dialer {
             stall: self.stall,
             takes_over,
             on_ready: Box::new(move |link| dialer.note_ready(link, &to, number, began)),
+            on_leaving: Box::new(move || {
+                // Full: the thread is about to look anyway.
+                let _ = news.try_send(News::Ready);
+            }),
         })
         .map_err(|error| error.to_string())?;
-        let entry = Entry::new(Arc::clone(&link), certificate, chain, judged_by);
+        let entry = Entry::new(Arc::clone(&link), certificate, chain, judged_by).to(target);
         self.launch(Arc::clone(&link), self.roster.enter(entry))?;
-        Ok((link, place))
+        Ok(Dialled { target: at, link, place })
     }
 
     fn launch(self: &Arc<Self>, link: Arc<Link>, entered: Entered) -> Result<(), String> {
@@ -123,7 +146,7 @@ impl Dialer {
         let spawned =
             thread::Builder::new().name("pipe".to_owned()).stack_size(STACK).spawn(move || {
                 let end = link.run();
-                dialer.catalog.remove(SERVER, &link, |_| ());
+                dialer.catalog.remove(&dialer.key, &link, |_| ());
                 if link.is_ready() {
                     dialer.events.stopped(link.peer(), &end);
                     dialer.feed.tell(Happening::Loss, Some(link.peer()), &end.to_string());
@@ -136,13 +159,23 @@ impl Dialer {
         spawned.map(drop).map_err(|error| format!("no thread for it: {error}"))
     }
 
-    fn note_ready(&self, link: &Arc<Link>, place: &str, number: u64, began: Instant) {
+    fn note_ready(&self, link: &Arc<Link>, place: &str, number: Option<u64>, began: Instant) {
         let peer = link.peer();
         log::info!("{}: connected to {place}", peer.name);
         self.feed.tell(Happening::Connect, Some(peer), &format!("to {place}"));
         self.meter.mark(Mark::Connected { took: began.elapsed() });
         self.events.started(peer);
-        let added = self.catalog.add(SERVER, link, number, |added, _| {
+        if let Some(number) = number {
+            self.place(link, number);
+        }
+        // Full: the thread is about to look anyway.
+        let _ = self.news.try_send(News::Ready);
+    }
+
+    /// Has a link asked by from now on. One that was asked by until now finishes what is in flight.
+    fn place(&self, link: &Arc<Link>, number: u64) {
+        let peer = link.peer();
+        let added = self.catalog.add(&self.key, link, number, true, |added, _| {
             if matches!(added, Added::First | Added::InPlaceOf(..)) {
                 let peer = Arc::clone(peer);
                 self.events.tell_event(ConnectionEvent::ConnectSuccess { peer });
@@ -159,8 +192,6 @@ impl Dialer {
             Added::Relieving(older) => older.iter().for_each(|older| older.close(End::Relieved)),
             Added::TooLate => link.close(End::Relieved),
         }
-        // Full: the thread is about to look anyway.
-        let _ = self.news.try_send(News::Ready);
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) type OnNewCertificate = Box<dyn Fn() + Send>;
 
 /// A running thread; it ends when this is dropped.
 pub(super) struct Renewal {
-    wake: Sender<()>,
+    wake: Sender<Sender<()>>,
 }
 
 impl Renewal {
@@ -45,10 +45,13 @@ impl Renewal {
         Ok(Self { wake })
     }
 
-    /// Has the files read now, whether or not they changed.
-    pub fn reload(&self) {
+    /// Has the files read now, whether or not they changed. What is returned disconnects when that is
+    /// done.
+    pub fn reload(&self) -> Receiver<()> {
+        let (done, reloaded) = bounded(0);
         // Full: that is about to happen.
-        let _ = self.wake.try_send(());
+        let _ = self.wake.try_send(done);
+        reloaded
     }
 }
 
@@ -62,14 +65,14 @@ struct Watch {
 }
 
 impl Watch {
-    fn run(mut self, woken: &Receiver<()>) {
+    fn run(mut self, woken: &Receiver<Sender<()>>) {
         let mut looked = Instant::now();
         self.remind(UnixTime::now());
         loop {
             let wake = woken.recv_timeout(TICK);
             let now = UnixTime::now();
-            match wake {
-                Ok(()) => {
+            match &wake {
+                Ok(_done) => {
                     self.note(&self.keeper.reload(now), now);
                     self.read_rules(|book| Some(book.reload()));
                 }
@@ -88,6 +91,8 @@ impl Watch {
             self.roster.judge(number, &identity, now);
             self.remind(now);
             self.view.sample(Instant::now());
+            // Whoever waits for it is told.
+            drop(wake);
         }
     }
 

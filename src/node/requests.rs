@@ -31,6 +31,8 @@ pub(super) struct Requests {
     pub resolver: Arc<Resolver>,
     /// How long a request waits for its reply.
     pub reply_timeout: Duration,
+    /// Until then a name that nobody has had yet is waited for as well; absent: it never is.
+    pub reunion: Option<Instant>,
     pub meter: Arc<dyn Meter>,
 }
 
@@ -92,7 +94,13 @@ impl Requests {
         deadline: Instant,
     ) -> Result<Arc<Link>, RequestError> {
         let addresses = match peer {
-            Peer::Client(host) if !self.catalog.knows(host) => self.addresses(host, deadline)?,
+            Peer::Client(host) if !self.catalog.knows(host) => {
+                // A lookup of what is a client's name may take longer than the client to come back.
+                match host.parse::<IpAddr>() {
+                    Err(_) if self.is_reunion() => Vec::new(),
+                    _ => self.addresses(host, deadline)?,
+                }
+            }
             Peer::Server | Peer::Client(_) => Vec::new(),
         };
         let wanted = Wanted { name, addresses: &addresses };
@@ -108,6 +116,10 @@ impl Requests {
             }
             FindError::Stopping => RequestError::Stopping,
         })
+    }
+
+    fn is_reunion(&self) -> bool {
+        self.reunion.is_some_and(|until| Instant::now() < until)
     }
 
     fn addresses(&self, host: &str, deadline: Instant) -> Result<Vec<IpAddr>, RequestError> {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 
+use crate::config::Target;
 use crate::identity::{Identity, PeerCertificate, Seen, earliest_end};
 use crate::link::{End, Link};
 
@@ -33,6 +34,8 @@ pub(super) struct Entry {
     pub link: Arc<Link>,
     /// What the peer's own certificate says.
     pub certificate: PeerCertificate,
+    /// The server that a client has dialled, as `HOST:PORT`, and through which proxy.
+    pub target: Option<String>,
     /// What it has shown, its own certificate first.
     chain: Vec<CertificateDer<'static>>,
     /// When the first of the chain ends.
@@ -56,7 +59,13 @@ impl Entry {
         judged_by: u64,
     ) -> Self {
         let ends = earliest_end(&chain);
-        Self { link, certificate, chain, ends, judged_by: AtomicU64::new(judged_by) }
+        let judged_by = AtomicU64::new(judged_by);
+        Self { link, certificate, target: None, chain, ends, judged_by }
+    }
+
+    /// The same, dialled as this.
+    pub fn to(self, target: &Target) -> Self {
+        Self { target: Some(target.to_string()), ..self }
     }
 
     fn is_to_be_judged(&self, number: u64, now: UnixTime) -> bool {

@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::renewal::Renewal;
 use super::{Builder, Core, GOODBYE, StartError};
-use crate::accept::Acceptor;
+use crate::accept::{Acceptor, Bound};
 use crate::config::{Bind, ServerConfig};
 use crate::event::{Event, Reply};
 use crate::handler::{Handler, Role};
@@ -44,15 +44,21 @@ impl Server {
     }
 
     pub(super) fn launch(builder: Builder<ServerConfig>) -> Result<Self, StartError> {
-        let Builder { config, handler, listeners } = builder;
-        let bound =
-            listen(config.pipe_bind).map_err(|error| StartError::Pipe(config.pipe_bind, error))?;
-        let (listener, pipe_address) = bound;
-        let core = Core::start(Role::Server, &config.node, handler, listeners)?;
+        let Builder { config, handler, listeners, sockets } = builder;
+        let (listener, pipe_address, handed) = match sockets.pipe {
+            Some(Bound { socket, address: Bind::Tcp(address), .. }) => (socket, address, true),
+            _ => {
+                let (socket, address) = listen(config.pipe_bind)
+                    .map_err(|error| StartError::Pipe(config.pipe_bind, error))?;
+                (socket, address, false)
+            }
+        };
+        let core = Core::start(Role::Server, &config.node, handler, listeners, sockets.http)?;
         let connections = Arc::new(Connections::new(&core, &config.node));
         let admitting = Arc::clone(&connections);
-        let acceptor = Acceptor::start("pipe", listener, move |socket| admitting.admit(socket))
-            .map_err(StartError::Thread)?;
+        let admit = move |socket| admitting.admit(socket);
+        let acceptor =
+            Acceptor::start_bound("pipe", listener, handed, admit).map_err(StartError::Thread)?;
         // Clients learn of a new certificate when they connect the next time.
         let renewal = core.keep_up(Box::new(|| ()))?;
         let connection_wait = config.node.connection_wait;
@@ -90,7 +96,13 @@ impl Server {
 
     /// Reads the files of the identity and of the rules anew, soon.
     pub fn reload(&self) {
-        self.renewal.reload();
+        drop(self.renewal.reload());
+    }
+
+    /// As [`Server::reload`], and waits until that is done, for at most this long.
+    pub fn reload_within(&self, most: Duration) {
+        // Nothing is ever sent: this is the end of the reading.
+        let _ = self.renewal.reload().recv_timeout(most);
     }
 
     /// How often one machine has taken the place of another that has the same key.

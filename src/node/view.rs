@@ -13,7 +13,6 @@ use serde_json::{Map, Value, json};
 
 use super::catalog::Catalog;
 use super::feed::{Feed, Happening};
-use super::requests::SERVER;
 use super::roster::{Entry, Roster};
 use crate::event::Body;
 use crate::identity::{Date, Keeper, PeerCertificate};
@@ -128,17 +127,21 @@ impl View {
     fn link(&self, entry: &Entry, now: UnixTime) -> Value {
         let link = &entry.link;
         let (peer, figures) = (link.peer(), link.figures());
-        let state = match (link.is_closed(), link.is_ready()) {
-            (true, _) => "closing",
-            (false, true) => "ready",
-            (false, false) => "coming",
+        let state = match () {
+            () if link.is_closed() => "closing",
+            () if !link.is_ready() => "coming",
+            () if !link.is_open() => "leaving",
+            () if !self.parts.catalog.asks_by(link) => "spare",
+            () => "ready",
         };
         let mut extensions = Vec::new();
         extensions.extend(figures.terms.extended.then_some("extended"));
         extensions.extend(figures.terms.streams.then_some("streams"));
+        extensions.extend(figures.terms.leaving.then_some("leaving"));
         json!({
             "name": peer.name,
             "address": peer.address.to_string(),
+            "target": entry.target,
             "fingerprint": peer.fingerprint,
             "state": state,
             "since": date(figures.since),
@@ -338,10 +341,12 @@ impl Inspect for View {
         }
         match self.parts.role {
             Role::Server => Ok(()),
-            Role::Client => match self.parts.catalog.named(SERVER) {
-                Some(link) => link.is_well(),
-                None => Err("the server is not connected".to_owned()),
-            },
+            Role::Client => {
+                let links = self.parts.catalog.open();
+                // One of several is enough.
+                let away = Err("the server is not connected".to_owned());
+                links.iter().map(|link| link.is_well()).reduce(Result::or).unwrap_or(away)
+            }
         }
     }
 

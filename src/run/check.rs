@@ -14,7 +14,9 @@ use rustls::pki_types::UnixTime;
 
 use super::Handlers;
 use crate::cli::Failure;
-use crate::config::{ClientConfig, ConfigError, Environment, NodeConfig, ServerConfig, Warning};
+use crate::config::{
+    ClientConfig, ConfigError, Environment, NodeConfig, ServerConfig, Target, Warning,
+};
 use crate::handler::Role;
 use crate::identity::{Date, Fault, Identity};
 use ports::Ports;
@@ -24,16 +26,17 @@ use report::{Problem, Report};
 /// each local caller and each TCP connection.
 const LEAST_DESCRIPTORS: [(Role, u64); 2] = [(Role::Client, 256), (Role::Server, 1024)];
 
-/// Checks what a client is told, the way to its server, and its ports.
+/// Checks what a client is told, the way to each of its servers, and its ports.
 pub(super) fn client(handlers: &Handlers) -> Result<(), Failure> {
     let mut report = Report::default();
     let read = ClientConfig::from_environment(&Environment::from_process());
     match usable(read, |config| &config.node, handlers, Role::Client, &mut report) {
         Some(config) => {
-            let what = format!("a client of {}:{}", config.target_host, config.target_port);
-            report.note(CONFIGURATION, Ok(what));
+            let targets = config.targets();
+            let all: Vec<String> = targets.iter().map(Target::address).collect();
+            report.note(CONFIGURATION, Ok(format!("a client of {}", all.join(", "))));
             match identity(&config.node, Role::Client, &mut report) {
-                Some(identity) => reach::server(&config, &identity, &mut report),
+                Some(identity) => reach::servers(&targets, &identity, &mut report),
                 None => reach::STEPS.iter().for_each(|step| report.skip(step)),
             }
             Ports::of(&config.node, Role::Client, None).check(&mut report);

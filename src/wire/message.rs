@@ -8,17 +8,19 @@ use quick_protobuf::{BytesReader, BytesWriter, MessageRead, MessageWrite, Writer
 use super::bounds::{self, Shape};
 use super::frame::header as frame_header;
 use super::pb::restpipe as pb;
-use super::{Frame, Goodbye, HEADER_BYTES, Kind, Piece, Side, WireError};
+use super::{Frame, Goodbye, HEADER_BYTES, Kind, Leaving, Piece, Side, WireError};
 use crate::event::{Body, Event, Reply, RequestId, Target, Verb, header};
 
 /// The version in every message.
 const VERSION: u32 = 1;
 /// What this program understands beside the original's messages, as announced in heartbeats.
-pub const EXTENSIONS: u32 = EXTENDED | STREAMS;
+pub const EXTENSIONS: u32 = EXTENDED | STREAMS | LEAVING;
 /// Fields from 16 on, any bytes, several messages in a record.
 const EXTENDED: u32 = 1;
 /// Bodies in pieces.
 const STREAMS: u32 = 2;
+/// `leaving_ms` and `settled`.
+const LEAVING: u32 = 4;
 
 /// What may be said to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Terms {
     pub extended: bool,
     /// Whether it takes bodies in pieces.
     pub streams: bool,
+    /// Whether it is told before this node stops.
+    pub leaving: bool,
     /// Most bytes of data it takes.
     pub max_data: usize,
 }
@@ -35,16 +39,18 @@ pub struct Terms {
 impl Terms {
     /// The terms for a peer that announced this. `own_max` holds where it named no limit.
     pub fn announced(extensions: u32, max_data: Option<u32>, own_max: usize) -> Self {
+        let has = |bits| extensions & bits == bits;
         Self {
             extended: extensions & EXTENDED != 0,
-            streams: extensions & EXTENSIONS == EXTENSIONS,
+            streams: has(EXTENDED | STREAMS),
+            leaving: has(EXTENDED | LEAVING),
             max_data: max_data.map_or(own_max, |max| max as usize),
         }
     }
 
     /// What holds before a peer has announced anything.
     pub const fn original(own_max: usize) -> Self {
-        Self { extended: false, streams: false, max_data: own_max }
+        Self { extended: false, streams: false, leaving: false, max_data: own_max }
     }
 
     fn admit(self, parts: &[(&'static str, &[u8])], data: &[u8]) -> Result<(), Refused> {
@@ -127,7 +133,9 @@ pub enum Incoming {
     Heartbeat(Heartbeat),
     /// The peer closes the connection, and says why.
     Goodbye(Goodbye),
-    /// The answer to one.
+    /// The peer is about to stop, or has understood that this node is.
+    Leaving(Leaving),
+    /// The answer to a sign of life.
     HeartbeatReply {
         /// The extensions that the peer announces, as bits.
         extensions: u32,
@@ -180,6 +188,9 @@ pub fn decode(frame: &Frame<'_>) -> Result<Incoming, WireError> {
             if let Some(goodbye) = Goodbye::announced(message.closing, message.closing_text) {
                 return Ok(Incoming::Goodbye(goodbye));
             }
+            if let Some(leaving) = Leaving::read(message.leaving_ms, message.settled) {
+                return Ok(Incoming::Leaving(leaving));
+            }
             Ok(Incoming::Heartbeat(Heartbeat {
                 extensions: message.extensions.unwrap_or(0),
                 silence_ms: message.silence_ms,
@@ -193,6 +204,9 @@ pub fn decode(frame: &Frame<'_>) -> Result<Incoming, WireError> {
             version(message.version)?;
             if let Some(goodbye) = Goodbye::announced(message.closing, message.closing_text) {
                 return Ok(Incoming::Goodbye(goodbye));
+            }
+            if let Some(leaving) = Leaving::read(message.leaving_ms, message.settled) {
+                return Ok(Incoming::Leaving(leaving));
             }
             Ok(Incoming::HeartbeatReply {
                 extensions: message.extensions.unwrap_or(0),
@@ -320,6 +334,19 @@ pub fn encode_goodbye(from_client: bool, id: u32, goodbye: &Goodbye) -> Vec<u8> 
     }
 }
 
+/// One side's part in an orderly end, as [`encode_goodbye`] has it.
+pub fn encode_leaving(from_client: bool, id: u32, leaving: Leaving) -> Vec<u8> {
+    let (leaving_ms, settled) = leaving.fields();
+    if from_client {
+        let message = pb::Heartbeat { version: VERSION, leaving_ms, settled, ..Default::default() };
+        encode(Kind::Heartbeat, id, &message)
+    } else {
+        let message =
+            pb::HeartbeatReply { version: VERSION, leaving_ms, settled, ..Default::default() };
+        encode(Kind::HeartbeatReply, id, &message)
+    }
+}
+
 /// An event, whole with its header. Its body is `payload`, whatever `event` has.
 pub fn encode_event(
     id: u32,
@@ -399,7 +426,8 @@ mod tests {
     use super::*;
     use crate::wire::{Decoder, GoodbyeReason, Limits};
 
-    const EXTENDED: Terms = Terms { extended: true, streams: true, max_data: 1 << 20 };
+    const EXTENDED: Terms =
+        Terms { extended: true, streams: true, leaving: true, max_data: 1 << 20 };
     const ORIGINAL: Terms = Terms::original(1 << 20);
 
     fn whole(body: &Body) -> Payload<'_> {
@@ -492,6 +520,23 @@ mod tests {
     }
 
     #[test]
+    fn an_orderly_end_is_told_both_ways_and_keeps_nobody_away_for_long() {
+        let spread = std::time::Duration::from_millis(1500);
+        for leaving in [Leaving::Announced { spread }, Leaving::Settled] {
+            for from_client in [true, false] {
+                let bytes = encode_leaving(from_client, 3, leaving);
+                assert_eq!(decode_bytes(&bytes), (3, Incoming::Leaving(leaving)));
+            }
+        }
+        let long = Leaving::Announced { spread: spread * 1000 };
+        let spread = std::time::Duration::from_secs(60);
+        assert_eq!(
+            decode_bytes(&encode_leaving(false, 3, long)),
+            (3, Incoming::Leaving(Leaving::Announced { spread }))
+        );
+    }
+
+    #[test]
     fn a_goodbye_arrives_whichever_side_says_it() {
         let goodbye =
             Goodbye { reason: GoodbyeReason::Certificate, text: "it is revoked".to_owned() };
@@ -569,7 +614,7 @@ mod tests {
 
     #[test]
     fn nothing_longer_than_the_peer_takes_is_sent() {
-        let terms = Terms { extended: true, streams: true, max_data: 3 };
+        let terms = Terms { extended: true, streams: true, leaving: true, max_data: 3 };
         let refused = Refused::TooLarge { length: 4, most: 3 };
         let mut event = Event::new(Verb::Put, "x").unwrap();
         event.body = vec![0; 4].into();

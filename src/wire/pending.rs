@@ -22,7 +22,7 @@ struct Entry<W> {
 pub enum RegisterError {
     /// As many requests are outstanding as may be.
     Full,
-    /// The link has ended.
+    /// The link has ended, or its peer is about to end it.
     Closed,
 }
 
@@ -55,6 +55,16 @@ impl<W> Pending<W> {
     /// more), so that it need not be sent.
     pub fn mark_written(&mut self, id: u32) -> bool {
         self.entries.get_mut(&id).map(|entry| entry.written = true).is_some()
+    }
+
+    /// Takes no more requests; those that are here still wait for their replies.
+    pub fn hold(&mut self) {
+        self.closed = true;
+    }
+
+    /// Whether no request waits and none can come.
+    pub fn is_settled(&self) -> bool {
+        self.closed && self.entries.is_empty()
     }
 
     /// Takes out the waiter of this id; `None` when nobody waits (any more). Says also whether the

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -123,9 +124,44 @@ impl Setup {
         command
     }
 
+    /// The command with sockets that are handed over as systemd does it: numbered from 3, with these
+    /// names.
+    pub fn command_with_sockets(&self, sockets: &[(&str, BorrowedFd<'_>)]) -> HandedOver {
+        const FIRST: i32 = 50;
+        let mut script = String::new();
+        let mut passed = Vec::new();
+        for (at, (_, socket)) in sockets.iter().enumerate() {
+            // Out of the way of the numbers that they are to have, and not closed by `exec`.
+            let socket = rustix::io::fcntl_dupfd_cloexec(socket, FIRST).unwrap();
+            rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).unwrap();
+            let number = socket.as_raw_fd();
+            script.push_str(&format!("exec {}<&{number} {number}<&-\n", 3 + at));
+            passed.push(socket);
+        }
+        script.push_str("LISTEN_PID=$$ exec \"$0\"");
+        let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
+        let mut command = Command::new("bash");
+        command.arg("-c").arg(script).arg(&self.program).env_clear().envs(&self.env);
+        command.env("LISTEN_FDS", sockets.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+        HandedOver { command, _passed: passed }
+    }
+
     /// Starts the node and waits for its ready line.
     pub fn start(&self) -> Node {
         Node::start(self.command())
+    }
+}
+
+/// A command whose sockets are open for as long as this lives.
+pub struct HandedOver {
+    pub command: Command,
+    _passed: Vec<OwnedFd>,
+}
+
+impl HandedOver {
+    /// Starts the node and waits for its ready line.
+    pub fn start(self) -> Node {
+        Node::start(self.command)
     }
 }
 
@@ -228,10 +264,15 @@ impl Node {
 
     /// Asks until the answer is 200: for a peer that is just connecting.
     pub fn get_when_up(&self, path: &str) -> Answer {
+        self.get_when_up_or(path, 200)
+    }
+
+    /// As [`Node::get_when_up`], until the answer has this status.
+    pub fn get_when_up_or(&self, path: &str, status: u16) -> Answer {
         let until = Instant::now() + PATIENCE;
         loop {
             let answer = self.ask("GET", path, &[("RP-Wait", "5")], b"");
-            if answer.status == 200 {
+            if answer.status == status {
                 return answer;
             }
             assert!(Instant::now() < until, "{path} stays {answer:?}; log: {:#?}", self.log());

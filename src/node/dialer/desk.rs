@@ -1,13 +1,15 @@
 //! What the dialling thread knows and decides: when to dial, which link is the one to ask by, and when
 //! one that was relieved has finished.
 
+mod failover;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::{Dialer, News, refused_by};
+use super::{Dialer, Dialled, News, Purpose, refused_by};
 use crate::dial::{self, Backoff};
 use crate::events::ConnectionEvent;
 use crate::link::{End, Link};
@@ -25,6 +27,8 @@ const _: () = assert!(WELL.as_secs() > dial::LONGEST.as_secs());
 const RIVAL: Duration = Duration::from_secs(30);
 /// See [`RIVAL`].
 const RIVAL_JITTER: Duration = Duration::from_secs(10);
+/// Clients that have lost one server together come to the next within this.
+const HOP: Duration = Duration::from_millis(200);
 /// A link that another relieves stays this long at least, for those who were about to ask by it.
 const LINGER: Duration = Duration::from_secs(1);
 /// How often it is looked whether it has finished.
@@ -35,6 +39,8 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// One link, and how far it is.
 struct Pipe {
     link: Arc<Link>,
+    /// The server's place in the list.
+    target: usize,
     /// Where it leads, for messages.
     place: String,
     started: Instant,
@@ -45,6 +51,8 @@ struct Pipe {
 enum Stage {
     /// The server has not spoken: it may still refuse this client.
     Coming,
+    /// To an earlier server than the one that is asked: it has to last for a while.
+    Trial,
     /// The one that is asked by.
     Current,
     /// Another has its place since then.
@@ -54,7 +62,14 @@ enum Stage {
 /// What the dialling thread knows.
 struct Desk<'a> {
     dialer: &'a Arc<Dialer>,
-    target: String,
+    /// The server that is dialled next.
+    aim: usize,
+    /// How many in a row were not reached.
+    missed: usize,
+    /// When an earlier server is to be tried, if one is.
+    trial_due: Option<Instant>,
+    /// An earlier server is being tried.
+    trying: bool,
     pipes: Vec<Pipe>,
     backoff: Backoff,
     /// When to dial next, if that is to be done.
@@ -72,7 +87,10 @@ impl Dialer {
     pub fn run(self: &Arc<Self>, news: &Receiver<News>) {
         let mut desk = Desk {
             dialer: self,
-            target: format!("{}:{}", self.host, self.port),
+            aim: 0,
+            missed: 0,
+            trial_due: None,
+            trying: false,
             pipes: Vec::new(),
             backoff: Backoff::default(),
             due: Some(Instant::now()),
@@ -84,9 +102,11 @@ impl Dialer {
         while !(stopped && desk.pipes.is_empty()) {
             desk.dial_if_due();
             desk.advance();
+            desk.try_earlier_if_due();
             match news.recv_timeout(desk.wait()) {
                 Ok(News::Ready) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(News::Ended(link, end)) => desk.note_end(&link, &end),
+                Ok(News::Tried(tried)) => desk.note_tried(tried),
                 Ok(News::NewCertificate) => desk.due = Some(Instant::now()),
                 Ok(News::Stop) => {
                     stopped = true;
@@ -110,15 +130,52 @@ impl Desk<'_> {
         self.due = None;
         self.number += 1;
         self.dialer.meter.mark(Mark::Dialling);
-        let takes_over = !self.pipes.is_empty();
-        match self.dialer.dial(self.number, takes_over) {
-            Ok((link, place)) => {
-                self.pipes.push(Pipe { link, place, started: Instant::now(), stage: Stage::Coming })
-            }
+        let purpose = Purpose { number: Some(self.number), takes_over: self.has_pipe_to(self.aim) };
+        match self.dialer.dial(self.aim, purpose) {
+            Ok(dialled) => self.add(dialled, Stage::Coming),
             Err(reason) => {
-                log::warn!("{}: not connected: {reason}", self.target);
-                self.tell_failure(reason);
-                self.dial_later(Duration::ZERO);
+                log::warn!("{}: not connected: {reason}", self.target(self.aim));
+                self.tell_failure(self.aim, reason);
+                self.dial_next(Duration::ZERO);
+            }
+        }
+    }
+
+    fn add(&mut self, dialled: Dialled, stage: Stage) {
+        let Dialled { target, link, place } = dialled;
+        self.pipes.push(Pipe { link, target, place, started: Instant::now(), stage });
+    }
+
+    fn target(&self, at: usize) -> String {
+        self.dialer.targets[at].address()
+    }
+
+    fn has_pipe_to(&self, target: usize) -> bool {
+        self.pipes.iter().any(|pipe| pipe.target == target)
+    }
+
+    /// Dials the next server: soon, or after a wait where all were dialled in vain.
+    fn dial_next(&mut self, least: Duration) {
+        self.aim = (self.aim + 1) % self.dialer.targets.len();
+        self.missed += 1;
+        if self.missed < self.dialer.targets.len() {
+            self.due = Some(Instant::now() + HOP.mul_f64(fastrand::f64()));
+        } else {
+            self.missed = 0;
+            self.aim = 0;
+            self.dial_later(least);
+        }
+    }
+
+    fn make_current(&mut self, newest: usize, now: Instant) {
+        for (at, pipe) in self.pipes.iter_mut().enumerate() {
+            if at == newest {
+                pipe.stage = Stage::Current;
+                self.failed = 0;
+                self.missed = 0;
+                self.aim = pipe.target;
+            } else if pipe.stage == Stage::Current {
+                pipe.stage = Stage::Relieved(now);
             }
         }
     }
@@ -128,15 +185,9 @@ impl Desk<'_> {
         let now = Instant::now();
         let ready = |pipe: &Pipe| pipe.stage == Stage::Coming && pipe.link.is_ready();
         if let Some(newest) = self.pipes.iter().rposition(ready) {
-            for (at, pipe) in self.pipes.iter_mut().enumerate() {
-                if at == newest {
-                    pipe.stage = Stage::Current;
-                    self.failed = 0;
-                } else if pipe.stage == Stage::Current {
-                    pipe.stage = Stage::Relieved(now);
-                }
-            }
+            self.make_current(newest, now);
         }
+        self.settle_targets(now);
         for pipe in &self.pipes {
             if let Stage::Relieved(since) = pipe.stage {
                 let age = now.duration_since(since);
@@ -151,6 +202,10 @@ impl Desk<'_> {
     fn wait(&self) -> Duration {
         let is_relieved = |pipe: &Pipe| matches!(pipe.stage, Stage::Relieved(_));
         let longest = if self.pipes.iter().any(is_relieved) { LOOK } else { IDLE };
+        // An earlier server that is on trial, or due to be tried, is looked after in time.
+        let trial = self.pipes.iter().any(|pipe| pipe.stage == Stage::Trial).then_some(LOOK);
+        let tried = self.trial_due.map(|due| due.saturating_duration_since(Instant::now()));
+        let longest = trial.into_iter().chain(tried).fold(longest, Duration::min);
         let due = self.due.map(|due| due.saturating_duration_since(Instant::now()));
         due.map_or(longest, |due| due.min(longest))
     }
@@ -160,11 +215,11 @@ impl Desk<'_> {
             return;
         };
         let pipe = self.pipes.remove(at);
-        let target = &self.target;
+        let target = self.target(pipe.target);
         let was_relieved = matches!(pipe.stage, Stage::Relieved(_));
         if link.is_ready() {
             log::info!("{target}: lost: {end}");
-            if !was_relieved && !matches!(end, End::Stopping) {
+            if pipe.stage == Stage::Current && !matches!(end, End::Stopping) {
                 self.failed = 0;
                 self.lost_at = Some(SystemTime::now());
                 self.dialer.meter.mark(Mark::Lost);
@@ -186,25 +241,40 @@ impl Desk<'_> {
             };
             if let Some(reason) = reason {
                 log::warn!("{target}: {reason}");
-                self.tell_failure(reason);
+                self.tell_failure(pipe.target, reason);
             }
         }
         if self.dialer.stopping.load(Ordering::Acquire) {
             return;
         }
-        let is_needed = !self.pipes.iter().any(|pipe| !matches!(pipe.stage, Stage::Relieved(_)));
+        if pipe.stage == Stage::Trial {
+            return;
+        }
+        let is_asked = |pipe: &Pipe| matches!(pipe.stage, Stage::Coming | Stage::Current);
+        let is_needed = !self.pipes.iter().any(is_asked) && self.due.is_none();
         let was_refused = pipe.stage == Stage::Coming && !link.is_ready();
         if !was_relieved && (is_needed || was_refused) {
             let is_rival =
                 matches!(end, End::Dismissed(goodbye) if goodbye.reason == GoodbyeReason::Rival);
-            self.dial_later(if is_rival { RIVAL } else { Duration::ZERO });
+            match link.spread() {
+                // It has said that it would go, and when to come back.
+                Some(spread) => self.due = Some(Instant::now() + spread.mul_f64(fastrand::f64())),
+                None if was_refused || pipe.stage == Stage::Current => {
+                    self.aim = pipe.target;
+                    if pipe.stage == Stage::Current {
+                        self.missed = 0;
+                    }
+                    self.dial_next(if is_rival { RIVAL } else { Duration::ZERO });
+                }
+                None => self.dial_later(if is_rival { RIVAL } else { Duration::ZERO }),
+            }
         }
     }
 
-    /// An attempt has failed. That is no event while another connection stands: a new certificate was
-    /// to be shown, and that is tried again.
-    fn tell_failure(&mut self, reason: String) {
-        self.dialer.feed.tell_stranger(Happening::Refusal, &self.target, &reason);
+    /// An attempt to connect to the server of this place in the list has failed. That is no event while
+    /// another connection stands: a new certificate was to be shown, and that is tried again.
+    fn tell_failure(&mut self, at: usize, reason: String) {
+        self.dialer.feed.tell_stranger(Happening::Refusal, &self.target(at), &reason);
         let is_connected =
             self.pipes.iter().any(|pipe| pipe.link.is_ready() && !pipe.link.is_closed());
         if !is_connected {
@@ -222,11 +292,11 @@ impl Desk<'_> {
             wait = least + RIVAL_JITTER.mul_f64(fastrand::f64());
             log::warn!(
                 "{}: another machine uses this client's key; staying away for {:.0} s",
-                self.target,
+                self.target(self.aim),
                 wait.as_secs_f64()
             );
         }
-        log::debug!("{}: dialling again in {:.1} s", self.target, wait.as_secs_f64());
+        log::debug!("{}: dialling again in {:.1} s", self.target(self.aim), wait.as_secs_f64());
         self.due = Some(Instant::now() + wait);
     }
 }

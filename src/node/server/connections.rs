@@ -167,6 +167,7 @@ impl Connections {
             limits: self.limits,
             stall: self.stall,
             takes_over: false,
+            on_leaving: Box::new(|| ()),
             on_ready: Box::new(move |link| connections.note_ready(link, address, number)),
         })
         .map_err(|error| error.to_string())?;
@@ -180,9 +181,10 @@ impl Connections {
         let peer = link.peer();
         self.events.started(peer);
         self.feed.tell(Happening::Connect, Some(peer), &format!("from {address}"));
-        let added = self.catalog.add(&peer.name, link, number, |added, count| {
-            self.tell_added(peer, added, count);
-        });
+        let added =
+            self.catalog.add(&peer.name, link, number, link.takes_over(), |added, count| {
+                self.tell_added(peer, added, count);
+            });
         let (place, gone) = match added {
             Added::First => ("", Vec::new()),
             Added::Relieving(older) => {

@@ -1,11 +1,11 @@
-//! The way from a client to its server, as far as it leads.
+//! The way from a client to each of its servers, as far as it leads.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::NAME;
 use super::report::{Problem, Report};
-use crate::config::ClientConfig;
+use crate::config::Target;
 use crate::dial::{self, Resolver};
 use crate::identity::Identity;
 use crate::node::Trial;
@@ -19,34 +19,40 @@ pub(super) const STEPS: [&str; 5] = [NAME, TCP, PROXY, TLS, HEARTBEAT];
 /// The time for each.
 const STEP: Duration = Duration::from_secs(10);
 
-/// From the name to an answered heartbeat.
-pub(super) fn server(config: &ClientConfig, identity: &Identity, report: &mut Report) {
-    let mut steps = STEPS.iter();
-    let mut note = |result: Result<String, Problem>| {
-        steps.next().is_some_and(|step| report.note(step, result))
-    };
-    walk(config, identity, &mut note);
-    steps.for_each(|step| report.skip(step));
+/// From the name to an answered heartbeat, for each. Where there are several, each step says to which
+/// it belongs.
+pub(super) fn servers(targets: &[Target], identity: &Identity, report: &mut Report) {
+    for target in targets {
+        let mut steps = STEPS.iter().map(|step| match targets {
+            [_] => (*step).to_owned(),
+            _ => format!("{step} ({})", target.address()),
+        });
+        let mut note = |result: Result<String, Problem>| {
+            steps.next().is_some_and(|step| report.note(&step, result))
+        };
+        walk(target, identity, &mut note);
+        steps.for_each(|step| report.skip(&step));
+    }
 }
 
 /// Notes each step; nothing comes after one that fails.
 fn walk(
-    config: &ClientConfig,
+    target: &Target,
     identity: &Identity,
     note: &mut dyn FnMut(Result<String, Problem>) -> bool,
 ) -> Option<()> {
-    let (host, port) = (&config.target_host, config.target_port);
+    let Target { host, port, server_name, proxy } = target;
     let resolver = Resolver::default();
     let deadline = || Instant::now() + STEP;
 
-    let looked_up = config.proxy.as_ref().map_or(host.as_str(), |proxy| proxy.host());
+    let looked_up = proxy.as_ref().map_or(host.as_str(), |proxy| proxy.host());
     take(note, name(&resolver, looked_up), String::clone)?;
 
-    let connected = match &config.proxy {
+    let connected = match proxy {
         Some(proxy) => proxy.reach(&resolver, deadline()).map_err(|why| {
             Problem::new(why, "RP_CLIENT_PROXY, or else HTTPS_PROXY, has to say where the proxy is")
         }),
-        None => dial::connect(&resolver, host, port, deadline()).map_err(|why| {
+        None => dial::connect(&resolver, host, *port, deadline()).map_err(|why| {
             Problem::new(
                 why,
                 "start the server, and let its pipe port through the firewalls; \
@@ -57,12 +63,11 @@ fn walk(
     };
     let socket = take(note, connected, connected_to)?;
 
-    let mut place = format!("{host}:{port}");
-    let tunnelled = match &config.proxy {
+    let place = target.to_string();
+    let tunnelled = match proxy {
         None => Ok("none is set for this server".to_owned()),
         Some(proxy) => {
-            place = format!("{place} through {proxy}");
-            proxy.tunnel(&socket, host, port, deadline()).map(|()| place.clone()).map_err(|why| {
+            proxy.tunnel(&socket, host, *port, deadline()).map(|()| place.clone()).map_err(|why| {
                 Problem::new(
                     format!("{proxy}: {why}"),
                     "the proxy has to allow connections to this host and port, with the user and \
@@ -74,7 +79,7 @@ fn walk(
     };
     take(note, tunnelled, String::clone)?;
 
-    let trial = Trial::shake_hands(identity, socket, place, &config.server_name, deadline());
+    let trial = Trial::shake_hands(identity, socket, place, server_name, deadline());
     let trial = trial.map_err(|ended| Problem::new(ended.what, ended.advice));
     let trial = take(note, trial, |trial| match trial.server() {
         Some(server) => format!(

@@ -24,6 +24,8 @@ pub struct Heartbeat<'a> {
     pub takes_over: Option<bool>,
     pub closing: Option<u32>,
     pub closing_text: Option<Cow<'a, str>>,
+    pub leaving_ms: Option<u32>,
+    pub settled: Option<bool>,
     pub round_trip_us: Option<u32>,
 }
 
@@ -39,6 +41,8 @@ impl<'a> MessageRead<'a> for Heartbeat<'a> {
                 Ok(192) => msg.takes_over = Some(r.read_bool(bytes)?),
                 Ok(200) => msg.closing = Some(r.read_uint32(bytes)?),
                 Ok(210) => msg.closing_text = Some(r.read_string(bytes).map(Cow::Borrowed)?),
+                Ok(216) => msg.leaving_ms = Some(r.read_uint32(bytes)?),
+                Ok(224) => msg.settled = Some(r.read_bool(bytes)?),
                 Ok(232) => msg.round_trip_us = Some(r.read_uint32(bytes)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
@@ -58,6 +62,8 @@ impl<'a> MessageWrite for Heartbeat<'a> {
         + self.takes_over.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
         + self.closing.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
         + self.closing_text.as_ref().map_or(0, |m| 2 + sizeof_len((m).len()))
+        + self.leaving_ms.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
+        + self.settled.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
         + self.round_trip_us.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
     }
 
@@ -69,6 +75,8 @@ impl<'a> MessageWrite for Heartbeat<'a> {
         if let Some(ref s) = self.takes_over { w.write_with_tag(192, |w| w.write_bool(*s))?; }
         if let Some(ref s) = self.closing { w.write_with_tag(200, |w| w.write_uint32(*s))?; }
         if let Some(ref s) = self.closing_text { w.write_with_tag(210, |w| w.write_string(&**s))?; }
+        if let Some(ref s) = self.leaving_ms { w.write_with_tag(216, |w| w.write_uint32(*s))?; }
+        if let Some(ref s) = self.settled { w.write_with_tag(224, |w| w.write_bool(*s))?; }
         if let Some(ref s) = self.round_trip_us { w.write_with_tag(232, |w| w.write_uint32(*s))?; }
         Ok(())
     }
@@ -82,6 +90,8 @@ pub struct HeartbeatReply<'a> {
     pub max_data: Option<u32>,
     pub closing: Option<u32>,
     pub closing_text: Option<Cow<'a, str>>,
+    pub leaving_ms: Option<u32>,
+    pub settled: Option<bool>,
 }
 
 impl<'a> MessageRead<'a> for HeartbeatReply<'a> {
@@ -94,6 +104,8 @@ impl<'a> MessageRead<'a> for HeartbeatReply<'a> {
                 Ok(144) => msg.max_data = Some(r.read_uint32(bytes)?),
                 Ok(200) => msg.closing = Some(r.read_uint32(bytes)?),
                 Ok(210) => msg.closing_text = Some(r.read_string(bytes).map(Cow::Borrowed)?),
+                Ok(216) => msg.leaving_ms = Some(r.read_uint32(bytes)?),
+                Ok(224) => msg.settled = Some(r.read_bool(bytes)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -110,6 +122,8 @@ impl<'a> MessageWrite for HeartbeatReply<'a> {
         + self.max_data.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
         + self.closing.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
         + self.closing_text.as_ref().map_or(0, |m| 2 + sizeof_len((m).len()))
+        + self.leaving_ms.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
+        + self.settled.as_ref().map_or(0, |m| 2 + sizeof_varint(*(m) as u64))
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
@@ -118,6 +132,8 @@ impl<'a> MessageWrite for HeartbeatReply<'a> {
         if let Some(ref s) = self.max_data { w.write_with_tag(144, |w| w.write_uint32(*s))?; }
         if let Some(ref s) = self.closing { w.write_with_tag(200, |w| w.write_uint32(*s))?; }
         if let Some(ref s) = self.closing_text { w.write_with_tag(210, |w| w.write_string(&**s))?; }
+        if let Some(ref s) = self.leaving_ms { w.write_with_tag(216, |w| w.write_uint32(*s))?; }
+        if let Some(ref s) = self.settled { w.write_with_tag(224, |w| w.write_bool(*s))?; }
         Ok(())
     }
 }

@@ -1,0 +1,107 @@
+//! More than one server: which is asked, and when another is.
+//!
+//! In scope: the choice between links that stand or may. Not in scope: waits after failures (`desk`).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Desk, Pipe, Stage};
+use crate::link::End;
+use crate::node::dialer::{Dialled, News, Purpose};
+
+/// How often an earlier server is tried while a later one is asked.
+const TRIAL_EVERY: Duration = Duration::from_secs(5);
+/// An earlier server that has kept a link for this long is well again.
+const TRIAL: Duration = Duration::from_secs(10);
+
+impl Desk<'_> {
+    /// Tries the servers before the one that is asked, on a thread of its own: one that is away may
+    /// take its time to be away.
+    pub fn try_earlier_if_due(&mut self) {
+        let Some(current) = self.pipes.iter().find(|pipe| pipe.stage == Stage::Current) else {
+            return;
+        };
+        let is_busy = self.trying || self.pipes.iter().any(|pipe| pipe.stage == Stage::Trial);
+        if current.target == 0 || is_busy || self.dialer.stopping.load(Ordering::Acquire) {
+            self.trial_due = None;
+            return;
+        }
+        let due = *self.trial_due.get_or_insert_with(|| Instant::now() + TRIAL_EVERY);
+        if due > Instant::now() {
+            return;
+        }
+        self.trial_due = None;
+        let earlier = current.target;
+        let taken: Vec<bool> = (0..earlier).map(|at| self.has_pipe_to(at)).collect();
+        let dialer = Arc::clone(self.dialer);
+        let spawned = thread::Builder::new().name("dial-earlier".to_owned()).spawn(move || {
+            let mut tried = Err(String::new());
+            for (at, takes_over) in taken.into_iter().enumerate() {
+                tried = dialer
+                    .dial(at, Purpose { number: None, takes_over })
+                    .map_err(|reason| format!("{}: {reason}", dialer.targets[at].address()));
+                if tried.is_ok() {
+                    break;
+                }
+            }
+            let link = tried.as_ref().ok().map(|dialled| Arc::clone(&dialled.link));
+            let is_told = dialer.news.send(News::Tried(tried)).is_ok();
+            if let Some(link) = link
+                && (!is_told || dialer.stopping.load(Ordering::Acquire))
+            {
+                link.close(End::Stopping);
+            }
+        });
+        self.trying = spawned.is_ok();
+    }
+
+    pub fn note_tried(&mut self, tried: Result<Dialled, String>) {
+        self.trying = false;
+        match tried {
+            // Its end was told before.
+            Ok(dialled) if dialled.link.is_closed() => {}
+            Ok(dialled) => self.add(dialled, Stage::Trial),
+            Err(reason) => log::debug!("an earlier server is still away: {reason}"),
+        }
+    }
+
+    /// Has an earlier server asked again that has kept its link for long enough; and looks for another
+    /// where the one that is asked is about to stop.
+    pub fn settle_targets(&mut self, now: Instant) {
+        // Where nobody else can be asked, there is nothing to wait for.
+        let is_asked = |pipe: &Pipe| pipe.stage == Stage::Current && pipe.link.is_open();
+        let is_needed = !self.pipes.iter().any(is_asked);
+        let is_well = |pipe: &Pipe| {
+            pipe.stage == Stage::Trial
+                && pipe.link.is_ready()
+                && pipe.link.is_open()
+                && (is_needed || now.duration_since(pipe.started) >= TRIAL)
+        };
+        if let Some(at) = self.pipes.iter().position(is_well) {
+            self.number += 1;
+            self.dialer.place(&self.pipes[at].link, self.number);
+            log::info!(
+                "{}: is well again and is asked from now on",
+                self.target(self.pipes[at].target)
+            );
+            self.make_current(at, now);
+            self.due = None;
+        }
+        let leaving =
+            self.pipes.iter().find(|pipe| pipe.stage == Stage::Current && !pipe.link.is_open());
+        let is_coming = self.pipes.iter().any(|pipe| pipe.stage == Stage::Coming);
+        if let Some(leaving) = leaving
+            && !is_coming
+            && self.due.is_none()
+            && self.dialer.targets.len() > 1
+            && !self.dialer.stopping.load(Ordering::Acquire)
+        {
+            self.aim = (leaving.target + 1) % self.dialer.targets.len();
+            self.missed = 1;
+            let spread = leaving.link.spread().unwrap_or_default();
+            self.due = Some(now + spread.mul_f64(fastrand::f64()));
+        }
+    }
+}
