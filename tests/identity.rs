@@ -6,6 +6,7 @@
 mod openssl;
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -278,6 +279,28 @@ fn a_client_needs_no_ca_where_one_is_in_place() {
         ca,
     };
     assert_eq!(Identity::load(&installed, Role::Client).unwrap().own().name, "web1");
+}
+
+/// The administrator installs, and the user that the node runs as reads.
+#[test]
+fn what_root_installs_belongs_to_whom_the_directory_belongs_to() {
+    let lab = lab();
+    let files = lab.server("server", "ca");
+    let place = lab.path("place");
+    fs::create_dir(&place).unwrap();
+    // Only root may give it away; else it stays whose it is, and so do the files.
+    let _ = chown(&place, Some(4711), Some(4712));
+    let owner = |path: &Path| fs::metadata(path).map(|file| (file.uid(), file.gid())).unwrap();
+
+    // The second time there is something to replace.
+    for _ in 0..2 {
+        let output = set_identity(SET_SERVER, &place, &[&files.key, &files.crt, &files.ca]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        for name in ["restpipe.server.key.pem", "restpipe.server.crt.pem", "ca.crt.pem"] {
+            assert_eq!(owner(&place.join(name)), owner(&place), "{name}");
+            assert_eq!(mode(&place.join(name)), 0o600);
+        }
+    }
 }
 
 #[test]

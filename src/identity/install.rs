@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::UnixTime;
@@ -29,7 +29,8 @@ pub struct GivenFiles {
 }
 
 /// Checks `given` for `role` as of `now`, then copies it to `place`: mode 0600, directories that
-/// are missing 0700. Gives what the certificate says.
+/// are missing 0700. What root installs belongs to whom the directory belongs to, for that is who
+/// will have to read it. Gives what the certificate says.
 ///
 /// All is read and checked before anything is written, and all is written beside its place before
 /// anything is renamed. When a rename fails, those before it are taken back. Only the end of the
@@ -116,6 +117,9 @@ impl Replacement {
     }
 }
 
+/// The user that may give files away.
+const ROOT: u32 = 0;
+
 /// A file of mode 0600 beside another, removed when dropped unless it was renamed.
 struct Temporary(PathBuf);
 
@@ -144,7 +148,12 @@ impl Temporary {
         hidden.push(format!(".{:016x}", fastrand::u64(..)));
         let path = directory(beside).join(hidden);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok((Self(path), file))
+        let temporary = Self(path);
+        let owner = fs::metadata(directory(beside))?;
+        if file.metadata()?.uid() == ROOT && owner.uid() != ROOT {
+            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+        }
+        Ok((temporary, file))
     }
 }
 
