@@ -4,7 +4,9 @@
 //! In scope: a command line. Not in scope: what a program does.
 
 mod command;
+mod completion;
 mod help;
+mod man;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -17,9 +19,11 @@ use pico_args::Arguments;
 
 pub use command::{Command, main_of_commands};
 
-use crate::config::{ConfigError, Reader};
+use crate::config::{self, ConfigError, Reader};
 use crate::logging::one_line;
+use completion::completion;
 use help::help;
+use man::man;
 
 /// Exit code of a program that failed.
 const FAILED: u8 = 1;
@@ -48,6 +52,11 @@ impl Program {
     /// The name of the file that runs.
     fn file_name(&self) -> &'static str {
         self.name.split(' ').next().unwrap_or(self.name)
+    }
+
+    /// The word that picks it, where it is a command.
+    fn word(&self) -> &'static str {
+        self.name.split_once(' ').map_or("", |(_, word)| word)
     }
 }
 
@@ -132,7 +141,8 @@ pub fn main<T>(
     run: impl FnOnce(T) -> Result<(), Failure>,
 ) -> ExitCode {
     let mut arguments = Arguments::from_env();
-    let result = match asked(program, &mut arguments, help) {
+    let answer = asked(program, &[], &mut arguments);
+    let result = match answer.or_else(|| printed(program, &[], &mut arguments)) {
         Some(answer) => {
             say(&answer);
             Ok(())
@@ -213,16 +223,24 @@ fn complain(line: &str) {
 }
 
 /// What `--help` or `--version` print, where one of them is given.
-fn asked(
-    program: &Program,
-    arguments: &mut Arguments,
-    help: impl FnOnce(&Program) -> String,
-) -> Option<String> {
+fn asked(program: &Program, commands: &[Program], arguments: &mut Arguments) -> Option<String> {
     if arguments.contains(["-h", "--help"]) {
-        return Some(help(program));
+        return Some(help(program, commands));
     }
     let version = || format!("{} {}", program.file_name(), env!("CARGO_PKG_VERSION"));
     arguments.contains(["-V", "--version"]).then(version)
+}
+
+/// What a package is made of, from the same texts as `--help`, which leaves these options out.
+fn printed(program: &Program, commands: &[Program], arguments: &mut Arguments) -> Option<String> {
+    if arguments.contains("--print-man") {
+        return Some(man(program, commands));
+    }
+    if arguments.contains("--print-completion") {
+        return Some(completion(program, commands));
+    }
+    let settings = |reader| config::settings_text(program.name, reader);
+    program.reads.filter(|_| arguments.contains("--print-settings")).map(settings)
 }
 
 fn parse_all<T>(
@@ -336,18 +354,30 @@ mod tests {
 
     #[test]
     fn help_and_version_are_answered_wherever_they_stand() {
-        let ask = |list| asked(&PROGRAM, &mut arguments(list), help);
+        let ask = |list| asked(&PROGRAM, &[], &mut arguments(list));
         let version = format!("rp_test {}", env!("CARGO_PKG_VERSION"));
         assert_eq!(ask(&["k", "--version"]), Some(version.clone()));
         assert_eq!(ask(&["-V"]), Some(version));
-        assert_eq!(ask(&["--days", "3", "--help"]), Some(help(&PROGRAM)));
-        assert_eq!(ask(&["-h"]), Some(help(&PROGRAM)));
+        assert_eq!(ask(&["--days", "3", "--help"]), Some(help(&PROGRAM, &[])));
+        assert_eq!(ask(&["-h"]), Some(help(&PROGRAM, &[])));
         assert_eq!(ask(&["k", "--helper"]), None);
     }
 
     #[test]
+    fn the_texts_of_a_package_are_printed_where_there_are_any() {
+        let ask = |program: &Program, word| printed(program, &[], &mut arguments(&[word]));
+        let starts = |word, start: &str| ask(&PROGRAM, word).unwrap().starts_with(start);
+        assert!(starts("--print-man", ".TH \"RP_TEST\" 8"));
+        assert!(starts("--print-completion", "# Completion of rp_test"));
+        assert!(starts("--print-settings", "# Settings of rp_test."));
+        let no_reader = Program { reads: None, ..PROGRAM };
+        assert_eq!(ask(&no_reader, "--print-settings"), None);
+        assert_eq!(ask(&PROGRAM, "--list"), None);
+    }
+
+    #[test]
     fn help_shows_usage_arguments_environment_and_example() {
-        let text = help(&PROGRAM);
+        let text = help(&PROGRAM, &[]);
         let start = [
             "Does nothing.\n",
             "Usage:",
@@ -365,7 +395,7 @@ mod tests {
         assert!(text.starts_with(start), "{text}");
         assert!(text.contains("\nExample:\n  rp_test key.pem\n"), "{text}");
         assert!(text.lines().all(|line| line.len() <= 100), "{text}");
-        let bare = help(&Program { reads: None, usage: "", ..PROGRAM });
+        let bare = help(&Program { reads: None, usage: "", ..PROGRAM }, &[]);
         assert!(bare.contains("Usage:\n  rp_test\n") && !bare.contains("BIND_IP"), "{bare}");
     }
 

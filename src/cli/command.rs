@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use pico_args::Arguments;
 
-use super::help::{help, overview};
-use super::{Failure, Program, asked, exit_code, parse_all, say};
+use super::{Failure, Program, asked, exit_code, parse_all, printed, say};
 
 /// A command of a program that has several.
 #[derive(Clone, Copy, Debug)]
@@ -14,13 +13,6 @@ pub struct Command<T> {
     pub page: Program,
     /// Takes its arguments.
     pub parse: fn(&mut Arguments) -> Result<T, Failure>,
-}
-
-impl<T> Command<T> {
-    /// The word that picks it.
-    pub(super) fn word(&self) -> &'static str {
-        self.page.name.split_once(' ').map_or("", |(_, word)| word)
-    }
 }
 
 /// As [`main`](super::main), for a program whose first argument is one of several commands.
@@ -57,19 +49,20 @@ fn choose<'a, T>(
     commands: &'a [Command<T>],
     arguments: &mut Arguments,
 ) -> Result<Chosen<'a, T>, Failure> {
-    let words = || commands.iter().map(|command| command.word());
     let wrong = |what: &str| {
-        let words = words().collect::<Vec<_>>().join(", ");
+        let words = commands.iter().map(|command| command.page.word());
+        let words = words.collect::<Vec<_>>().join(", ");
         Failure::Usage(format!("{what}; the first argument is one of {words}"))
     };
     let Some(word) = arguments.subcommand()? else {
-        let overview = |program: &Program| overview(program, commands);
-        let answer = asked(program, arguments, overview).map(Chosen::Answer);
-        return answer.ok_or_else(|| wrong("no command"));
+        let pages: Vec<_> = commands.iter().map(|command| command.page).collect();
+        let answer = asked(program, &pages, arguments);
+        let answer = answer.or_else(|| printed(program, &pages, arguments));
+        return answer.map(Chosen::Answer).ok_or_else(|| wrong("no command"));
     };
-    let found = commands.iter().find(|command| command.word() == word);
+    let found = commands.iter().find(|command| command.page.word() == word);
     let command = found.ok_or_else(|| wrong(&format!("unknown command {word:?}")))?;
-    Ok(match asked(&command.page, arguments, help) {
+    Ok(match asked(&command.page, &[], arguments) {
         Some(answer) => Chosen::Answer(answer),
         None => Chosen::Command(command),
     })

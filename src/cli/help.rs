@@ -1,26 +1,28 @@
 //! The text of `--help`.
 
-use super::{Command, Program};
+use super::Program;
 use crate::config;
 
 /// The text of `--help`, without its last line break.
-pub(super) fn help(program: &Program) -> String {
+///
+/// That of a program with commands has a line for each of them, and says how to learn more.
+pub(super) fn help(program: &Program, commands: &[Program]) -> String {
     let rows: Vec<_> = program.arguments.iter().chain(&COMMON).copied().collect();
-    page(program, usages(program), &[("Arguments", &rows)])
-}
-
-/// The text of `--help` of a program with commands: a line for each, and how to learn more.
-pub(super) fn overview<T>(program: &Program, commands: &[Command<T>]) -> String {
+    if commands.is_empty() {
+        return page(program, usages(program), &[("Arguments", &rows)]);
+    }
     let about = |page: &Program| page.about.lines().next().unwrap_or_default();
-    let rows: Vec<_> =
-        commands.iter().map(|command| (command.word(), about(&command.page))).collect();
-    let rest: Vec<_> = program.arguments.iter().chain(&COMMON).copied().collect();
-    let sections = [("Commands (each has its own --help)", &rows[..]), ("Arguments", &rest)];
-    page(program, commands.iter().flat_map(|command| usages(&command.page)), &sections)
+    let list: Vec<_> = commands.iter().map(|page| (page.word(), about(page))).collect();
+    let sections = [("Commands (each has its own --help)", &list[..]), ("Arguments", &rows)];
+    page(program, commands.iter().flat_map(usages), &sections)
 }
 
-const COMMON: [(&str, &str); 2] =
+/// What every program understands.
+pub(super) const COMMON: [(&str, &str); 2] =
     [("-h, --help", "print this text"), ("-V, --version", "print the version")];
+
+/// What the exit codes of every program mean.
+pub(super) const EXIT_CODES: &str = "0 done, 1 failed, 2 wrong arguments or environment";
 
 fn page(
     program: &Program,
@@ -46,11 +48,12 @@ fn page(
     for example in program.examples.replace("{name}", program.name).lines() {
         text.push_str(&format!("  {example}\n"));
     }
-    text.push_str("\nExit code: 0 done, 1 failed, 2 wrong arguments or environment.");
+    text.push_str(&format!("\nExit code: {EXIT_CODES}."));
     text
 }
 
-fn usages(program: &Program) -> impl Iterator<Item = String> {
+/// Whole command lines, one for each way to call the program.
+pub(super) fn usages(program: &Program) -> impl Iterator<Item = String> {
     let Program { name, usage, .. } = program;
     let lines = if usage.is_empty() { vec![""] } else { usage.lines().collect() };
     lines.into_iter().map(move |usage| format!("{name} {usage}").trim_end().to_owned())

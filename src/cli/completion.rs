@@ -1,0 +1,89 @@
+//! A program's words for the Tab key of bash; printed by `--print-completion`.
+//!
+//! In scope: commands and options. What is neither, bash completes as the name of a file.
+
+use super::Program;
+use super::help::COMMON;
+
+/// A script that bash reads by itself from a file of the program's name below
+/// `/usr/share/bash-completion/completions`.
+pub(super) fn completion(program: &Program, commands: &[Program]) -> String {
+    let name = program.name;
+    let mut cases = String::new();
+    for command in commands {
+        cases.push_str(&format!("    {}) words='{}' ;;\n", command.word(), options(command)));
+    }
+    let words: String = commands.iter().map(|command| command.word().to_owned() + " ").collect();
+    let first = words + &options(program);
+    // Before a command is chosen, that is what comes next.
+    let wanted =
+        if commands.is_empty() { "$word == -*" } else { "$COMP_CWORD -eq 1 || $word == -*" };
+    format!(
+        "# Completion of {name} for bash.
+_{name}() {{
+    local word=${{COMP_WORDS[COMP_CWORD]}} words
+    case ${{COMP_WORDS[1]}} in
+{cases}    *) words='{first}' ;;
+    esac
+    COMPREPLY=()
+    if [[ {wanted} ]]; then
+        mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$word\")
+    fi
+}}
+complete -o bashdefault -o default -F _{name} {name}"
+    )
+}
+
+/// What begins with a dash among the arguments.
+fn options(program: &Program) -> String {
+    let rows = program.arguments.iter().chain(&COMMON);
+    let words = rows.flat_map(|(argument, _)| argument.split([' ', ',', '|']));
+    words.filter(|word| word.starts_with('-')).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const PROGRAM: Program = Program {
+        name: "rp_test",
+        about: "Does nothing.",
+        usage: "",
+        arguments: &[("FILE", "a file"), ("--dir DIR", "where"), ("", "--no option")],
+        examples: "{name}",
+        reads: None,
+    };
+
+    /// What bash proposes when Tab is pressed after these words.
+    fn proposed(commands: &[Program], line: &str) -> String {
+        let words = line.split(' ').count() - 1;
+        let script = format!(
+            "set -eu\n{}\nCOMP_WORDS=({line} '') COMP_CWORD={words}\n_rp_test\n\
+             echo \"${{COMPREPLY[*]}}\"",
+            completion(&PROGRAM, commands)
+        );
+        let output = Command::new("bash").arg("-c").arg(&script).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    #[test]
+    fn options_are_proposed_and_files_left_to_bash() {
+        assert_eq!(proposed(&[], "rp_test -"), "--dir -h --help -V --version");
+        assert_eq!(proposed(&[], "rp_test file --d"), "--dir");
+        assert_eq!(proposed(&[], "rp_test fi"), "");
+    }
+
+    #[test]
+    fn commands_come_first_and_have_options_of_their_own() {
+        let command = |name, arguments| Program { name, arguments, ..PROGRAM };
+        let list = command("rp_test list", &[("--all", "all")]);
+        let commands = [list, command("rp_test wait", &[])];
+        assert_eq!(proposed(&commands, "rp_test "), "list wait --dir -h --help -V --version");
+        assert_eq!(proposed(&commands, "rp_test w"), "wait");
+        assert_eq!(proposed(&commands, "rp_test list --"), "--all --help --version");
+        assert_eq!(proposed(&commands, "rp_test wait "), "");
+    }
+}
