@@ -17,8 +17,8 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// In front of these two Unix sockets.
-    fn start(client_socket: &str, server_socket: &str) -> Self {
+    /// With these sites, given the address to listen at.
+    fn start(sites: impl Fn(SocketAddr) -> String) -> Self {
         // nginx cannot say which port it took, so it is given one that was free a moment ago; where
         // somebody else was faster, another.
         for _ in 0..5 {
@@ -26,7 +26,7 @@ impl Nginx {
             let address = free.local_addr().unwrap();
             drop(free);
             let dir = tempfile::tempdir().unwrap();
-            let text = configuration(address, client_socket, server_socket);
+            let text = configuration(&sites(address));
             std::fs::write(dir.path().join("nginx.conf"), text).unwrap();
             let child = Command::new("nginx")
                 .env("PATH", path())
@@ -95,8 +95,34 @@ fn path() -> String {
     format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default())
 }
 
-fn configuration(address: SocketAddr, client_socket: &str, server_socket: &str) -> String {
-    let host = |upstream: &str, name: &str, socket: &str| {
+fn configuration(sites: &str) -> String {
+    format!(
+        "daemon off;
+        # One process, so that nothing is left when it is killed, and no other user.
+        master_process off;
+        pid nginx.pid;
+        error_log error.log;
+        events {{ }}
+        http {{
+            access_log off;
+            client_body_temp_path body;
+            proxy_temp_path proxy;
+            fastcgi_temp_path fastcgi;
+            uwsgi_temp_path uwsgi;
+            scgi_temp_path scgi;
+            {sites}
+        }}
+        "
+    )
+}
+
+/// The sites of the documents, in front of these two Unix sockets.
+fn documented(client_socket: &str, server_socket: &str) -> impl Fn(SocketAddr) -> String + use<> {
+    let hosts = [
+        ("rp_client", "rpclient.local", client_socket.to_owned()),
+        ("rp_server", "rpserver.local", server_socket.to_owned()),
+    ];
+    let host = |address, (upstream, name, socket): &(&str, &str, String)| {
         format!(
             "upstream {upstream} {{
                 server {socket} fail_timeout=0;
@@ -121,27 +147,19 @@ fn configuration(address: SocketAddr, client_socket: &str, server_socket: &str) 
             "
         )
     };
-    format!(
-        "daemon off;
-        # One process, so that nothing is left when it is killed, and no other user.
-        master_process off;
-        pid nginx.pid;
-        error_log error.log;
-        events {{ }}
-        http {{
-            access_log off;
-            client_body_temp_path body;
-            proxy_temp_path proxy;
-            fastcgi_temp_path fastcgi;
-            uwsgi_temp_path uwsgi;
-            scgi_temp_path scgi;
-            {}
-            {}
-        }}
-        ",
-        host("rp_client", "rpclient.local", client_socket),
-        host("rp_server", "rpserver.local", server_socket)
-    )
+    move |address| hosts.iter().map(|of| host(address, of)).collect()
+}
+
+/// The sites that a package brings, in front of these two addresses.
+fn shipped(client: &str, server: &str) -> impl Fn(SocketAddr) -> String + use<> {
+    let site = |file: &str, default: &str, node: &str| {
+        let text = std::fs::read_to_string(format!("scripts/nginx/{file}")).unwrap();
+        assert!(text.contains(default) && text.contains("listen 80;"), "{text}");
+        text.replace(default, node)
+    };
+    let sites = site("rpclient.local", "127.0.0.1:8082", client)
+        + &site("rpserver.local", "127.0.0.1:8081", server);
+    move |address| sites.replace("listen 80;", &format!("listen {address};"))
 }
 
 #[test]
@@ -154,7 +172,7 @@ fn the_documents_requests_pass_through_nginx() {
     let server = server(&identities).set("RP_SERVER_HTTP_BIND", bind("server.sock")).start();
     let client = client(&identities, "client-1", server.pipe());
     let client = client.set("RP_CLIENT_HTTP_BIND", bind("client.sock")).start();
-    let nginx = Nginx::start(client.ready("http"), server.ready("http"));
+    let nginx = Nginx::start(documented(client.ready("http"), server.ready("http")));
 
     // The four of the documents; the first waits until the two nodes have met.
     let answer = nginx.ask("rpclient.local", "GET", "/server/time", b"");
@@ -214,12 +232,39 @@ fn a_body_passes_through_nginx_and_back() {
     let bind = format!("unix:{}", identities.path("client.sock").display());
     let client = client(&identities, "client-1", server.pipe());
     let client = client.set("RP_CLIENT_HTTP_BIND", bind).start();
-    let nginx = Nginx::start(client.ready("http"), "127.0.0.1:1");
+    let nginx = Nginx::start(documented(client.ready("http"), "127.0.0.1:1"));
     for length in [1, 256, 70_000, 1_000_000] {
         let body: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
         let answer = nginx.ask("rpclient.local", "POST", "/server/echo", &body);
         assert_eq!(answer.status, 200, "{length}");
         assert_eq!(answer.header("Content-Type"), Some("application/x-test"));
         assert!(answer.body == body, "{length} bytes came back changed");
+    }
+}
+
+#[test]
+fn the_shipped_sites_pass_on_requests_for_the_other_side_and_nothing_else() {
+    if !has_all(&[NGINX]) {
+        return;
+    }
+    let identities = Identities::new(&["client-1"]);
+    let server = server(&identities).start();
+    let client = client(&identities, "client-1", server.pipe()).start();
+    let nginx = Nginx::start(shipped(client.ready("http"), server.ready("http")));
+
+    for (host, peer) in [("rpclient.local", "/server"), ("rpserver.local", "/client/client-1")] {
+        let answer = nginx.ask(host, "GET", &format!("{peer}/cat//a%2Fb/%25/c?d=e"), b"");
+        assert!(answer.text().ends_with(r#": "a/b%c"}"#), "{answer:?}");
+        let body: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
+        let answer = nginx.ask(host, "POST", &format!("{peer}/digest"), &body);
+        assert_eq!((answer.status, answer.json()["bytes"].as_u64()), (200, Some(3_000_000)));
+        let answer = nginx.ask(host, "GET", &format!("{peer}/bytes//3000000"), b"");
+        assert_eq!((answer.status, answer.body.len()), (200, 3_000_000));
+        // What a node says of itself is not for whoever reaches nginx.
+        for path in ["/", "/status", "/favicon.ico", "/other/time"] {
+            let answer = nginx.ask(host, "GET", path, b"");
+            assert_eq!(answer.status, 404, "{path}");
+            assert!(answer.text().contains("nginx"), "{path}: {answer:?}");
+        }
     }
 }

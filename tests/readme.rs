@@ -14,6 +14,7 @@ use support::{Identities, client, server};
 
 const README: &str = include_str!("../README.md");
 const SUMS: &str = include_str!("readme/sums.rs");
+const SITE: &str = include_str!("../scripts/nginx/rpclient.local");
 
 /// The program, up to date whichever tests are asked for: `cargo test` alone builds examples too.
 fn sums() -> PathBuf {
@@ -37,6 +38,12 @@ fn the_program_with_its_own_handlers_stands_there_as_it_is_built() {
         .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") })
         .collect();
     assert!(README.contains(&indented), "the README has another program than\n{indented}");
+}
+
+#[test]
+fn the_site_of_nginx_stands_there_as_it_is_shipped() {
+    let indented: String = SITE.lines().map(|line| format!("    {line}\n")).collect();
+    assert!(README.contains(&indented), "the README has another site than\n{indented}");
 }
 
 #[test]
