@@ -306,9 +306,9 @@ fn a_proxy_is_passed_where_the_environment_says_so() {
     assert_eq!(near.read(7), b"through");
 
     for (answer, reason) in [
-        ("HTTP/1.1 407 X\r\n\r\n", "it wants a user and a password, or others (407)"),
-        ("HTTP/1.1 403 X\r\n\r\n", "it does not connect to 127.0.0.1 (403)"),
-        ("", "the connection ended without a word"),
+        ("HTTP/1.1 407 X\r\n\r\n", "the proxy does not accept the user and password that are set"),
+        ("HTTP/1.1 403 X\r\n\r\n", "the proxy refused: 403 X"),
+        ("", "the proxy closed the connection instead of answering"),
     ] {
         let mut near = dial(&node);
         let mut passed = proxy.accept();
@@ -316,7 +316,7 @@ fn a_proxy_is_passed_where_the_environment_says_so() {
         passed.write(answer);
         drop(passed);
         near.waits_for_end();
-        node.wait_log(&["WARN", &format!("the proxy {}: {reason}", proxy.address())]);
+        node.wait_log(&["WARN", &format!("http://{}: {reason}", proxy.address())]);
     }
     let log = node.log().concat();
     assert!(!log.contains("PASSWORD") && !log.contains("UEFTU1dPUkQ"), "{log}");
@@ -347,7 +347,7 @@ fn wrong_usage_is_one_line_without_the_key() {
         assert!(!text.contains(KEY), "{text}");
     }
     let mut command = remoted(&["connect", &url, "--stdio"]);
-    command.env("HTTPS_PROXY", format!("socks5://{KEY}@h"));
+    command.env("HTTPS_PROXY", format!("https://{KEY}@h"));
     let output = command.output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(

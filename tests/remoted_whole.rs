@@ -211,7 +211,7 @@ fn a_real_proxy_leads_out() {
     assert_eq!(near.read(7), b"through");
     let connect = Node::start(through(broker.caller("/echo", &arguments), "wrong"));
     Visitor::from(TcpStream::connect(connect.ready("listen")).unwrap()).waits_for_end();
-    connect.wait_log(&["WARN", "the proxy 127.0.0.1:", "it wants a user and a password"]);
+    connect.wait_log(&["WARN", "http://127.0.0.1:", "does not accept the user and password"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::value::{self, Accepted};
+use crate::dial::bracketed;
 
 /// What fits into `sockaddr_un` on Linux beside its final zero byte (unix(7)).
 const MAX_SOCKET_BYTES: usize = 107;
@@ -70,8 +71,7 @@ impl ServiceAddress {
     /// What a request's `Host` says.
     pub fn authority(&self) -> String {
         match self {
-            Self::Tcp { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
-            Self::Tcp { host, port, .. } => format!("{host}:{port}"),
+            Self::Tcp { host, port, .. } => format!("{}:{port}", bracketed(host)),
             Self::Unix(_) => "localhost".to_owned(),
         }
     }

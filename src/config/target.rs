@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::ClientConfig;
 use super::value::{self, Accepted};
-use crate::dial::Proxy;
+use crate::dial::{Proxy, bracketed};
 
 /// Most servers of one client; each may have a connection of its own.
 const MAX_TARGETS: usize = 16;
@@ -25,8 +25,7 @@ pub struct Target {
 impl Target {
     /// `HOST:PORT` or `[IPV6]:PORT`.
     pub fn address(&self) -> String {
-        let Self { host, port, .. } = self;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        format!("{}:{}", bracketed(&self.host), self.port)
     }
 }
 

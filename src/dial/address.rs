@@ -1,5 +1,6 @@
 //! Where a server on this side of the pipe listens.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -79,11 +80,15 @@ fn parse(text: &str) -> Option<Address> {
     (is_host && host.len() <= MAX_HOST && port > 0).then(|| Address::Tcp(host.to_owned(), port))
 }
 
+/// A host as it stands before a colon and a port.
+pub(crate) fn bracketed(host: &str) -> Cow<'_, str> {
+    if host.contains(':') { format!("[{host}]").into() } else { host.into() }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Tcp(host, port) => write!(f, "{}:{port}", bracketed(host)),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

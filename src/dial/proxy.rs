@@ -20,7 +20,7 @@ pub(crate) use exceptions::Exceptions;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use super::{Address, Resolver, connect};
+use super::{Address, Resolver, bracketed, connect};
 
 /// Longest user and longest password, in bytes (RFC 1929, section 2).
 const MAX_CREDENTIAL: usize = 255;
@@ -179,11 +179,6 @@ impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Proxy({self})")
     }
-}
-
-/// A host as it stands before a colon and a port.
-fn bracketed(host: &str) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
 /// Why a proxy leads nowhere. Displays as the end of a line that begins with the proxy's address.

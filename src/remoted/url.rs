@@ -9,6 +9,7 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 
 use super::key::Key;
+use crate::dial::bracketed;
 
 /// Longest address, in bytes.
 const MAX_URL: usize = 8 * 1024;
@@ -94,7 +95,7 @@ impl Url {
     /// `HOST` or `HOST:PORT` as in a `Host` header (RFC 9110, section 7.2).
     pub(super) fn authority(&self) -> String {
         if self.port == default_port(self.is_tls) {
-            bracketed(&self.host)
+            bracketed(&self.host).into_owned()
         } else {
             format!("{}:{}", bracketed(&self.host), self.port)
         }
@@ -180,7 +181,7 @@ fn decode_key(text: &str) -> Result<Key, UrlError> {
 }
 
 /// `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`.
-pub(super) fn split_port(address: &str) -> Result<(String, Option<u16>), UrlError> {
+fn split_port(address: &str) -> Result<(String, Option<u16>), UrlError> {
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']').ok_or(UrlError("a bracket is not closed"))?;
@@ -210,10 +211,6 @@ pub(super) fn split_port(address: &str) -> Result<(String, Option<u16>), UrlErro
 
 const fn default_port(is_tls: bool) -> u16 {
     if is_tls { 443 } else { 80 }
-}
-
-pub(super) fn bracketed(host: &str) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
 #[cfg(test)]

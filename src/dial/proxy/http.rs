@@ -3,7 +3,8 @@
 use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
-use super::{Credentials, ProxyError, Wire, bracketed};
+use super::{Credentials, ProxyError, Wire};
+use crate::dial::bracketed;
 
 /// Longest head of an answer, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
