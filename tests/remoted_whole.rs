@@ -308,6 +308,7 @@ fn both_ends_are_a_library() {
     let error = publisher.accept_within(Duration::from_millis(50)).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     publisher.stop();
+    broker.wait_log(&["/lib is free"]);
     assert_eq!(publisher.accept().unwrap_err().kind(), std::io::ErrorKind::NotConnected);
     let error = remoted::connect(&[url("rwr", broker.callers())], &outbound, 60).unwrap_err();
     assert_eq!(error.cause(), &remoted::Cause::NobodyThere);
