@@ -130,11 +130,11 @@ fn run(
     let errors = Throttle::default();
     loop {
         let accepted = accept();
-        if stopping.load(Ordering::Acquire) {
-            return;
-        }
+        let is_stopping = stopping.load(Ordering::Acquire);
         match accepted {
+            // Also when it is the last: nobody else will ever answer it.
             Ok(socket) => admit(socket),
+            Err(_) if is_stopping => {}
             // The caller went away, or to another process, or a signal came: nothing is wrong here.
             Err(error)
                 if matches!(
@@ -154,6 +154,9 @@ fn run(
                     return;
                 }
             }
+        }
+        if is_stopping {
+            return;
         }
     }
 }
@@ -177,5 +180,18 @@ mod tests {
         assert!(admitted.recv().is_err(), "the thread has dropped what it held");
         drop(acceptor);
         assert!(TcpStream::connect(address).is_err());
+    }
+
+    #[test]
+    fn a_connection_that_came_at_the_last_moment_is_admitted() {
+        let stopping = AtomicBool::new(false);
+        let (_stop, stopped) = bounded(0);
+        let admitted = std::cell::Cell::new(0);
+        let accept = || {
+            stopping.store(true, Ordering::Release);
+            UnixStream::pair().map(|(near, _)| near.into())
+        };
+        run("test", accept, &stopping, &stopped, |_| admitted.set(admitted.get() + 1));
+        assert_eq!(admitted.get(), 1);
     }
 }
