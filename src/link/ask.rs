@@ -196,8 +196,7 @@ impl Link {
         if forgotten && self.terms().streams {
             let key = Key { ours: true, id };
             self.streams.stop(key, why);
-            // Full or closed: it is not needed for anything but to spare the peer work.
-            let _ = self.output.send_small(encode_stop(key.side(), id, why), &self.tls, self);
+            self.output.send_small(encode_stop(key.side(), id, why), &self.tls);
         }
         forgotten
     }

@@ -138,8 +138,7 @@ impl Arriving {
 /// Grants the peer so many more bytes of a body.
 pub(super) fn grant(link: &Link, key: Key, count: u32) {
     let credit = encode_credit(key.side(), key.id, count);
-    // Closed: the next read says so.
-    let _ = link.output.send_small(credit, &link.tls, link);
+    link.output.send_small(credit, &link.tls);
 }
 
 impl Source for Arriving {
@@ -190,7 +189,7 @@ impl Drop for Arriving {
         if self.link.streams.abandon(&self.incoming) {
             let Key { id, .. } = self.incoming.key;
             let stop = encode_stop(self.incoming.key.side(), id, "it is not wanted any more");
-            let _ = self.link.output.send_small(stop, &self.link.tls, self.link.as_ref());
+            self.link.output.send_small(stop, &self.link.tls);
         }
     }
 }

@@ -76,14 +76,21 @@ impl Output {
         Ok(())
     }
 
-    /// Sends a small frame that nobody waits for, at once where that is possible.
-    pub fn send_small(
-        &self,
-        bytes: Vec<u8>,
-        tls: &Tls,
-        written: &impl Written,
-    ) -> Result<(), SendError> {
-        self.send(Outgoing::plain(bytes), true, tls, written)
+    /// Sends a small frame about a body, at once where that is possible. It is taken however much
+    /// waits, and dropped only when the link is closed.
+    pub fn send_small(&self, bytes: Vec<u8>, tls: &Tls) {
+        match self.free_line() {
+            Ok(Some(mut line)) => {
+                if !line.write_now(&bytes, tls) {
+                    self.request_flush();
+                }
+            }
+            Ok(None) => {
+                lock(&self.queue).add_small(bytes);
+                self.wake_writer();
+            }
+            Err(_) => {}
+        }
     }
 
     /// Queues the answer to a heartbeat, before all else.
