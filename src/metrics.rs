@@ -16,9 +16,6 @@ use prometheus::{
 
 use crate::meter::{Mark, Meter, Outcome};
 
-/// The media type of the text.
-pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
 /// Upper bounds of the request times that are told apart, in seconds.
 const BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];

@@ -139,7 +139,7 @@ impl Core {
     fn start(
         role: Role,
         config: &NodeConfig,
-        handler: Arc<dyn Handler>,
+        (handler, handler_name): (Arc<dyn Handler>, Option<String>),
         listeners: Listeners,
         http: Option<Bound>,
     ) -> Result<Self, StartError> {
@@ -187,7 +187,7 @@ impl Core {
         let roster: Arc<Roster> = Arc::default();
         let view = Arc::new(View::new(view::Parts {
             role,
-            handler: config.handler.as_ref().map(ToString::to_string),
+            handler: handler_name,
             identity: Arc::clone(&identity),
             roster: Arc::clone(&roster),
             catalog: Arc::clone(&catalog),

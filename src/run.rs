@@ -139,6 +139,7 @@ fn start_server(handlers: Handlers) -> Result<(), Failure> {
     let telling = Arc::clone(&notifier);
     let server = Server::builder(config.clone())
         .shared_handler(handler)
+        .handler_name(handlers.name(&config.node))
         .sockets(sockets)
         .on_event(move |event| {
             if let ConnectionEvent::ConnectionAdded { count, .. }
@@ -169,6 +170,7 @@ fn start_client(handlers: Handlers) -> Result<(), Failure> {
     let [connected, lost] = [Arc::clone(&notifier), Arc::clone(&notifier)];
     let client = Client::builder(config.clone())
         .shared_handler(handler)
+        .handler_name(handlers.name(&config.node))
         .sockets(sockets)
         .on_start(move |peer| connected.status(&format!("connected to {}", peer.name)))
         .on_stop(move |peer, why| lost.status(&format!("{} lost: {why}", peer.name)))

@@ -52,7 +52,7 @@ fn both_sides_show_their_links_and_what_became_of_requests() {
     assert_eq!(server.get("/client/web1/cat//a").status, 200);
 
     let on_server = status_when(&server, "counted", |s| s["totals"]["handled"]["unhandled"] == 1);
-    assert_eq!(on_server["role"], "server");
+    assert_eq!((&on_server["role"], &on_server["handler"]), (&"server".into(), &"example".into()));
     assert_eq!(on_server["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(
         (&on_server["ready"], &on_server["not_ready_because"]),

@@ -20,6 +20,7 @@ use crate::peer::PeerIdentity;
 pub struct Builder<C> {
     pub(super) config: C,
     pub(super) handler: Arc<dyn Handler>,
+    pub(super) handler_name: Option<String>,
     pub(super) listeners: Listeners,
     pub(super) sockets: Handed,
 }
@@ -27,7 +28,13 @@ pub struct Builder<C> {
 impl<C> Builder<C> {
     pub(super) fn new(config: C) -> Self {
         let handler = Arc::new(Router::new());
-        Self { config, handler, listeners: Listeners::default(), sockets: Handed::default() }
+        Self {
+            config,
+            handler,
+            handler_name: None,
+            listeners: Listeners::default(),
+            sockets: Handed::default(),
+        }
     }
 
     /// What answers the peers' events. Without one, nothing is handled: peers get 404.
@@ -38,6 +45,12 @@ impl<C> Builder<C> {
     /// As [`Builder::handler`], for one that somebody else has too.
     pub fn shared_handler(mut self, handler: Arc<dyn Handler>) -> Self {
         self.handler = handler;
+        self
+    }
+
+    /// What the local port calls the handler; without one it says nothing of it.
+    pub fn handler_name(mut self, name: impl Into<String>) -> Self {
+        self.handler_name = Some(name.into());
         self
     }
 

@@ -42,8 +42,9 @@ impl Client {
     }
 
     pub(super) fn launch(builder: Builder<ClientConfig>) -> Result<Self, StartError> {
-        let Builder { config, handler, listeners, sockets } = builder;
-        let core = Core::start(Role::Client, &config.node, handler, listeners, sockets.http)?;
+        let Builder { config, handler, handler_name, listeners, sockets } = builder;
+        let answering = (handler, handler_name);
+        let core = Core::start(Role::Client, &config.node, answering, listeners, sockets.http)?;
         let (running, ended) = bounded::<()>(0);
         let mut dialling = Vec::new();
         for (key, targets) in routes(&config) {

@@ -44,7 +44,7 @@ impl Server {
     }
 
     pub(super) fn launch(builder: Builder<ServerConfig>) -> Result<Self, StartError> {
-        let Builder { config, handler, listeners, sockets } = builder;
+        let Builder { config, handler, handler_name, listeners, sockets } = builder;
         let (listener, pipe_address, handed) = match sockets.pipe {
             Some(Bound { socket, address: Bind::Tcp(address), .. }) => (socket, address, true),
             _ => {
@@ -53,7 +53,8 @@ impl Server {
                 (socket, address, false)
             }
         };
-        let core = Core::start(Role::Server, &config.node, handler, listeners, sockets.http)?;
+        let answering = (handler, handler_name);
+        let core = Core::start(Role::Server, &config.node, answering, listeners, sockets.http)?;
         let connections = Arc::new(Connections::new(&core, &config.node));
         let admitting = Arc::clone(&connections);
         let admit = move |socket| admitting.admit(socket);

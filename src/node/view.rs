@@ -1,7 +1,9 @@
-//! What a node shows of itself: its state as JSON, its levels for Prometheus, whether it is ready.
+//! What a node shows of itself: its state as JSON, whether it is ready.
 //!
 //! Looking holds up nobody: of each link a few numbers are read, and no lock is kept while they are
 //! written down.
+
+mod levels;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,9 +19,9 @@ use super::roster::{Entry, Roster};
 use crate::event::Body;
 use crate::identity::{Date, Keeper, PeerCertificate};
 use crate::inspect::Inspect;
-use crate::link::{End, Figures, Service};
+use crate::link::{End, Service};
 use crate::meter::{Outcome, Outcomes};
-use crate::metrics::{Level, Metrics};
+use crate::metrics::Metrics;
 use crate::peer::Role;
 
 /// How often the sums of requests are noted.
@@ -42,7 +44,7 @@ pub(super) struct View {
 /// What it looks at.
 pub(super) struct Parts {
     pub role: Role,
-    /// What answers events, as it was configured.
+    /// What answers events, in a word.
     pub handler: Option<String>,
     pub identity: Arc<Keeper>,
     pub roster: Arc<Roster>,
@@ -176,115 +178,6 @@ impl View {
         let is_meant = |entry: &Arc<Entry>| entry.link.peer().name.eq_ignore_ascii_case(name);
         entries.retain(|entry| self.parts.role == Role::Server && is_meant(entry));
         entries
-    }
-
-    fn levels(&self) -> Vec<Level> {
-        let Parts { role, identity, roster, service, .. } = &self.parts;
-        let now = UnixTime::now();
-        let (entries, load) = (self.links(), service.load());
-        let (bytes_in, bytes_out) = roster.bytes();
-        let level = |name, help, value: f64| Level {
-            name,
-            help,
-            is_counter: false,
-            label: "",
-            values: vec![(String::new(), value)],
-        };
-        let counter =
-            |name, help, value: u64| Level { is_counter: true, ..level(name, help, value as f64) };
-        let by_peer = |name, help, value: &dyn Fn(&Entry) -> Option<f64>| Level {
-            name,
-            help,
-            is_counter: false,
-            label: "peer",
-            values: entries
-                .iter()
-                .filter_map(|entry| Some((entry.link.peer().name.clone(), value(entry)?)))
-                .collect(),
-        };
-        let figures: Vec<Figures> = entries.iter().map(|entry| entry.link.figures()).collect();
-        let sum = |value: &dyn Fn(&Figures) -> usize| -> f64 {
-            figures.iter().map(|figures| value(figures) as f64).sum()
-        };
-        let own = identity.current().own().clone();
-        vec![
-            Level {
-                label: "version",
-                values: vec![(env!("CARGO_PKG_VERSION").to_owned(), 1.0)],
-                ..level("build_info", "The version of this program.", 1.0)
-            },
-            level(
-                "start_time_seconds",
-                "When this node was started, in seconds since 1970.",
-                self.since.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64()),
-            ),
-            level("ready", "Whether /readyz says so.", f64::from(u8::from(self.ready().is_ok()))),
-            Level {
-                label: "role",
-                values: vec![(role.as_str().to_owned(), entries.len() as f64)],
-                ..level("links", "Links that stand, or are being made or closed.", 0.0)
-            },
-            counter("links_total", "Links there have been.", roster.entered()),
-            counter("bytes_received_total", "Bytes that came over all links, as TLS.", bytes_in),
-            counter("bytes_sent_total", "Bytes that went over all links, as TLS.", bytes_out),
-            counter("connects_total", "Links that stood.", self.feed.count(Happening::Connect)),
-            counter(
-                "disconnects_total",
-                "Those of them that have ended.",
-                self.feed.count(Happening::Loss),
-            ),
-            counter(
-                "takeovers_total",
-                "Links that took the place of an older one of the same name.",
-                self.feed.count(Happening::Takeover),
-            ),
-            counter(
-                "refusals_total",
-                "Connections that came to nothing.",
-                self.feed.count(Happening::Refusal),
-            ),
-            level(
-                "in_flight",
-                "Requests to peers that wait for their replies.",
-                sum(&|figures| figures.in_flight),
-            ),
-            level(
-                "handling",
-                "Requests of peers that are being handled, or wait for it.",
-                sum(&|figures| figures.handling),
-            ),
-            level(
-                "unsent_messages",
-                "Messages that wait to be written.",
-                sum(&|figures| figures.unsent),
-            ),
-            level(
-                "streams",
-                "Bodies in pieces and connections that are carried.",
-                sum(&|figures| figures.streams),
-            ),
-            level("handler_threads", "Threads that run handlers.", load.threads as f64),
-            level("handler_threads_idle", "Those of them without work.", load.idle as f64),
-            level("handler_queue", "Requests that wait for a thread.", load.queued as f64),
-            level(
-                "certificate_expiry_seconds",
-                "Time until this node's own certificate ends.",
-                left(&own, now),
-            ),
-            by_peer(
-                "peer_certificate_expiry_seconds",
-                "Time until a peer's certificate ends.",
-                &|entry| Some(left(&entry.certificate, now)),
-            ),
-            by_peer("peer_reconnects", "How often a peer has connected again.", &|entry| {
-                Some(roster.connects(&entry.link.peer().name).saturating_sub(1) as f64)
-            }),
-            by_peer(
-                "peer_round_trip_seconds",
-                "Time that the last heartbeat took to be answered.",
-                &|entry| entry.link.figures().round_trip.map(|time| time.as_secs_f64()),
-            ),
-        ]
     }
 }
 

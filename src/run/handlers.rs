@@ -52,6 +52,12 @@ impl Handlers {
         }
     }
 
+    /// What that is called: as `RP_EVENT_HANDLER` says it.
+    pub(super) fn name(&self, node: &NodeConfig) -> String {
+        let first = || self.registered.first().map_or(EXAMPLE, |(name, _)| name).to_owned();
+        node.handler.as_ref().map_or_else(first, ToString::to_string)
+    }
+
     fn build(
         &self,
         choice: &HandlerChoice,
@@ -119,6 +125,9 @@ mod tests {
         for name in ["", "a", "b", "example"] {
             assert!(choose(&both(), name).is_ok(), "{name}");
         }
+        let (config, _) = ClientConfig::from_environment(&Environment::default()).unwrap();
+        let name = |handlers: Handlers| handlers.name(&config.node);
+        assert_eq!((name(both()), name(Handlers::new())), ("a".to_owned(), "example".to_owned()));
         assert_eq!(error("c"), "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example");
     }
 

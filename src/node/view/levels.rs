@@ -1,0 +1,124 @@
+//! The levels of a node for Prometheus: what is looked at when it is asked for, not counted.
+
+use std::time::SystemTime;
+
+use rustls::pki_types::UnixTime;
+
+use super::super::feed::Happening;
+use super::super::roster::Entry;
+use super::{Parts, View, left};
+use crate::inspect::Inspect;
+use crate::link::Figures;
+use crate::metrics::Level;
+
+impl View {
+    /// The levels now.
+    pub(super) fn levels(&self) -> Vec<Level> {
+        let Parts { role, identity, roster, service, .. } = &self.parts;
+        let now = UnixTime::now();
+        let (entries, load) = (self.links(), service.load());
+        let (bytes_in, bytes_out) = roster.bytes();
+        let level = |name, help, value: f64| Level {
+            name,
+            help,
+            is_counter: false,
+            label: "",
+            values: vec![(String::new(), value)],
+        };
+        let counter =
+            |name, help, value: u64| Level { is_counter: true, ..level(name, help, value as f64) };
+        let by_peer = |name, help, value: &dyn Fn(&Entry) -> Option<f64>| Level {
+            name,
+            help,
+            is_counter: false,
+            label: "peer",
+            values: entries
+                .iter()
+                .filter_map(|entry| Some((entry.link.peer().name.clone(), value(entry)?)))
+                .collect(),
+        };
+        let figures: Vec<Figures> = entries.iter().map(|entry| entry.link.figures()).collect();
+        let sum = |value: &dyn Fn(&Figures) -> usize| -> f64 {
+            figures.iter().map(|figures| value(figures) as f64).sum()
+        };
+        let own = identity.current().own().clone();
+        vec![
+            Level {
+                label: "version",
+                values: vec![(env!("CARGO_PKG_VERSION").to_owned(), 1.0)],
+                ..level("build_info", "The version of this program.", 1.0)
+            },
+            level(
+                "start_time_seconds",
+                "When this node was started, in seconds since 1970.",
+                self.since.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64()),
+            ),
+            level("ready", "Whether /readyz says so.", f64::from(u8::from(self.ready().is_ok()))),
+            Level {
+                label: "role",
+                values: vec![(role.as_str().to_owned(), entries.len() as f64)],
+                ..level("links", "Links that stand, or are being made or closed.", 0.0)
+            },
+            counter("links_total", "Links there have been.", roster.entered()),
+            counter("bytes_received_total", "Bytes that came over all links, as TLS.", bytes_in),
+            counter("bytes_sent_total", "Bytes that went over all links, as TLS.", bytes_out),
+            counter("connects_total", "Links that stood.", self.feed.count(Happening::Connect)),
+            counter(
+                "disconnects_total",
+                "Those of them that have ended.",
+                self.feed.count(Happening::Loss),
+            ),
+            counter(
+                "takeovers_total",
+                "Links that took the place of an older one of the same name.",
+                self.feed.count(Happening::Takeover),
+            ),
+            counter(
+                "refusals_total",
+                "Connections that came to nothing.",
+                self.feed.count(Happening::Refusal),
+            ),
+            level(
+                "in_flight",
+                "Requests to peers that wait for their replies.",
+                sum(&|figures| figures.in_flight),
+            ),
+            level(
+                "handling",
+                "Requests of peers that are being handled, or wait for it.",
+                sum(&|figures| figures.handling),
+            ),
+            level(
+                "unsent_messages",
+                "Messages that wait to be written.",
+                sum(&|figures| figures.unsent),
+            ),
+            level(
+                "streams",
+                "Bodies in pieces and connections that are carried.",
+                sum(&|figures| figures.streams),
+            ),
+            level("handler_threads", "Threads that run handlers.", load.threads as f64),
+            level("handler_threads_idle", "Those of them without work.", load.idle as f64),
+            level("handler_queue", "Requests that wait for a thread.", load.queued as f64),
+            level(
+                "certificate_expiry_seconds",
+                "Time until this node's own certificate ends.",
+                left(&own, now),
+            ),
+            by_peer(
+                "peer_certificate_expiry_seconds",
+                "Time until a peer's certificate ends.",
+                &|entry| Some(left(&entry.certificate, now)),
+            ),
+            by_peer("peer_reconnects", "How often a peer has connected again.", &|entry| {
+                Some(roster.connects(&entry.link.peer().name).saturating_sub(1) as f64)
+            }),
+            by_peer(
+                "peer_round_trip_seconds",
+                "Time that the last heartbeat took to be answered.",
+                &|entry| entry.link.figures().round_trip.map(|time| time.as_secs_f64()),
+            ),
+        ]
+    }
+}
