@@ -23,25 +23,27 @@ bench_status() {
     describe_machine
 }
 
-# Two pairs of nodes run beside each other; only one of them has work at a time.
+# Each round has nodes of its own: how fast two processes are together depends on chance when they start.
 compare_builds() {
     need wrk "install wrk"
-    local kept=("$server_pid" "$client_pid" "$server_pipe" "$server_http" "$client_http")
-    local this_bin=$bin this_http=$client_http base_http count round
-    client_http=
-    bin=$BASE_BIN_DIR
-    start_server
-    start_client
-    bin=$this_bin base_http=$client_http
+    local this_bin=$bin count round side sides
     for ((round = 1; round <= ROUNDS; round++)); do
-        for count in $CONNECTIONS; do
-            progress "round $round of $ROUNDS, $count connections"
-            echo "this $count $(requests_a_second "$this_http" "$count")"
-            echo "base $count $(requests_a_second "$base_http" "$count")"
+        if ((round % 2)); then sides="this base"; else sides="base this"; fi
+        for side in $sides; do
+            if [ "$side" = this ]; then bin=$this_bin; else bin=$BASE_BIN_DIR; fi
+            kill -TERM "$client_pid" "$server_pid"
+            wait "$client_pid" "$server_pid" || true
+            client_http=
+            start_server
+            start_client
+            for count in $CONNECTIONS; do
+                progress "round $round of $ROUNDS, $side, $count connections"
+                echo "$side $count $(requests_a_second "$client_http" "$count")"
+            done
         done
     done >"$work/builds"
+    bin=$this_bin
     progress
-    read -r server_pid client_pid server_pipe server_http client_http <<<"${kept[*]}"
     echo
     echo "Requests a second with this build and with the one in $BASE_BIN_DIR, in turns, medians of $ROUNDS:"
     echo

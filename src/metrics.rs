@@ -5,8 +5,6 @@
 //!
 //! In scope: names, labels, the text. Not in scope: where the marks are made, what the levels are.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 pub use prometheus::Error;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
@@ -31,9 +29,6 @@ pub struct Metrics {
     dials: IntCounter,
     losses: IntCounter,
     heartbeats_missed: IntCounter,
-    /// Requests so far, for [`Metrics::totals`].
-    requests: AtomicU64,
-    errors: AtomicU64,
 }
 
 /// A number that goes up and down, or one that somebody else has counted.
@@ -90,15 +85,17 @@ impl Metrics {
                 "heartbeats_missed_total",
                 "Connections that a client gave up because the server was silent.",
             )?,
-            requests: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
             registry,
         })
     }
 
     /// Requests both ways so far, and how many of them ended in an error.
     pub fn totals(&self) -> (u64, u64) {
-        (self.requests.load(Ordering::Relaxed), self.errors.load(Ordering::Relaxed))
+        let not_asked = self.not_asked.get();
+        Outcome::ALL.iter().fold((not_asked, not_asked), |(requests, errors), outcome| {
+            let count = self.asked(*outcome) + self.handled(*outcome);
+            (requests + count, if outcome.is_error() { errors + count } else { errors })
+        })
     }
 
     /// So many requests to peers had this outcome.
@@ -120,13 +117,6 @@ impl Metrics {
         }
         TextEncoder::new().encode_to_string(&families)
     }
-
-    fn note(&self, outcome: Outcome) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        if outcome.is_error() {
-            self.errors.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 }
 
 impl Meter for Metrics {
@@ -135,21 +125,12 @@ impl Meter for Metrics {
             Mark::Replied { outcome, took } => {
                 self.asked[outcome as usize].inc();
                 self.request_seconds.observe(took.as_secs_f64());
-                self.note(outcome);
             }
-            Mark::Unanswered { outcome } => {
-                self.asked[outcome as usize].inc();
-                self.note(outcome);
-            }
-            Mark::NotAsked => {
-                self.not_asked.inc();
-                self.note(Outcome::NotSent);
-            }
+            Mark::Unanswered { outcome } => self.asked[outcome as usize].inc(),
+            Mark::NotAsked => self.not_asked.inc(),
             Mark::Handled { code, took, .. } => {
-                let outcome = Outcome::of_code(code);
-                self.handled[outcome as usize].inc();
+                self.handled[Outcome::of_code(code) as usize].inc();
                 self.handler_seconds.observe(took.as_secs_f64());
-                self.note(outcome);
             }
             Mark::Dialling => self.dials.inc(),
             Mark::Lost => self.losses.inc(),
