@@ -1,6 +1,7 @@
 """The parts of `scripts/bench status` that count: many idle links, and how long looking takes."""
 
 import http.client
+import json
 import os
 import resource
 import ssl
@@ -32,12 +33,17 @@ def crowd(rp_ca, ca, directory, count, pipe, server_http, client_http):
     for name in ("ca.key.pem", "ca.crt.pem"):
         os.symlink(os.path.join(ca, name), os.path.join(directory, name))
     alone = [asked(client_http, "/server/time") for _ in range(LOOKS)]
-    links = [connect(rp_ca, directory, f"crowd{number}", pipe) for number in range(count)]
-    done = threading.Event()
+    links, done = [], threading.Event()
+    # From the first link on: a silent one is given up while the others are made.
     threading.Thread(target=keep, args=(links, done), name="heartbeats", daemon=True).start()
+    for number in range(count):
+        links.append(connect(rp_ca, directory, f"crowd{number}", pipe))
     rows = [("GET over the pipe, without", alone)]
     quiet = [asked(client_http, "/server/time") for _ in range(LOOKS)]
     rows.append((f"GET over the pipe, {count} links", quiet))
+    ready = sum(link["state"] == "ready" for link in json.loads(look(server_http, "/status"))["links"])
+    if ready <= count:
+        raise SystemExit(f"only {ready} of {count} links and the client's stand")
     for path in ("/status", "/metrics"):
         beside, looked = [], threading.Event()
 
@@ -77,21 +83,27 @@ def connect(rp_ca, directory, name, pipe):
 def keep(links, done):
     """Keeps links alive. The answers are few and small; the system holds them."""
     while not done.wait(3):
-        for link in links:
+        for link in list(links):
             link.sendall(HEARTBEAT)
 
 
 def asked(address, path):
     """Milliseconds until an answer is there whole."""
     began = time.monotonic()
+    look(address, path)
+    return (time.monotonic() - began) * 1e3
+
+
+def look(address, path):
+    """The body of an answer, whole."""
     connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
     connection.request("GET", path)
     answer = connection.getresponse()
-    answer.read()
+    body = answer.read()
     connection.close()
     if answer.status != 200:
         raise SystemExit(f"{path}: {answer.status}")
-    return (time.monotonic() - began) * 1e3
+    return body
 
 
 def builds(path):
