@@ -3,17 +3,15 @@
 //! In scope: the trait by which it asks. Not in scope: what is shown (`node`), paths and statuses
 //! (`http`).
 
-use serde_json::Value;
-
 use crate::event::Body;
 
 /// A node as those see it who run it.
 pub trait Inspect: Send + Sync {
-    /// The node and all its links.
-    fn status(&self) -> Value;
+    /// The node and all its links, as JSON.
+    fn status(&self) -> Body;
 
-    /// The links of the client of this name; `None` where there are none, or this is no server.
-    fn client(&self, name: &str) -> Option<Value>;
+    /// The links of the client of this name, as JSON; `None` where there are none, or this is no server.
+    fn client(&self, name: &str) -> Option<Body>;
 
     /// Closes the links of the client of this name. Returns how many there were.
     fn close_client(&self, name: &str) -> usize;

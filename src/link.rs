@@ -37,7 +37,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub use ask::LinkError;
 use counts::Counts;
-pub use counts::Figures;
+pub use counts::{Figures, Traffic};
 pub use end::End;
 pub use heartbeat::Pulse;
 use leaving::Farewell;

@@ -67,6 +67,11 @@ impl Body {
         Self(Kind::Whole(Cursor::new(Vec::new())))
     }
 
+    /// A value as JSON in ASCII, in the form of the original.
+    pub(crate) fn json(value: &impl serde::Serialize) -> Self {
+        super::json::to_vec(value).into()
+    }
+
     /// What this reader gives, and its length in bytes where that is known. A reader that gives more
     /// or less than its length is an error for whoever gets the body.
     pub fn stream(reader: impl Read + Send + 'static, length: Option<u64>) -> Self {

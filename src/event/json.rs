@@ -4,11 +4,10 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::ser::{Formatter, Serializer};
 
-/// `value` as ASCII bytes.
-pub(super) fn to_vec(value: &Value) -> Vec<u8> {
+/// `value`, made of text, numbers, lists and what has text for keys, as ASCII bytes.
+pub(super) fn to_vec(value: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     let mut serializer = Serializer::with_formatter(&mut out, Spaced);
     value.serialize(&mut serializer).expect("a JSON value always fits into a vector");
@@ -51,7 +50,7 @@ impl Formatter for Spaced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn the_form_is_the_originals() {

@@ -56,7 +56,7 @@ impl Reply {
     /// A fine reply with this value as JSON, in the original's form: `", "` and `": "` between the
     /// parts, and nothing but ASCII.
     pub fn json(value: &Value) -> Self {
-        Self::new(JSON, super::json::to_vec(value))
+        Self::new(JSON, Body::json(value))
     }
 
     /// The same reply with another return code.

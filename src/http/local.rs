@@ -5,9 +5,9 @@
 //! (`inspect`), and the page's text (`local/page.html`).
 
 use percent_encoding::percent_decode_str;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::event::{Body, Reply, Verb};
+use crate::event::{Body, Verb};
 use crate::http::answer::Answer;
 use crate::http::refusal::Refusal;
 use crate::inspect::Inspect;
@@ -93,13 +93,13 @@ impl Local {
             Place::Page => Answer::of_node(200, "text/html; charset=utf-8", PAGE.into())
                 .with_header("Content-Security-Policy", POLICY)
                 .with_header("Referrer-Policy", "no-referrer"),
-            Place::Status => json_answer(&node.status()),
+            Place::Status => json_answer(node.status()),
             Place::Client(name) if self.closes => match node.close_client(name) {
                 0 => return Err(not_connected(name)),
-                count => json_answer(&json!({ "closed": count })),
+                count => json_answer(Body::json(&json!({ "closed": count }))),
             },
             Place::Client(name) => {
-                json_answer(&node.client(name).ok_or_else(|| not_connected(name))?)
+                json_answer(node.client(name).ok_or_else(|| not_connected(name))?)
             }
             Place::Metrics => Answer::of_node(200, METRICS, node.metrics().into()),
             Place::Health => text(200, "ok\n"),
@@ -125,8 +125,8 @@ impl Local {
     }
 }
 
-fn json_answer(value: &Value) -> Answer {
-    Answer::of_node(200, "application/json", Reply::json(value).body)
+fn json_answer(body: Body) -> Answer {
+    Answer::of_node(200, "application/json", body)
 }
 
 fn text(status: u16, text: &str) -> Answer {

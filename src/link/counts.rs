@@ -5,6 +5,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use serde::Serialize;
+
 use super::{Link, lock};
 use crate::meter::Outcomes;
 use crate::wire::Terms;
@@ -90,6 +92,15 @@ pub struct Figures {
     pub round_trip: Option<Duration>,
     /// How long ago a heartbeat or the answer to one came.
     pub pulse: Option<Duration>,
+    /// What is under way, and what has passed.
+    pub traffic: Traffic,
+    /// What may be said to the peer.
+    pub terms: Terms,
+}
+
+/// What is under way on a link, and what has passed.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Traffic {
     /// Requests to the peer that wait for their replies.
     pub in_flight: usize,
     /// The peer's requests that are being handled, or wait for it.
@@ -104,8 +115,6 @@ pub struct Figures {
     pub bytes_in: u64,
     /// Bytes of ciphertext that went.
     pub bytes_out: u64,
-    /// What may be said to the peer.
-    pub terms: Terms,
 }
 
 impl Link {
@@ -120,13 +129,15 @@ impl Link {
             silent: ago(heard_us),
             round_trip: said(&self.counts.round_trip_us).map(Duration::from_micros),
             pulse: said(&self.counts.pulse_us).map(ago),
-            in_flight: lock(&self.pending).len(),
-            handling: lock(&self.handling).len(),
-            waiting: self.turns.waiting(),
-            unsent: self.output.waiting(),
-            streams: self.streams.len(),
-            bytes_in: self.counts.received.load(Ordering::Relaxed),
-            bytes_out: self.output.sent(),
+            traffic: Traffic {
+                in_flight: lock(&self.pending).len(),
+                handling: lock(&self.handling).len(),
+                waiting: self.turns.waiting(),
+                unsent: self.output.waiting(),
+                streams: self.streams.len(),
+                bytes_in: self.counts.received.load(Ordering::Relaxed),
+                bytes_out: self.output.sent(),
+            },
             terms: self.terms(),
         }
     }

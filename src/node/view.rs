@@ -4,6 +4,7 @@
 //! written down.
 
 mod levels;
+mod shown;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustls::pki_types::UnixTime;
-use serde_json::{Map, Value, json};
+
+use shown::{
+    ByOutcome, CertificateShown, ClientShown, HistoryShown, IdentityShown, LinkShown, NodeShown,
+    PoolShown, Totals,
+};
 
 use super::catalog::Catalog;
 use super::feed::{Feed, Happening};
@@ -20,7 +25,6 @@ use crate::event::Body;
 use crate::identity::{Date, Keeper, PeerCertificate};
 use crate::inspect::Inspect;
 use crate::link::{End, Service};
-use crate::meter::{Outcome, Outcomes};
 use crate::metrics::Metrics;
 use crate::peer::Role;
 
@@ -97,36 +101,38 @@ impl View {
     }
 
     /// Requests and errors in each of the last few times.
-    fn history(&self) -> Value {
+    fn history(&self) -> HistoryShown {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let sums = &history.sums;
         let steps = || sums.iter().zip(sums.iter().skip(1));
-        let requests: Vec<u64> = steps().map(|(old, new)| new.0 - old.0).collect();
-        let errors: Vec<u64> = steps().map(|(old, new)| new.1 - old.1).collect();
-        json!({ "every_s": SAMPLE.as_secs(), "requests": requests, "errors": errors })
+        HistoryShown {
+            every_s: SAMPLE.as_secs(),
+            requests: steps().map(|(old, new)| new.0 - old.0).collect(),
+            errors: steps().map(|(old, new)| new.1 - old.1).collect(),
+        }
     }
 
-    fn totals(&self) -> Value {
+    fn totals(&self) -> Totals {
         let Parts { roster, metrics, .. } = &self.parts;
         let (bytes_in, bytes_out) = roster.bytes();
         let (requests, errors) = metrics.totals();
-        json!({
-            "requests": requests,
-            "errors": errors,
-            "asked": by_outcome(|outcome| metrics.asked(outcome)),
-            "handled": by_outcome(|outcome| metrics.handled(outcome)),
-            "bytes_in": bytes_in,
-            "bytes_out": bytes_out,
-            "links": roster.entered(),
-            "connects": self.feed.count(Happening::Connect),
-            "losses": self.feed.count(Happening::Loss),
-            "takeovers": self.feed.count(Happening::Takeover),
-            "refusals": self.feed.count(Happening::Refusal),
-            "reloads": self.feed.count(Happening::Reload),
-        })
+        Totals {
+            requests,
+            errors,
+            asked: ByOutcome::new(|outcome| metrics.asked(outcome)),
+            handled: ByOutcome::new(|outcome| metrics.handled(outcome)),
+            bytes_in,
+            bytes_out,
+            links: roster.entered(),
+            connects: self.feed.count(Happening::Connect),
+            losses: self.feed.count(Happening::Loss),
+            takeovers: self.feed.count(Happening::Takeover),
+            refusals: self.feed.count(Happening::Refusal),
+            reloads: self.feed.count(Happening::Reload),
+        }
     }
 
-    fn link(&self, entry: &Entry, now: UnixTime) -> Value {
+    fn link<'a>(&self, entry: &'a Entry, now: UnixTime) -> LinkShown<'a> {
         let link = &entry.link;
         let (peer, figures) = (link.peer(), link.figures());
         let state = match () {
@@ -140,29 +146,23 @@ impl View {
         extensions.extend(figures.terms.extended.then_some("extended"));
         extensions.extend(figures.terms.streams.then_some("streams"));
         extensions.extend(figures.terms.leaving.then_some("leaving"));
-        json!({
-            "name": peer.name,
-            "address": peer.address.to_string(),
-            "target": entry.target,
-            "fingerprint": peer.fingerprint,
-            "state": state,
-            "since": date(figures.since),
-            "last_heard_s": seconds(figures.silent),
-            "last_heartbeat_s": figures.pulse.map(seconds),
-            "round_trip_ms": figures.round_trip.map(|time| time.as_micros() as f64 / 1e3),
-            "in_flight": figures.in_flight,
-            "handling": figures.handling,
-            "waiting": figures.waiting,
-            "unsent": figures.unsent,
-            "streams": figures.streams,
-            "bytes_in": figures.bytes_in,
-            "bytes_out": figures.bytes_out,
-            "asked": outcomes(link.asked()),
-            "handled": outcomes(link.served()),
-            "reconnects": self.parts.roster.connects(&peer.name).saturating_sub(1),
-            "certificate": certificate(&entry.certificate, now),
-            "extensions": extensions,
-        })
+        LinkShown {
+            name: &peer.name,
+            address: peer.address,
+            target: entry.target.as_deref(),
+            fingerprint: &peer.fingerprint,
+            state,
+            since: date(figures.since),
+            last_heard_s: seconds(figures.silent),
+            last_heartbeat_s: figures.pulse.map(seconds),
+            round_trip_ms: figures.round_trip.map(|time| time.as_micros() as f64 / 1e3),
+            traffic: figures.traffic,
+            asked: ByOutcome::new(|outcome| link.asked().get(outcome)),
+            handled: ByOutcome::new(|outcome| link.served().get(outcome)),
+            reconnects: self.parts.roster.connects(&peer.name).saturating_sub(1),
+            certificate: certificate(&entry.certificate, now),
+            extensions,
+        }
     }
 
     /// The links, by name and then by age.
@@ -182,37 +182,37 @@ impl View {
 }
 
 impl Inspect for View {
-    fn status(&self) -> Value {
+    fn status(&self) -> Body {
         let now = UnixTime::now();
         let Parts { role, handler, identity, service, .. } = &self.parts;
-        let ready = self.ready();
-        let load = service.load();
-        let links: Vec<Value> = self.links().iter().map(|entry| self.link(entry, now)).collect();
-        json!({
-            "role": role.as_str(),
-            "version": env!("CARGO_PKG_VERSION"),
-            "since": date(self.since),
-            "uptime_s": seconds(self.started.elapsed()),
-            "ready": ready.is_ok(),
-            "not_ready_because": ready.err(),
-            "handler": handler.as_deref(),
-            "identity": {
-                "name": identity.current().own().name,
-                "fingerprint": identity.current().own().fingerprint,
-                "certificate": certificate(identity.current().own(), now),
+        let (ready, load, identity) = (self.ready(), service.load(), identity.current());
+        let entries = self.links();
+        Body::json(&NodeShown {
+            role: role.as_str(),
+            version: env!("CARGO_PKG_VERSION"),
+            since: date(self.since),
+            uptime_s: seconds(self.started.elapsed()),
+            ready: ready.is_ok(),
+            not_ready_because: ready.err(),
+            handler: handler.as_deref(),
+            identity: IdentityShown {
+                name: &identity.own().name,
+                fingerprint: &identity.own().fingerprint,
+                certificate: certificate(identity.own(), now),
             },
-            "handler_pool": { "threads": load.threads, "idle": load.idle, "queued": load.queued },
-            "totals": self.totals(),
-            "history": self.history(),
-            "links": links,
+            handler_pool: PoolShown { threads: load.threads, idle: load.idle, queued: load.queued },
+            totals: self.totals(),
+            history: self.history(),
+            links: entries.iter().map(|entry| self.link(entry, now)).collect(),
         })
     }
 
-    fn client(&self, name: &str) -> Option<Value> {
+    fn client(&self, name: &str) -> Option<Body> {
         let now = UnixTime::now();
         let entries = self.links_of(name);
-        let links: Vec<Value> = entries.iter().map(|entry| self.link(entry, now)).collect();
-        (!links.is_empty()).then(|| json!({ "name": entries[0].link.peer().name, "links": links }))
+        let name = &entries.first()?.link.peer().name;
+        let links = entries.iter().map(|entry| self.link(entry, now)).collect();
+        Some(Body::json(&ClientShown { name, links }))
     }
 
     fn close_client(&self, name: &str) -> usize {
@@ -248,21 +248,8 @@ impl Inspect for View {
     }
 }
 
-fn outcomes(counted: &Outcomes) -> Value {
-    by_outcome(|outcome| counted.get(outcome))
-}
-
-/// An object with a number for each.
-fn by_outcome(count: impl Fn(Outcome) -> u64) -> Value {
-    let pairs = Outcome::ALL.map(|outcome| (outcome.as_str().to_owned(), count(outcome).into()));
-    Value::Object(Map::from_iter(pairs))
-}
-
-fn certificate(certificate: &PeerCertificate, now: UnixTime) -> Value {
-    json!({
-        "expires": certificate.expires.rfc3339(),
-        "expires_s": left(certificate, now),
-    })
+fn certificate(certificate: &PeerCertificate, now: UnixTime) -> CertificateShown {
+    CertificateShown { expires: certificate.expires.rfc3339(), expires_s: left(certificate, now) }
 }
 
 /// Seconds until it ends; less than zero where it has.

@@ -8,7 +8,7 @@ use super::super::feed::Happening;
 use super::super::roster::Entry;
 use super::{Parts, View, left};
 use crate::inspect::Inspect;
-use crate::link::Figures;
+use crate::link::Traffic;
 use crate::metrics::Level;
 
 impl View {
@@ -37,9 +37,10 @@ impl View {
                 .filter_map(|entry| Some((entry.link.peer().name.clone(), value(entry)?)))
                 .collect(),
         };
-        let figures: Vec<Figures> = entries.iter().map(|entry| entry.link.figures()).collect();
-        let sum = |value: &dyn Fn(&Figures) -> usize| -> f64 {
-            figures.iter().map(|figures| value(figures) as f64).sum()
+        let traffic: Vec<Traffic> =
+            entries.iter().map(|entry| entry.link.figures().traffic).collect();
+        let sum = |value: &dyn Fn(&Traffic) -> usize| -> f64 {
+            traffic.iter().map(|traffic| value(traffic) as f64).sum()
         };
         let own = identity.current().own().clone();
         vec![
@@ -81,22 +82,22 @@ impl View {
             level(
                 "in_flight",
                 "Requests to peers that wait for their replies.",
-                sum(&|figures| figures.in_flight),
+                sum(&|traffic| traffic.in_flight),
             ),
             level(
                 "handling",
                 "Requests of peers that are being handled, or wait for it.",
-                sum(&|figures| figures.handling),
+                sum(&|traffic| traffic.handling),
             ),
             level(
                 "unsent_messages",
                 "Messages that wait to be written.",
-                sum(&|figures| figures.unsent),
+                sum(&|traffic| traffic.unsent),
             ),
             level(
                 "streams",
                 "Bodies in pieces and connections that are carried.",
-                sum(&|figures| figures.streams),
+                sum(&|traffic| traffic.streams),
             ),
             level("handler_threads", "Threads that run handlers.", load.threads as f64),
             level("handler_threads_idle", "Those of them without work.", load.idle as f64),

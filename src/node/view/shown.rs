@@ -1,0 +1,117 @@
+//! The shapes of `/status`, in the order in which they are written.
+
+use std::net::IpAddr;
+
+use serde::{Serialize, Serializer};
+
+use crate::link::Traffic;
+use crate::meter::Outcome;
+
+/// A node and its links.
+#[derive(Serialize)]
+pub(super) struct NodeShown<'a> {
+    pub role: &'a str,
+    pub version: &'a str,
+    pub since: String,
+    pub uptime_s: f64,
+    pub ready: bool,
+    pub not_ready_because: Option<String>,
+    pub handler: Option<&'a str>,
+    pub identity: IdentityShown<'a>,
+    pub handler_pool: PoolShown,
+    pub totals: Totals,
+    pub history: HistoryShown,
+    pub links: Vec<LinkShown<'a>>,
+}
+
+/// The links of one client.
+#[derive(Serialize)]
+pub(super) struct ClientShown<'a> {
+    pub name: &'a str,
+    pub links: Vec<LinkShown<'a>>,
+}
+
+/// This node's own certificate.
+#[derive(Serialize)]
+pub(super) struct IdentityShown<'a> {
+    pub name: &'a str,
+    pub fingerprint: &'a str,
+    pub certificate: CertificateShown,
+}
+
+/// When a certificate ends.
+#[derive(Serialize)]
+pub(super) struct CertificateShown {
+    pub expires: String,
+    pub expires_s: f64,
+}
+
+/// The threads of the handlers.
+#[derive(Serialize)]
+pub(super) struct PoolShown {
+    pub threads: usize,
+    pub idle: usize,
+    pub queued: usize,
+}
+
+/// Sums since the node was started.
+#[derive(Serialize)]
+pub(super) struct Totals {
+    pub requests: u64,
+    pub errors: u64,
+    pub asked: ByOutcome,
+    pub handled: ByOutcome,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub links: u64,
+    pub connects: u64,
+    pub losses: u64,
+    pub takeovers: u64,
+    pub refusals: u64,
+    pub reloads: u64,
+}
+
+/// Requests and errors in each of the last few times.
+#[derive(Serialize)]
+pub(super) struct HistoryShown {
+    pub every_s: u64,
+    pub requests: Vec<u64>,
+    pub errors: Vec<u64>,
+}
+
+/// One link.
+#[derive(Serialize)]
+pub(super) struct LinkShown<'a> {
+    pub name: &'a str,
+    pub address: IpAddr,
+    pub target: Option<&'a str>,
+    pub fingerprint: &'a str,
+    pub state: &'a str,
+    pub since: String,
+    pub last_heard_s: f64,
+    pub last_heartbeat_s: Option<f64>,
+    pub round_trip_ms: Option<f64>,
+    #[serde(flatten)]
+    pub traffic: Traffic,
+    pub asked: ByOutcome,
+    pub handled: ByOutcome,
+    pub reconnects: u64,
+    pub certificate: CertificateShown,
+    pub extensions: Vec<&'a str>,
+}
+
+/// A number for each outcome, as an object.
+pub(super) struct ByOutcome([u64; Outcome::ALL.len()]);
+
+impl ByOutcome {
+    /// What `count` says.
+    pub fn new(count: impl Fn(Outcome) -> u64) -> Self {
+        Self(Outcome::ALL.map(count))
+    }
+}
+
+impl Serialize for ByOutcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Outcome::ALL.iter().map(|outcome| outcome.as_str()).zip(&self.0))
+    }
+}
