@@ -11,10 +11,24 @@ pub(super) fn help(program: &Program, commands: &[Program]) -> String {
     if commands.is_empty() {
         return page(program, usages(program), &[("Arguments", &rows)]);
     }
-    let about = |page: &Program| page.about.lines().next().unwrap_or_default();
-    let list: Vec<_> = commands.iter().map(|page| (page.word(), about(page))).collect();
+    let list: Vec<_> = commands.iter().map(|page| (page.word(), brief(page.about))).collect();
+    let list: Vec<_> = list.iter().map(|(word, about)| (*word, about.as_str())).collect();
     let sections = [("Commands (each has its own --help)", &list[..]), ("Arguments", &rows)];
     page(program, commands.iter().flat_map(usages), &sections)
+}
+
+/// What a command is about, in one line: the first, where that is a whole sentence.
+fn brief(about: &str) -> String {
+    let line = about.lines().next().unwrap_or_default();
+    if line.ends_with('.') { line.to_owned() } else { statement(about) + "." }
+}
+
+/// The first statement of what a program is about, in one line and without its end.
+pub(super) fn statement(about: &str) -> String {
+    let mut line = about.replace('\n', " ");
+    let end = [". ", ": "].iter().filter_map(|sign| line.find(sign)).min();
+    line.truncate(end.unwrap_or_else(|| line.trim_end_matches('.').len()));
+    line
 }
 
 /// What every program understands.
@@ -57,4 +71,16 @@ pub(super) fn usages(program: &Program) -> impl Iterator<Item = String> {
     let Program { name, usage, .. } = program;
     let lines = if usage.is_empty() { vec![""] } else { usage.lines().collect() };
     lines.into_iter().map(move |usage| format!("{name} {usage}").trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_told_of_in_one_whole_statement() {
+        assert_eq!(brief("Joins all\nof them. At once."), "Joins all of them.");
+        assert_eq!(brief("Runs a broker: servers\nregister."), "Runs a broker.");
+        assert_eq!(brief("Makes two: a.key and b.key.\nOnce."), "Makes two: a.key and b.key.");
+    }
 }

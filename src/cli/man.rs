@@ -3,7 +3,7 @@
 //! In scope: the text in the notation of `man(7)`. Not in scope: where a page is installed.
 
 use super::Program;
-use super::help::{COMMON, EXIT_CODES, usages};
+use super::help::{COMMON, EXIT_CODES, statement, usages};
 use crate::config::{Reader, VARIABLES};
 
 /// The page of a program, with a section for each of its commands.
@@ -34,16 +34,25 @@ pub(super) fn man(program: &Program, commands: &[Program]) -> String {
     }
     page.environment(program, commands);
     page.heading("SH", "EXAMPLES");
-    page.0.push_str(".nf\n");
-    for program in [program].into_iter().chain(commands) {
-        program.examples.replace("{name}", program.name).lines().for_each(|line| page.line(line));
-    }
-    page.0.push_str(".fi\n");
+    page.examples(program, commands);
     page.heading("SH", "EXIT STATUS");
     page.text(EXIT_CODES);
+    page.heading("SH", "SEE ALSO");
+    page.see_also(name);
     page.0.truncate(page.0.trim_end().len());
     page.0
 }
+
+/// The pages that there are, by section and name.
+const PAGES: [(&str, u8); 7] = [
+    ("rp_ca", 1),
+    ("rp_remoted", 1),
+    ("rp_tcp", 1),
+    ("rp_client_set_identity", 8),
+    ("rp_client_start", 8),
+    ("rp_server_set_identity", 8),
+    ("rp_server_start", 8),
+];
 
 /// What is set up by its environment is for who administers the machine: 8. Else 1.
 fn section(program: &Program) -> u8 {
@@ -52,9 +61,7 @@ fn section(program: &Program) -> u8 {
 
 /// What stands after the name, in one line: the first statement of what a program is about.
 fn summary(about: &str) -> String {
-    let line = about.replace('\n', " ");
-    let end = [". ", ": "].iter().filter_map(|sign| line.find(sign)).min();
-    let statement = line[..end.unwrap_or(line.len())].trim_end_matches('.');
+    let statement = statement(about);
     let mut letters = statement.chars();
     let first = letters.next().map(|letter| letter.to_lowercase().to_string());
     first.unwrap_or_default() + letters.as_str()
@@ -88,6 +95,29 @@ impl Page {
     fn item(&mut self, name: &str, meaning: &str) {
         self.0.push_str(&format!(".TP\n\\fB{}\\fR\n", escaped(name)));
         self.line(meaning);
+    }
+
+    /// Those of the program, then those of its commands that it has not shown itself.
+    fn examples(&mut self, program: &Program, commands: &[Program]) {
+        let programs = [program].into_iter().chain(commands);
+        let texts: Vec<_> =
+            programs.map(|program| program.examples.replace("{name}", program.name)).collect();
+        let mut shown: Vec<&str> = Vec::new();
+        for line in texts.iter().flat_map(|text| text.lines()) {
+            if !shown.contains(&line) {
+                shown.push(line);
+            }
+        }
+        self.0.push_str(".nf\n");
+        shown.into_iter().for_each(|line| self.line(line));
+        self.0.push_str(".fi\n");
+    }
+
+    fn see_also(&mut self, name: &str) {
+        let others = PAGES.iter().filter(|(page, _)| *page != name);
+        let others = others.map(|(page, section)| format!("\\fB{}\\fR({section})", escaped(page)));
+        self.0.push_str(&others.collect::<Vec<_>>().join(",\n"));
+        self.0.push('\n');
     }
 
     fn arguments(&mut self, rows: &[(&str, &str)]) {
@@ -188,6 +218,14 @@ mod tests {
             ".fi",
             r#".SH "EXIT STATUS""#,
             "0 done, 1 failed, 2 wrong arguments or environment",
+            r#".SH "SEE ALSO""#,
+            r"\fBrp_ca\fR(1),",
+            r"\fBrp_remoted\fR(1),",
+            r"\fBrp_tcp\fR(1),",
+            r"\fBrp_client_set_identity\fR(8),",
+            r"\fBrp_client_start\fR(8),",
+            r"\fBrp_server_set_identity\fR(8),",
+            r"\fBrp_server_start\fR(8)",
         ];
         let expected = expected.join("\n").replace("VERSION", env!("CARGO_PKG_VERSION"));
         assert_eq!(man(&PROGRAM, &[]), expected);
@@ -207,6 +245,32 @@ mod tests {
         assert_eq!(headings, expected);
         assert_eq!(page.matches("RP_REMOTED_APIKEY\\fR").count(), 1);
         assert!(page.contains("\\fBrp_test c\\fR KEY\n"), "{page}");
+    }
+
+    #[test]
+    fn a_command_repeats_no_example_of_its_program() {
+        let examples = "rp_test a\nrp_test b";
+        let program = Program { examples, ..PROGRAM };
+        let command = Program { name: "rp_test a", examples: "{name}\n{name} c", ..PROGRAM };
+        let page = man(&program, &[command]);
+        assert!(page.contains("\n.nf\nrp_test a\nrp_test b\nrp_test a c\n.fi\n"), "{page}");
+    }
+
+    #[test]
+    fn every_program_has_a_page_and_no_page_names_itself() {
+        let sources = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin")).unwrap();
+        let mut programs: Vec<String> = sources
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        programs.sort();
+        let mut pages = PAGES.map(|(name, _)| name);
+        pages.sort();
+        assert_eq!(programs, pages);
+        let page = man(&Program { name: "rp_tcp", ..PROGRAM }, &[]);
+        assert!(
+            !page.contains("rp_tcp\\fR(1)") && page.ends_with("rp_server_start\\fR(8)"),
+            "{page}"
+        );
     }
 
     #[test]
