@@ -134,6 +134,11 @@ fn start_server(handlers: Handlers) -> Result<(), Failure> {
     let handler = handlers.choose(&config.node, Role::Server)?;
     begin_log(&env, &config.node, &warnings);
     let sockets = Handed::take(&env, true).map_err(Failure::failed)?;
+    let (default, _) = ServerConfig::from_environment(&Environment::default())?;
+    let [pipe, default_pipe] = [config.pipe_bind, default.pipe_bind].map(Bind::Tcp);
+    let (http, default_http) = (&config.node.http_bind, &default.node.http_bind);
+    warn_in_vain(sockets.pipe_address(), "the pipe port is set to", &pipe, &default_pipe);
+    warn_in_vain(sockets.http_address(), "RP_SERVER_HTTP_BIND is", http, default_http);
     let signals = Signals::new().map_err(Failure::failed)?;
     let notifier = Arc::new(Notifier::new(&env));
     let telling = Arc::clone(&notifier);
@@ -165,6 +170,9 @@ fn start_client(handlers: Handlers) -> Result<(), Failure> {
     let handler = handlers.choose(&config.node, Role::Client)?;
     begin_log(&env, &config.node, &warnings);
     let sockets = Handed::take(&env, false).map_err(Failure::failed)?;
+    let (default, _) = ClientConfig::from_environment(&Environment::default())?;
+    let (http, default_http) = (&config.node.http_bind, &default.node.http_bind);
+    warn_in_vain(sockets.http_address(), "RP_CLIENT_HTTP_BIND is", http, default_http);
     let signals = Signals::new().map_err(Failure::failed)?;
     let notifier = Arc::new(Notifier::new(&env));
     let [connected, lost] = [Arc::clone(&notifier), Arc::clone(&notifier)];
@@ -194,6 +202,17 @@ fn begin_log(env: &Environment, config: &NodeConfig, warnings: &[Warning]) {
     logging::init(env, config.debug, config.log_format);
     for warning in warnings {
         log::warn!("{warning}");
+    }
+}
+
+/// A setting that looks as if it counted, and does not because a socket was handed over. The default
+/// is nothing that somebody asked for.
+fn warn_in_vain(socket: Option<&Bind>, what: &str, set: &Bind, default: &Bind) {
+    if let Some(socket) = socket.filter(|socket| *socket != set && set != default) {
+        log::warn!(
+            "{what} {set}, which changes nothing: the socket that was handed over is {socket}; \
+             ListenStream= of its unit says where that is"
+        );
     }
 }
 

@@ -227,6 +227,30 @@ fn a_socket_of_the_wrong_kind_is_one_clear_line() {
     assert_ne!(other.start().http(), tcp.local_addr().unwrap());
 }
 
+/// Whoever sets another port than the units have is told why nothing comes of it.
+#[test]
+fn a_port_that_is_set_beside_a_handed_socket_is_a_warning() {
+    let identities = Identities::new(&["web1"]);
+    let [pipe, http] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let sockets = [("pipe", pipe.as_fd()), ("http", http.as_fd())];
+    // Set to nothing is not set.
+    let setup = server(&identities).set("BIND_PORT", 4321).set("RP_SERVER_HTTP_BIND", "");
+    let node = setup.command_with_sockets(&sockets).start();
+    assert_eq!(
+        (node.pipe(), node.http()),
+        (pipe.local_addr().unwrap(), http.local_addr().unwrap())
+    );
+    let socket = format!("is {}; ListenStream=", node.pipe());
+    node.wait_log(&[
+        "WARN  the pipe port is set to 127.0.0.1:4321, which changes nothing",
+        &socket,
+    ]);
+    let client = client(&identities, "web1", node.pipe()).set("RP_CLIENT_HTTP_BIND", "127.0.0.1:1");
+    let client = client.command_with_sockets(&sockets[1..]).start();
+    client.wait_log(&["WARN  RP_CLIENT_HTTP_BIND is 127.0.0.1:1, which changes nothing"]);
+    assert!(node.log().iter().all(|line| !line.contains("HTTP_BIND")), "{:?}", node.log());
+}
+
 #[test]
 fn a_service_manager_is_told_what_is_so() {
     let identities = Identities::new(&["web1"]);

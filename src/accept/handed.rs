@@ -34,6 +34,16 @@ impl fmt::Display for HandoverError {
 impl std::error::Error for HandoverError {}
 
 impl Handed {
+    /// Where the socket of the pipe port listens, if one was handed over.
+    pub fn pipe_address(&self) -> Option<&Bind> {
+        self.pipe.as_ref().map(|bound| &bound.address)
+    }
+
+    /// Where the socket of the local HTTP port listens, if one was handed over.
+    pub fn http_address(&self) -> Option<&Bind> {
+        self.http.as_ref().map(|bound| &bound.address)
+    }
+
     /// Takes the sockets that the environment speaks of, by their names: `http`, and `pipe` for a
     /// server. To be called once, before other threads start: it takes the variables away, so that
     /// programs that this one runs do not see them.
