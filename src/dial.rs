@@ -39,7 +39,10 @@ pub(crate) fn connect(
             reasons.push(format!("{address}: no time left"));
             break;
         }
-        match TcpStream::connect_timeout(&address, share) {
+        // What is written goes at once: it may be less than a packet, and its answer is waited for.
+        let connected = TcpStream::connect_timeout(&address, share)
+            .and_then(|socket| socket.set_nodelay(true).map(|()| socket));
+        match connected {
             Ok(socket) => return Ok(socket),
             Err(error) => reasons.push(format!("{address}: {error}")),
         }
@@ -64,7 +67,8 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let resolver = Resolver::default();
         let soon = || Instant::now() + Duration::from_secs(10);
-        connect(&resolver, "localhost", port, soon()).unwrap();
+        let socket = connect(&resolver, "localhost", port, soon()).unwrap();
+        assert!(socket.nodelay().unwrap());
         drop(listener);
         let error = connect(&resolver, "127.0.0.1", port, soon()).unwrap_err();
         assert!(error.contains(&format!("127.0.0.1:{port}: ")), "{error}");

@@ -32,11 +32,7 @@ impl Address {
     /// A new connection to it. The error says why there is none.
     pub(crate) fn connect(&self, resolver: &Resolver, deadline: Instant) -> Result<Socket, String> {
         match self {
-            Self::Tcp(host, port) => {
-                let socket = connect(resolver, host, *port, deadline)?;
-                socket.set_nodelay(true).map_err(|error| error.to_string())?;
-                Ok(socket.into())
-            }
+            Self::Tcp(host, port) => connect(resolver, host, *port, deadline).map(Socket::from),
             Self::Unix(path) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let connected = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|socket| {

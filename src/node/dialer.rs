@@ -102,7 +102,6 @@ impl Dialer {
             Some(proxy) => proxy.connect(&self.resolver, host, *port, deadline),
             None => dial::connect(&self.resolver, host, *port, deadline),
         }?;
-        socket.set_nodelay(true).map_err(|error| error.to_string())?;
         let address = socket.peer_addr().map_err(|error| error.to_string())?;
         let place = match proxy {
             Some(_) => target.to_string(),
