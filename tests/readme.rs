@@ -67,6 +67,51 @@ fn the_program_with_its_own_handlers_answers_as_it_says() {
     assert_eq!(client.get("/server/cat//a").json(), json!({"result_from_server": "a"}));
 }
 
+/// The anchor of a heading, as forges make it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn every_link_leads_somewhere_and_the_contents_have_every_section() {
+    let headings = |signs: &str| -> BTreeSet<String> {
+        README.lines().filter_map(|line| line.strip_prefix(signs)).map(anchor).collect()
+    };
+    let sections = headings("## ");
+    let anchors = &sections | &headings("### ");
+    // A link may be broken over two lines, but not its target.
+    let targets = || README.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+    let mut links = 0;
+    for target in targets() {
+        match target.strip_prefix('#') {
+            Some(name) => assert!(anchors.contains(name), "there is no section {target}"),
+            None if target.starts_with("https://") => {}
+            None => {
+                let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(target);
+                assert!(file.is_file(), "there is no file {target}");
+            }
+        }
+        links += 1;
+    }
+    assert!(links > 50, "{links}");
+
+    let (_, contents) = README.split_once("\nContents: ").unwrap();
+    let (contents, _) = contents.split_once("\n\n").unwrap();
+    for section in sections.iter().filter(|section| *section != "licence") {
+        assert!(contents.contains(&format!("(#{section})")), "the contents lack {section}");
+    }
+}
+
+/// What is printed stands there as it is, and so do tables; all else is for people to read.
+#[test]
+fn its_lines_are_not_too_long_to_read() {
+    let is_prose = |line: &&str| !line.starts_with('|') && !line.starts_with("    ");
+    for line in README.lines().filter(is_prose) {
+        assert!(line.chars().count() <= 120, "{line}");
+    }
+}
+
 #[test]
 fn the_configuration_table_is_that_of_the_code() {
     let (_, section) = README.split_once("\n## Configuration\n").unwrap();
