@@ -60,10 +60,11 @@ pub(super) fn run(link: &Arc<Link>) {
                 takes_over: link.takes_over(),
                 round_trip_us: link.counts.round_trip_us(),
             };
-            // Full: the peer takes nothing, which its silence will show. Closed: the loop ends.
-            let (Ok(()) | Err(SendError::Full | SendError::Closed)) =
-                link.output.send_control(encode_heartbeat(fastrand::u32(..), heartbeat));
-            link.counts.heartbeat_sent(link.started);
+            link.counts.heartbeat(link.started, || {
+                // Full: the peer takes nothing, which its silence will show. Closed: the loop ends.
+                let (Ok(()) | Err(SendError::Full | SendError::Closed)) =
+                    link.output.send_control(encode_heartbeat(fastrand::u32(..), heartbeat));
+            });
             next_beat = Some(now + millis(interval).max(1));
         }
         let silence = link.silence_ms.load(Ordering::Relaxed);
