@@ -149,24 +149,24 @@ impl Face {
         self.shared.slots.stop(self.handed);
     }
 
-    /// Stops accepting and waits until no request is in flight. Returns whether that was before the
-    /// deadline.
+    /// Stops accepting and waits until no request is in flight; who listens to events only is none.
+    /// Returns whether that was before the deadline.
     pub fn finish(&self, deadline: Instant) -> bool {
         self.stop_accepting();
         if self.handed {
             let soon = Instant::now() + FIRST_WORDS;
-            if self.shared.slots.wait_empty(soon.min(deadline)) {
+            if self.shared.slots.wait_answered(soon.min(deadline)) {
                 return true;
             }
             self.shared.slots.stop(false);
         }
-        self.shared.slots.wait_empty(deadline)
+        self.shared.slots.wait_answered(deadline)
     }
 
     /// Stops accepting and waits until no request is in flight. What still is at `deadline` is cut
     /// off. Returns whether nothing had to be; then all threads of the face have ended.
     pub fn drain(&self, deadline: Instant) -> bool {
-        if self.finish(deadline) {
+        if self.finish(deadline) && self.shared.slots.wait_empty(deadline) {
             return true;
         }
         log::warn!("http: {} connections cut off at the end of the drain", self.connections());

@@ -87,6 +87,11 @@ impl Local {
         Err(Refusal::new(405, "method_not_allowed", message).with_header("Allow", allowed))
     }
 
+    /// Whether the answer goes on for as long as the node does.
+    pub fn listens(&self) -> bool {
+        self.place == Place::Events
+    }
+
     /// What this node says to it.
     pub fn answer(&self, node: &dyn Inspect, head_only: bool) -> Result<Answer, Refusal> {
         Ok(match &self.place {

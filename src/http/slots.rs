@@ -24,6 +24,7 @@ pub(super) struct Slots {
     /// Guards the table and the numbering. Only socket shutdowns, which do not wait, happen while
     /// it is held.
     table: Mutex<Table>,
+    /// A connection has ended, once stopping; or the last.
     emptied: Condvar,
 }
 
@@ -38,6 +39,8 @@ struct Connected {
     busy: AtomicBool,
     /// It has not begun to ask anything.
     new: AtomicBool,
+    /// It takes a stream that ends only with this node: nobody waits for it.
+    listens: AtomicBool,
     /// Its reading end was closed here, so that its end says nothing about the caller.
     deaf: AtomicBool,
 }
@@ -66,6 +69,7 @@ impl Slots {
             socket: Arc::new(socket),
             busy: AtomicBool::new(false),
             new: AtomicBool::new(true),
+            listens: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
         });
         table.open.insert(id, Arc::clone(&connected));
@@ -100,8 +104,19 @@ impl Slots {
 
     /// Waits until no connection is left. `false` where some are at `deadline`.
     pub fn wait_empty(&self, deadline: Instant) -> bool {
+        self.wait_until(deadline, |table| table.open.is_empty())
+    }
+
+    /// Once stopping: waits until all requests are answered. Those that listen are not waited for.
+    pub fn wait_answered(&self, deadline: Instant) -> bool {
+        self.wait_until(deadline, |table| {
+            table.open.values().all(|connected| connected.listens.load(Ordering::SeqCst))
+        })
+    }
+
+    fn wait_until(&self, deadline: Instant, is_so: impl Fn(&Table) -> bool) -> bool {
         let mut table = self.table();
-        while !table.open.is_empty() {
+        while !is_so(&table) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -149,6 +164,12 @@ impl Slot {
         }
     }
 
+    /// Whether the connection takes a stream that ends only with this node. To be said before the
+    /// stream is there.
+    pub fn set_listening(&self, listens: bool) {
+        self.connected.listens.store(listens, Ordering::SeqCst);
+    }
+
     /// Whether the face is stopping, and this connection has to end.
     pub fn stopping(&self) -> bool {
         let is_spared = || {
@@ -176,7 +197,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut table = self.slots.table();
         table.open.remove(&self.id);
-        if table.open.is_empty() {
+        if table.open.is_empty() || self.slots.stopping.load(Ordering::SeqCst) {
             self.slots.emptied.notify_all();
         }
     }
@@ -270,5 +291,24 @@ mod tests {
             waiter.join().unwrap()
         });
         assert!(waiter);
+    }
+
+    #[test]
+    fn nobody_waits_for_those_that_listen() {
+        let slots = Arc::new(Slots::new(2));
+        let (listener, _a) = admit(&slots);
+        let (asker, _b) = admit(&slots);
+        listener.set_listening(true);
+        asker.set_busy(true);
+        slots.stop(false);
+        assert!(!slots.wait_answered(Instant::now() + Duration::from_millis(10)));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let waiter = std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| slots.wait_answered(deadline));
+            drop(asker);
+            waiter.join().unwrap()
+        });
+        assert!(waiter);
+        assert!(!slots.wait_empty(Instant::now()), "it is there still");
     }
 }

@@ -1,14 +1,16 @@
 //! Starting and stopping.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use restpipe::config::Bind;
-use restpipe::event::Reply;
+use restpipe::event::{Body, Reply};
 use restpipe::handler::Role;
 use restpipe::http::Face;
+use restpipe::inspect::Inspect;
 use restpipe::pipe::Pipe;
 
 use crate::harness::{FakePipe, GET, PATIENCE, settings, start, start_with};
@@ -79,4 +81,51 @@ fn a_drain_cuts_what_is_left_at_its_deadline() {
     assert!(started.elapsed() < PATIENCE);
     assert_eq!(running.face.connections(), 0);
     assert_eq!(running.pipe.seen().len(), 0);
+}
+
+/// A node with an endless stream of events.
+struct Endless;
+
+impl Inspect for Endless {
+    fn status(&self) -> Body {
+        Body::empty()
+    }
+
+    fn client(&self, _: &str) -> Option<Body> {
+        None
+    }
+
+    fn close_client(&self, _: &str) -> usize {
+        0
+    }
+
+    fn metrics(&self) -> String {
+        String::new()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn events(&self) -> Option<Body> {
+        Some(Body::stream(std::io::repeat(b'\n'), None))
+    }
+}
+
+#[test]
+fn one_who_asks_for_events_and_does_not_read_them_holds_up_no_stop() {
+    let pipe = Arc::new(FakePipe::default()) as Arc<dyn Pipe>;
+    let face =
+        Face::start_with(settings(Role::Client), Arc::clone(&pipe), Arc::new(Endless)).unwrap();
+    let Bind::Tcp(address) = face.address() else { panic!("not on TCP") };
+    let mut caller = TcpStream::connect(address).unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    caller.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    caller.read_exact(&mut [0; 4096]).unwrap();
+    assert_eq!(face.connections(), 1);
+    let started = Instant::now();
+    assert!(face.finish(started + PATIENCE), "no request is in flight");
+    assert!(!face.drain(Instant::now() + Duration::from_millis(50)), "it has to be cut off");
+    assert!(started.elapsed() < PATIENCE);
+    assert_eq!(face.connections(), 0);
 }

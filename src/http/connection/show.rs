@@ -24,10 +24,13 @@ impl Connection<'_> {
             let refusal = Refusal::new(404, "unknown_path", "no node is shown here");
             return self.refuse(&refusal, Some(caller));
         };
-        match local.answer(node.as_ref(), caller.head_only) {
+        self.slot.set_listening(local.listens());
+        let after = match local.answer(node.as_ref(), caller.head_only) {
             Ok(answer) if answer.body.whole().is_some() => self.send(answer, false, caller),
             Ok(answer) => self.stream(answer, caller).map(|(_, after)| after),
             Err(refusal) => self.refuse(&refusal, Some(caller)),
-        }
+        };
+        self.slot.set_listening(false);
+        after
     }
 }
