@@ -40,10 +40,10 @@ pub struct Level {
     pub help: &'static str,
     /// Whether it only grows.
     pub is_counter: bool,
-    /// The name of its label; empty where it has none.
-    pub label: &'static str,
-    /// Its values, each with the label's.
-    pub values: Vec<(String, f64)>,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// Its values, each with those of the labels, as many. Of two with the same the last one counts.
+    pub values: Vec<(Vec<String>, f64)>,
 }
 
 impl Metrics {
@@ -146,18 +146,17 @@ impl Meter for Metrics {
 impl Level {
     fn collect(&self) -> Result<Vec<MetricFamily>, Error> {
         let options = Opts::new(self.name, self.help).namespace("restpipe");
-        let labels: &[&str] = if self.label.is_empty() { &[] } else { &[self.label] };
         if self.is_counter {
-            let counters = IntCounterVec::new(options, labels)?;
-            for (label, value) in &self.values {
+            let counters = IntCounterVec::new(options, self.labels)?;
+            for (labels, value) in &self.values {
                 // Counted as whole numbers; what is beyond 2^53 is rounded.
-                counters.with_label_values(&[label][..labels.len()]).inc_by(*value as u64);
+                counters.get_metric_with_label_values(labels)?.inc_by(*value as u64);
             }
             return Ok(counters.collect());
         }
-        let gauges = GaugeVec::new(options, labels)?;
-        for (label, value) in &self.values {
-            gauges.with_label_values(&[label][..labels.len()]).set(*value);
+        let gauges = GaugeVec::new(options, self.labels)?;
+        for (labels, value) in &self.values {
+            gauges.get_metric_with_label_values(labels)?.set(*value);
         }
         Ok(gauges.collect())
     }
@@ -200,11 +199,11 @@ mod tests {
             name: "link_streams",
             help: "Streams.",
             is_counter: false,
-            label: "peer",
-            values: vec![("a\"} 9\nb\\".to_owned(), 1.0)],
+            labels: &["peer", "target"],
+            values: vec![(vec!["a\"} 9\nb\\".to_owned(), "c".to_owned()], 1.0)],
         };
         let text = metrics.text(&[level]).unwrap();
-        let line = r#"restpipe_link_streams{peer="a\"} 9\nb\\"} 1"#;
+        let line = r#"restpipe_link_streams{peer="a\"} 9\nb\\",target="c"} 1"#;
         assert!(text.lines().any(|found| found == line), "{text}");
     }
 }

@@ -132,6 +132,12 @@ fn readiness_follows_the_pipe() {
     let shown = status(&client);
     assert_eq!(shown["ready"], false);
     assert!(shown["not_ready_because"].is_string(), "{shown}");
+    // It says also why.
+    status_when(&client, "why", |s| {
+        let why = s["not_ready_because"].as_str().unwrap();
+        why.starts_with("the server is not connected: localhost: ")
+            && why.contains("no bytes received")
+    });
     server.signal("CONT");
     wait_until(|| (client.get("/readyz").status != 200).then(|| "not ready again".to_owned()));
 }

@@ -143,6 +143,15 @@ fn with_all_each_server_reaches_the_client_and_the_idlest_is_asked() {
     both.sort();
     assert_eq!(shown(&client), both);
     assert_eq!(client.get("/readyz").status, 200);
+    // Their certificates have one name, and neither has come again.
+    let metrics = client.get("/metrics");
+    for server in [&one, &two] {
+        let line = format!(
+            "restpipe_peer_reconnects{{peer=\"localhost\",target=\"{}\"}} 0",
+            server.pipe()
+        );
+        assert!(metrics.text().lines().any(|found| found == line), "{line}: {metrics:?}");
+    }
     std::thread::scope(|scope| {
         let held: Vec<_> = (0..2)
             .map(|_| {

@@ -128,6 +128,11 @@ impl Catalog {
         }
     }
 
+    /// How many requests wait for peers that are away.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting
+    }
+
     /// Whether a peer of this name is or was connected.
     pub fn knows(&self, name: &str) -> bool {
         self.lock().seen.contains(&key(name))

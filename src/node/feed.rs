@@ -55,6 +55,8 @@ pub(super) struct Feed {
     /// Guards who listens. Held for moments; nothing is waited for meanwhile.
     listeners: Mutex<Listeners>,
     told: [AtomicU64; 5],
+    /// Why a connection has ended or come to nothing last. Held for moments.
+    trouble: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -66,6 +68,7 @@ struct Listeners {
 impl Feed {
     /// Tells that this happened to a peer, with a few words about it.
     pub fn tell(&self, happening: Happening, peer: Option<&PeerIdentity>, why: &str) {
+        self.note_trouble(happening, peer.map_or("", |peer| &peer.name), why);
         self.note(happening, || {
             json!({
                 "time": view::now(),
@@ -79,7 +82,14 @@ impl Feed {
 
     /// The same about somebody who has not proved who it is.
     pub fn tell_stranger(&self, happening: Happening, who: &str, why: &str) {
+        self.note_trouble(happening, who, why);
         self.note(happening, || json!({ "time": view::now(), "address": who, "reason": why }));
+    }
+
+    /// Whose connection has ended or come to nothing last, and why; nothing where that was before the
+    /// last one stood.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How often this has happened.
@@ -106,6 +116,15 @@ impl Feed {
         let mut listeners = self.lock();
         listeners.closed = true;
         listeners.all.clear();
+    }
+
+    fn note_trouble(&self, happening: Happening, who: &str, why: &str) {
+        let trouble = match happening {
+            Happening::Loss | Happening::Refusal => Some(format!("{who}: {why}")),
+            Happening::Connect => None,
+            Happening::Takeover | Happening::Reload => return,
+        };
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     fn note(&self, happening: Happening, data: impl FnOnce() -> Value) {
@@ -183,6 +202,10 @@ mod tests {
         feed.close();
         assert_eq!(read(&mut body), "");
         assert!(feed.listen().is_none());
+        feed.tell(Happening::Reload, None, "no trouble");
+        assert_eq!(feed.trouble().unwrap(), "a\nevent: x: b\r\n\u{2028}");
+        feed.tell(Happening::Connect, None, "it is over");
+        assert_eq!(feed.trouble(), None);
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub(super) struct Roster {
     /// while it is held.
     entries: Mutex<HashMap<u64, Arc<Entry>>>,
     next: AtomicU64,
-    /// How often each name has connected, in lower case. Held for moments.
+    /// How often each name has connected, in lower case; a server that was dialled counts by what was
+    /// dialled, since several may have one name. Held for moments.
     connects: Mutex<HashMap<String, u64>>,
     /// Bytes in and out of links that have ended.
     gone: [AtomicU64; 2],
@@ -68,6 +69,10 @@ impl Entry {
         Self { target: Some(target.to_string()), ..self }
     }
 
+    fn counted_as(&self) -> String {
+        self.target.as_deref().unwrap_or(&self.link.peer().name).to_ascii_lowercase()
+    }
+
     fn is_to_be_judged(&self, number: u64, now: UnixTime) -> bool {
         let judged_by = self.judged_by.swap(number, Ordering::Relaxed);
         judged_by != number || self.ends.is_none_or(|ends| ends.as_secs() < now.as_secs())
@@ -78,7 +83,7 @@ impl Roster {
     /// Adds a link.
     pub fn enter(self: &Arc<Self>, entry: Entry) -> Entered {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
-        self.note_connect(&entry.link.peer().name);
+        self.note_connect(entry.counted_as());
         self.lock().insert(key, Arc::new(entry));
         Entered { roster: Arc::clone(self), key }
     }
@@ -93,10 +98,10 @@ impl Roster {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// How often the peer of this name has connected, as far as is remembered.
-    pub fn connects(&self, name: &str) -> u64 {
+    /// How often the peer of this link has connected again, as far as is remembered.
+    pub fn reconnects(&self, entry: &Entry) -> u64 {
         let connects = self.connects.lock().unwrap_or_else(PoisonError::into_inner);
-        connects.get(&name.to_ascii_lowercase()).copied().unwrap_or(1)
+        connects.get(&entry.counted_as()).map_or(0, |connects| connects.saturating_sub(1))
     }
 
     /// Bytes in and out of all links there have been.
@@ -111,9 +116,8 @@ impl Roster {
         })
     }
 
-    fn note_connect(&self, name: &str) {
+    fn note_connect(&self, name: String) {
         let mut connects = self.connects.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = name.to_ascii_lowercase();
         if connects.len() < MAX_NAMES || connects.contains_key(&name) {
             *connects.entry(name).or_default() += 1;
         }

@@ -159,7 +159,7 @@ impl View {
             traffic: figures.traffic,
             asked: ByOutcome::new(|outcome| link.asked().get(outcome)),
             handled: ByOutcome::new(|outcome| link.served().get(outcome)),
-            reconnects: self.parts.roster.connects(&peer.name).saturating_sub(1),
+            reconnects: self.parts.roster.reconnects(entry),
             certificate: certificate(&entry.certificate, now),
             extensions,
         }
@@ -184,7 +184,7 @@ impl View {
 impl Inspect for View {
     fn status(&self) -> Body {
         let now = UnixTime::now();
-        let Parts { role, handler, identity, service, .. } = &self.parts;
+        let Parts { role, handler, identity, catalog, service, .. } = &self.parts;
         let (ready, load, identity) = (self.ready(), service.load(), identity.current());
         let entries = self.links();
         Body::json(&NodeShown {
@@ -201,6 +201,7 @@ impl Inspect for View {
                 certificate: certificate(identity.own(), now),
             },
             handler_pool: PoolShown { threads: load.threads, idle: load.idle, queued: load.queued },
+            waiting_for_peers: catalog.waiting(),
             totals: self.totals(),
             history: self.history(),
             links: entries.iter().map(|entry| self.link(entry, now)).collect(),
@@ -237,8 +238,10 @@ impl Inspect for View {
             Role::Client => {
                 let links = self.parts.catalog.open();
                 // One of several is enough.
-                let away = Err("the server is not connected".to_owned());
-                links.iter().map(|link| link.is_well()).reduce(Result::or).unwrap_or(away)
+                links.iter().map(|link| link.is_well()).reduce(Result::or).unwrap_or_else(|| {
+                    let why = self.feed.trouble().map_or(String::new(), |why| format!(": {why}"));
+                    Err(format!("the server is not connected{why}"))
+                })
             }
         }
     }

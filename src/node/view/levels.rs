@@ -10,11 +10,12 @@ use super::{Parts, View, left};
 use crate::inspect::Inspect;
 use crate::link::Traffic;
 use crate::metrics::Level;
+use crate::peer::Role;
 
 impl View {
     /// The levels now.
     pub(super) fn levels(&self) -> Vec<Level> {
-        let Parts { role, identity, roster, service, .. } = &self.parts;
+        let Parts { role, identity, roster, catalog, service, .. } = &self.parts;
         let now = UnixTime::now();
         let (entries, load) = (self.links(), service.load());
         let (bytes_in, bytes_out) = roster.bytes();
@@ -22,19 +23,27 @@ impl View {
             name,
             help,
             is_counter: false,
-            label: "",
-            values: vec![(String::new(), value)],
+            labels: &[],
+            values: vec![(Vec::new(), value)],
         };
         let counter =
             |name, help, value: u64| Level { is_counter: true, ..level(name, help, value as f64) };
+        // A client's servers may all have one name, and a server's clients come from anywhere.
+        let (labels, labels_of): (&'static [&'static str], fn(&Entry) -> Vec<String>) = match role {
+            Role::Server => (&["peer"], |entry| vec![entry.link.peer().name.clone()]),
+            Role::Client => (&["peer", "target"], |entry| {
+                vec![entry.link.peer().name.clone(), entry.target.clone().unwrap_or_default()]
+            }),
+        };
+        // Of several links of one peer the newest is the last.
         let by_peer = |name, help, value: &dyn Fn(&Entry) -> Option<f64>| Level {
             name,
             help,
             is_counter: false,
-            label: "peer",
+            labels,
             values: entries
                 .iter()
-                .filter_map(|entry| Some((entry.link.peer().name.clone(), value(entry)?)))
+                .filter_map(|entry| Some((labels_of(entry), value(entry)?)))
                 .collect(),
         };
         let traffic: Vec<Traffic> =
@@ -45,8 +54,8 @@ impl View {
         let own = identity.current().own().clone();
         vec![
             Level {
-                label: "version",
-                values: vec![(env!("CARGO_PKG_VERSION").to_owned(), 1.0)],
+                labels: &["version"],
+                values: vec![(vec![env!("CARGO_PKG_VERSION").to_owned()], 1.0)],
                 ..level("build_info", "The version of this program.", 1.0)
             },
             level(
@@ -56,8 +65,8 @@ impl View {
             ),
             level("ready", "Whether /readyz says so.", f64::from(u8::from(self.ready().is_ok()))),
             Level {
-                label: "role",
-                values: vec![(role.as_str().to_owned(), entries.len() as f64)],
+                labels: &["role"],
+                values: vec![(vec![role.as_str().to_owned()], entries.len() as f64)],
                 ..level("links", "Links that stand, or are being made or closed.", 0.0)
             },
             counter("links_total", "Links there have been.", roster.entered()),
@@ -99,6 +108,11 @@ impl View {
                 "Bodies in pieces and connections that are carried.",
                 sum(&|traffic| traffic.streams),
             ),
+            level(
+                "waiting_for_peers",
+                "Requests that wait for peers that are away.",
+                catalog.waiting() as f64,
+            ),
             level("handler_threads", "Threads that run handlers.", load.threads as f64),
             level("handler_threads_idle", "Those of them without work.", load.idle as f64),
             level("handler_queue", "Requests that wait for a thread.", load.queued as f64),
@@ -113,7 +127,7 @@ impl View {
                 &|entry| Some(left(&entry.certificate, now)),
             ),
             by_peer("peer_reconnects", "How often a peer has connected again.", &|entry| {
-                Some(roster.connects(&entry.link.peer().name).saturating_sub(1) as f64)
+                Some(roster.reconnects(entry) as f64)
             }),
             by_peer(
                 "peer_round_trip_seconds",

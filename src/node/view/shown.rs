@@ -19,6 +19,7 @@ pub(super) struct NodeShown<'a> {
     pub handler: Option<&'a str>,
     pub identity: IdentityShown<'a>,
     pub handler_pool: PoolShown,
+    pub waiting_for_peers: usize,
     pub totals: Totals,
     pub history: HistoryShown,
     pub links: Vec<LinkShown<'a>>,
