@@ -8,6 +8,7 @@ mod catalog;
 mod client;
 mod dialer;
 mod feed;
+mod history;
 mod renewal;
 mod requests;
 mod rivals;

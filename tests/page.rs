@@ -174,9 +174,17 @@ fn the_page_follows_clients_that_connect_fail_and_return() {
     browser.wait(&format!("{ROWS}.includes('web1') && {ROWS}.includes('web2')"));
     browser.wait("document.querySelectorAll('#events li').length >= 2");
     // How long its certificate still counts has a colour.
-    browser.wait("document.querySelector('#links tr td:last-child').className !== ''");
+    browser.wait("document.querySelector('#links [data-head=Certificate]').className === 'good'");
     // Requests show up in the graph, within two of its steps.
     browser.wait("document.querySelectorAll('#graph .requests').length > 0");
+    // So they do in the link's own, whose steps are longer.
+    browser.wait("document.querySelectorAll('#links .requests').length > 0");
+    // What is selected stays so while the page keeps itself up to date.
+    browser.value("getSelection().selectAllChildren(document.querySelector('#links bdi'))");
+    let age = browser.value("document.querySelector('#links [data-head=Heard]').textContent");
+    browser
+        .wait(&format!("document.querySelector('#links [data-head=Heard]').textContent !== {age}"));
+    assert_eq!(browser.value("getSelection().toString()"), "web1");
 
     drop(web1);
     browser.wait(&format!("!{ROWS}.includes('web1') && {ROWS}.includes('web2')"));
@@ -184,8 +192,17 @@ fn the_page_follows_clients_that_connect_fail_and_return() {
     let _web1 = client(&identities, "web1", server_node.pipe()).start();
     browser.wait(&format!("{ROWS}.includes('web1') && {ROWS}.includes('web2')"));
 
-    // By keyboard: the first head that is reached turns the order round.
+    // By keyboard: a name narrows the list down, and the first head that is reached turns the order
+    // round.
     assert!(browser.value(ROWS).as_str().unwrap().starts_with("web1"));
+    browser.value("getSelection().removeAllRanges()");
+    browser.press("Tab", 9, "");
+    assert_eq!(browser.value("document.activeElement.id"), "filter");
+    browser.call("Input.insertText", json!({ "text": "WEB2" }));
+    browser.wait("document.querySelectorAll('#links tr').length === 1");
+    browser.value("document.activeElement.select()");
+    browser.press("Delete", 46, "");
+    browser.wait("document.querySelectorAll('#links tr').length === 2");
     browser.press("Tab", 9, "");
     assert_eq!(browser.value("document.activeElement.tagName"), "DIV", "the table scrolls");
     browser.press("Tab", 9, "");
@@ -197,15 +214,28 @@ fn the_page_follows_clients_that_connect_fail_and_return() {
     let phone = json!({ "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true });
     browser.call("Emulation.setDeviceMetricsOverride", phone);
     browser.wait("document.documentElement.scrollWidth <= 360");
+    assert!(browser.value("document.activeElement.offsetWidth").as_u64().unwrap() > 10, "seen");
     // In the dark, light text on dark paper.
     let light = browser.value("getComputedStyle(document.body).backgroundColor");
     let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
     browser.call("Emulation.setEmulatedMedia", dark);
     assert_ne!(browser.value("getComputedStyle(document.body).backgroundColor"), light);
 
-    // The node itself fails: the page says so.
+    // The node itself fails: the page says so, and goes on when it is back.
+    let (http, pipe) = (server_node.http(), server_node.pipe());
     drop(server_node);
     browser.wait("document.getElementById('state').className.includes('bad')");
+    browser.wait("document.getElementById('main').className === 'old'");
+    browser.value("document.getElementById('events').replaceChildren()");
+    let server_node =
+        server(&identities).set("BIND_PORT", pipe.port()).set("RP_SERVER_HTTP_BIND", http).start();
+    browser.wait("document.getElementById('state').textContent === 'ready'");
+    browser.wait(&format!("{ROWS}.includes('web1') && {ROWS}.includes('web2')"));
+    browser.wait("document.getElementById('main').className === ''");
+    // Its events, too.
+    drop(web2);
+    browser.wait("document.getElementById('events').innerText.includes('web2')");
+    drop(server_node);
     assert_eq!(browser.complaints, [""; 0]);
 }
 

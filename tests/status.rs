@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::peer::Peer;
 use support::scene::wait_until;
 use support::tls::dialing;
@@ -92,6 +92,13 @@ fn both_sides_show_their_links_and_what_became_of_requests() {
     assert!(round_trip > 0.0 && round_trip < 5000.0, "{round_trip}");
     assert_eq!(on_client["links"][0]["handled"]["fine"], 1);
     assert_eq!(on_client["links"][0]["asked"]["unhandled"], 1);
+    // The link's last minutes, in steps.
+    status_when(&server, "noted", |s| {
+        let history = &s["links"][0]["history"];
+        let steps = history["requests"].as_array().unwrap();
+        assert_eq!(history["errors"], json!(vec![0; steps.len()]));
+        steps.iter().filter_map(Value::as_u64).sum::<u64>() == 3
+    });
 }
 
 #[test]

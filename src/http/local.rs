@@ -17,8 +17,8 @@ const PAGE: &str = include_str!("local/page.html");
 /// What the page may do: run its own script, be styled by its own style, and ask this port. The
 /// hashes are those of the texts in it; a test compares.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-Jeo4c2UzY+uP9tEEIpCmyztnrJxKHMUPOrbfRInVw3Y='; \
-    style-src 'sha256-9WF31+Hr85ETQjrGVssKjmw7iG4EIqVCrx5fkrif6yc='; \
+    script-src 'sha256-9NM3+Bc06v33Aue6QIIG9BXwGhseaXOIWbl+HJfpi1E='; \
+    style-src 'sha256-2XbHxqn7r2k/0HgJh+UGRPQveTMn8x7w5ZlGJwo5tPg='; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The media type of a metrics page.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -6,15 +6,22 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 
+use super::history::History;
 use crate::config::Target;
 use crate::identity::{Identity, PeerCertificate, Seen, earliest_end};
 use crate::link::{End, Link};
 
 /// Most names whose connections are counted.
 const MAX_NAMES: usize = 65_536;
+
+/// How often the sums of a link's requests are noted.
+const SAMPLE: Duration = Duration::from_secs(10);
+/// How many of these are kept: five minutes.
+const SAMPLES: usize = 30;
 
 /// The links of a node.
 #[derive(Default)]
@@ -37,6 +44,8 @@ pub(super) struct Entry {
     pub certificate: PeerCertificate,
     /// The server that a client has dialled, as `HOST:PORT`, and through which proxy.
     pub target: Option<String>,
+    /// Requests and errors of the last minutes. Held for moments.
+    history: Mutex<History>,
     /// What it has shown, its own certificate first.
     chain: Vec<CertificateDer<'static>>,
     /// When the first of the chain ends.
@@ -61,7 +70,8 @@ impl Entry {
     ) -> Self {
         let ends = earliest_end(&chain);
         let judged_by = AtomicU64::new(judged_by);
-        Self { link, certificate, target: None, chain, ends, judged_by }
+        let history = Mutex::new(History::new(SAMPLE, SAMPLES, Instant::now()));
+        Self { link, certificate, target: None, history, chain, ends, judged_by }
     }
 
     /// The same, dialled as this.
@@ -69,6 +79,13 @@ impl Entry {
         Self { target: Some(target.to_string()), ..self }
     }
 
+    /// Requests and errors of the last minutes.
+    pub fn history(&self) -> MutexGuard<'_, History> {
+        // What it guards is whole between any two statements.
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it counts as where reconnects are.
     fn counted_as(&self) -> String {
         self.target.as_deref().unwrap_or(&self.link.peer().name).to_ascii_lowercase()
     }

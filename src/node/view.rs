@@ -6,29 +6,30 @@
 mod levels;
 mod shown;
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustls::pki_types::UnixTime;
 
 use shown::{
-    ByOutcome, CertificateShown, ClientShown, HistoryShown, IdentityShown, LinkShown, NodeShown,
-    PoolShown, Totals,
+    ByOutcome, CertificateShown, ClientShown, IdentityShown, LinkShown, NodeShown, PoolShown,
+    Totals,
 };
 
 use super::catalog::Catalog;
 use super::feed::{Feed, Happening};
+use super::history::History;
 use super::roster::{Entry, Roster};
 use crate::event::Body;
 use crate::identity::{Date, Keeper, PeerCertificate};
 use crate::inspect::Inspect;
-use crate::link::{End, Service};
+use crate::link::{End, Link, Service};
+use crate::meter::Outcome;
 use crate::metrics::Metrics;
 use crate::peer::Role;
 
-/// How often the sums of requests are noted.
+/// How often the sums of the node's requests are noted.
 const SAMPLE: Duration = Duration::from_secs(5);
 /// How many of these are kept: ten minutes.
 const SAMPLES: usize = 120;
@@ -41,7 +42,7 @@ pub(super) struct View {
     since: SystemTime,
     started: Instant,
     stopping: AtomicBool,
-    /// Sums of requests and errors, each [`SAMPLE`] after the one before. Held for moments.
+    /// Requests and errors of the last minutes. Held for moments.
     history: Mutex<History>,
 }
 
@@ -55,12 +56,6 @@ pub(super) struct Parts {
     pub catalog: Arc<Catalog>,
     pub service: Arc<Service>,
     pub metrics: Arc<Metrics>,
-}
-
-#[derive(Default)]
-struct History {
-    sums: VecDeque<(u64, u64)>,
-    noted: Option<Instant>,
 }
 
 /// The time now, for programs.
@@ -77,7 +72,7 @@ impl View {
             since: SystemTime::now(),
             started: Instant::now(),
             stopping: AtomicBool::new(false),
-            history: Mutex::default(),
+            history: Mutex::new(History::new(SAMPLE, SAMPLES, Instant::now())),
         }
     }
 
@@ -89,27 +84,15 @@ impl View {
 
     /// Notes the sums of requests, when that is due. To be called about once a second.
     pub fn sample(&self, now: Instant) {
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        if history.noted.is_some_and(|noted| now.duration_since(noted) < SAMPLE) {
-            return;
-        }
-        history.noted = Some(now);
-        history.sums.push_back(self.parts.metrics.totals());
-        if history.sums.len() > SAMPLES + 1 {
-            history.sums.pop_front();
+        self.history().note(now, || self.parts.metrics.totals());
+        for entry in self.parts.roster.entries() {
+            entry.history().note(now, || sums(&entry.link));
         }
     }
 
-    /// Requests and errors in each of the last few times.
-    fn history(&self) -> HistoryShown {
-        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        let sums = &history.sums;
-        let steps = || sums.iter().zip(sums.iter().skip(1));
-        HistoryShown {
-            every_s: SAMPLE.as_secs(),
-            requests: steps().map(|(old, new)| new.0 - old.0).collect(),
-            errors: steps().map(|(old, new)| new.1 - old.1).collect(),
-        }
+    fn history(&self) -> MutexGuard<'_, History> {
+        // What it guards is whole between any two statements.
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn totals(&self) -> Totals {
@@ -160,6 +143,7 @@ impl View {
             asked: ByOutcome::new(|outcome| link.asked().get(outcome)),
             handled: ByOutcome::new(|outcome| link.served().get(outcome)),
             reconnects: self.parts.roster.reconnects(entry),
+            history: entry.history().steps(),
             certificate: certificate(&entry.certificate, now),
             extensions,
         }
@@ -203,7 +187,7 @@ impl Inspect for View {
             handler_pool: PoolShown { threads: load.threads, idle: load.idle, queued: load.queued },
             waiting_for_peers: catalog.waiting(),
             totals: self.totals(),
-            history: self.history(),
+            history: self.history().steps(),
             links: entries.iter().map(|entry| self.link(entry, now)).collect(),
         })
     }
@@ -249,6 +233,17 @@ impl Inspect for View {
     fn events(&self) -> Option<Body> {
         self.feed.listen()
     }
+}
+
+/// Requests both ways, and how many of them ended in an error.
+fn sums(link: &Link) -> (u64, u64) {
+    let (mut requests, mut errors) = (0, 0);
+    for outcome in Outcome::ALL {
+        let count = link.asked().get(outcome) + link.served().get(outcome);
+        requests += count;
+        errors += if outcome.is_error() { count } else { 0 };
+    }
+    (requests, errors)
 }
 
 fn certificate(certificate: &PeerCertificate, now: UnixTime) -> CertificateShown {

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::link::Traffic;
 use crate::meter::Outcome;
+use crate::node::history::Steps;
 
 /// A node and its links.
 #[derive(Serialize)]
@@ -21,7 +22,7 @@ pub(super) struct NodeShown<'a> {
     pub handler_pool: PoolShown,
     pub waiting_for_peers: usize,
     pub totals: Totals,
-    pub history: HistoryShown,
+    pub history: Steps,
     pub links: Vec<LinkShown<'a>>,
 }
 
@@ -72,14 +73,6 @@ pub(super) struct Totals {
     pub reloads: u64,
 }
 
-/// Requests and errors in each of the last few times.
-#[derive(Serialize)]
-pub(super) struct HistoryShown {
-    pub every_s: u64,
-    pub requests: Vec<u64>,
-    pub errors: Vec<u64>,
-}
-
 /// One link.
 #[derive(Serialize)]
 pub(super) struct LinkShown<'a> {
@@ -97,6 +90,7 @@ pub(super) struct LinkShown<'a> {
     pub asked: ByOutcome,
     pub handled: ByOutcome,
     pub reconnects: u64,
+    pub history: Steps,
     pub certificate: CertificateShown,
     pub extensions: Vec<&'a str>,
 }
