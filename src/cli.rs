@@ -20,7 +20,7 @@ use pico_args::Arguments;
 pub use command::{Command, main_of_commands};
 
 use crate::config::{self, ConfigError, Reader};
-use crate::logging::one_line;
+use crate::logging::{self, one_line};
 use completion::completion;
 use help::help;
 use man::man;
@@ -264,7 +264,9 @@ fn exit_code(program: &Program, result: Result<(), Failure>) -> ExitCode {
         Err(Failure::No) => ExitCode::from(FAILED),
         Err(failure) => {
             let (code, message) = report(program, &failure);
-            complain(&message);
+            if !logging::tells_end(&message) {
+                complain(&message);
+            }
             ExitCode::from(code)
         }
     }

@@ -2,8 +2,12 @@
 //!
 //! In scope: what a line looks like and which ones are shown. Not in scope: what is logged.
 
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Display, Write as _};
-use std::io;
+use std::io::{self, Write as _};
+use std::sync::OnceLock;
+use std::{panic, thread};
 
 use env_logger::{Builder, Target};
 use log::{Level, LevelFilter};
@@ -11,8 +15,11 @@ use serde_json::json;
 
 use crate::config::{Environment, LogFormat};
 
+/// The form of the log, once it is ours.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
 /// Starts logging to standard error: `info` and up, with `debug` that too; `RUST_LOG` wins. Where
-/// the program has a logger already, that one stays.
+/// the program has a logger already, that one stays. A panic is a line of the log, too.
 ///
 /// A standard error that is closed or full costs the line, not the process.
 pub fn init(env: &Environment, debug: bool, format: LogFormat) {
@@ -29,7 +36,36 @@ pub fn init(env: &Environment, debug: bool, format: LogFormat) {
         }
     });
     // The only error is that another logger is in place.
-    let _ = builder.try_init();
+    if builder.try_init().is_ok() {
+        FORMAT.get_or_init(|| format);
+        panic::set_hook(Box::new(move |panic| {
+            let thread = thread::current();
+            let place = panic.location().map_or(String::new(), |place| format!(" at {place}"));
+            let name = thread.name().unwrap_or("without a name");
+            log::error!("thread {name} panicked{place}: {}", payload(panic.payload()));
+            // Only where somebody asks for it, who wants it as lines.
+            let trace = Backtrace::capture();
+            if format == LogFormat::Text && trace.status() == BacktraceStatus::Captured {
+                let _ = writeln!(io::stderr().lock(), "{trace}");
+            }
+        }));
+    }
+}
+
+/// Says why a program ends, in the log where that is for programs to read. False: it is not, and the
+/// line is to be printed.
+pub fn tells_end(line: &str) -> bool {
+    let is_read = FORMAT.get() == Some(&LogFormat::Json) && log::log_enabled!(Level::Error);
+    if is_read {
+        log::error!("{line}");
+    }
+    is_read
+}
+
+/// What was given to the panic, which may hold anything.
+fn payload(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no text")
 }
 
 /// Writes `2026-11-20T08:13:00.123Z INFO  client-1: connected from 127.0.0.1`.
@@ -149,6 +185,42 @@ mod tests {
                 (&value["level"], &value["message"]),
                 (&"warn".into(), &one_line(text).into())
             );
+        }
+    }
+
+    /// Tells the other one that it is the child of this one.
+    const IS_CHILD: &str = "LOGGING_TEST_CHILD";
+
+    #[test]
+    fn a_panic_is_one_line_of_the_log() {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "logging::tests::child_panics", "--ignored", "--nocapture"])
+            .env(IS_CHILD, "1")
+            .env_remove("RUST_LOG")
+            .env("RUST_BACKTRACE", "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let lines: Vec<serde_json::Value> =
+            said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        assert_eq!(lines.len(), 2, "{said}");
+        let message = lines[0]["message"].as_str().unwrap();
+        assert!(message.starts_with("thread worker panicked at src/logging.rs:"), "{message}");
+        assert!(message.ends_with(": a\\nERROR forged \\u{1b}[2J"), "{message}");
+        assert_eq!((&lines[1]["level"], &lines[1]["message"]), (&"error".into(), &"x: no".into()));
+    }
+
+    #[test]
+    #[ignore = "run in a process of its own"]
+    fn child_panics() {
+        if std::env::var_os(IS_CHILD).is_some() {
+            assert!(!tells_end("too early"));
+            init(&Environment::default(), false, LogFormat::Json);
+            let worker = thread::Builder::new().name("worker".to_owned());
+            let text = "a\nERROR forged \u{1b}[2J".to_owned();
+            assert!(worker.spawn(move || panic!("{text}")).unwrap().join().is_err());
+            assert!(tells_end("x: no"));
+            std::process::exit(0);
         }
     }
 
