@@ -54,6 +54,8 @@ pub enum Mark<'a> {
     NotAsked,
     /// A peer's event has come.
     Asked,
+    /// A peer's event is answered that this node is too busy for it, or stopping.
+    TurnedAway,
     /// A peer's event was handled.
     Handled {
         /// The method's name, such as `get_time`, made of what the peer has sent.

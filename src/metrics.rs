@@ -132,6 +132,7 @@ impl Meter for Metrics {
                 self.handled[Outcome::of_code(code) as usize].inc();
                 self.handler_seconds.observe(took.as_secs_f64());
             }
+            Mark::TurnedAway => self.handled[Outcome::Exception as usize].inc(),
             Mark::Dialling => self.dials.inc(),
             Mark::Lost => self.losses.inc(),
             Mark::HeartbeatMissed => self.heartbeats_missed.inc(),

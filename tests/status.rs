@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use restpipe::handler::Router;
 use serde_json::{Value, json};
+use support::inside::Gate;
 use support::peer::Peer;
 use support::scene::wait_until;
 use support::tls::dialing;
@@ -99,6 +101,31 @@ fn both_sides_show_their_links_and_what_became_of_requests() {
         assert_eq!(history["errors"], json!(vec![0; steps.len()]));
         steps.iter().filter_map(Value::as_u64).sum::<u64>() == 3
     });
+}
+
+#[test]
+fn what_is_turned_away_is_seen_on_the_side_that_did() {
+    let identities = Identities::new(&["web1"]);
+    let (gate, door) = Gate::new();
+    let handler = Router::new().on("get_slow", move |_, _| {
+        door.pass();
+        Ok("done")
+    });
+    let server = server(&identities).serve(handler);
+    let mut peer = Peer::dial(server.pipe(), dialing(Some((&identities, "web1")))).unwrap();
+    // Two more than may be handled for one peer.
+    let events: Vec<u8> =
+        (0..2050).flat_map(|id| support::message::event(id, "get", "slow", b"")).collect();
+    peer.send(&events).unwrap();
+    wait_until(|| {
+        let shown = server.get("/status").json();
+        let counts = [&shown["totals"]["handled"], &shown["links"][0]["handled"]];
+        let busy = counts.map(|counts| counts["exception"].as_u64());
+        (busy != [Some(2), Some(2)]).then(|| format!("{shown:#}"))
+    });
+    let metrics = server.get("/metrics");
+    assert!(metrics.text().contains("restpipe_handled_total{outcome=\"exception\"} 2\n"));
+    drop(gate);
 }
 
 #[test]

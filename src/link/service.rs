@@ -100,8 +100,8 @@ impl Service {
     ) {
         self.meter.mark(Mark::Asked);
         if self.leaving.get().is_some() && !link.terms().leaving {
-            link.answer(id, event.verb, Reply::busy("this node is stopping"));
-            return;
+            self.turned_away(link);
+            return link.answer(id, event.verb, Reply::busy("this node is stopping"));
         }
         let verb = event.verb;
         let job = Job { link: Arc::clone(link), id, event, cancelled };
@@ -112,6 +112,7 @@ impl Service {
             && self.pool.submit(job).is_err()
         {
             link.turns.give_back();
+            self.turned_away(link);
             link.answer(id, verb, Reply::busy("too many requests are being handled"));
         }
     }
@@ -123,13 +124,21 @@ impl Service {
         let handle = Arc::clone(&self.handle);
         if let Err(error) = self.carriers.run(move || handle(job)) {
             log::warn!("{}: no thread to carry a connection: {error}", link.peer.name);
+            self.turned_away(&link);
             link.answer(id, Verb::Connect, Reply::busy("no thread for another connection"));
         }
     }
 
     /// Refuses an event that was not noted.
     pub(super) fn refuse(&self, link: &Link, id: u32, why: &str) {
+        self.turned_away(link);
         link.send_reply(id, &Reply::busy(why), false);
+    }
+
+    /// Counts what is not handled, so that it can be seen on this side too.
+    fn turned_away(&self, link: &Link) {
+        link.counts.handled.add(Outcome::Exception);
+        self.meter.mark(Mark::TurnedAway);
     }
 }
 

@@ -85,7 +85,7 @@ impl Tally {
             Mark::Asking => sums.send += 1,
             Mark::Replied { took, .. } => sums.send_time.add(took),
             // The original counts neither.
-            Mark::Unanswered { .. } | Mark::NotAsked => {}
+            Mark::Unanswered { .. } | Mark::NotAsked | Mark::TurnedAway => {}
             Mark::Asked => sums.receive += 1,
             Mark::Handled { method, code, took } => {
                 sums.handle_time.add(took);
