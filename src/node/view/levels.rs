@@ -29,11 +29,13 @@ impl View {
         let counter =
             |name, help, value: u64| Level { is_counter: true, ..level(name, help, value as f64) };
         // A client's servers may all have one name, and a server's clients come from anywhere.
-        let (labels, labels_of): (&'static [&'static str], fn(&Entry) -> Vec<String>) = match role {
-            Role::Server => (&["peer"], |entry| vec![entry.link.peer().name.clone()]),
-            Role::Client => (&["peer", "target"], |entry| {
-                vec![entry.link.peer().name.clone(), entry.target.clone().unwrap_or_default()]
-            }),
+        let labels: &[&str] = match role {
+            Role::Server => &["peer"],
+            Role::Client => &["peer", "target"],
+        };
+        let labels_of = |entry: &Entry| -> Vec<String> {
+            let target = entry.target.clone().unwrap_or_default();
+            [entry.link.peer().name.clone(), target].into_iter().take(labels.len()).collect()
         };
         // Of several links of one peer the newest is the last.
         let by_peer = |name, help, value: &dyn Fn(&Entry) -> Option<f64>| Level {
