@@ -4,7 +4,8 @@
 mod support;
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,23 +38,36 @@ impl Handled {
         })
     }
 
-    /// The same by HTTP, for a node that is a process and starts again.
+    /// The same by HTTP, for a node that is a process and starts again. Each connection has a thread of
+    /// its own, so that none waits for another: a node that stops would wait for it, too.
     fn service(&self) -> SocketAddr {
-        let service = Arc::new(tiny_http::Server::http("127.0.0.1:0").unwrap());
-        let address = service.server_addr().to_ip().unwrap();
-        for _ in 0..8 {
-            let (service, handled) = (Arc::clone(&service), self.clone());
-            // They end with the test's process.
-            thread::spawn(move || {
-                for request in service.incoming_requests() {
-                    if *request.method() == tiny_http::Method::Post {
-                        handled.note(request.url().rsplit('/').next().unwrap());
-                    }
-                    let _ = request.respond(tiny_http::Response::from_string("done"));
-                }
-            });
-        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let handled = self.clone();
+        // They end with the test's process.
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let handled = handled.clone();
+                thread::spawn(move || handled.serve(stream));
+            }
+        });
         address
+    }
+
+    /// Answers requests without a body until the caller closes.
+    fn serve(&self, mut stream: TcpStream) {
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+        while let Some(line) = lines.next() {
+            let mut words = line.split(' ');
+            let (verb, path) = (words.next().unwrap(), words.next().unwrap());
+            let head: Vec<_> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+            assert!(!head.iter().any(|line| line.starts_with("transfer-encoding")), "{head:?}");
+            if verb == "POST" {
+                self.note(path.rsplit('/').next().unwrap());
+            }
+            // A caller that is gone is told nothing.
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
+        }
     }
 }
 
@@ -109,6 +123,8 @@ fn terminate(node: &mut Node) {
     node.signal("TERM");
     assert_eq!(node.wait_exit().code(), Some(0), "log: {:#?}", node.log());
     let log = node.log();
+    // Shown where the test fails: by then the node has gone.
+    println!("log of an ended node: {log:#?}");
     assert!(!log.iter().any(|line| line.contains("cut off")), "{log:#?}");
 }
 
