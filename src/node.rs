@@ -247,7 +247,8 @@ impl Core {
         let spread = SPREAD_PER_PEER.saturating_mul(peers).clamp(SHORTEST_SPREAD, LONGEST_SPREAD);
         self.service.stop(spread);
         self.catalog.stop();
-        for entry in entries {
+        // Looked up after that: one that comes from here on is told when it has said who it is.
+        for entry in self.roster.entries() {
             entry.link.leave(spread);
         }
         self.face.finish(deadline);
