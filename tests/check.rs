@@ -5,6 +5,8 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -195,7 +197,6 @@ fn a_file_that_this_user_may_not_read_is_named() {
     let mut command = client(&identities, "web1", ([127, 0, 0, 1], 1).into()).command();
     // Nothing is closed to root.
     if rustix::process::geteuid().is_root() {
-        use std::os::unix::process::CommandExt;
         command.uid(65534).gid(65534);
     }
     assert_fails(run(command), "files", "web1.key.pem: Permission denied", "(chown, chmod)");
@@ -317,6 +318,90 @@ fn ports_that_others_hold_are_named() {
     let fine = setup().set("RP_CLIENT_HTTP_BIND", format!("unix:{}", path.display()));
     assert_eq!(check(&fine).0, 0);
     assert!(!path.exists(), "the check left something behind");
+}
+
+#[test]
+fn a_socket_file_that_this_user_may_not_use_is_no_free_port() {
+    let identities = Identities::new(&["web1"]);
+    let pipe = server(&identities).start();
+    let path = identities.path("http");
+    let _held = UnixListener::bind(&path).unwrap();
+    let mut setup = client(&identities, "web1", pipe.pipe());
+    setup = setup.set("RP_CLIENT_HTTP_BIND", format!("unix:{}", path.display()));
+    let words = format!("the local HTTP port, unix:{}, is in use by another", path.display());
+    assert_fails(check(&setup), "ports", &words, "choose another port");
+
+    let mut command = setup.command();
+    // Nothing is closed to root.
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    for (file, mode) in [("", 0o755), ("web1.key.pem", 0o640), ("http", 0o000)] {
+        let path = identities.path(file);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        if rustix::process::geteuid().is_root() && file == "web1.key.pem" {
+            std::os::unix::fs::chown(&path, None, Some(65534)).unwrap();
+        }
+    }
+    let words = "cannot be listened on: Permission denied";
+    assert_fails(run(command), "ports", words, "this user may use");
+}
+
+/// The check with a `systemctl` that runs this script.
+fn check_with_systemctl(setup: &Setup, script: &str) -> (i32, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("systemctl");
+    std::fs::write(&program, format!("#!/bin/sh\n{script}")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::join_paths([dir.path(), "/bin".as_ref(), "/usr/bin".as_ref()]).unwrap();
+    let mut command = setup.command();
+    command.env("PATH", path);
+    run(command)
+}
+
+#[test]
+fn a_port_that_systemd_holds_for_a_service_that_sleeps_is_not_connected_to() {
+    let identities = Identities::new(&[]);
+    let pipe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = pipe.local_addr().unwrap();
+    let path = identities.path("http");
+    let http = UnixListener::bind(&path).unwrap();
+    pipe.set_nonblocking(true).unwrap();
+    http.set_nonblocking(true).unwrap();
+    let bind = format!("unix:{}", path.display());
+    let setup =
+        server(&identities).set("BIND_PORT", address.port()).set("RP_SERVER_HTTP_BIND", &bind);
+    let script = |state: &str| {
+        format!(
+            "case $1 in\n\
+             list-sockets) echo '[::]:22  ssh.socket  ssh.service'\n\
+             echo '0.0.0.0:{}  rp-pipe.socket  rp.service'\n\
+             echo '{}  rp-http.socket  rp.service' ;;\n\
+             show) echo {state} ;;\n\
+             esac",
+            address.port(),
+            path.display()
+        )
+    };
+    let is_waiting =
+        |error: std::io::Error| assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+
+    let (code, lines) = check_with_systemctl(&setup, &script("inactive"));
+    assert_eq!(code, 0, "{lines:#?}");
+    let ports = lines.iter().find(|line| line.starts_with("ok      ports: ")).unwrap();
+    let words =
+        format!("systemd holds {bind} for rp.service, {address} for rp.service, which does not");
+    assert!(ports.contains(&words), "{ports}");
+    is_waiting(pipe.accept().unwrap_err());
+    is_waiting(http.accept().unwrap_err());
+
+    // A service that runs is asked; and where there is no systemd, whoever it is.
+    for script in [script("active"), "exit 1".to_owned(), "exec sleep 60".to_owned()] {
+        let words = format!("the local HTTP port, {bind}, is in use by another program");
+        assert_fails(check_with_systemctl(&setup, &script), "ports", &words, "choose another");
+        assert!(http.accept().is_ok());
+        while http.accept().is_ok() {}
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! does when it starts; the steps use what that uses.
 
 mod files;
+mod manager;
 mod ports;
 mod reach;
 mod report;

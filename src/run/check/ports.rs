@@ -7,8 +7,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::manager;
 use super::report::{Problem, Report};
 use crate::config::{Address, Bind, NodeConfig};
 use crate::dial::Resolver;
@@ -45,9 +46,19 @@ impl<'a> Ports<'a> {
 
     fn look(&self) -> Result<String, Problem> {
         let role = self.role.as_str();
-        let is_node = |bind: &Bind| says(bind, &format!("no such path; this is a {role}"));
+        let mut sleeping = Vec::new();
+        let mut is_held = |bind: &Bind| {
+            holder(bind).map(|holder| match holder {
+                Holder::Nobody => false,
+                Holder::Program => true,
+                Holder::Manager(service) => {
+                    sleeping.push(format!("{bind} for {service}"));
+                    false
+                }
+            })
+        };
         let runs = is_held(self.http)?;
-        if runs && !is_node(self.http) {
+        if runs && !says(self.http, &format!("no such path; this is a {role}")) {
             return Err(taken("the local HTTP port", self.http));
         }
         if let Some(pipe) = &self.pipe
@@ -65,8 +76,15 @@ impl<'a> Ports<'a> {
         let all: Vec<String> = all.map(ToString::to_string).collect();
         Ok(if runs {
             format!("a {role} runs here already, with {}", all.join(", "))
-        } else {
+        } else if sleeping.is_empty() {
             format!("free: {}", all.join(", "))
+        } else {
+            format!(
+                "no program holds {}; systemd holds {}, which does not run (nobody was asked there: \
+                 that would start it)",
+                all.join(", "),
+                sleeping.join(", ")
+            )
         })
     }
 }
@@ -79,19 +97,40 @@ fn taken(what: &str, bind: &Bind) -> Problem {
     )
 }
 
-/// Whether somebody listens there.
-fn is_held(bind: &Bind) -> Result<bool, Problem> {
-    let held = match bind {
-        Bind::Tcp(address) => is_tcp_held(*address),
-        Bind::Unix(path) => is_unix_held(path),
-    };
-    held.map_err(|error| {
+/// Who listens at an address.
+enum Holder {
+    Nobody,
+    Program,
+    /// systemd, for this service, which does not run.
+    Manager(String),
+}
+
+fn holder(bind: &Bind) -> Result<Holder, Problem> {
+    find_holder(bind).map_err(|error| {
         Problem::new(
             format!("{bind} cannot be listened on: {error}"),
             "choose an address of this machine, a port from 1024 on, or a path in a directory that \
-             is there",
+             is there and that this user may use",
         )
     })
+}
+
+fn find_holder(bind: &Bind) -> io::Result<Holder> {
+    let may_be_held = match bind {
+        Bind::Tcp(address) => is_tcp_held(*address),
+        Bind::Unix(path) => is_socket(path),
+    };
+    if !may_be_held? {
+        return Ok(Holder::Nobody);
+    }
+    if let Some(service) = manager::sleeping_service(bind) {
+        return Ok(Holder::Manager(service));
+    }
+    match bind {
+        // One that is left over from a node that was killed is taken over.
+        Bind::Unix(path) if is_left_over(path)? => Ok(Holder::Nobody),
+        _ => Ok(Holder::Program),
+    }
 }
 
 fn is_tcp_held(address: SocketAddr) -> io::Result<bool> {
@@ -105,19 +144,28 @@ fn is_tcp_held(address: SocketAddr) -> io::Result<bool> {
     }
 }
 
-fn is_unix_held(path: &Path) -> io::Result<bool> {
+/// Whether there is a socket's file.
+fn is_socket(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => {
-            let deadline = Instant::now() + ANSWER;
-            // One that is left over from a node that was killed is taken over.
-            Ok(Address::Unix(path.to_owned()).connect(&Resolver::default(), deadline).is_ok())
-        }
+        Ok(metadata) if metadata.file_type().is_socket() => Ok(true),
         Ok(_) => Err(io::Error::other("the file exists and is not a socket")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             fs::metadata(directory.unwrap_or(Path::new("."))).map(|_| false)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Whether nobody listens there any more.
+fn is_left_over(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A listener whose queue is full would hold this for as long as it likes.
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?).map_err(|error| (error.kind(), error)) {
+        Err((io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound, _)) => Ok(true),
+        Err((io::ErrorKind::PermissionDenied, error)) => Err(error),
+        Ok(()) | Err(_) => Ok(false),
     }
 }
 
