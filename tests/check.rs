@@ -169,9 +169,12 @@ fn a_server_is_checked_also_while_it_runs() {
 fn a_wrong_configuration_is_the_first_fault() {
     let identities = Identities::new(&["web1"]);
     let setup = client(&identities, "web1", ([127, 0, 0, 1], 1).into());
-    let wrong = check(&setup.set("RP_CLIENT_PROXY", "https://me:SECRET@proxy"));
+    let setup = setup.set("RP_CLIENT_PROXY", "https://me:SECRET@proxy");
+    let wrong = check(&setup);
     assert!(!wrong.1.iter().any(|line| line.contains("SECRET")), "{wrong:?}");
     assert_fails(wrong, "configuration", "RP_CLIENT_PROXY is \"...\"", "correct that variable");
+    let file = setup.set("RP_CLIENT_PROXY", "").set("RP_CLIENT_USER_CONFIG_MODULE", "/no/such.env");
+    assert_fails(check(&file), "configuration", "/no/such.env", "sudo -u restpipe");
     let setup = server(&identities).set("RP_EVENT_HANDLER", "files:/no/such");
     assert_fails(check(&setup), "configuration", "files:/no/such", "--help");
 }

@@ -97,7 +97,13 @@ fn usable<T>(
             Some(config)
         }
         Err(error) => {
-            let advice = "correct that variable; --help lists all of them with what they mean";
+            let advice = match error {
+                ConfigError::File { .. } => {
+                    "correct that file, or where the variable says it is; one that this user may not \
+                     read is tried as the user that the node runs as (sudo -u restpipe ... --check)"
+                }
+                _ => "correct that variable; --help lists all of them with what they mean",
+            };
             report.note(CONFIGURATION, Err(Problem::new(error, advice)));
             None
         }
