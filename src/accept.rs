@@ -85,6 +85,11 @@ impl Acceptor {
         Ok(Self { listener, stopping, stop: Some(stop), thread: Some(thread), bell: None })
     }
 
+    /// Whether it accepts: a panic would have ended its thread.
+    pub fn is_alive(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     /// Closes the port. Connections that wait to be accepted are refused, or left to whoever else has
     /// the socket.
     pub fn stop(&mut self) {
@@ -180,6 +185,27 @@ mod tests {
         assert!(admitted.recv().is_err(), "the thread has dropped what it held");
         drop(acceptor);
         assert!(TcpStream::connect(address).is_err());
+    }
+
+    #[test]
+    fn a_port_whose_thread_has_panicked_is_not_alive() {
+        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (held, let_go) = bounded::<()>(0);
+        let acceptor = Acceptor::start("test", listener.into(), move |_| {
+            let _ = let_go.recv();
+            std::panic::resume_unwind(Box::new("a defect"));
+        })
+        .unwrap();
+        assert!(acceptor.is_alive());
+        TcpStream::connect(address).unwrap();
+        assert!(acceptor.is_alive());
+        drop(held);
+        let until = Instant::now() + Duration::from_secs(10);
+        while acceptor.is_alive() {
+            assert!(Instant::now() < until, "it is taken for alive");
+            thread::yield_now();
+        }
     }
 
     #[test]

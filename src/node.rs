@@ -227,6 +227,15 @@ impl Core {
             .map_err(StartError::Thread)
     }
 
+    /// Whether a request could pass: for a watchdog. Takes the locks that each request takes, which are
+    /// held for moments; where one is never given back, it never returns.
+    fn is_alive(&self) -> bool {
+        // Only that they could be had matters.
+        let _ = self.catalog.open();
+        let _ = self.roster.entries().iter().map(|entry| entry.link.in_flight()).sum::<usize>();
+        self.face.is_alive()
+    }
+
     fn http_address(&self) -> &Bind {
         self.face.address()
     }
@@ -242,8 +251,7 @@ impl Core {
         self.view.stop();
         self.face.stop_accepting();
         drop(std::mem::take(&mut *self.ports.lock().unwrap_or_else(PoisonError::into_inner)));
-        let entries = self.roster.entries();
-        let peers = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let peers = u32::try_from(self.roster.entries().len()).unwrap_or(u32::MAX);
         let spread = SPREAD_PER_PEER.saturating_mul(peers).clamp(SHORTEST_SPREAD, LONGEST_SPREAD);
         self.service.stop(spread);
         self.catalog.stop();

@@ -158,7 +158,8 @@ fn start_server(handlers: Handlers) -> Result<(), Failure> {
     let (pipe, http) = (server.pipe_address(), server.http_address());
     cli::say(&format!("ready pipe={pipe} http={http}{}", tcp_fields(&server.tcp_addresses())));
     notifier.ready();
-    wait_for(&signals, &notifier, config.node.drain, || server.reload_within(RELOAD));
+    let reload = || server.reload_within(RELOAD);
+    wait_for(&signals, &notifier, config.node.drain, reload, || server.is_alive());
     server.stop(config.node.drain);
     log::info!("stopped");
     Ok(())
@@ -187,7 +188,8 @@ fn start_client(handlers: Handlers) -> Result<(), Failure> {
     let tcp = tcp_fields(&client.tcp_addresses());
     cli::say(&format!("ready http={}{tcp}", client.http_address()));
     notifier.ready();
-    wait_for(&signals, &notifier, config.node.drain, || client.reload_within(RELOAD));
+    let reload = || client.reload_within(RELOAD);
+    wait_for(&signals, &notifier, config.node.drain, reload, || client.is_alive());
     client.stop(config.node.drain);
     log::info!("stopped");
     Ok(())
@@ -217,9 +219,16 @@ fn warn_in_vain(socket: Option<&Bind>, what: &str, set: &Bind, default: &Bind) {
 }
 
 /// Waits for the wish to stop; a second one ends the process without our help. SIGHUP meanwhile has
-/// the identity read anew.
-fn wait_for(signals: &Signals, notifier: &Notifier, drain: Duration, reload: impl Fn()) {
+/// the identity read anew. A watchdog hears from a node that is alive only, and ends another.
+fn wait_for(
+    signals: &Signals,
+    notifier: &Notifier,
+    drain: Duration,
+    reload: impl Fn(),
+    is_alive: impl Fn() -> bool,
+) {
     let watchdog: Receiver<Instant> = notifier.watchdog().map_or_else(never, tick);
+    let mut ill = false;
     notifier.alive();
     loop {
         select! {
@@ -231,7 +240,14 @@ fn wait_for(signals: &Signals, notifier: &Notifier, drain: Duration, reload: imp
                 }
                 Err(_) => return,
             },
-            recv(watchdog) -> _ => notifier.alive(),
+            recv(watchdog) -> _ => match is_alive() {
+                true => notifier.alive(),
+                false if std::mem::replace(&mut ill, true) => {}
+                false => log::error!(
+                    "a thread that this node needs has ended, see above: it gives no sign of life any \
+                     more, so that the watchdog ends it"
+                ),
+            },
             recv(signals.receiver()) -> signal => {
                 if let Ok(signal) = signal {
                     let most = drain.as_secs();

@@ -137,6 +137,14 @@ impl Face {
         self.shared.panics.load(Ordering::Relaxed)
     }
 
+    /// Whether callers are let in. Waits for the locks that each of them passes.
+    pub fn is_alive(&self) -> bool {
+        // The table of connections; how many there are does not matter.
+        let _ = self.connections();
+        let accepting = self.accepting.lock().unwrap_or_else(|e| e.into_inner());
+        accepting.as_ref().is_some_and(|accepting| accepting.acceptor.is_alive())
+    }
+
     /// Closes the listener and its socket file at once, and connections that wait for a request.
     /// Requests in flight are answered, with `Connection: close`. Calling it again does nothing.
     pub fn stop_accepting(&self) {

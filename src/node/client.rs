@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -23,6 +23,8 @@ use crate::wire::Limits;
 pub struct Client {
     core: Core,
     dialers: Vec<Arc<Dialer>>,
+    /// One for each of them. They end by themselves; see `ended`.
+    threads: Vec<JoinHandle<()>>,
     renewal: Renewal,
     /// Disconnects when the dialling threads have ended.
     ended: Receiver<()>,
@@ -83,16 +85,18 @@ impl Client {
         let renewal = core.keep_up(Box::new(on_new_certificate))?;
         let connection_wait = config.node.connection_wait;
         // From here on dropping it ends the threads that have been started.
-        let client = Self { core, dialers, renewal, ended, connection_wait, stopped: false };
+        let (threads, stopped) = (Vec::new(), false);
+        let mut client = Self { core, dialers, threads, renewal, ended, connection_wait, stopped };
         for (dialer, heard) in dialling {
             let running = running.clone();
-            thread::Builder::new()
+            let thread = thread::Builder::new()
                 .name("dial".to_owned())
                 .spawn(move || {
                     let _running = running;
                     dialer.run(&heard);
                 })
                 .map_err(StartError::Thread)?;
+            client.threads.push(thread);
         }
         Ok(client)
     }
@@ -129,6 +133,12 @@ impl Client {
     pub fn reload_within(&self, most: Duration) {
         // Nothing is ever sent: this is the end of the reading.
         let _ = self.renewal.reload().recv_timeout(most);
+    }
+
+    /// Whether it serves, for a watchdog: its threads run, and what a request takes can be had. Where
+    /// that is locked for ever, it never returns, and the watchdog hears nothing either.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.threads.iter().all(|thread| !thread.is_finished()) && self.core.is_alive()
     }
 
     /// Stops: takes nothing new, finishes what is in flight for at most this long, and closes the

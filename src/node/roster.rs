@@ -154,7 +154,7 @@ impl Roster {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
         // What it guards is whole between any two statements.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -111,6 +111,11 @@ impl Server {
         self.connections.rival_takeovers()
     }
 
+    /// Whether it serves, for a watchdog; see [`Client::is_alive`](super::Client::is_alive).
+    pub(crate) fn is_alive(&self) -> bool {
+        self.acceptor.is_alive() && self.core.is_alive()
+    }
+
     /// Stops: takes nothing new, finishes what is in flight for at most this long, and closes the
     /// pipes.
     pub fn stop(mut self, drain: Duration) {
@@ -140,4 +145,43 @@ fn listen(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
     socket.listen(BACKLOG)?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
     Ok((socket, bound))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use rustls::pki_types::UnixTime;
+
+    use super::*;
+    use crate::config::IdentityFiles;
+    use crate::handler::Router;
+    use crate::identity::ca::{self, Order};
+
+    /// A lock that is never given back stops every request: nobody may say then that the node lives.
+    #[test]
+    fn a_node_with_a_lock_that_is_held_for_ever_gives_no_sign_of_life() {
+        let dir = tempfile::tempdir().unwrap();
+        ca::init(dir.path(), 10, UnixTime::now()).unwrap();
+        let (name, alternatives) = ("localhost".parse().unwrap(), Vec::new());
+        let order = Order { name, role: Role::Server, alternatives, days: 10 };
+        ca::issue(dir.path(), &order, UnixTime::now()).unwrap();
+        let mut config = ServerConfig::new(IdentityFiles::issued(dir.path(), "localhost"));
+        let free = ([127, 0, 0, 1], 0).into();
+        (config.pipe_bind, config.node.http_bind) = (free, Bind::Tcp(free));
+        let server = Server::builder(config).handler(Router::new()).start().unwrap();
+        assert!(server.is_alive());
+
+        let (say, heard) = crossbeam_channel::bounded(1);
+        let held = server.core.roster.lock();
+        thread::scope(|scope| {
+            scope.spawn(|| say.send(server.is_alive()).unwrap());
+            assert!(
+                heard.recv_timeout(Duration::from_millis(200)).is_err(),
+                "it says that it lives"
+            );
+            drop(held);
+            assert_eq!(heard.recv_timeout(Duration::from_secs(10)), Ok(true));
+        });
+    }
 }
