@@ -187,3 +187,19 @@ fn with_all_the_next_request_after_a_loss_takes_the_other_server() {
     let answer = client.ask("GET", "/server/time", &[("RP-Wait", "0")], b"");
     assert_eq!(answer.status, 503);
 }
+
+/// Each pipe would take the place of the other, for ever, and nobody would know why.
+#[test]
+fn one_server_under_two_names_is_told_and_fails_no_request() {
+    let identities = Identities::new(&["web1"]);
+    let server = server(&identities).start();
+    let port = server.pipe().port();
+    let client = of(&identities, &[server.pipe()], "all")
+        .set("RP_CLIENT_TARGET_HOSTNAME", format!("127.0.0.1:{port},localhost:{port}"))
+        .start();
+    client.wait_log(&["WARN", "shows the same certificate as ", "name it once"]);
+    for _ in 0..5 {
+        assert_eq!(client.get("/server/time").status, 200);
+        assert_eq!(server.get("/client/web1/time").status, 200);
+    }
+}

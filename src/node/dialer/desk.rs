@@ -219,6 +219,7 @@ impl Desk<'_> {
         let was_relieved = matches!(pipe.stage, Stage::Relieved(_));
         if link.is_ready() {
             log::info!("{target}: lost: {end}");
+            self.warn_of_double(&pipe, end);
             if pipe.stage == Stage::Current && !matches!(end, End::Stopping) {
                 self.failed = 0;
                 self.lost_at = Some(SystemTime::now());

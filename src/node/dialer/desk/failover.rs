@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Desk, Pipe, Stage};
 use crate::link::End;
 use crate::node::dialer::{Dialled, News, Purpose};
+use crate::wire::GoodbyeReason;
 
 /// How often an earlier server is tried while a later one is asked.
 const TRIAL_EVERY: Duration = Duration::from_secs(5);
@@ -64,6 +65,27 @@ impl Desk<'_> {
             Ok(dialled) if dialled.link.is_closed() => {}
             Ok(dialled) => self.add(dialled, Stage::Trial),
             Err(reason) => log::debug!("an earlier server is still away: {reason}"),
+        }
+    }
+
+    /// One server under two names takes two pipes for one client that comes back, and ends the older.
+    pub fn warn_of_double(&self, pipe: &Pipe, end: &End) {
+        let is_takeover = |reason| matches!(reason, GoodbyeReason::Replaced | GoodbyeReason::Rival);
+        let is_replaced = matches!(end, End::Dismissed(goodbye) if is_takeover(goodbye.reason));
+        if !is_replaced {
+            return;
+        }
+        let own = self.dialer.targets[pipe.target].to_string();
+        let fingerprint = &pipe.link.peer().fingerprint;
+        let double = self.dialer.roster.entries().into_iter().find(|entry| {
+            entry.certificate.fingerprint == *fingerprint
+                && entry.target.as_ref().is_some_and(|target| *target != own)
+        });
+        if let Some(target) = double.and_then(|entry| entry.target.clone()) {
+            log::warn!(
+                "{own}: shows the same certificate as {target}, and took another pipe of this client \
+                 for its return: if they are one server, name it once in RP_CLIENT_TARGET_HOSTNAME"
+            );
         }
     }
 
