@@ -89,8 +89,8 @@ table! {
         "the machine's HTTP proxy, HOST:PORT, with USER:PASSWORD@ before it where it asks for them: to \
          a server that is not this machine (see RP_CLIENT_PROXY), and to brokers with TLS";
     NO_PROXY: ["no_proxy", "NO_PROXY"], "", OUT, PROCESS_ONLY,
-        "names, names with all below them, addresses, each with a port or without, separated by \
-         commas, that are reached without a proxy; * for all";
+        "names with all below them, addresses, each with a port or without, and ranges such as \
+         10.0.0.0/8, separated by commas, that are reached without a proxy; * for all";
     SERVER_DIRECTORY: ["RP_SERVER_CERT_PATH"], "/var/lib/restpipe", SERVER_IDENTITY, FILE_TOO,
         "directory of the identity's files";
     CLIENT_DIRECTORY: ["RP_CLIENT_CERT_PATH"], "/var/lib/restpipe", CLIENT_IDENTITY, FILE_TOO,

@@ -8,7 +8,8 @@ use super::host_and_port;
 const MAX_EXCEPTIONS: usize = 256;
 
 /// The hosts that are reached without a proxy, as in `NO_PROXY`: names with all names below them,
-/// addresses, either with a port or without, or `*`; separated by commas.
+/// addresses, either with a port or without, ranges of addresses (`10.0.0.0/8`), or `*`; separated by
+/// commas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Exceptions(Vec<Exception>);
 
@@ -16,6 +17,8 @@ pub(crate) struct Exceptions(Vec<Exception>);
 enum Exception {
     All,
     Host(String, Option<u16>),
+    /// An address, and how many of its first bits count.
+    Range(IpAddr, u32),
 }
 
 impl Exceptions {
@@ -41,6 +44,9 @@ impl Exception {
         if text == "*" {
             return Self::All;
         }
+        if let Some(range) = range(text) {
+            return range;
+        }
         let bare = text.trim_start_matches("*.").trim_start_matches('.');
         match host_and_port(bare) {
             Some((host, port)) => Self::Host(host, port),
@@ -53,6 +59,9 @@ impl Exception {
         let (name, only) = match self {
             Self::All => return true,
             Self::Host(name, only) => (name, only),
+            Self::Range(network, length) => {
+                return host.parse().is_ok_and(|host| begins_alike(*network, host, *length));
+            }
         };
         if only.is_some_and(|only| only != port) {
             return false;
@@ -69,9 +78,55 @@ impl Exception {
     }
 }
 
+/// `ADDRESS/BITS`.
+fn range(text: &str) -> Option<Exception> {
+    let (network, length) = text.split_once('/')?;
+    let network: IpAddr = network.parse().ok()?;
+    let most = if network.is_ipv4() { 32 } else { 128 };
+    let length = length.parse().ok().filter(|length| *length <= most)?;
+    Some(Exception::Range(network, length))
+}
+
+/// Whether two addresses of one kind have so many first bits in common.
+fn begins_alike(network: IpAddr, host: IpAddr, length: u32) -> bool {
+    // Shifted out whole, nothing is left that could differ.
+    match (network, host.to_canonical()) {
+        (IpAddr::V4(network), IpAddr::V4(host)) => {
+            (network.to_bits() ^ host.to_bits()).checked_shr(32 - length).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(network), IpAddr::V6(host)) => {
+            (network.to_bits() ^ host.to_bits()).checked_shr(128 - length).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exceptions_are_ranges_of_addresses_too() {
+        let list = "10.0.0.0/8, 192.168.7.9/32,fd00::/8,172.16.0.0/33,nets/8,10.0.0.0/-1";
+        let exceptions = Exceptions::parse(list).unwrap();
+        for (host, is_direct) in [
+            ("10.255.1.2", true),
+            ("::ffff:10.1.1.1", true),
+            ("11.0.0.1", false),
+            ("192.168.7.9", true),
+            ("192.168.7.8", false),
+            ("fdff::1", true),
+            ("fe80::1", false),
+            ("172.16.0.1", false),
+            ("nets", false),
+            ("10.example", false),
+        ] {
+            assert_eq!(exceptions.cover(host, 443), is_direct, "{host}");
+        }
+        let all = Exceptions::parse("0.0.0.0/0").unwrap();
+        assert!(all.cover("203.0.113.1", 1) && !all.cover("::1", 1) && !all.cover("a", 1));
+        assert!(Exceptions::parse("::/0").unwrap().cover("::1", 1));
+    }
 
     #[test]
     fn exceptions_are_names_below_names_addresses_and_ports() {
