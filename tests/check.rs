@@ -249,6 +249,32 @@ fn dates_are_the_certificates_fault_or_the_clocks() {
 }
 
 #[test]
+fn a_server_whose_certificate_has_expired_is_no_wrong_name() {
+    let identities = Identities::none();
+    let dir = identities.path("");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let then = UnixTime::since_unix_epoch(now - Duration::from_secs(3 * 86_400));
+    ca::init(&dir, 100, then).unwrap();
+    let of = |name: &str, role| Order {
+        name: name.parse().unwrap(),
+        role,
+        alternatives: Vec::new(),
+        days: 2,
+    };
+    ca::issue(&dir, &of("127.0.0.1", Role::Server), then).unwrap();
+    ca::issue(&dir, &of("web1", Role::Client), UnixTime::since_unix_epoch(now)).unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut config = (*accepting(&identities, "127.0.0.1")).clone();
+    config.alpn_protocols = vec![TRIAL.to_vec()];
+    let other =
+        std::thread::spawn(move || Peer::accept(&listener, config.into()).map(drop).is_err());
+    let checked = check(&client(&identities, "web1", address));
+    assert!(other.join().unwrap(), "it was accepted");
+    assert_fails(checked, "TLS", "the certificate expired on ", "nor expired (rp_ca renew");
+}
+
+#[test]
 fn a_server_that_cannot_be_found_or_reached_is_named() {
     let identities = Identities::new(&["web1"]);
     let setup = || client(&identities, "web1", ([127, 0, 0, 1], free_port()).into());
@@ -393,7 +419,7 @@ fn a_port_that_systemd_holds_for_a_service_that_sleeps_is_not_connected_to() {
     assert_eq!(code, 0, "{lines:#?}");
     let ports = lines.iter().find(|line| line.starts_with("ok      ports: ")).unwrap();
     let words =
-        format!("systemd holds {bind} for rp.service, {address} for rp.service, which does not");
+        format!("ports: systemd holds {bind} for rp.service, {address} for rp.service, which");
     assert!(ports.contains(&words), "{ports}");
     is_waiting(pipe.accept().unwrap_err());
     is_waiting(http.accept().unwrap_err());

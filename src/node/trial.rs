@@ -32,7 +32,8 @@ pub(crate) struct Ended {
 const ASK_THE_SERVER: &str = "look into the server's log, which says why; a certificate has to come \
     from a CA that the server's CA file has, be for a client, and be neither expired nor revoked";
 const WRONG_SERVER: &str = "dial the server by a name that its certificate has, or set \
-    RP_CLIENT_SERVER_NAME to one; its certificate has to come from a CA in this client's CA file";
+    RP_CLIENT_SERVER_NAME to one; its certificate has to come from a CA in this client's CA file, and \
+    be neither revoked nor expired (rp_ca renew, where this machine's clock is right)";
 const WRONG_PORT: &str = "RP_CLIENT_TARGET_PORT has to be the server's pipe port (BIND_PORT there, \
     1234 unless set), not its local HTTP port or another program's; and what stands between must \
     pass TLS on as it is";

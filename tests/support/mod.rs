@@ -44,6 +44,11 @@ impl Identities {
         identities
     }
 
+    /// An empty directory, for a test that makes its own.
+    pub fn none() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
     pub fn ca(&self, arguments: &[&str]) {
         let output = Command::new(env!("CARGO_BIN_EXE_rp_ca"))
             .args(arguments)

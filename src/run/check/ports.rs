@@ -46,11 +46,14 @@ impl<'a> Ports<'a> {
 
     fn look(&self) -> Result<String, Problem> {
         let role = self.role.as_str();
-        let mut sleeping = Vec::new();
+        let (mut free, mut sleeping) = (Vec::new(), Vec::new());
         let mut is_held = |bind: &Bind| {
             holder(bind).map(|holder| match holder {
-                Holder::Nobody => false,
                 Holder::Program => true,
+                Holder::Nobody => {
+                    free.push(bind.to_string());
+                    false
+                }
                 Holder::Manager(service) => {
                     sleeping.push(format!("{bind} for {service}"));
                     false
@@ -72,20 +75,19 @@ impl<'a> Ports<'a> {
                 return Err(taken("a port of RP_TCP_LISTEN", bind));
             }
         }
-        let all = [self.http].into_iter().chain(&self.pipe).chain(self.tcp.iter().copied());
-        let all: Vec<String> = all.map(ToString::to_string).collect();
-        Ok(if runs {
-            format!("a {role} runs here already, with {}", all.join(", "))
-        } else if sleeping.is_empty() {
-            format!("free: {}", all.join(", "))
-        } else {
+        if runs {
+            let all = [self.http].into_iter().chain(&self.pipe).chain(self.tcp.iter().copied());
+            let all: Vec<String> = all.map(ToString::to_string).collect();
+            return Ok(format!("a {role} runs here already, with {}", all.join(", ")));
+        }
+        let free = (!free.is_empty()).then(|| format!("free: {}", free.join(", ")));
+        let sleeping = (!sleeping.is_empty()).then(|| {
             format!(
-                "no program holds {}; systemd holds {}, which does not run (nobody was asked there: \
-                 that would start it)",
-                all.join(", "),
+                "systemd holds {}, which does not run; nobody was asked there, for that would start it",
                 sleeping.join(", ")
             )
-        })
+        });
+        Ok(free.into_iter().chain(sleeping).collect::<Vec<_>>().join("; "))
     }
 }
 
