@@ -41,9 +41,8 @@ def crowd(rp_ca, ca, directory, count, pipe, server_http, client_http):
     rows = [("GET over the pipe, without", alone)]
     quiet = [asked(client_http, "/server/time") for _ in range(LOOKS)]
     rows.append((f"GET over the pipe, {count} links", quiet))
-    ready = sum(link["state"] == "ready" for link in json.loads(look(server_http, "/status"))["links"])
-    if ready <= count:
-        raise SystemExit(f"only {ready} of {count} links and the client's stand")
+    # And the client's own.
+    wait_for_links(server_http, count + 1)
     for path in ("/status", "/metrics"):
         beside, looked = [], threading.Event()
 
@@ -78,6 +77,17 @@ def connect(rp_ca, directory, name, pipe):
     )
     link.sendall(HEARTBEAT)
     return link
+
+
+def wait_for_links(server_http, count):
+    """Waits until so many links are ready."""
+    until, ready = time.monotonic() + TIMEOUT_S, 0
+    while ready < count:
+        links = json.loads(look(server_http, "/status"))["links"]
+        ready = sum(link["state"] == "ready" for link in links)
+        if time.monotonic() > until:
+            raise SystemExit(f"only {ready} of {count} links stand")
+        time.sleep(0.1)
 
 
 def keep(links, done):
