@@ -448,12 +448,17 @@ pub fn has_all(packages: &[(&str, &str)]) -> bool {
 
 /// Says that a test does not run for want of these packages.
 pub fn skip(packages: &str) -> bool {
-    let test = thread::current().name().unwrap_or("a test").to_owned();
-    let line = format!("SKIPPED: {test}: not installed: {packages}");
+    let line = format!("not installed: {packages}");
     assert!(std::env::var_os("CI").is_none(), "{line}, and where CI is set it has to be");
-    let mut stderr = std::io::stderr();
-    writeln!(stderr, "\n{line} (Debian: apt-get install {packages})").unwrap();
+    say_skipped(&format!("{line} (Debian: apt-get install {packages})"));
     false
+}
+
+/// Says past the harness that this test does not run, and why.
+pub fn say_skipped(why: &str) {
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "\nSKIPPED: {test}: {why}").unwrap();
 }
 
 fn has_program(name: impl AsRef<OsStr>) -> bool {
