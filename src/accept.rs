@@ -33,6 +33,8 @@ pub(crate) struct Acceptor {
     /// Dropped to wake the thread from a pause.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// Whether what comes can be taken.
+    accepts: Arc<AtomicBool>,
     /// Where others have the socket open, too: dropped to wake the thread, for nothing may be done to
     /// the socket itself.
     bell: Option<UnixStream>,
@@ -75,19 +77,27 @@ impl Acceptor {
         let (stop, stopped) = bounded(0);
         let accepting = listener.try_clone()?;
         let stopping_seen = Arc::clone(&stopping);
+        let accepts = Arc::new(AtomicBool::new(true));
+        let outcome = Arc::clone(&accepts);
         let thread = thread::Builder::new().name(format!("{what}-accept")).spawn(move || {
             let accept = || match &rung {
                 Some(rung) => accept_shared(&accepting, rung),
                 None => accepting.accept().map(|(socket, _)| socket),
             };
-            run(what, accept, &stopping_seen, &stopped, admit);
+            run(what, accept, &stopping_seen, &stopped, &outcome, admit);
         })?;
-        Ok(Self { listener, stopping, stop: Some(stop), thread: Some(thread), bell: None })
+        let (stop, thread) = (Some(stop), Some(thread));
+        Ok(Self { listener, stopping, stop, thread, accepts, bell: None })
     }
 
     /// Whether it accepts: a panic would have ended its thread.
     pub fn is_alive(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Whether what comes can be taken: not while the system has nothing to take it with.
+    pub fn accepts(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.accepts)
     }
 
     /// Closes the port. Connections that wait to be accepted are refused, or left to whoever else has
@@ -130,6 +140,7 @@ fn run(
     accept: impl Fn() -> io::Result<Socket>,
     stopping: &AtomicBool,
     stopped: &Receiver<()>,
+    accepts: &AtomicBool,
     admit: impl Fn(Socket),
 ) {
     let errors = Throttle::default();
@@ -138,7 +149,10 @@ fn run(
         let is_stopping = stopping.load(Ordering::Acquire);
         match accepted {
             // Also when it is the last: nobody else will ever answer it.
-            Ok(socket) => admit(socket),
+            Ok(socket) => {
+                accepts.store(true, Ordering::Relaxed);
+                admit(socket);
+            }
             Err(_) if is_stopping => {}
             // The caller went away, or to another process, or a signal came: nothing is wrong here.
             Err(error)
@@ -149,6 +163,7 @@ fn run(
                         | io::ErrorKind::WouldBlock
                 ) => {}
             Err(error) => {
+                accepts.store(false, Ordering::Relaxed);
                 if let Some(left_out) = errors.note(Instant::now()) {
                     log::warn!(
                         "{what}: accepting failed, trying again: {error} \
@@ -217,7 +232,9 @@ mod tests {
             stopping.store(true, Ordering::Release);
             UnixStream::pair().map(|(near, _)| near.into())
         };
-        run("test", accept, &stopping, &stopped, |_| admitted.set(admitted.get() + 1));
+        let accepts = AtomicBool::new(true);
+        let admit = |_| admitted.set(admitted.get() + 1);
+        run("test", accept, &stopping, &stopped, &accepts, admit);
         assert_eq!(admitted.get(), 1);
     }
 }

@@ -26,12 +26,19 @@ impl Caller {
 
     /// `GET`, and the body of an answer that has to be 200.
     fn get(&mut self, path: &str) -> String {
+        let (line, body) = self.ask(path);
+        assert!(line.starts_with("HTTP/1.1 200 "), "{path}: {line:?}");
+        body
+    }
+
+    /// `GET`: the first line and the body.
+    fn ask(&mut self, path: &str) -> (String, String) {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         self.socket.get_mut().write_all(request.as_bytes()).unwrap();
         let mut length = 0;
         let mut line = String::new();
         self.socket.read_line(&mut line).unwrap();
-        assert!(line.starts_with("HTTP/1.1 200 "), "{path}: {line:?}");
+        let first = line.clone();
         while line != "\r\n" {
             line.clear();
             self.socket.read_line(&mut line).unwrap();
@@ -41,7 +48,7 @@ impl Caller {
         }
         let mut body = vec![0; length];
         self.socket.read_exact(&mut body).unwrap();
-        String::from_utf8(body).unwrap()
+        (first, String::from_utf8(body).unwrap())
     }
 }
 
@@ -84,9 +91,13 @@ fn every_one_of_400_callers_gets_its_own_answers() {
 /// Connections to each port of a node that may open 64 files.
 const FLOOD: usize = 150;
 
-/// Floods the ports, waits for both to run out of files, lets go, and checks the log.
+/// Floods the ports, waits for both to run out of files, lets go, and checks the log. Only a server says
+/// that it is not ready: a client's requests get through.
 fn flood(node: &mut Node, ports: &[(SocketAddr, &str)]) {
     let began = Instant::now();
+    let mut caller = Caller::new(node.http());
+    caller.get("/readyz");
+    let is_server = ports.len() == 2;
     let mut held = Vec::new();
     for (address, _) in ports {
         // The backlog takes those that are not accepted.
@@ -97,6 +108,9 @@ fn flood(node: &mut Node, ports: &[(SocketAddr, &str)]) {
         assert!(line.contains("Too many open files"), "{line}");
     }
     assert!(node.runs());
+    let (line, body) = caller.ask("/readyz");
+    let expected = if is_server { "HTTP/1.1 503 " } else { "HTTP/1.1 200 " };
+    assert!(line.starts_with(expected), "{line} {body}");
     // Several tries later there is still one line per port.
     thread::sleep(Duration::from_secs(1));
     let took = began.elapsed();
@@ -108,6 +122,10 @@ fn flood(node: &mut Node, ports: &[(SocketAddr, &str)]) {
     }
     drop(held);
     assert!(node.runs());
+    support::scene::wait_until(|| {
+        let (line, body) = caller.ask("/readyz");
+        (!line.starts_with("HTTP/1.1 200 ")).then(|| line + &body)
+    });
 }
 
 #[test]

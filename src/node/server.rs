@@ -60,6 +60,7 @@ impl Server {
         let admit = move |socket| admitting.admit(socket);
         let acceptor =
             Acceptor::start_bound("pipe", listener, handed, admit).map_err(StartError::Thread)?;
+        core.view.watch(acceptor.accepts());
         // Clients learn of a new certificate when they connect the next time.
         let renewal = core.keep_up(Box::new(|| ()))?;
         let connection_wait = config.node.connection_wait;

@@ -7,7 +7,7 @@ mod levels;
 mod shown;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustls::pki_types::UnixTime;
@@ -42,6 +42,8 @@ pub(super) struct View {
     since: SystemTime,
     started: Instant,
     stopping: AtomicBool,
+    /// Whether the pipe port can take who comes; a client has none.
+    accepts: OnceLock<Arc<AtomicBool>>,
     /// Requests and errors of the last minutes. Held for moments.
     history: Mutex<History>,
 }
@@ -72,8 +74,15 @@ impl View {
             since: SystemTime::now(),
             started: Instant::now(),
             stopping: AtomicBool::new(false),
+            accepts: OnceLock::new(),
             history: Mutex::new(History::new(SAMPLE, SAMPLES, Instant::now())),
         }
+    }
+
+    /// Whoever accepts on the pipe port says here whether that works.
+    pub fn watch(&self, accepts: Arc<AtomicBool>) {
+        // Set once, when the port is opened.
+        let _ = self.accepts.set(accepts);
     }
 
     /// The node is ready no more, and those who listen are told nothing more.
@@ -218,7 +227,12 @@ impl Inspect for View {
             return Err("this node is stopping".to_owned());
         }
         match self.parts.role {
-            Role::Server => Ok(()),
+            Role::Server if self.accepts.get().is_none_or(|may| may.load(Ordering::Relaxed)) => {
+                Ok(())
+            }
+            Role::Server => {
+                Err("connections of clients cannot be accepted; the log says why".to_owned())
+            }
             Role::Client => {
                 let links = self.parts.catalog.open();
                 // One of several is enough.
