@@ -210,10 +210,15 @@ fn the_page_follows_clients_that_connect_fail_and_return() {
     browser.press("Enter", 13, "\r");
     browser.wait(&format!("{ROWS}.startsWith('web2')"));
 
-    // On a phone nothing is wider than the screen.
-    let phone = json!({ "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true });
-    browser.call("Emulation.setDeviceMetricsOverride", phone);
-    browser.wait("document.documentElement.scrollWidth <= 360");
+    // On no screen is anything wider than that, down to a phone: the newest of each graph is at its right end.
+    for width in [1280, 1030, 700, 360] {
+        let screen =
+            json!({ "width": width, "height": 740, "deviceScaleFactor": 2, "mobile": true });
+        browser.call("Emulation.setDeviceMetricsOverride", screen);
+        browser.wait(&format!("document.documentElement.scrollWidth <= {width}"));
+        let wide = "document.querySelector('.wide')";
+        browser.wait(&format!("{wide}.scrollWidth <= {wide}.clientWidth"));
+    }
     assert!(browser.value("document.activeElement.offsetWidth").as_u64().unwrap() > 10, "seen");
     // In the dark, light text on dark paper.
     let light = browser.value("getComputedStyle(document.body).backgroundColor");

@@ -18,7 +18,7 @@ const PAGE: &str = include_str!("local/page.html");
 /// hashes are those of the texts in it; a test compares.
 const POLICY: &str = "default-src 'none'; \
     script-src 'sha256-9NM3+Bc06v33Aue6QIIG9BXwGhseaXOIWbl+HJfpi1E='; \
-    style-src 'sha256-2XbHxqn7r2k/0HgJh+UGRPQveTMn8x7w5ZlGJwo5tPg='; \
+    style-src 'sha256-HGcxeqPtnqywiy1CPSEN4WDgfyK9ni7anM5S1GEMCxs='; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The media type of a metrics page.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
