@@ -11,6 +11,7 @@ mod leaving;
 mod message;
 mod pending;
 mod stream;
+mod terms;
 #[allow(missing_docs, clippy::all, rustdoc::all)]
 #[rustfmt::skip]
 mod pb;
@@ -20,11 +21,12 @@ pub use frame::{Decoder, Frame, HEADER_BYTES, Kind, Limits, MAX_CHUNK, Piece, Si
 pub use goodbye::{Goodbye, GoodbyeReason};
 pub use leaving::Leaving;
 pub use message::{
-    EXTENSIONS, Heartbeat, Incoming, Payload, Refused, Terms, decode, encode_event, encode_goodbye,
-    encode_heartbeat, encode_heartbeat_reply, encode_leaving, encode_reply,
+    Heartbeat, Incoming, Payload, decode, encode_event, encode_goodbye, encode_heartbeat,
+    encode_heartbeat_reply, encode_leaving, encode_reply,
 };
 pub use pending::{Pending, RegisterError};
 pub use stream::{
     CHUNK, Credit, FIRST_CREDIT, Window, decode_credit, decode_end, decode_reason,
     encode_chunk_header, encode_credit, encode_end, encode_reset, encode_stop,
 };
+pub use terms::{EXTENSIONS, Refused, Terms};

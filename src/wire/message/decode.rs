@@ -1,0 +1,138 @@
+//! From frames to values.
+
+use std::borrow::Cow;
+
+use quick_protobuf::{BytesReader, MessageRead};
+
+use super::{Heartbeat, Incoming, VERSION};
+use crate::event::{Body, Event, Reply, RequestId, Target, Verb, header};
+use crate::wire::bounds::{self, Shape};
+use crate::wire::pb::restpipe as pb;
+use crate::wire::{Frame, Goodbye, Kind, Leaving, WireError};
+
+const TAG_VERSION: u64 = 8;
+const TAG_HEADERS: u64 = 138;
+const HEARTBEAT: Shape = Shape { required: &[TAG_VERSION], nested: None };
+/// Version, verb, noun; headers.
+const EVENT: Shape =
+    Shape { required: &[TAG_VERSION, 18, 26], nested: Some((TAG_HEADERS, &HEADER)) };
+/// Version, code, data; headers.
+const REPLY: Shape =
+    Shape { required: &[TAG_VERSION, 24, 34], nested: Some((TAG_HEADERS, &HEADER)) };
+/// Name, value.
+const HEADER: Shape = Shape { required: &[10, 18], nested: None };
+
+/// Decodes a frame.
+pub fn decode(frame: &Frame<'_>) -> Result<Incoming, WireError> {
+    match frame.kind {
+        Kind::Heartbeat => {
+            let message: pb::Heartbeat = read(frame.body, &HEARTBEAT)?;
+            version(message.version)?;
+            let goodbye = Goodbye::announced(message.closing, message.closing_text);
+            if let Some(aside) = aside(goodbye, message.leaving_ms, message.settled) {
+                return Ok(aside);
+            }
+            Ok(Incoming::Heartbeat(Heartbeat {
+                extensions: message.extensions.unwrap_or(0),
+                silence_ms: message.silence_ms,
+                max_data: message.max_data,
+                takes_over: message.takes_over.unwrap_or(false),
+                round_trip_us: message.round_trip_us,
+            }))
+        }
+        Kind::HeartbeatReply => {
+            let message: pb::HeartbeatReply = read(frame.body, &HEARTBEAT)?;
+            version(message.version)?;
+            let goodbye = Goodbye::announced(message.closing, message.closing_text);
+            if let Some(aside) = aside(goodbye, message.leaving_ms, message.settled) {
+                return Ok(aside);
+            }
+            Ok(Incoming::HeartbeatReply {
+                extensions: message.extensions.unwrap_or(0),
+                max_data: message.max_data,
+            })
+        }
+        Kind::Event => {
+            let message: pb::Event = read(frame.body, &EVENT)?;
+            version(message.version)?;
+            Ok(event(message))
+        }
+        Kind::EventReply => {
+            let message: pb::EventReply = read(frame.body, &REPLY)?;
+            version(message.version)?;
+            let streamed = message.stream.unwrap_or(false).then_some(message.length);
+            Ok(Incoming::Reply(reply(message), streamed))
+        }
+        Kind::Stream(piece, side) => Ok(Incoming::Stream(piece, side)),
+    }
+}
+
+/// What is said on a heartbeat or in the reply to one, for these are taken at any time: the end of the
+/// connection, or that one comes.
+fn aside(
+    goodbye: Option<Goodbye>,
+    leaving_ms: Option<u32>,
+    settled: Option<bool>,
+) -> Option<Incoming> {
+    let leaving = || Leaving::read(leaving_ms, settled).map(Incoming::Leaving);
+    goodbye.map(Incoming::Goodbye).or_else(leaving)
+}
+
+fn read<'a, M: MessageRead<'a>>(body: &'a [u8], shape: &Shape) -> Result<M, WireError> {
+    bounds::check(body, shape)?;
+    M::from_reader(&mut BytesReader::from_bytes(body), body)
+        .map_err(|_| WireError::Malformed("text that is not UTF-8"))
+}
+
+const fn version(version: u32) -> Result<(), WireError> {
+    if version == VERSION { Ok(()) } else { Err(WireError::Version(version)) }
+}
+
+fn event(message: pb::Event<'_>) -> Incoming {
+    let streamed = message.stream.unwrap_or(false).then_some(message.length);
+    let Some(verb) = Verb::parse(&message.verb) else {
+        return Incoming::BadEvent(Reply::unhandled(), streamed);
+    };
+    let target = match &message.target {
+        Some(raw) => Target::parse(raw),
+        None => Target::from_decoded(&message.noun),
+    };
+    match target {
+        Ok(target) => {
+            let event = Event {
+                verb,
+                target,
+                media_type: owned(message.mimetype),
+                headers: read_headers(message.headers),
+                body: Body::from(message.data.unwrap_or_default().into_owned()),
+                head_only: message.head_only.unwrap_or(false),
+                request_id: RequestId::parse_or_fresh(message.request_id.as_deref()),
+            };
+            Incoming::Event(event, streamed)
+        }
+        Err(error) => {
+            let reply = Reply::exception("BadTarget", &error.to_string(), "").with_status(400);
+            Incoming::BadEvent(reply, streamed)
+        }
+    }
+}
+
+fn read_headers(headers: Vec<pb::Header<'_>>) -> Vec<(String, String)> {
+    header::crossing(headers.into_iter().map(|header| (header.name, header.value)))
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect()
+}
+
+fn reply(message: pb::EventReply<'_>) -> Reply {
+    Reply {
+        code: message.code,
+        media_type: owned(message.mimetype),
+        body: Body::from(message.data.into_owned()),
+        status: message.status.and_then(|status| u16::try_from(status).ok()),
+        headers: read_headers(message.headers),
+    }
+}
+
+fn owned(text: Option<Cow<'_, str>>) -> String {
+    text.map(Cow::into_owned).unwrap_or_default()
+}

@@ -1,0 +1,172 @@
+//! From values to frames.
+
+use std::borrow::Cow;
+
+use quick_protobuf::{BytesWriter, MessageWrite, Writer};
+
+use super::{Heartbeat, VERSION};
+use crate::event::{Event, Reply, header};
+use crate::wire::frame::header as frame_header;
+use crate::wire::pb::restpipe as pb;
+use crate::wire::terms::{EXTENSIONS, Refused, Terms};
+use crate::wire::{Goodbye, HEADER_BYTES, Kind, Leaving};
+
+/// A body as its message has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// Inside the message.
+    Whole(&'a [u8]),
+    /// After it, in pieces; its length where that is known.
+    Streamed(Option<u64>),
+}
+
+impl<'a> Payload<'a> {
+    const fn data(self) -> &'a [u8] {
+        match self {
+            Self::Whole(data) => data,
+            Self::Streamed(_) => &[],
+        }
+    }
+
+    const fn stream(self) -> (Option<bool>, Option<u64>) {
+        match self {
+            Self::Whole(_) => (None, None),
+            Self::Streamed(length) => (Some(true), length),
+        }
+    }
+}
+
+/// A heartbeat, whole with its header.
+pub fn encode_heartbeat(id: u32, heartbeat: Heartbeat) -> Vec<u8> {
+    let message = pb::Heartbeat {
+        version: VERSION,
+        extensions: Some(heartbeat.extensions),
+        silence_ms: heartbeat.silence_ms,
+        max_data: heartbeat.max_data,
+        takes_over: heartbeat.takes_over.then_some(true),
+        round_trip_us: heartbeat.round_trip_us,
+        ..pb::Heartbeat::default()
+    };
+    encode(Kind::Heartbeat, id, &message)
+}
+
+/// The answer to the heartbeat of this id.
+pub fn encode_heartbeat_reply(id: u32, max_data: u32) -> Vec<u8> {
+    let message = pb::HeartbeatReply {
+        version: VERSION,
+        extensions: Some(EXTENSIONS),
+        max_data: Some(max_data),
+        ..pb::HeartbeatReply::default()
+    };
+    encode(Kind::HeartbeatReply, id, &message)
+}
+
+/// The last message of a connection: why it is closed. See [`encode_leaving`].
+pub fn encode_goodbye(from_client: bool, id: u32, goodbye: &Goodbye) -> Vec<u8> {
+    let closing = Some(goodbye.reason.code());
+    let closing_text = Some(Cow::Borrowed(goodbye.text.as_str()));
+    encode_aside(from_client, id, pb::Heartbeat { closing, closing_text, ..Default::default() })
+}
+
+/// One side's part in an orderly end. A client says it in a heartbeat, a server in the reply to one, for
+/// these are what the other side takes at any time.
+pub fn encode_leaving(from_client: bool, id: u32, leaving: Leaving) -> Vec<u8> {
+    let (leaving_ms, settled) = leaving.fields();
+    encode_aside(from_client, id, pb::Heartbeat { leaving_ms, settled, ..Default::default() })
+}
+
+fn encode_aside(from_client: bool, id: u32, said: pb::Heartbeat<'_>) -> Vec<u8> {
+    if from_client {
+        return encode(Kind::Heartbeat, id, &pb::Heartbeat { version: VERSION, ..said });
+    }
+    let pb::Heartbeat { closing, closing_text, leaving_ms, settled, .. } = said;
+    let message = pb::HeartbeatReply {
+        version: VERSION,
+        closing,
+        closing_text,
+        leaving_ms,
+        settled,
+        ..Default::default()
+    };
+    encode(Kind::HeartbeatReply, id, &message)
+}
+
+/// An event, whole with its header. Its body is `payload`, whatever `event` has.
+pub fn encode_event(
+    id: u32,
+    event: &Event,
+    payload: Payload<'_>,
+    terms: Terms,
+) -> Result<Vec<u8>, Refused> {
+    let noun = event.target.decoded();
+    terms.admit(
+        &[
+            ("the path", noun.as_bytes()),
+            ("the media type", event.media_type.as_bytes()),
+            ("the body", payload.data()),
+        ],
+        payload.data(),
+    )?;
+    let (stream, length) = payload.stream();
+    let message = pb::Event {
+        version: VERSION,
+        verb: Cow::Borrowed(event.verb.as_str()),
+        noun,
+        mimetype: Some(Cow::Borrowed(&event.media_type)),
+        data: Some(Cow::Borrowed(payload.data())),
+        target: event.target.raw().filter(|_| terms.extended).map(Cow::Borrowed),
+        request_id: terms.extended.then(|| Cow::Borrowed(event.request_id.as_str())),
+        headers: if terms.extended { write_headers(&event.headers) } else { Vec::new() },
+        stream,
+        length,
+        head_only: (terms.extended && event.head_only).then_some(true),
+    };
+    Ok(encode(Kind::Event, id, &message))
+}
+
+/// The reply to the event of this id. Its body is `payload`, whatever `reply` has.
+pub fn encode_reply(
+    id: u32,
+    reply: &Reply,
+    payload: Payload<'_>,
+    terms: Terms,
+) -> Result<Vec<u8>, Refused> {
+    terms.admit(
+        &[
+            ("the reply's media type", reply.media_type.as_bytes()),
+            ("the reply's body", payload.data()),
+        ],
+        payload.data(),
+    )?;
+    let (stream, length) = payload.stream();
+    let mut message = pb::EventReply {
+        version: VERSION,
+        mimetype: Some(Cow::Borrowed(&reply.media_type)),
+        code: reply.code,
+        data: Cow::Borrowed(payload.data()),
+        status: None,
+        headers: Vec::new(),
+        stream,
+        length,
+    };
+    if terms.extended {
+        message.status = reply.status.map(u32::from);
+        message.headers = write_headers(&reply.headers);
+    }
+    Ok(encode(Kind::EventReply, id, &message))
+}
+
+fn write_headers(headers: &[(String, String)]) -> Vec<pb::Header<'_>> {
+    header::crossing(headers.iter().map(|(name, value)| (name, value)))
+        .map(|(name, value)| pb::Header { name: Cow::Borrowed(name), value: Cow::Borrowed(value) })
+        .collect()
+}
+
+fn encode(kind: Kind, id: u32, message: &impl MessageWrite) -> Vec<u8> {
+    let length = message.get_size();
+    let mut bytes = vec![0; HEADER_BYTES + length];
+    bytes[..HEADER_BYTES].copy_from_slice(&frame_header(kind, length, id));
+    let mut writer = Writer::new(BytesWriter::new(&mut bytes[HEADER_BYTES..]));
+    message.write_message(&mut writer).expect("the buffer has the size that the message gave");
+    bytes
+}
