@@ -20,7 +20,7 @@ pub(super) const STEP: &str = "ports";
 /// How long who holds a port may take to say who it is.
 const ANSWER: Duration = Duration::from_secs(2);
 /// Most bytes of that.
-const MAX_ANSWER: u64 = 4096;
+const MAX_ANSWER: usize = 4096;
 /// What no node has, so that it says what it is.
 const QUESTION: &[u8] = b"GET /check HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
@@ -179,12 +179,44 @@ fn says(bind: &Bind, words: &str) -> bool {
     };
     let deadline = Instant::now() + ANSWER;
     let Ok(mut socket) = address.connect(&Resolver::default(), deadline) else { return false };
-    let limits = [socket.set_read_timeout(Some(ANSWER)), socket.set_write_timeout(Some(ANSWER))];
-    if limits.iter().any(Result::is_err) || socket.write_all(QUESTION).is_err() {
+    if socket.set_write_timeout(Some(ANSWER)).is_err() || socket.write_all(QUESTION).is_err() {
         return false;
     }
-    let mut answer = Vec::new();
+    let (mut answer, mut part) = (Vec::new(), [0; 1024]);
     // One that says no more in time has said enough or not.
-    let _ = socket.take(MAX_ANSWER).read_to_end(&mut answer);
+    while answer.len() < MAX_ANSWER
+        && let left = deadline.saturating_duration_since(Instant::now())
+        && !left.is_zero()
+        && socket.set_read_timeout(Some(left)).is_ok()
+        && let Ok(count @ 1..) = socket.read(&mut part)
+    {
+        answer.extend_from_slice(&part[..count]);
+    }
     String::from_utf8_lossy(&answer).contains(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn one_that_never_stops_talking_is_not_heard_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let bind = Bind::Tcp(listener.local_addr().unwrap());
+        let talker = thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            // Ends when nobody listens any more.
+            while socket.write_all(b"-").is_ok() {
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let began = Instant::now();
+        assert!(!says(&bind, "words"));
+        // All of MAX_ANSWER would take minutes.
+        assert!(began.elapsed() < 10 * ANSWER);
+        talker.join().unwrap();
+    }
 }
