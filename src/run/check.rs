@@ -25,7 +25,12 @@ use report::{Problem, Report};
 
 /// Fewer open files than this are too few: a server has two for each client, and both have one for
 /// each local caller and each TCP connection.
-const LEAST_DESCRIPTORS: [(Role, u64); 2] = [(Role::Client, 256), (Role::Server, 1024)];
+const fn least_descriptors(role: Role) -> u64 {
+    match role {
+        Role::Client => 256,
+        Role::Server => 1024,
+    }
+}
 
 /// Checks what a client is told, the way to each of its servers, and its ports.
 pub(super) fn client(handlers: &Handlers) -> Result<(), Failure> {
@@ -160,7 +165,7 @@ fn identity(config: &NodeConfig, role: Role, report: &mut Report) -> Option<Iden
 }
 
 fn descriptors(role: Role, report: &mut Report) {
-    let least = LEAST_DESCRIPTORS.iter().find(|(of, _)| *of == role).map_or(0, |(_, least)| *least);
+    let least = least_descriptors(role);
     let result = match getrlimit(Resource::Nofile).current {
         Some(limit) if limit < least => Err(Problem::new(
             format!("at most {limit} files may be open; a {} needs {least}", role.as_str()),
