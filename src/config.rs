@@ -23,7 +23,6 @@ mod value;
 mod variables;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,7 +38,8 @@ pub use target::{Target, TargetMode};
 pub use tcp::Forward;
 pub use variables::{Reader, VARIABLES, Variable};
 
-pub use crate::dial::{Address, Proxy};
+pub use crate::net::Bind;
+pub use crate::net::dial::{Address, Proxy};
 
 /// What both roles are told.
 #[derive(Clone, Debug)]
@@ -156,22 +156,4 @@ pub struct CrlFile {
     pub path: PathBuf,
     /// Whether it was asked for, so that it has to be there.
     pub required: bool,
-}
-
-/// Where a local port listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bind {
-    /// `IP:PORT`.
-    Tcp(SocketAddr),
-    /// `unix:PATH`.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Bind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(f, "{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
 }

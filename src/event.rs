@@ -4,7 +4,10 @@ use std::io;
 
 mod body;
 pub mod header;
+pub mod inspect;
 mod json;
+pub mod peer;
+pub mod pipe;
 mod remote;
 mod reply;
 mod request_id;

@@ -10,21 +10,21 @@ mod files;
 mod guarded;
 mod mounts;
 mod range;
+mod reverse_proxy;
 mod router;
-mod service;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use crate::peer::{PeerIdentity, Role};
+pub use crate::event::peer::{PeerIdentity, Role};
 pub use example::example;
 pub use exec::Exec;
 pub use failure::Failure;
 pub use files::Files;
 pub use guarded::Guarded;
 pub use mounts::Mounts;
+pub use reverse_proxy::Service;
 pub use router::Router;
-pub use service::Service;
 
 use crate::event::{Event, Reply, RequestId, Verb};
 

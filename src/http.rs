@@ -1,5 +1,5 @@
 //! The local HTTP port: HTTP/1.0 and 1.1 over TCP or a Unix socket, in front of a
-//! [`Pipe`](crate::pipe::Pipe).
+//! [`Pipe`](crate::event::pipe::Pipe).
 //!
 //! In scope: accepting, reading requests strictly, refusing what a local port must refuse, routing
 //! to a peer, and writing the answer. Not in scope: how a peer is reached, and what answers there.
@@ -29,11 +29,11 @@ mod upload;
 
 use std::time::Duration;
 
-pub use crate::accept::BindError;
+pub use crate::net::accept::BindError;
 pub use face::Face;
 
 use crate::config::Bind;
-use crate::peer::Role;
+use crate::event::peer::Role;
 
 /// What a [`Face`] is told.
 #[derive(Clone, Debug)]

@@ -4,18 +4,17 @@
 //! In scope: PEM files in, rustls configurations out; installing those files, and taking them in
 //! anew while a node runs; a small CA. Not in scope: connections, and what a peer may do.
 
-pub mod ca;
-mod certificate;
-mod check;
-mod error;
+pub(crate) mod certificate;
+pub(crate) mod check;
+pub(crate) mod error;
 mod install;
-mod keeper;
+pub(crate) mod keeper;
 pub mod pem;
 mod reminders;
-mod revocation;
-mod tls;
-mod trust;
-mod verify;
+pub(crate) mod revocation;
+pub(crate) mod tls;
+pub(crate) mod trust;
+pub(crate) mod verify;
 
 use std::fmt;
 use std::io;
@@ -36,7 +35,7 @@ pub use tls::TRIAL;
 pub use verify::{Seen, Witness};
 
 use crate::config::{CrlFile, IdentityFiles};
-use crate::peer::Role;
+use crate::event::peer::Role;
 use check::{Bytes, Checked};
 use trust::Trust;
 use verify::Verifier;
@@ -46,7 +45,7 @@ use verify::Verifier;
 /// ```no_run
 /// use restpipe::config::IdentityFiles;
 /// use restpipe::identity::Identity;
-/// use restpipe::peer::Role;
+/// use restpipe::event::peer::Role;
 ///
 /// let files = IdentityFiles {
 ///     key: "server.key.pem".into(),

@@ -22,8 +22,8 @@
 //! # let dir = tempfile::tempdir()?;
 //! # let pki = dir.path();
 //! # {
-//! #     use restpipe::identity::ca::{self, Ca, Order};
-//! #     use restpipe::peer::Role;
+//! #     use restpipe::ca::{self, Ca, Order};
+//! #     use restpipe::event::peer::Role;
 //! #     let now = rustls::pki_types::UnixTime::now();
 //! #     ca::init(pki, 30, now)?;
 //! #     for (name, role) in [("localhost", Role::Server), ("web1", Role::Client)] {
@@ -111,42 +111,30 @@
 //! a `main` of a few lines: see [`run`]. [`handler`] says what a handler gets and returns, [`config`]
 //! which settings there are.
 
-mod accept;
-mod carry;
-mod changes;
-mod chunked;
-pub mod cli;
+pub mod ca;
 pub mod config;
-mod dial;
 pub mod event;
-pub mod events;
+mod fs;
 pub mod handler;
-pub mod hook;
 pub mod http;
+mod http1;
 pub mod identity;
-pub mod inspect;
+pub mod lifecycle;
 pub mod link;
-pub mod logging;
-pub mod meter;
 pub mod metrics;
+mod net;
 pub mod node;
-pub mod notify;
-pub mod peer;
-pub mod pipe;
-mod places;
 pub mod remoted;
 pub mod rules;
 pub mod run;
-pub mod signals;
-pub mod statsd;
-mod throttle;
+mod sync;
+mod tcp_tunnel;
 pub mod wire;
-mod workers;
 
 pub use config::{Bind, ClientConfig, IdentityFiles, Proxy, ServerConfig};
-pub use event::{Body, Event, RemoteFailure, Reply, Verb, raise_for_exception};
-pub use events::ConnectionEvent;
+pub use event::peer::PeerIdentity;
+pub use event::pipe::{Pipe, RequestError};
+pub use event::{Body, Event, RemoteFailure, Reply, Verb, peer, pipe, raise_for_exception};
 pub use handler::{Context, Failure, Handler, Router};
+pub use lifecycle::ConnectionEvent;
 pub use node::{Client, Server, StartError};
-pub use peer::PeerIdentity;
-pub use pipe::{Pipe, RequestError};

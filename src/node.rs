@@ -11,7 +11,6 @@ mod feed;
 mod history;
 mod renewal;
 mod requests;
-mod rivals;
 mod roster;
 mod server;
 mod trial;
@@ -25,28 +24,28 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::UnixTime;
 
-pub use crate::accept::{Handed, HandoverError};
+pub use crate::net::accept::{Handed, HandoverError};
 pub use builder::Builder;
 pub use client::Client;
 pub use server::Server;
 pub(crate) use trial::Trial;
 
-use crate::accept::{self, BindError, Bound};
-use crate::carry::{self, Targets};
 use crate::config::{Bind, ConfigError, NodeConfig};
-use crate::dial::Resolver;
-use crate::events::{Events, Listeners};
+use crate::event::inspect::Inspect;
+use crate::event::pipe::Pipe;
 use crate::handler::{Guarded, Handler, Role};
-use crate::hook::{Program, Unusable};
 use crate::http::{Face, Settings};
 use crate::identity::{IdentityError, Keeper};
-use crate::inspect::Inspect;
+use crate::lifecycle::hook::{Program, Unusable};
+use crate::lifecycle::{Events, Listeners};
 use crate::link::{End, Service};
-use crate::meter::Meter;
-use crate::metrics::{self, Metrics};
-use crate::pipe::Pipe;
+use crate::metrics::exposition::{self, Metrics};
+use crate::metrics::meter::Meter;
+use crate::metrics::statsd::Statsd;
+use crate::net::accept::{self, BindError, Bound};
+use crate::net::dial::Resolver;
 use crate::rules::{LoadError, Rulebook};
-use crate::statsd::Statsd;
+use crate::tcp_tunnel::{self, Targets};
 use catalog::Catalog;
 use renewal::{OnNewCertificate, Renewal};
 use requests::Requests;
@@ -89,7 +88,7 @@ pub enum StartError {
     /// The pipe port cannot be bound.
     Pipe(SocketAddr, io::Error),
     /// The counters cannot be set up.
-    Metrics(metrics::Error),
+    Metrics(exposition::Error),
     /// No thread to be had.
     Thread(io::Error),
 }
@@ -133,7 +132,7 @@ struct Core {
     statsd: Option<Arc<Statsd>>,
     face: Face,
     /// Guards what stopping takes away.
-    ports: Mutex<carry::Listeners>,
+    ports: Mutex<tcp_tunnel::Listeners>,
 }
 
 impl Core {
@@ -285,8 +284,8 @@ impl Core {
 }
 
 /// Opens the local ports that lead to targets of peers.
-fn listen(config: &NodeConfig, pipe: &Arc<dyn Pipe>) -> Result<carry::Listeners, StartError> {
-    let mut ports = carry::Listeners::default();
+fn listen(config: &NodeConfig, pipe: &Arc<dyn Pipe>) -> Result<tcp_tunnel::Listeners, StartError> {
+    let mut ports = tcp_tunnel::Listeners::default();
     for (bind, forward) in &config.tcp_listen {
         let bound = accept::listen(bind).map_err(StartError::Tcp)?;
         ports

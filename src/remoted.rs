@@ -36,7 +36,7 @@ mod webroute;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-pub use crate::dial::Address;
+pub use crate::net::dial::Address;
 pub use connect::{Connection, DEFAULT_IDLE_S, connect};
 pub use key::{Key, KeyError};
 pub use outbound::Outbound;

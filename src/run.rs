@@ -26,8 +26,12 @@
 
 mod check;
 mod check_rule;
+pub mod cli;
 mod handlers;
+pub mod logging;
 mod set_identity;
+pub mod signals;
+mod systemd;
 mod tcp;
 
 use std::process::ExitCode;
@@ -38,18 +42,17 @@ use crossbeam_channel::{Receiver, never, select, tick};
 use pico_args::Arguments;
 
 use check_rule::Asked;
+use cli::{Failure, Program};
 pub use handlers::Handlers;
 pub use set_identity::{client_set_identity, server_set_identity};
+use signals::Signals;
+use systemd::Notifier;
 pub use tcp::tcp;
 
-use crate::cli::{self, Failure, Program};
 use crate::config::{Bind, ClientConfig, Environment, NodeConfig, Reader, ServerConfig, Warning};
-use crate::events::ConnectionEvent;
 use crate::handler::Role;
-use crate::logging;
+use crate::lifecycle::ConnectionEvent;
 use crate::node::{Client, Handed, Server};
-use crate::notify::Notifier;
-use crate::signals::Signals;
 
 /// The ways to call a node's program.
 const USAGE: &str = "\n--check\n--check-rule PEER VERB NOUN";
@@ -133,7 +136,7 @@ fn start_server(handlers: Handlers) -> Result<(), Failure> {
     let (config, warnings) = ServerConfig::from_environment(&env)?;
     let handler = handlers.choose(&config.node, Role::Server)?;
     begin_log(&env, &config.node, &warnings);
-    let sockets = Handed::take(&env, true).map_err(Failure::failed)?;
+    let sockets = handed_sockets(&env, true)?;
     let (default, _) = ServerConfig::from_environment(&Environment::default())?;
     let [pipe, default_pipe] = [config.pipe_bind, default.pipe_bind].map(Bind::Tcp);
     let (http, default_http) = (&config.node.http_bind, &default.node.http_bind);
@@ -170,7 +173,7 @@ fn start_client(handlers: Handlers) -> Result<(), Failure> {
     let (config, warnings) = ClientConfig::from_environment(&env)?;
     let handler = handlers.choose(&config.node, Role::Client)?;
     begin_log(&env, &config.node, &warnings);
-    let sockets = Handed::take(&env, false).map_err(Failure::failed)?;
+    let sockets = handed_sockets(&env, false)?;
     let (default, _) = ClientConfig::from_environment(&Environment::default())?;
     let (http, default_http) = (&config.node.http_bind, &default.node.http_bind);
     warn_in_vain(sockets.http_address(), "RP_CLIENT_HTTP_BIND is", http, default_http);
@@ -258,4 +261,10 @@ fn wait_for(
             }
         }
     }
+}
+
+/// The sockets that a service manager holds for this process.
+fn handed_sockets(env: &Environment, takes_pipe: bool) -> Result<Handed, Failure> {
+    let (count, names) = (env.manager("LISTEN_FDS"), env.manager("LISTEN_FDNAMES"));
+    Handed::take(count, names, takes_pipe).map_err(Failure::failed)
 }

@@ -11,9 +11,9 @@ mod rp_ca;
 use std::fs;
 
 use openssl::{CA, Lab, P256, RSA_2048, mode};
+use restpipe::ca::{self, Order};
 use restpipe::handler::Role;
 use restpipe::identity::Identity;
-use restpipe::identity::ca::{self, Order};
 use rp_ca::{content, made, refused};
 use rustls::pki_types::UnixTime;
 

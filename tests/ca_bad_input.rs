@@ -14,9 +14,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use openssl::Lab;
+use restpipe::ca::{self, Ca, Order, Reason, Target};
+use restpipe::event::peer::Role;
 use restpipe::identity::IdentityError;
-use restpipe::identity::ca::{self, Ca, Order, Reason, Target};
-use restpipe::peer::Role;
 use rp_ca::{content, made, refused};
 use rustls::pki_types::UnixTime;
 

@@ -14,10 +14,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use openssl::{ED25519, Lab, P256, P384, RSA_1024, RSA_2048, mode};
+use restpipe::ca::{self, Ca, Order, Reason, Target};
 use restpipe::config::IdentityFiles;
 use restpipe::handler::Role;
 use restpipe::identity::Identity;
-use restpipe::identity::ca::{self, Ca, Order, Reason, Target};
 use rp_ca::{content, made, refused};
 use rustls::pki_types::UnixTime;
 

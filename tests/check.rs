@@ -10,11 +10,11 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use restpipe::ca::{self, Order};
 use restpipe::config::IdentityFiles;
 use restpipe::handler::Role;
 use restpipe::identity::Identity;
 use restpipe::identity::TRIAL;
-use restpipe::identity::ca::{self, Order};
 use rustls::pki_types::UnixTime;
 use support::message::{event, heartbeat, heartbeat_reply};
 use support::peer::Peer;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openssl::{CA, Lab, P256, RSA_1024, RSA_2048};
+use restpipe::ca::{self, Order};
 use restpipe::config::IdentityFiles;
 use restpipe::handler::Role;
-use restpipe::identity::ca::{self, Order};
 use restpipe::identity::{Identity, PeerCertificate};
 use rustls::client::Resumption;
 use rustls::pki_types::{ServerName, UnixTime};

@@ -12,10 +12,10 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use openssl::{CA, ED25519, Lab, P256, P384, RSA_1024, RSA_2048, SERVER, mode};
+use restpipe::ca::{self, Order};
 use restpipe::config::IdentityFiles;
 use restpipe::handler::Role;
 use restpipe::identity::Identity;
-use restpipe::identity::ca::{self, Order};
 use rustls::pki_types::UnixTime;
 
 const SET_SERVER: &str = env!("CARGO_BIN_EXE_rp_server_set_identity");

@@ -378,10 +378,11 @@ fn a_node_that_is_dropped_has_stopped() {
     assert_eq!(story.next(), "stop localhost");
     drop(server);
     assert!(TcpStream::connect(address).is_err());
-    for (pipe, peer) in
-        [(pipe, restpipe::pipe::Peer::Server), (asks, restpipe::pipe::Peer::Client("web1"))]
-    {
-        let patient = restpipe::pipe::Patient;
+    for (pipe, peer) in [
+        (pipe, restpipe::event::pipe::Peer::Server),
+        (asks, restpipe::event::pipe::Peer::Client("web1")),
+    ] {
+        let patient = restpipe::event::pipe::Patient;
         // However long it would wait.
         let refused = pipe.request(peer, &mut get("time"), Duration::MAX, &patient);
         assert_eq!(refused, Err(RequestError::Stopping));

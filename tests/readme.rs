@@ -139,7 +139,7 @@ fn the_configuration_table_is_that_of_the_code() {
     let known = |name: &str| {
         VARIABLES.iter().any(|variable| variable.names.contains(&name))
             || Exec::VARIABLES.contains(&name)
-            || restpipe::hook::VARIABLES.contains(&name)
+            || restpipe::lifecycle::hook::VARIABLES.contains(&name)
             || name == "RP_QUERY_"
     };
     let is_word = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';

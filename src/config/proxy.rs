@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::environment::Settings;
 use super::error::ConfigError;
 use super::variables as var;
-use crate::dial::{Exceptions, Proxy};
+use crate::net::dial::{Exceptions, Proxy};
 
 /// The proxy to this host, a name or an address without brackets. `NO_PROXY` excepts hosts from both
 /// variables; `HTTPS_PROXY` moreover never leads to this machine itself.

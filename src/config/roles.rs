@@ -15,7 +15,7 @@ use super::{
     Bind, ClientConfig, CrlFile, HandlerChoice, Hook, IdentityFiles, NodeConfig, ServerConfig,
     Statsd, Target,
 };
-use crate::peer::Role;
+use crate::event::peer::Role;
 
 /// The shortest and the longest accepted heartbeat interval, in seconds.
 const HEARTBEAT_S: (f64, f64) = (0.1, 3600.0);

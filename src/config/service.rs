@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::value::{self, Accepted};
-use crate::dial::bracketed;
+use crate::net::dial::bracketed;
 
 /// What fits into `sockaddr_un` on Linux beside its final zero byte (unix(7)).
 const MAX_SOCKET_BYTES: usize = 107;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::ClientConfig;
 use super::value::{self, Accepted};
-use crate::dial::{Proxy, bracketed};
+use crate::net::dial::{Proxy, bracketed};
 
 /// Most servers of one client; each may have a connection of its own.
 const MAX_TARGETS: usize = 16;

@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 use super::Bind;
 use super::value::{self, Accepted};
-use crate::dial::Address;
-use crate::peer::Role;
+use crate::event::peer::Role;
+use crate::net::dial::Address;
 
 /// Most targets, and most ports.
 const MAX_ENTRIES: usize = 256;

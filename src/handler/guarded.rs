@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Context, Failure, Handler};
 use crate::event::{Event, Reply};
 use crate::rules::{Question, Rulebook};
-use crate::throttle::Throttles;
+use crate::sync::throttle::Throttles;
 
 /// Stands before another handler: what the rules do not allow is answered with
 /// [`CODE_REFUSED`](crate::event::CODE_REFUSED) and does not reach it.

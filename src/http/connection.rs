@@ -12,6 +12,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::event::pipe::RequestError;
 use crate::event::{Body, Event, RequestId};
 use crate::http::answer::Answer;
 use crate::http::body::{self, Framing, is_timeout};
@@ -24,7 +25,6 @@ use crate::http::request::{self, Request, Wanted};
 use crate::http::slots::Slot;
 use crate::http::streamed::Sent;
 use crate::http::upload::{self, WayBack};
-use crate::pipe::RequestError;
 
 /// Most bytes that are read from a caller only to let it see its refusal.
 const MAX_LINGER_BYTES: usize = 16 * 1024 * 1024;

@@ -4,15 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::accept::{self, Acceptor, BindError, Bound, SocketFile};
 use crate::config::Bind;
+use crate::event::inspect::Inspect;
+use crate::event::pipe::Pipe;
 use crate::http::budget::Budget;
 use crate::http::guard::Guard;
 use crate::http::slots::Slots;
 use crate::http::{Settings, admit};
-use crate::inspect::Inspect;
-use crate::pipe::Pipe;
-use crate::throttle::Throttle;
+use crate::net::accept::{self, Acceptor, BindError, Bound, SocketFile};
+use crate::sync::throttle::Throttle;
 
 /// How long connections that were cut get to end.
 const CUT_WAIT: Duration = Duration::from_secs(1);

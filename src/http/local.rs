@@ -7,10 +7,10 @@
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
+use crate::event::inspect::Inspect;
 use crate::event::{Body, Verb};
 use crate::http::answer::Answer;
 use crate::http::refusal::Refusal;
-use crate::inspect::Inspect;
 
 /// The page, whole: its style and its script are in it.
 const PAGE: &str = include_str!("local/page.html");

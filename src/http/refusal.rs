@@ -6,8 +6,8 @@
 
 use serde_json::{Value, json};
 
-use crate::chunked::Broken;
-use crate::pipe::RequestError;
+use crate::event::pipe::RequestError;
+use crate::http1::chunked::Broken;
 
 /// An answer that is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -155,8 +155,8 @@ fn expectation(head: &Head<'_>) -> Result<bool, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::peer::Role;
     use crate::http::head::{find_end, parse};
-    use crate::peer::Role;
 
     fn ask(line: &str, fields: &str) -> Result<Request, Refusal> {
         let settings = Settings::new(Role::Client);

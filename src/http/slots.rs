@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use socket2::Socket;
 
-use crate::pipe::Caller;
+use crate::event::pipe::Caller;
 
 /// All connections of a face.
 pub(super) struct Slots {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use crate::chunked::{self, BEFORE, BEHIND};
 use crate::event::Body;
+use crate::event::pipe::Caller;
 use crate::http::output::{Announced, write_all};
-use crate::pipe::Caller;
+use crate::http1::chunked::{self, BEFORE, BEHIND};
 
 /// Most bytes of one piece.
 const PIECE: usize = 64 * 1024;

@@ -9,12 +9,12 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::chunked::Decoder;
 use crate::event::{Body, Source};
 use crate::http::body::{Framing, is_timeout};
 use crate::http::input::Input;
 use crate::http::output;
 use crate::http::refusal::Refusal;
+use crate::http1::chunked::Decoder;
 
 /// A request's body on its way. It has the connection's input to itself until its end, or until it
 /// is dropped.

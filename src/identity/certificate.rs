@@ -14,7 +14,7 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Version;
 
 use super::error::{Date, Fault, NameFault, clean};
-use crate::peer::Role;
+use crate::event::peer::Role;
 
 /// The longest name a certificate may give its owner, in characters.
 pub const MAX_NAME: usize = 255;
@@ -54,7 +54,7 @@ pub fn fingerprint(der: &CertificateDer<'_>) -> String {
 }
 
 /// Reads the DER form.
-pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> {
+pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err(Fault::Malformed("there are bytes after its end".to_owned())),
@@ -64,7 +64,7 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
 
 /// Refuses a version, a key and, where it counts, a signature that no TLS 1.3 peer would take. What
 /// a CA's certificate says of its own signature is never checked by anybody, so it does not count.
-pub(super) fn check_make(certificate: &X509Certificate<'_>) -> Result<(), Fault> {
+pub(crate) fn check_make(certificate: &X509Certificate<'_>) -> Result<(), Fault> {
     match certificate.version() {
         X509Version::V3 => {}
         X509Version(older) => return Err(Fault::OldVersion(older.saturating_add(1))),
@@ -84,7 +84,7 @@ pub(super) fn check_make(certificate: &X509Certificate<'_>) -> Result<(), Fault>
 }
 
 /// Refuses a certificate outside its dates.
-pub(super) fn check_dates(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Fault> {
+pub(crate) fn check_dates(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Fault> {
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let validity = certificate.validity();
     if validity.not_after.timestamp() < now {
@@ -97,13 +97,13 @@ pub(super) fn check_dates(certificate: &X509Certificate<'_>, now: UnixTime) -> R
 }
 
 /// Whether a client can find a server by this certificate: it has a DNS name or an IP address.
-pub(super) fn has_server_name(certificate: &X509Certificate<'_>) -> bool {
+pub(crate) fn has_server_name(certificate: &X509Certificate<'_>) -> bool {
     alternative_names(certificate)
         .any(|name| matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_)))
 }
 
 /// The DNS names and IP addresses that a server is found under, a few of them, for messages.
-pub(super) fn server_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+pub(crate) fn server_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     const MOST: usize = 8;
     alternative_names(certificate)
         .filter_map(|name| match name {
@@ -115,7 +115,7 @@ pub(super) fn server_names(certificate: &X509Certificate<'_>) -> Vec<String> {
 }
 
 /// When the first certificate of a chain ends.
-pub(super) fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<UnixTime> {
+pub(crate) fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<UnixTime> {
     let ends = chain.iter().filter_map(|der| parse(der).ok()).map(|certificate| {
         u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0)
     });
@@ -123,7 +123,7 @@ pub(super) fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<UnixTime> {
 }
 
 /// The subject as one line, for messages.
-pub(super) fn subject(certificate: &X509Certificate<'_>) -> String {
+pub(crate) fn subject(certificate: &X509Certificate<'_>) -> String {
     let subject: String = certificate.subject().to_string().chars().take(MAX_NAME).collect();
     if subject.is_empty() { "an empty subject".to_owned() } else { clean(&subject) }
 }

@@ -16,10 +16,10 @@ use super::error::{Fault, IdentityError};
 use super::pem;
 use super::trust::Trust;
 use crate::config::IdentityFiles;
-use crate::peer::Role;
+use crate::event::peer::Role;
 
 /// The bytes of an identity's three PEM files.
-pub(super) struct Bytes {
+pub(crate) struct Bytes {
     pub key: Vec<u8>,
     pub crt: Vec<u8>,
     pub ca: Vec<u8>,
@@ -36,7 +36,7 @@ impl Bytes {
 }
 
 /// An identity that passed all checks.
-pub(super) struct Checked {
+pub(crate) struct Checked {
     pub own: PeerCertificate,
     pub certified: Arc<CertifiedKey>,
     /// Without revocation lists.
@@ -47,7 +47,7 @@ pub(super) struct Checked {
 
 /// Checks for `role` at the moment `now`. `files` are the names for messages. What is wrong with
 /// one file alone is said before what is wrong between two.
-pub(super) fn check(
+pub(crate) fn check(
     bytes: &Bytes,
     files: &IdentityFiles,
     role: Role,
@@ -83,7 +83,7 @@ pub(super) fn check(
 }
 
 /// Reads the node's own certificate and looks at each certificate that it sends.
-pub(super) fn own_certificate(
+pub(crate) fn own_certificate(
     chain: &[CertificateDer<'_>],
     role: Role,
     now: UnixTime,
@@ -111,7 +111,7 @@ pub(super) fn own_certificate(
 /// What is in this store is believed without a further look, so a certificate that is no CA's may
 /// not come in: its owner could then sign for everybody. A CA that ended is left out; one that
 /// begins later is kept, for a node runs for months, but it cannot be the only one.
-pub(super) fn roots(
+pub(crate) fn roots(
     authorities: &[CertificateDer<'static>],
     now: UnixTime,
 ) -> Result<RootCertStore, Fault> {
@@ -145,8 +145,9 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use super::super::{ca, tls};
+    use super::super::tls;
     use super::*;
+    use crate::ca;
 
     const DAY: u64 = 86_400;
     /// 2026-11-20 07:07:56 UTC

@@ -9,8 +9,7 @@ use std::time::Duration;
 use rustls::pki_types::UnixTime;
 use time::OffsetDateTime;
 
-use super::ca::CaFault;
-use crate::peer::Role;
+use crate::event::peer::Role;
 
 /// A fault and the file it is in. Displays as one line that begins with the file's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +45,8 @@ pub enum Fault {
     Exists,
     /// There is no CA in this directory yet.
     NoCaHere,
-    /// What only a CA meets.
-    Ca(CaFault),
+    /// What only a CA meets; in its words.
+    Ca(String),
     /// No CA was given, and there is none in place.
     NoCaInPlace,
     /// The file is larger than this number of bytes.
@@ -122,7 +121,7 @@ impl fmt::Display for Fault {
             Self::Unwritable(why) => write!(f, "cannot be written: {}", clean(why)),
             Self::Exists => f.write_str("is there already and stays as it is; nothing was made"),
             Self::NoCaHere => f.write_str("there is no CA here; make one first (rp_ca init)"),
-            Self::Ca(fault) => fault.fmt(f),
+            Self::Ca(why) => f.write_str(why),
             Self::NoCaInPlace => {
                 f.write_str("no CA certificate is in place; give one as the third file")
             }

@@ -15,7 +15,7 @@ use super::check::{self, Bytes};
 use super::error::{Fault, IdentityError};
 use super::tls;
 use crate::config::IdentityFiles;
-use crate::peer::Role;
+use crate::event::peer::Role;
 
 /// The files that an operator hands over.
 #[derive(Clone, Debug, PartialEq, Eq)]

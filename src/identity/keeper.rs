@@ -9,9 +9,9 @@ use rustls::pki_types::UnixTime;
 
 use super::Identity;
 use super::error::{Fault, IdentityError};
-use crate::changes::Changes;
 use crate::config::{CrlFile, IdentityFiles};
-use crate::peer::Role;
+use crate::event::peer::Role;
+use crate::fs::changes::Changes;
 
 /// Holds a node's identity.
 pub struct Keeper {

@@ -17,7 +17,7 @@ use super::pem;
 
 /// One list, its signature checked.
 #[derive(Debug)]
-pub(super) struct RevocationList {
+pub(crate) struct RevocationList {
     /// As the check of a chain takes it.
     pub list: CertRevocationList<'static>,
     /// The CA, for messages.
@@ -31,7 +31,7 @@ pub(super) struct RevocationList {
 /// The lists in `bytes`, each signed by one of `issuers`. Where one CA has several, the newest
 /// comes first, which is the one that counts. `file` and `ca` are named in errors: the lists' own
 /// file, and that of the issuers.
-pub(super) fn read(
+pub(crate) fn read(
     bytes: &[u8],
     file: &Path,
     issuers: &[CertificateDer<'_>],

@@ -23,12 +23,12 @@ use super::verify::Verifier;
 pub const TRIAL: &[u8] = b"restpipe-trial";
 
 /// The cryptography of every pipe.
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 /// How a server meets its clients: each must show a certificate that passes.
-pub(super) fn server_config(
+pub(crate) fn server_config(
     provider: &Arc<CryptoProvider>,
     certified: &Arc<CertifiedKey>,
     verifier: Arc<Verifier>,
@@ -46,7 +46,7 @@ pub(super) fn server_config(
 
 /// How a client meets its server: it must show a certificate that passes, for the name that was
 /// asked for.
-pub(super) fn client_config(
+pub(crate) fn client_config(
     provider: &Arc<CryptoProvider>,
     certified: &Arc<CertifiedKey>,
     verifier: Arc<Verifier>,

@@ -15,11 +15,11 @@ use webpki::{
 use super::certificate::{self, PeerCertificate};
 use super::error::{Date, Fault};
 use super::revocation::RevocationList;
-use crate::peer::Role;
+use crate::event::peer::Role;
 
 /// The CAs that are believed, and what they have revoked.
 #[derive(Debug)]
-pub(super) struct Trust {
+pub(crate) struct Trust {
     /// The file of the CAs, for messages.
     pub ca: PathBuf,
     pub roots: RootCertStore,
@@ -88,7 +88,7 @@ impl Trust {
 }
 
 /// Whether a server's certificate is for the name it was looked for under.
-pub(super) fn check_host(leaf: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), Fault> {
+pub(crate) fn check_host(leaf: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), Fault> {
     let certificate = EndEntityCert::try_from(leaf).map_err(|e| Fault::Malformed(e.to_string()))?;
     certificate.verify_is_valid_for_subject_name(name).map_err(|_| Fault::WrongHost {
         expected: name.to_str().into_owned(),

@@ -18,7 +18,7 @@ use rustls::{
 use super::certificate;
 use super::error::Fault;
 use super::trust::{self, Trust};
-use crate::peer::Role;
+use crate::event::peer::Role;
 
 /// A certificate that a peer has shown. Displays as `certificate CN=web1 (sha256 ...)` and, where it
 /// was refused, the fault.
@@ -72,7 +72,7 @@ impl Witness {
 
 /// Judges the peer of one handshake.
 #[derive(Debug)]
-pub(super) struct Verifier {
+pub(crate) struct Verifier {
     pub trust: Arc<Trust>,
     /// The names of the CAs, which a server sends along with its request for a certificate.
     pub hints: Arc<[DistinguishedName]>,

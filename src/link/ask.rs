@@ -10,7 +10,7 @@ use super::output::{Outgoing, SendError};
 use super::streams::{Key, Outbound};
 use super::{End, Link, Unanswered, lock, patience};
 use crate::event::{Body, Event, Reply, Verb};
-use crate::meter::Outcome;
+use crate::metrics::meter::Outcome;
 use crate::wire::{Payload, Refused, RegisterError, encode_event, encode_stop};
 
 /// Bodies up to this size travel inside their event or reply, in bytes.

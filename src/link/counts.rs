@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use super::{Link, lock};
-use crate::meter::Outcomes;
+use crate::metrics::meter::Outcomes;
 use crate::wire::Terms;
 
 /// The counters of a link.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::output::SendError;
 use super::{End, Link, millis};
-use crate::meter::Mark;
+use crate::metrics::meter::Mark;
 use crate::wire::{EXTENSIONS, Heartbeat, encode_heartbeat};
 
 /// How a link keeps itself alive.

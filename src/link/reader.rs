@@ -11,7 +11,7 @@ use super::output::SendError;
 use super::streams::{Incoming, Key};
 use super::{Alert, End, Link, lock, millis};
 use crate::event::Body;
-use crate::meter::Mark;
+use crate::metrics::meter::Mark;
 use crate::wire::{
     Decoder, Frame, Heartbeat, Incoming as Message, Piece, Terms, WireError, decode, decode_credit,
     decode_end, decode_reason, encode_heartbeat_reply,

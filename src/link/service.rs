@@ -11,8 +11,8 @@ use super::pool::{Load, Pool};
 use super::{Link, lock};
 use crate::event::{Event, Reply, Verb};
 use crate::handler::{Context, Handler, Role, answer};
-use crate::meter::{Mark, Meter, Outcome};
-use crate::workers::Workers;
+use crate::metrics::meter::{Mark, Meter, Outcome};
+use crate::sync::workers::Workers;
 
 /// The handler and its threads.
 pub struct Service {

@@ -4,18 +4,18 @@
 use std::sync::Arc;
 
 use super::{Client, Server, StartError};
-use crate::accept::Handed;
 use crate::config::{ClientConfig, ServerConfig};
-use crate::events::{ConnectionEvent, Listeners};
+use crate::event::peer::PeerIdentity;
 use crate::handler::{Handler, Router};
-use crate::peer::PeerIdentity;
+use crate::lifecycle::{ConnectionEvent, Listeners};
+use crate::net::accept::Handed;
 
 /// A node that is about to be started: made by [`Server::builder`] or [`Client::builder`].
 ///
 /// What is given to `on_start`, `on_stop` and `on_event` is called on one thread of the node, in the
 /// order in which things happened and never two at a time, before the [`Hook`](crate::config::Hook)
 /// of the configuration is run, if there is one. It may take its time: no pipe waits for it,
-/// and up to [`MAX_QUEUED`](crate::events::MAX_QUEUED) calls wait in a queue; what comes beyond that is
+/// and up to [`MAX_QUEUED`](crate::lifecycle::MAX_QUEUED) calls wait in a queue; what comes beyond that is
 /// left out, and the log says so.
 pub struct Builder<C> {
     pub(super) config: C,

@@ -12,11 +12,11 @@ use super::renewal::Renewal;
 use super::requests::SERVER;
 use super::{Builder, Core, GOODBYE, StartError};
 use crate::config::{Bind, ClientConfig, Target, TargetMode};
+use crate::event::peer::Role;
+use crate::event::pipe::{Patient, Peer, Pipe, RequestError};
 use crate::event::{Event, Reply};
 use crate::handler::Handler;
 use crate::link::Pulse;
-use crate::peer::Role;
-use crate::pipe::{Patient, Peer, Pipe, RequestError};
 use crate::wire::Limits;
 
 /// A running client. Dropping it stops it without finishing what is in flight.

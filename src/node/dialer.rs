@@ -15,12 +15,12 @@ use super::catalog::{Added, Catalog};
 use super::feed::{Feed, Happening};
 use super::roster::{Entered, Entry, Roster};
 use crate::config::Target;
-use crate::dial::{self, Resolver};
-use crate::events::{ConnectionEvent, Events};
+use crate::event::peer::{PeerIdentity, Role};
 use crate::identity::{Keeper, PeerCertificate, Witness};
+use crate::lifecycle::{ConnectionEvent, Events};
 use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls};
-use crate::meter::{Mark, Meter};
-use crate::peer::{PeerIdentity, Role};
+use crate::metrics::meter::{Mark, Meter};
+use crate::net::dial::{self, Resolver};
 use crate::wire::Limits;
 
 /// The time for connecting, with all addresses and the proxy, and for the handshake.

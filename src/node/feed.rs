@@ -12,8 +12,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::{Value, json};
 
 use super::view;
+use crate::event::peer::PeerIdentity;
 use crate::event::{Body, Source};
-use crate::peer::PeerIdentity;
 
 /// Most who listen at once.
 const MAX_LISTENERS: usize = 64;

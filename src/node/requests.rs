@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::catalog::{Catalog, FindError, Wanted};
-use crate::dial::Resolver;
+use crate::event::pipe::{Caller, Peer, Pipe, RequestError};
 use crate::event::{Event, Reply};
 use crate::link::{Link, LinkError};
-use crate::meter::{Mark, Meter, Outcome};
-use crate::pipe::{Caller, Peer, Pipe, RequestError};
+use crate::metrics::meter::{Mark, Meter, Outcome};
+use crate::net::dial::Resolver;
 use crate::wire::Refused;
 
 /// A name that resolves slowly may take this much of a request's wait, at least.

@@ -1,6 +1,7 @@
 //! The server: accepts pipes, checks who they are, and keeps the newest of each name.
 
 mod connections;
+mod rivals;
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,11 +12,11 @@ use socket2::{Domain, Socket, Type};
 
 use super::renewal::Renewal;
 use super::{Builder, Core, GOODBYE, StartError};
-use crate::accept::{Acceptor, Bound};
 use crate::config::{Bind, ServerConfig};
+use crate::event::pipe::{Patient, Peer, Pipe, RequestError};
 use crate::event::{Event, Reply};
 use crate::handler::{Handler, Role};
-use crate::pipe::{Patient, Peer, Pipe, RequestError};
+use crate::net::accept::{Acceptor, Bound};
 use connections::Connections;
 
 /// Connections that may wait to be accepted.
@@ -155,9 +156,9 @@ mod tests {
     use rustls::pki_types::UnixTime;
 
     use super::*;
+    use crate::ca::{self, Order};
     use crate::config::IdentityFiles;
     use crate::handler::Router;
-    use crate::identity::ca::{self, Order};
 
     /// A lock that is never given back stops every request: nobody may say then that the node lives.
     #[test]

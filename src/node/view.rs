@@ -22,12 +22,12 @@ use super::feed::{Feed, Happening};
 use super::history::History;
 use super::roster::{Entry, Roster};
 use crate::event::Body;
+use crate::event::inspect::Inspect;
+use crate::event::peer::Role;
 use crate::identity::{Date, Keeper, PeerCertificate};
-use crate::inspect::Inspect;
 use crate::link::{End, Link, Service};
-use crate::meter::Outcome;
-use crate::metrics::Metrics;
-use crate::peer::Role;
+use crate::metrics::exposition::Metrics;
+use crate::metrics::meter::Outcome;
 
 /// How often the sums of the node's requests are noted.
 const SAMPLE: Duration = Duration::from_secs(5);

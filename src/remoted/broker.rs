@@ -27,11 +27,11 @@ use std::time::{Duration, Instant};
 use rustls::ServerConfig;
 
 use super::keys::{Keyring, KeysError};
-use crate::accept::{self, Acceptor, BindError, SocketFile};
 use crate::config::{Bind, BrokerConfig};
-use crate::workers::Workers;
+use crate::net::accept::{self, Acceptor, BindError, SocketFile};
+use crate::sync::workers::Workers;
 
-use crate::throttle::{Throttle, Throttles};
+use crate::sync::throttle::{Throttle, Throttles};
 use hall::Hall;
 pub use limits::{Bounds, Times};
 use limits::{Slots, Tally};

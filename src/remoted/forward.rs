@@ -16,12 +16,12 @@ use super::relay::{End, Limits, relay};
 use super::stream::Stream;
 use super::url::{Side, Url};
 use super::webroute::ConnectError;
-use crate::accept::{Acceptor, SocketFile, listen};
 use crate::config::Bind;
-use crate::places::Places;
-use crate::workers::Workers;
+use crate::net::accept::{Acceptor, SocketFile, listen};
+use crate::sync::places::Places;
+use crate::sync::workers::Workers;
 
-use crate::throttle::Throttle;
+use crate::sync::throttle::Throttle;
 
 const _: () = assert!(REACH.as_secs() < 15);
 

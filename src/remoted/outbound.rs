@@ -13,7 +13,7 @@ use super::proxy::Proxies;
 use super::stream::Stream;
 use super::trust::{Trust, refusal};
 use super::url::Url;
-use crate::dial::{self, Resolver};
+use crate::net::dial::{self, Resolver};
 
 /// A connection on which nothing moves is tried by the system after this long, so that a peer that
 /// lost its power is noticed.

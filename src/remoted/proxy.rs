@@ -3,7 +3,7 @@
 //! In scope: `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, as curl reads them. Not in scope: talking to
 //! the proxy.
 
-use crate::dial::{Exceptions, Proxy};
+use crate::net::dial::{Exceptions, Proxy};
 
 /// The proxies of a program, and what is reached without one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

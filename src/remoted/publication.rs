@@ -22,10 +22,10 @@ use super::relay::{self, End, Limits, relay};
 use super::stream::Stream;
 
 use super::url::{Side, Url};
-use crate::dial::Address;
-use crate::places::Places;
-use crate::throttle::Throttle;
-use crate::workers::Workers;
+use crate::net::dial::Address;
+use crate::sync::places::Places;
+use crate::sync::throttle::Throttle;
+use crate::sync::workers::Workers;
 
 /// Connections at once, unless the program says otherwise.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 4096;

@@ -16,9 +16,9 @@ use super::registration::Pulse;
 use super::url::{Side, Url};
 use super::webroute::{Cause, ConnectError, join};
 
-use crate::places::Places;
-use crate::throttle::Throttle;
-use crate::workers::Workers;
+use crate::sync::places::Places;
+use crate::sync::throttle::Throttle;
+use crate::sync::workers::Workers;
 
 /// Connections that are being made, or wait to be accepted, at once.
 const MAX_WAITING: usize = 256;

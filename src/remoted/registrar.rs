@@ -17,8 +17,8 @@ use super::registration::{Ended, Pulse, Registration};
 use super::url::Url;
 use super::waker::Waker;
 use super::webroute::Cause;
-use crate::dial::{self, Backoff};
-use crate::throttle::Throttle;
+use crate::net::dial::{self, Backoff};
+use crate::sync::throttle::Throttle;
 
 /// A registration that stood this long was well: the next loss starts with short waits again.
 const WELL: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 
 use super::key::Key;
-use crate::dial::bracketed;
+use crate::net::dial::bracketed;
 
 /// Longest address, in bytes.
 const MAX_URL: usize = 8 * 1024;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::table::{MAX_BYTES, Question, Rules, RulesError};
-use crate::changes::Changes;
+use crate::fs::changes::Changes;
 
 /// The rules of a file, which may change while they are in use.
 pub struct Rulebook {

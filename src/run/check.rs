@@ -14,12 +14,12 @@ use rustix::process::{Resource, getrlimit};
 use rustls::pki_types::UnixTime;
 
 use super::Handlers;
-use crate::cli::Failure;
 use crate::config::{
     ClientConfig, ConfigError, Environment, NodeConfig, ServerConfig, Target, Warning,
 };
 use crate::handler::Role;
 use crate::identity::{Date, Fault, Identity};
+use crate::run::cli::Failure;
 use ports::Ports;
 use report::{Problem, Report};
 

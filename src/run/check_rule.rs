@@ -2,10 +2,10 @@
 
 use pico_args::Arguments;
 
-use crate::cli::{self, Failure, Program};
 use crate::config::{NodeConfig, Warning};
 use crate::event::{Target, Verb};
 use crate::rules::{Question, Rulebook};
+use crate::run::cli::{self, Failure, Program};
 
 /// A question on the command line.
 pub(super) struct Asked {

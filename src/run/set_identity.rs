@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use pico_args::Arguments;
 use rustls::pki_types::UnixTime;
 
-use crate::cli::{self, Failure, Program};
 use crate::config::{Environment, IdentityFiles, Reader};
+use crate::event::peer::Role;
 use crate::identity::{self, GivenFiles};
-use crate::peer::Role;
+use crate::run::cli::{self, Failure, Program};
 
 /// Checks a server's key, certificate and CA, then installs them; the whole `main` of a program of
 /// this name.

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use pico_args::Arguments;
 use socket2::Socket;
 
-use crate::cli::{self, Failure, Program};
 use crate::config::Forward;
-use crate::dial::{Address, Resolver};
+use crate::net::dial::{Address, Resolver};
+use crate::run::cli::{self, Failure, Program};
 
 const PROGRAM: Program = Program {
     name: "rp_tcp",

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::time::Duration;
 
+use restpipe::event::pipe::RequestError;
 use restpipe::event::{Reply, Verb};
 use restpipe::handler::Role;
-use restpipe::pipe::RequestError;
 
 use crate::harness::{FakePipe, GET, settings, start, start_with};
 

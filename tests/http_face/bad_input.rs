@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use restpipe::event::Reply;
+use restpipe::event::pipe::RequestError;
 use restpipe::handler::Role;
-use restpipe::pipe::RequestError;
 
 use crate::harness::{Caller, FakePipe, GET, PATIENCE, SOON, settings, start, start_with};
 

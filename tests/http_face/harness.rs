@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use restpipe::config::Bind;
+use restpipe::event::pipe::{Caller as Waiting, Peer, Pipe, RequestError};
 use restpipe::event::{Event, Reply, Target, Verb};
 use restpipe::handler::Role;
 use restpipe::http::{Face, Settings};
-use restpipe::pipe::{Caller as Waiting, Peer, Pipe, RequestError};
 use serde_json::{Value, json};
 
 /// Nothing here takes this long; a test that waits for more has failed.

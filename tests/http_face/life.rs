@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use restpipe::config::Bind;
+use restpipe::event::inspect::Inspect;
+use restpipe::event::pipe::Pipe;
 use restpipe::event::{Body, Reply};
 use restpipe::handler::Role;
 use restpipe::http::Face;
-use restpipe::inspect::Inspect;
-use restpipe::pipe::Pipe;
 
 use crate::harness::{FakePipe, GET, PATIENCE, settings, start, start_with};
 

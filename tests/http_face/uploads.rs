@@ -8,9 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
+use restpipe::event::pipe::{Caller as Waiting, RequestError};
 use restpipe::event::{Body, Event, Reply};
 use restpipe::handler::Role;
-use restpipe::pipe::{Caller as Waiting, RequestError};
 
 use crate::harness::{Caller, FakePipe, GET, PATIENCE, Running, SOON, settings, start_with};
 

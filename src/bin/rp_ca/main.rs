@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use pico_args::Arguments;
-use restpipe::cli::{self, Command, Failure, Program};
+use restpipe::ca::{self, Ca, Name, NewCa, Order, Passphrase, Reason, Target};
+use restpipe::event::peer::Role;
 use restpipe::identity::IdentityError;
-use restpipe::identity::ca::{self, Ca, Name, NewCa, Order, Passphrase, Reason, Target};
-use restpipe::peer::Role;
+use restpipe::run::cli::{self, Command, Failure, Program};
 use rustls::pki_types::UnixTime;
 
 /// What a command does at a moment, once its arguments are taken; what it has to say of it.

@@ -1,6 +1,6 @@
 //! The pages of `--help`: the program's and each command's.
 
-use restpipe::cli::Program;
+use restpipe::run::cli::Program;
 
 pub const PROGRAM: Program = Program {
     name: "rp_ca",

@@ -1,8 +1,8 @@
 //! What the commands print of what they did.
 
+use restpipe::ca::{Listed, Made, Requested, Revocation, Signed, Verdict};
+use restpipe::event::peer::Role;
 use restpipe::identity::PeerCertificate;
-use restpipe::identity::ca::{Listed, Made, Requested, Revocation, Signed, Verdict};
-use restpipe::peer::Role;
 
 pub fn made(made: &Made) -> String {
     let mut rows = vec![("private key", made.key.display().to_string())];

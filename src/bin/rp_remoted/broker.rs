@@ -1,12 +1,12 @@
 //! `rp_remoted broker`.
 
 use crossbeam_channel::select;
-use restpipe::cli::{self, Command, Failure, Program};
 use restpipe::config::{BrokerConfig, Environment, Reader};
-use restpipe::logging;
 use restpipe::remoted::broker::{Broker, Settings};
 use restpipe::remoted::use_all_descriptors;
-use restpipe::signals::Signals;
+use restpipe::run::cli::{self, Command, Failure, Program};
+use restpipe::run::logging;
+use restpipe::run::signals::Signals;
 
 use crate::Job;
 

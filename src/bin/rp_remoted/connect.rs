@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use crossbeam_channel::{bounded, select};
 use pico_args::Arguments;
-use restpipe::cli::{self, Command, Failure, Program};
 use restpipe::config::{Bind, Reader};
 use restpipe::remoted::forward::{self, Forward, Way};
 use restpipe::remoted::{DEFAULT_IDLE_S, Url};
-use restpipe::signals::Signals;
+use restpipe::run::cli::{self, Command, Failure, Program};
+use restpipe::run::signals::Signals;
 
 use crate::Job;
 use crate::ends::{CA, Ends, KEY_FILE, MAX_CONNECTIONS, PIN, words};

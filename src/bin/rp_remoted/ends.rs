@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use pico_args::Arguments;
-use restpipe::cli::{self, Failure};
 use restpipe::config::{EndConfig, Environment, Warning};
-use restpipe::logging;
 use restpipe::remoted::{Key, Outbound, Pin, Proxies, Trust, Url};
+use restpipe::run::cli::{self, Failure};
+use restpipe::run::logging;
 
 pub const KEY_FILE: (&str, &str) =
     ("--key-file F", "a file of one line, the key of addresses that have none");

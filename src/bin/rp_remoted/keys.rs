@@ -1,7 +1,7 @@
 //! `rp_remoted keys`.
 
-use restpipe::cli::{self, Command, Failure, Program};
 use restpipe::remoted::keys;
+use restpipe::run::cli::{self, Command, Failure, Program};
 
 use crate::Job;
 

@@ -8,7 +8,7 @@ mod publish;
 
 use std::process::ExitCode;
 
-use restpipe::cli::{self, Command, Failure, Program};
+use restpipe::run::cli::{self, Command, Failure, Program};
 
 /// What a command does, once its arguments are taken.
 type Job = Box<dyn FnOnce() -> Result<(), Failure>>;

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pico_args::Arguments;
-use restpipe::cli::{self, Command, Failure, Program};
 use restpipe::config::Reader;
 use restpipe::remoted::publication::{Options, Publication, Route};
 use restpipe::remoted::{Address, Url};
-use restpipe::signals::Signals;
+use restpipe::run::cli::{self, Command, Failure, Program};
+use restpipe::run::signals::Signals;
 
 use crate::Job;
 use crate::ends::{CA, Ends, KEY_FILE, MAX_CONNECTIONS, PIN, words};

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::throttle::Throttles;
+use crate::sync::throttle::Throttles;
 
 /// Longest name of a file, in bytes, on every file system that counts.
 const MAX_NAME: usize = 255;

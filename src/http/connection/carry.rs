@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{After, Caller, Connection};
-use crate::carry;
 use crate::event::{CODE_FINE, Event, Verb};
 use crate::http::answer::Answer;
 use crate::http::output;
 use crate::http::refusal::Refusal;
 use crate::http::request::Request;
+use crate::tcp_tunnel;
 
 impl Connection<'_> {
     /// Asks the peer for a connection to the target that the path names, and carries this one to it.
     pub(super) fn carry(&mut self, request: Request, caller: Caller) -> io::Result<After> {
-        let connection = carry::Connection::new(Arc::clone(self.slot.socket()))?;
+        let connection = tcp_tunnel::Connection::new(Arc::clone(self.slot.socket()))?;
         let early = self.input.buffered().to_vec();
         self.input.consume(early.len());
         let Request { destination, target, headers, wait, .. } = request;

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::{Dialer, Dialled, News, Purpose, refused_by};
-use crate::dial::{self, Backoff};
-use crate::events::ConnectionEvent;
+use crate::lifecycle::ConnectionEvent;
 use crate::link::{End, Link};
-use crate::meter::Mark;
+use crate::metrics::meter::Mark;
+use crate::net::dial::{self, Backoff};
 use crate::node::feed::Happening;
 use crate::wire::GoodbyeReason;
 

@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::config::NodeConfig;
-use crate::events::{ConnectionEvent, Events};
 use crate::handler::{PeerIdentity, Role};
 use crate::identity::{Keeper, PeerCertificate};
+use crate::lifecycle::{ConnectionEvent, Events};
 use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls, trial};
 use crate::node::catalog::{Added, Catalog};
 use crate::node::feed::{Feed, Happening};
-use crate::node::rivals::{Rivals, Takeover};
 use crate::node::roster::{Entered, Entry, Roster};
+use crate::node::server::rivals::{Rivals, Takeover};
 use crate::node::{Core, LOOK};
-use crate::throttle::Throttles;
+use crate::sync::throttle::Throttles;
 use crate::wire::Limits;
 
 /// The time for a TLS handshake.

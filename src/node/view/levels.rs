@@ -7,10 +7,10 @@ use rustls::pki_types::UnixTime;
 use super::super::feed::Happening;
 use super::super::roster::Entry;
 use super::{Parts, View, left};
-use crate::inspect::Inspect;
+use crate::event::inspect::Inspect;
+use crate::event::peer::Role;
 use crate::link::Traffic;
-use crate::metrics::Level;
-use crate::peer::Role;
+use crate::metrics::exposition::Level;
 
 impl View {
     /// The levels now.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 
 use crate::link::Traffic;
-use crate::meter::Outcome;
+use crate::metrics::meter::Outcome;
 use crate::node::history::Steps;
 
 /// A node and its links.

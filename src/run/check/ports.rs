@@ -12,8 +12,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::manager;
 use super::report::{Problem, Report};
 use crate::config::{Address, Bind, NodeConfig};
-use crate::dial::Resolver;
 use crate::handler::Role;
+use crate::net::dial::Resolver;
 
 /// The step.
 pub(super) const STEP: &str = "ports";

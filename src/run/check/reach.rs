@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::NAME;
 use super::report::{Problem, Report};
 use crate::config::Target;
-use crate::dial::{self, Resolver};
 use crate::identity::Identity;
+use crate::net::dial::{self, Resolver};
 use crate::node::Trial;
 
 const TCP: &str = "TCP";

@@ -2,8 +2,8 @@
 
 use std::fmt::Display;
 
-use crate::cli::{self, Failure};
-use crate::logging::one_line;
+use crate::run::cli::{self, Failure};
+use crate::run::logging::one_line;
 
 /// Why a step failed.
 pub(super) struct Problem {

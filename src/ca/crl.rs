@@ -1,0 +1,358 @@
+//! The revocation list of a CA (RFC 5280 section 5): what it has taken back, and when it will say
+//! so again.
+//!
+//! In scope: reading, adding to and signing the one list in a CA's directory. Not in scope: which
+//! certificates to revoke (`revoke`).
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use rcgen::{CertificateRevocationListParams, RevocationReason, RevokedCertParams, SerialNumber};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use time::OffsetDateTime;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
+
+use super::authority::{Authority, is_signed_by_one};
+use super::fault::CaFault;
+use super::{CA_CRT, CRL, moment};
+use crate::identity::error::{Date, Fault, IdentityError};
+use crate::identity::pem;
+
+/// For how long a list counts where nothing else is asked for, in days.
+pub const DEFAULT_CRL_DAYS: u32 = 30;
+
+/// The longest serial number and list number, in bytes (RFC 5280 sections 4.1.2.2 and 5.2.3).
+const MAX_NUMBER: usize = 20;
+
+/// Why a certificate is revoked (RFC 5280 section 5.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason(u8);
+
+impl Reason {
+    /// No reason is given.
+    pub const UNSPECIFIED: Self = Self(0);
+
+    /// Another certificate takes its place; the key is as good as before.
+    pub const SUPERSEDED: Self = Self(4);
+
+    /// All that can be given. What is missing here concerns other CAs, or can be undone.
+    pub const NAMES: [&str; 6] = [
+        "unspecified",
+        "keyCompromise",
+        "affiliationChanged",
+        "superseded",
+        "cessationOfOperation",
+        "privilegeWithdrawn",
+    ];
+
+    /// All that can be read in a list, by number.
+    const ALL: [&str; 11] = [
+        "unspecified",
+        "keyCompromise",
+        "CACompromise",
+        "affiliationChanged",
+        "superseded",
+        "cessationOfOperation",
+        "certificateHold",
+        "",
+        "removeFromCRL",
+        "privilegeWithdrawn",
+        "AACompromise",
+    ];
+
+    const fn to_rcgen(self) -> RevocationReason {
+        match self.0 {
+            1 => RevocationReason::KeyCompromise,
+            2 => RevocationReason::CaCompromise,
+            3 => RevocationReason::AffiliationChanged,
+            4 => RevocationReason::Superseded,
+            5 => RevocationReason::CessationOfOperation,
+            6 => RevocationReason::CertificateHold,
+            8 => RevocationReason::RemoveFromCrl,
+            9 => RevocationReason::PrivilegeWithdrawn,
+            10 => RevocationReason::AaCompromise,
+            _ => RevocationReason::Unspecified,
+        }
+    }
+}
+
+impl FromStr for Reason {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::NAMES.iter().find(|name| name.eq_ignore_ascii_case(text));
+        let number = known.and_then(|name| Self::ALL.iter().position(|other| other == name));
+        let number = number.and_then(|number| u8::try_from(number).ok());
+        number.map(Self).ok_or_else(|| format!("one of {} is needed", Self::NAMES.join(", ")))
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::ALL.get(usize::from(self.0)).unwrap_or(&"unknown reason"))
+    }
+}
+
+/// That a certificate is revoked. Displays as `revoked on DATE (REASON)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// Since when.
+    pub since: Date,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl fmt::Display for Revoked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "revoked on {}", self.since)?;
+        match self.reason {
+            Reason::UNSPECIFIED => Ok(()),
+            reason => write!(f, " ({reason})"),
+        }
+    }
+}
+
+/// A list, as it is read and as it will be signed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct List {
+    /// Big-endian, without zeros before it.
+    number: Vec<u8>,
+    entries: Vec<Entry>,
+    this_update: Option<OffsetDateTime>,
+    next_update: Option<OffsetDateTime>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    /// Big-endian, without zeros before it.
+    serial: Vec<u8>,
+    since: OffsetDateTime,
+    reason: Reason,
+    invalid_since: Option<OffsetDateTime>,
+}
+
+impl List {
+    /// The list in `dir`, if there is one. It must be signed by one of `authorities`.
+    pub fn read(
+        dir: &Path,
+        authorities: &[CertificateDer<'_>],
+    ) -> Result<Option<Self>, IdentityError> {
+        let file = dir.join(CRL);
+        let at = |fault| IdentityError::new(&file, fault);
+        if file.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+            return Ok(None);
+        }
+        let lists = pem::revocation_lists(&pem::read_file(&file)?, &file)?;
+        let [der] = &lists[..] else { return Err(at(Fault::from(CaFault::ManyLists))) };
+        let ca = dir.join(CA_CRT);
+        Self::parse(der, authorities, &ca).map(Some).map_err(|fault| at(Fault::from(fault)))
+    }
+
+    fn parse(der: &[u8], authorities: &[CertificateDer<'_>], ca: &Path) -> Result<Self, CaFault> {
+        let malformed = |why: &str| CaFault::MalformedList(why.to_owned());
+        let (rest, list) =
+            CertificateRevocationList::from_der(der).map_err(|e| malformed(&e.to_string()))?;
+        if !rest.is_empty() {
+            return Err(malformed("there are bytes after its end"));
+        }
+        let (message, signature) = (list.tbs_cert_list.as_ref(), &list.signature_value.data);
+        if !is_signed_by_one(authorities, list.issuer().as_raw(), message, signature) {
+            return Err(CaFault::ListOfAnother(ca.to_owned()));
+        }
+        let number = list.crl_number().map(x509_parser::num_bigint::BigUint::to_bytes_be);
+        let entries = list.iter_revoked_certificates().map(Entry::read);
+        Ok(Self {
+            number: stripped(&number.unwrap_or_default()).to_owned(),
+            entries: entries
+                .collect::<Option<_>>()
+                .ok_or_else(|| malformed("a serial number is negative"))?,
+            this_update: Some(list.last_update().to_datetime()),
+            next_update: list.next_update().map(|time| time.to_datetime()),
+        })
+    }
+
+    /// Whether the certificate of this serial number is in it.
+    pub fn find(&self, serial: &[u8]) -> Option<Revoked> {
+        let entry = self.entries.iter().find(|entry| entry.serial == stripped(serial))?;
+        Some(Revoked { since: entry.since.into(), reason: entry.reason })
+    }
+
+    /// Takes back the certificate of this serial number.
+    pub fn add(&mut self, serial: &[u8], now: UnixTime, reason: Reason) {
+        let serial = stripped(serial).to_owned();
+        self.entries.push(Entry { serial, since: moment(now), reason, invalid_since: None });
+    }
+
+    /// How many certificates it takes back.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// When the CA means to have made the next one.
+    pub fn next_update(&self) -> Option<Date> {
+        self.next_update.map(Date::from)
+    }
+
+    /// For how many days it was signed to count, where it says so.
+    pub fn days(&self) -> Option<u32> {
+        let span = self.next_update? - self.this_update?;
+        u32::try_from(span.whole_days()).ok().filter(|days| *days > 0)
+    }
+
+    /// The list as PEM, signed anew with the next number, to count for `days` days from `now`.
+    pub fn sign(
+        &mut self,
+        authority: &Authority,
+        days: u32,
+        now: UnixTime,
+    ) -> Result<String, Fault> {
+        let unsigned = |why: String| Fault::from(CaFault::Unsigned(why));
+        let now = moment(now);
+        increment(&mut self.number);
+        if self.number.len() > MAX_NUMBER {
+            return Err(unsigned("the number of the list has no successor".to_owned()));
+        }
+        self.this_update = Some(now);
+        let next_update = now.checked_add(time::Duration::days(days.into())).unwrap_or(now);
+        self.next_update = Some(next_update);
+        let revoked = |entry: &Entry| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&entry.serial),
+            revocation_time: entry.since,
+            reason_code: Some(entry.reason.to_rcgen()),
+            invalidity_date: entry.invalid_since,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: now,
+            next_update,
+            crl_number: SerialNumber::from_slice(&self.number),
+            issuing_distribution_point: None,
+            revoked_certs: self.entries.iter().map(revoked).collect(),
+            key_identifier_method: authority.key_id.clone(),
+        };
+        let pem = params.signed_by(&authority.issuer).and_then(|list| list.pem());
+        let pem = pem.map_err(|e| unsigned(e.to_string()))?;
+        if pem.len() as u64 > pem::MAX_BYTES {
+            return Err(unsigned(format!("the list is larger than {} bytes", pem::MAX_BYTES)));
+        }
+        Ok(pem)
+    }
+}
+
+impl Entry {
+    /// None where the serial number is negative, which no CA may give and rcgen cannot write.
+    fn read(entry: &RevokedCertificate<'_>) -> Option<Self> {
+        if entry.raw_serial().first().is_none_or(|first| *first >= 0x80) {
+            return None;
+        }
+        Some(Self {
+            serial: stripped(entry.raw_serial()).to_owned(),
+            since: entry.revocation_date.to_datetime(),
+            reason: Reason(entry.reason_code().map_or(0, |(_, code)| code.0)),
+            invalid_since: entry.invalidity_date().map(|(_, date)| date.to_datetime()),
+        })
+    }
+}
+
+/// A big-endian number without the zeros before it.
+fn stripped(number: &[u8]) -> &[u8] {
+    &number[number.iter().take_while(|byte| **byte == 0).count()..]
+}
+
+fn increment(number: &mut Vec<u8>) {
+    for byte in number.iter_mut().rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            return;
+        }
+    }
+    number.insert(0, 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resigned;
+    use super::*;
+
+    #[test]
+    fn numbers_go_up() {
+        let mut number = Vec::new();
+        for expected in 1..=70_000_u32 {
+            increment(&mut number);
+            assert_eq!(number, stripped(&expected.to_be_bytes()));
+        }
+    }
+
+    #[test]
+    fn reasons_are_read_as_openssl_writes_them() {
+        for name in Reason::NAMES {
+            assert_eq!(name.parse::<Reason>().unwrap().to_string(), name);
+        }
+        assert_eq!("KEYCOMPROMISE".parse::<Reason>().unwrap(), Reason(1));
+        for wrong in ["", "CACompromise", "certificateHold", "because"] {
+            assert!(wrong.parse::<Reason>().unwrap_err().contains("superseded"), "{wrong}");
+        }
+        assert_eq!(Reason(77).to_string(), "unknown reason");
+    }
+
+    #[test]
+    fn nodes_can_read_what_is_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = UnixTime::now();
+        super::super::init(dir.path(), 20, now).unwrap();
+        let authority = super::super::Ca::new(dir.path()).load(now).unwrap();
+        let mut list = List::default();
+        for serial in 0..3 {
+            let pem = list.sign(&authority, 30, now).unwrap();
+            let der = pem::revocation_lists(pem.as_bytes(), dir.path()).unwrap().remove(0);
+            let read = webpki::OwnedCertRevocationList::from_der(&der).unwrap();
+            let read = webpki::CertRevocationList::from(read);
+            let found = |serial: u8| read.find_serial(&[0x40, serial]).unwrap().is_some();
+            assert_eq!([found(0), found(1), found(2)], [serial > 0, serial > 1, false]);
+            list.add(&[0x40, serial], now, Reason(serial));
+        }
+    }
+
+    /// What its CA signed may still be odd: another program could have made it.
+    #[test]
+    fn odd_lists_are_an_error_or_can_be_signed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = UnixTime::now();
+        super::super::init(dir.path(), 20, now).unwrap();
+        let authority = super::super::Ca::new(dir.path()).load(now).unwrap();
+        let mut list = List::default();
+        for serial in 1..4 {
+            list.add(&[serial, 7], now, Reason(serial));
+        }
+        let file = dir.path().join("f");
+        let pem = list.sign(&authority, 30, now).unwrap();
+        let der = pem::revocation_lists(pem.as_bytes(), &file).unwrap().remove(0);
+        let (_, parsed) = CertificateRevocationList::from_der(&der).unwrap();
+        let message = parsed.tbs_cert_list.as_ref();
+
+        let mut random = fastrand::Rng::with_seed(8);
+        let mut read = 0;
+        for _ in 0..3000 {
+            let changed = resigned(message, authority.issuer.key(), &mut random);
+            let parse = || List::parse(&changed, &authority.certificates, &file);
+            match parse() {
+                Ok(mut list) => {
+                    read += 1;
+                    let again = list.sign(&authority, 30, now);
+                    let again =
+                        again.map(|pem| pem::revocation_lists(pem.as_bytes(), &file).unwrap());
+                    if let Ok(again) = again {
+                        List::parse(&again[0], &authority.certificates, &file).unwrap();
+                    }
+                }
+                Err(fault) => assert!(!fault.to_string().chars().any(char::is_control), "{fault}"),
+            }
+            // And with a signature that is not good any more.
+            let mut cut = changed.clone();
+            cut.truncate(random.usize(..cut.len()));
+            assert!(List::parse(&cut, &authority.certificates, &file).is_err());
+        }
+        assert!(read > 100, "{read}");
+    }
+}

@@ -1,0 +1,196 @@
+//! The files of a CA's directory: made new or replaced as a whole, by one process at a time.
+//!
+//! In scope: writing. Not in scope: what is written.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::fault::CaFault;
+use crate::identity::error::{Fault, IdentityError};
+
+/// How long one process waits for another that writes in the same directory.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// How long between two looks at a lock that another process holds.
+const LOCK_POLL: Duration = Duration::from_millis(20);
+
+/// Held while files of the directory are read in order to be changed. Where the process ends, the
+/// system lets go of it; the file stays, and means nothing by itself.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Waits at most ten seconds.
+    pub fn take(dir: &Path) -> Result<Self, IdentityError> {
+        let path = dir.join(".lock");
+        let failed = |e: io::Error| IdentityError::new(&path, Fault::Unwritable(e.to_string()));
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        let until = Instant::now() + LOCK_WAIT;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    thread::sleep(LOCK_POLL);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(IdentityError::new(&path, Fault::from(CaFault::Busy)));
+                }
+            }
+        }
+    }
+}
+
+/// Makes a directory, for its owner alone, and those above it.
+pub(super) fn make_directory(dir: &Path) -> Result<(), IdentityError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|e| IdentityError::new(dir, Fault::Unwritable(e.to_string())))
+}
+
+/// Says no where one of these is there already, as whatever it may be.
+pub(super) fn refuse_existing(files: &[&Path]) -> Result<(), IdentityError> {
+    match files.iter().find(|file| fs::symlink_metadata(file).is_ok()) {
+        Some(file) => Err(IdentityError::new(file, Fault::Exists)),
+        None => Ok(()),
+    }
+}
+
+/// New files that are written together: all of them, or none is left.
+#[derive(Default)]
+pub(super) struct NewFiles {
+    written: Vec<PathBuf>,
+}
+
+impl NewFiles {
+    /// Writes one more. What was there already stays as it is, and is an error.
+    pub fn write(&mut self, path: &Path, text: &str, mode: u32) -> Result<(), IdentityError> {
+        let mut file = create(path, mode).map_err(|error| failed(path, &error))?;
+        self.written.push(path.to_owned());
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(|error| failed(path, &error))
+    }
+
+    /// Counts a file that was just made as one of them.
+    pub fn adopt(&mut self, path: PathBuf) {
+        self.written.push(path);
+    }
+
+    /// They stay.
+    pub fn keep(mut self) {
+        let mut directories: Vec<_> =
+            self.written.drain(..).map(|path| directory(&path).to_owned()).collect();
+        directories.dedup();
+        // So that new names outlive a power cut. The files are in place whether or not the file
+        // system can promise that.
+        for directory in directories {
+            let _ = File::open(directory).and_then(|directory| directory.sync_all());
+        }
+    }
+}
+
+impl Drop for NewFiles {
+    fn drop(&mut self) {
+        for path in self.written.iter().rev() {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Replaces a file, or makes it. At every moment, whatever happens, there is either the old
+/// content or the new.
+pub(super) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), IdentityError> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = format!(".{}.{:016x}", name.unwrap_or_default(), fastrand::u64(..));
+    let temporary = path.with_file_name(name);
+    let mut new = NewFiles::default();
+    // The message names the file that was to be, not the one beside it.
+    new.write(&temporary, text, mode).map_err(|error| IdentityError::new(path, error.fault))?;
+    fs::rename(&temporary, path).map_err(|error| failed(path, &error))?;
+    new.keep();
+    Ok(())
+}
+
+fn create(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
+}
+
+fn failed(path: &Path, error: &io::Error) -> IdentityError {
+    let fault = match error.kind() {
+        io::ErrorKind::AlreadyExists => Fault::Exists,
+        _ => Fault::Unwritable(error.to_string()),
+    };
+    IdentityError::new(path, fault)
+}
+
+/// The directory a file is in, also for a bare name.
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_files_that_were_not_kept_are_gone_and_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("old"), "old").unwrap();
+        let mut new = NewFiles::default();
+        new.write(&path("a"), "a", 0o600).unwrap();
+        assert_eq!(new.write(&path("old"), "new", 0o600).unwrap_err().fault, Fault::Exists);
+        drop(new);
+        assert!(!path("a").exists());
+        assert_eq!(fs::read(path("old")).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_replacement_that_fails_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        replace(&path, "1", 0o644).unwrap();
+        replace(&path, "2", 0o644).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"2");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let error = replace(&path, "3", 0o644).unwrap_err();
+        assert_eq!(error.file, path);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn one_at_a_time_holds_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Lock::take(dir.path()).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let path = dir.path().to_owned();
+        let waiter = thread::spawn(move || {
+            let second = Lock::take(&path).map(|_| ());
+            tell.send(()).unwrap();
+            second
+        });
+        // Whoever does not wait is through at once.
+        assert!(told.recv_timeout(Duration::from_millis(100)).is_err());
+        drop(first);
+        waiter.join().unwrap().unwrap();
+    }
+}

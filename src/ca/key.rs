@@ -1,0 +1,278 @@
+//! A CA's private key: in a file, plain or encrypted, and in memory.
+//!
+//! In scope: PKCS#8 (RFC 5958) and its encryption by a passphrase (PBES2, RFC 8018). Not in scope:
+//! what the key signs.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use aws_lc_rs::cipher::{
+    AES_128, AES_256, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey,
+    PaddedBlockEncryptingKey, UnboundCipherKey,
+};
+use aws_lc_rs::iv::FixedLength;
+use aws_lc_rs::{pbkdf2, rand};
+use pkcs8::der::asn1::OctetStringRef;
+use pkcs8::der::pem::LineEnding;
+use pkcs8::pkcs5::EncryptionScheme;
+use pkcs8::pkcs5::pbes2::{self, Pbkdf2Prf};
+use pkcs8::{EncryptedPrivateKeyInfoRef, SecretDocument};
+use rcgen::{KeyPair, PublicKeyData, SignatureAlgorithm, SigningKey};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::fault::CaFault;
+use super::passphrase::Passphrase;
+use crate::identity::error::{Fault, IdentityError};
+use crate::identity::pem;
+
+/// Rounds of PBKDF2 with SHA-256: what OWASP asks for since 2023. A quarter of a second.
+const ROUNDS: u32 = 600_000;
+
+/// The most rounds of a key made elsewhere: some seconds.
+const MAX_ROUNDS: u32 = 10_000_000;
+
+const LABEL: &str = "ENCRYPTED PRIVATE KEY";
+
+/// A key that is wiped from memory when dropped, as far as the crates beneath let it.
+pub(super) struct CaKey(KeyPair);
+
+impl CaKey {
+    /// A new key, ECDSA P-256.
+    pub fn generate() -> Result<Self, Fault> {
+        let made = KeyPair::generate();
+        made.map(Self).map_err(|e| Fault::from(CaFault::Unsigned(e.to_string())))
+    }
+
+    /// Reads the key in `file`. Only where it is encrypted, `ask` is called for the passphrase.
+    pub fn read(
+        file: &Path,
+        ask: &dyn Fn(&Path) -> Result<Passphrase, IdentityError>,
+    ) -> Result<Self, IdentityError> {
+        let bytes = Zeroizing::new(pem::read_file(file)?);
+        let at = |fault| IdentityError::new(file, fault);
+        let mut key = match pem::private_key(&bytes, file) {
+            Ok(key) => key,
+            Err(error) if error.fault == Fault::Encrypted => {
+                let encrypted = Encrypted::parse(&bytes).map_err(at)?;
+                let plain = encrypted.open(&ask(file)?).map_err(at)?;
+                PrivateKeyDer::from(PrivatePkcs8KeyDer::from(plain.to_vec()))
+            }
+            Err(error) => return Err(error),
+        };
+        let pair = KeyPair::try_from(&key).map_err(|_| at(Fault::UnusableKey));
+        key.zeroize();
+        pair.map(Self)
+    }
+
+    /// PKCS#8 as PEM, encrypted where there is a passphrase.
+    pub fn to_pem(&self, passphrase: Option<&Passphrase>) -> Result<Zeroizing<String>, Fault> {
+        match passphrase {
+            None => Ok(Zeroizing::new(self.0.serialize_pem())),
+            Some(passphrase) => encrypt(self.0.serialized_der(), passphrase),
+        }
+    }
+
+    /// As it stands in a certificate's bit string.
+    pub fn public_key(&self) -> &[u8] {
+        self.0.public_key_raw()
+    }
+}
+
+impl PublicKeyData for CaKey {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.der_bytes()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.0.algorithm()
+    }
+}
+
+impl SigningKey for CaKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.0.sign(message)
+    }
+}
+
+impl Drop for CaKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+fn encrypt(plain: &[u8], passphrase: &Passphrase) -> Result<Zeroizing<String>, Fault> {
+    let failed = |what: &str| Fault::from(CaFault::Unsigned(format!("{what} failed")));
+    let (mut salt, mut iv) = ([0; 16], [0; 16]);
+    rand::fill(&mut salt)
+        .and_then(|()| rand::fill(&mut iv))
+        .map_err(|_| failed("the system's random generator"))?;
+    let parameters = pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(ROUNDS, &salt, iv)
+        .map_err(|_| failed("the encryption's parameters"))?;
+
+    let mut key = Zeroizing::new([0; 32]);
+    let rounds = NonZeroU32::new(ROUNDS).ok_or_else(|| failed("the number of rounds"))?;
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, &salt, passphrase.as_bytes(), &mut *key);
+    // With room for the padding, so that the plain key is not left where the buffer was before.
+    let mut data = Zeroizing::new(Vec::with_capacity(plain.len() + 16));
+    data.extend_from_slice(plain);
+    UnboundCipherKey::new(&AES_256, &*key)
+        .and_then(PaddedBlockEncryptingKey::cbc_pkcs7)
+        .and_then(|cipher| {
+            let context = EncryptionContext::Iv128(FixedLength::from(&iv));
+            cipher.less_safe_encrypt(&mut *data, context)
+        })
+        .map_err(|_| failed("the encryption"))?;
+
+    let encode = || {
+        let encrypted_data = OctetStringRef::new(&data)?;
+        let encryption_algorithm = EncryptionScheme::from(parameters);
+        SecretDocument::encode_msg(&EncryptedPrivateKeyInfoRef {
+            encryption_algorithm,
+            encrypted_data,
+        })?
+        .to_pem(LABEL, LineEnding::LF)
+    };
+    encode().map_err(|_| failed("the encoding"))
+}
+
+/// An encrypted key, taken apart.
+struct Encrypted {
+    rounds: NonZeroU32,
+    salt: pbes2::Salt,
+    hash: pbkdf2::Algorithm,
+    cipher: &'static aws_lc_rs::cipher::Algorithm,
+    key_bytes: usize,
+    iv: [u8; 16],
+    data: Vec<u8>,
+}
+
+impl Encrypted {
+    /// Reads what this program and openssl make: PBES2 with PBKDF2 and AES in CBC mode.
+    fn parse(bytes: &[u8]) -> Result<Self, Fault> {
+        let unread = |how: &str| Fault::from(CaFault::KeyCipher(how.to_owned()));
+        let not_pem = |why: String| Fault::NotPem(why);
+        let text = std::str::from_utf8(bytes).map_err(|e| not_pem(e.to_string()))?;
+        // Other sections, such as a certificate, may stand before it.
+        let begin = format!("-----BEGIN {LABEL}-----");
+        let start = text.find(&begin).ok_or_else(|| unread("OpenSSL's old PEM encryption"))?;
+        let text = &text[start..];
+        let end = format!("-----END {LABEL}-----");
+        let stop = text
+            .find(&end)
+            .ok_or_else(|| not_pem(format!("the section {LABEL} has no end line")))?;
+        let (_, document) = SecretDocument::from_pem(&text[..stop + end.len()])
+            .map_err(|e| not_pem(e.to_string()))?;
+        let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())
+            .map_err(|_| unread("a scheme that is unknown, or it is damaged"))?;
+
+        let EncryptionScheme::Pbes2(parameters) = &info.encryption_algorithm else {
+            return Err(unread("PBES1"));
+        };
+        let pbes2::Kdf::Pbkdf2(kdf) = &parameters.kdf else {
+            return Err(unread("a key from scrypt"));
+        };
+        let rounds = NonZeroU32::new(kdf.iteration_count)
+            .filter(|rounds| rounds.get() <= MAX_ROUNDS)
+            .ok_or_else(|| unread("a number of rounds outside 1 to 10000000"))?;
+        let hash = match kdf.prf {
+            Pbkdf2Prf::HmacWithSha1 => pbkdf2::PBKDF2_HMAC_SHA1,
+            Pbkdf2Prf::HmacWithSha256 => pbkdf2::PBKDF2_HMAC_SHA256,
+            Pbkdf2Prf::HmacWithSha384 => pbkdf2::PBKDF2_HMAC_SHA384,
+            Pbkdf2Prf::HmacWithSha512 => pbkdf2::PBKDF2_HMAC_SHA512,
+            _ => return Err(unread("a hash that is not in use")),
+        };
+        let (cipher, key_bytes, iv) = match parameters.encryption {
+            pbes2::EncryptionScheme::Aes128Cbc { iv } => (&AES_128, 16, iv),
+            pbes2::EncryptionScheme::Aes256Cbc { iv } => (&AES_256, 32, iv),
+            _ => return Err(unread("a cipher other than AES-128 and AES-256 in CBC mode")),
+        };
+        if kdf.key_length.is_some_and(|length| usize::from(length) != key_bytes) {
+            return Err(unread("a key of another length than its cipher's"));
+        }
+        let data = info.encrypted_data.as_bytes().to_vec();
+        Ok(Self { rounds, salt: kdf.salt, hash, cipher, key_bytes, iv, data })
+    }
+
+    /// The plain key, PKCS#8 DER.
+    fn open(self, passphrase: &Passphrase) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let wrong = || Fault::from(CaFault::WrongPassphrase);
+        let mut key = Zeroizing::new([0; 32]);
+        let key = &mut key[..self.key_bytes];
+        pbkdf2::derive(self.hash, self.rounds, self.salt.as_bytes(), passphrase.as_bytes(), key);
+        let mut data = Zeroizing::new(self.data);
+        let context = DecryptionContext::Iv128(FixedLength::from(&self.iv));
+        let plain = UnboundCipherKey::new(self.cipher, key)
+            .and_then(PaddedBlockDecryptingKey::cbc_pkcs7)
+            .and_then(|cipher| cipher.decrypt(&mut data, context).map(|plain| plain.len()))
+            .map_err(|_| wrong())?;
+        data.truncate(plain);
+        // One wrong passphrase in 256 leaves something that ends like padding.
+        if KeyPair::try_from(&PrivatePkcs8KeyDer::from(&data[..])).is_err() {
+            return Err(wrong());
+        }
+        Ok(data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passphrase(text: &str) -> Passphrase {
+        Passphrase::new(Zeroizing::new(text.as_bytes().to_vec())).unwrap()
+    }
+
+    fn encrypted() -> (CaKey, Vec<u8>) {
+        let key = CaKey::generate().unwrap();
+        let pem = key.to_pem(Some(&passphrase("open sesame"))).unwrap();
+        (key, pem.as_bytes().to_vec())
+    }
+
+    fn open(pem: &[u8], with: &str) -> Result<Vec<u8>, Fault> {
+        Encrypted::parse(pem)?.open(&passphrase(with)).map(|plain| plain.to_vec())
+    }
+
+    #[test]
+    fn what_was_encrypted_opens_with_its_passphrase_only() {
+        let (key, pem) = encrypted();
+        assert!(pem.starts_with(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n"));
+        assert_eq!(open(&pem, "open sesame").unwrap(), key.0.serialized_der());
+        for wrong in ["open sesam", "open sesame ", "x"] {
+            assert_eq!(open(&pem, wrong), Err(Fault::from(CaFault::WrongPassphrase)));
+        }
+        assert_ne!(pem, key.to_pem(Some(&passphrase("open sesame"))).unwrap().as_bytes(), "salt");
+    }
+
+    #[test]
+    fn changed_bytes_are_an_error_and_never_a_panic_or_an_endless_wait() {
+        let (_, pem) = encrypted();
+        let mut random = fastrand::Rng::with_seed(8);
+        let mut parsed = 0;
+        for round in 0..20_000 {
+            let mut bytes = pem.clone();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(0..bytes.len());
+                bytes[at] =
+                    if round % 2 == 0 { random.alphanumeric() as u8 } else { random.u8(..) };
+            }
+            if round % 3 == 0 {
+                bytes.truncate(random.usize(..bytes.len()));
+            }
+            match Encrypted::parse(&bytes) {
+                Ok(encrypted) => {
+                    assert!(encrypted.rounds.get() <= MAX_ROUNDS);
+                    parsed += 1;
+                    // Few rounds, since there are many keys.
+                    let _ =
+                        Encrypted { rounds: NonZeroU32::MIN, ..encrypted }.open(&passphrase("x"));
+                }
+                Err(fault) => {
+                    let line = fault.to_string();
+                    assert!(!line.chars().any(char::is_control), "{line}");
+                }
+            }
+        }
+        assert!(parsed > 1000, "{parsed}");
+    }
+}

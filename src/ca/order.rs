@@ -1,0 +1,120 @@
+//! One certificate for a node, from what was ordered to what is signed and checked.
+//!
+//! In scope: what stands in it. Not in scope: whose key it is for, and where it is written.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
+    PublicKeyData, SerialNumber,
+};
+use rustls::pki_types::UnixTime;
+
+use super::authority::Authority;
+use super::name::Name;
+use super::{CA_CRT, Ca, moment, verify};
+use crate::event::peer::Role;
+use crate::identity::certificate::PeerCertificate;
+use crate::identity::error::{Fault, IdentityError};
+
+/// For how long an identity lasts where nothing else is asked for, in days.
+pub const DEFAULT_DAYS: u32 = 365;
+
+/// The longest that anything lasts, in days: a hundred years.
+pub const MAX_DAYS: u32 = 36_500;
+
+/// How far before its making a certificate begins: a fresh one is used at once, also on a machine
+/// whose clock is behind or in a time zone that was set wrong by an hour.
+const BACKDATED: Duration = Duration::from_secs(3600);
+
+/// An identity to make.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Whose it is; also the name of its files.
+    pub name: Name,
+    /// What it is for.
+    pub role: Role,
+    /// Further names and addresses to be found under.
+    pub alternatives: Vec<Name>,
+    /// For how long, 1 to [`MAX_DAYS`]; the CA's end cuts it short.
+    pub days: u32,
+}
+
+/// A certificate that was signed and has passed the checks that a node makes.
+pub(super) struct Certified {
+    pub pem: String,
+    pub serial: [u8; 16],
+    pub certificate: PeerCertificate,
+    /// Whether it ends earlier than was asked for, because its CA does.
+    pub cut_short: bool,
+}
+
+impl Ca<'_> {
+    /// Signs a certificate for `key` as `order` says. `crt` is named in errors.
+    pub(super) fn certify(
+        &self,
+        authority: &Authority,
+        order: &Order,
+        key: &impl PublicKeyData,
+        crt: &Path,
+        now: UnixTime,
+    ) -> Result<Certified, IdentityError> {
+        let at = |fault| IdentityError::new(crt, fault);
+        let failed = |e: rcgen::Error| at(Fault::Refused(e.to_string()));
+        let serial = random_serial().map_err(at)?;
+        let mut params = params(&order.name.to_string(), &serial, order.days, now);
+        params.not_before = params.not_before.max(authority.not_before);
+        let cut_short = params.not_after > authority.not_after;
+        params.not_after = params.not_after.min(authority.not_after);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![match order.role {
+            Role::Server => ExtendedKeyUsagePurpose::ServerAuth,
+            Role::Client => ExtendedKeyUsagePurpose::ClientAuth,
+        }];
+        for name in std::iter::once(&order.name).chain(&order.alternatives) {
+            let name = name.to_san().map_err(failed)?;
+            if !params.subject_alt_names.contains(&name) {
+                params.subject_alt_names.push(name);
+            }
+        }
+
+        let signed = params.signed_by(key, &authority.issuer).map_err(failed)?;
+        let ca = self.path(CA_CRT);
+        authority.check_issuer_of(signed.der()).map_err(|e| IdentityError::new(&ca, e))?;
+        let chain = [signed.der().clone()];
+        let certificate =
+            verify::judge(&chain, &authority.certificates, crt, &ca, order.role, now)?;
+        Ok(Certified { pem: signed.pem(), serial, certificate, cut_short })
+    }
+}
+
+/// What all certificates have: a name, a serial number, and dates.
+pub(super) fn params(
+    common_name: &str,
+    serial: &[u8],
+    days: u32,
+    now: UnixTime,
+) -> CertificateParams {
+    let now = moment(now);
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.serial_number = Some(SerialNumber::from_slice(serial));
+    params.not_before = now.checked_sub(BACKDATED.try_into().unwrap_or_default()).unwrap_or(now);
+    let days = time::Duration::days(days.clamp(1, MAX_DAYS).into());
+    params.not_after = now.checked_add(days).unwrap_or(now);
+    params
+}
+
+/// Sixteen random bytes: positive, and never shorter than that (RFC 5280 section 4.1.2.2 allows
+/// twenty).
+pub(super) fn random_serial() -> Result<[u8; 16], Fault> {
+    let mut serial = [0; 16];
+    aws_lc_rs::rand::fill(&mut serial)
+        .map_err(|_| Fault::Refused("the system gives no random numbers".to_owned()))?;
+    serial[0] = serial[0] & 0x7f | 0x40;
+    Ok(serial)
+}

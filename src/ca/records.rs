@@ -1,0 +1,143 @@
+//! What a CA has issued: a copy of each certificate, `issued/SERIAL.crt.pem`.
+//!
+//! In scope: keeping these copies, and reading them. Not in scope: whether they are revoked, which
+//! the revocation list alone says.
+//!
+//! There is no index beside them that could be cut short or disagree: all that is listed stands in
+//! the certificates. A copy is written before the certificate itself, so that none can be in the
+//! world that cannot be revoked by name, and two processes never write the same file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::CertificateDer;
+use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
+
+use super::files::{NewFiles, make_directory, replace};
+use crate::event::peer::Role;
+use crate::identity::certificate;
+use crate::identity::error::{Date, Fault, IdentityError, clean};
+use crate::identity::pem;
+
+const DIRECTORY: &str = "issued";
+const SUFFIX: &str = ".crt.pem";
+
+/// A certificate that was issued here, or is looked at as if it were.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    /// The common name, else the first alternative name. Control characters are escaped.
+    pub name: String,
+    /// None where its usages allow both or neither.
+    pub role: Option<Role>,
+    /// Big-endian, as in the certificate.
+    pub serial: Vec<u8>,
+    pub not_before: OffsetDateTime,
+    pub not_after: OffsetDateTime,
+    /// The public key with its kind, DER.
+    pub public_key: Vec<u8>,
+    pub der: CertificateDer<'static>,
+}
+
+impl Record {
+    /// Reads the first certificate in a file.
+    pub fn read(file: &Path) -> Result<Self, IdentityError> {
+        let certificates = pem::certificates(&pem::read_file(file)?, file)?;
+        let der = certificates.into_iter().next();
+        let der = der.ok_or_else(|| Fault::Malformed("there is none".to_owned()));
+        der.and_then(Self::of).map_err(|fault| IdentityError::new(file, fault))
+    }
+
+    fn of(der: CertificateDer<'static>) -> Result<Self, Fault> {
+        let parsed = certificate::parse(&der)?;
+        Ok(Self {
+            name: name(&parsed),
+            role: role(&parsed),
+            serial: parsed.raw_serial().to_owned(),
+            not_before: parsed.validity().not_before.to_datetime(),
+            not_after: parsed.validity().not_after.to_datetime(),
+            public_key: parsed.public_key().raw.to_owned(),
+            der: der.clone(),
+        })
+    }
+
+    /// The serial number, lower-case hex.
+    pub fn serial_text(&self) -> String {
+        hex(&self.serial)
+    }
+
+    pub fn expires(&self) -> Date {
+        self.not_after.into()
+    }
+}
+
+/// Keeps a copy of a certificate that is about to be handed out.
+pub(super) fn keep_copy(
+    new: &mut NewFiles,
+    dir: &Path,
+    serial: &[u8],
+    pem: &str,
+) -> Result<(), IdentityError> {
+    let directory = dir.join(DIRECTORY);
+    make_directory(&directory)?;
+    // Never half a copy, even where the machine ends: one that cannot be read would be in the way
+    // of revoking by name. No other can be called the same.
+    let path = directory.join(format!("{}{SUFFIX}", hex(serial)));
+    replace(&path, pem, 0o644)?;
+    new.adopt(path);
+    Ok(())
+}
+
+/// Everything that was issued in `dir`, by name and then by age, and the files that cannot be read.
+pub(super) fn all(dir: &Path) -> Result<(Vec<Record>, Vec<IdentityError>), IdentityError> {
+    let directory = dir.join(DIRECTORY);
+    let unreadable =
+        |e: std::io::Error| IdentityError::new(&directory, Fault::Unreadable(e.to_string()));
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path: PathBuf = entry.map_err(unreadable)?.path();
+        if path.to_string_lossy().ends_with(SUFFIX) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let mut records = Vec::new();
+    let mut damaged = Vec::new();
+    for file in &files {
+        match Record::read(file) {
+            Ok(record) => records.push(record),
+            Err(error) => damaged.push(error),
+        }
+    }
+    records.sort_by(|a, b| {
+        (&a.name, a.not_before, a.not_after).cmp(&(&b.name, b.not_before, b.not_after))
+    });
+    Ok((records, damaged))
+}
+
+fn name(certificate: &X509Certificate<'_>) -> String {
+    let common_name = certificate.subject().iter_common_name().next();
+    let name = common_name.and_then(|name| name.as_str().ok());
+    let shown: String = name.unwrap_or("-").chars().take(certificate::MAX_NAME).collect();
+    clean(&shown)
+}
+
+fn role(certificate: &X509Certificate<'_>) -> Option<Role> {
+    let usage = certificate.extended_key_usage().ok().flatten()?.value;
+    match (usage.server_auth, usage.client_auth) {
+        (true, false) => Some(Role::Server),
+        (false, true) => Some(Role::Client),
+        _ => None,
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,311 @@
+//! A certificate request (PKCS#10, RFC 2986): whether its maker has the key, and what it asks for.
+//!
+//! In scope: reading one. Not in scope: what it is given, except to say what it is not.
+
+use std::path::Path;
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::asn1_rs::Any;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::cri_attributes::ParsedCriAttribute;
+use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
+use x509_parser::objects::{oid_registry, oid2abbrev};
+use x509_parser::oid_registry::Oid;
+use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
+
+use super::fault::CaFault;
+use super::name::Name;
+use super::order::Order;
+use crate::event::peer::Role;
+use crate::identity::error::{Fault, IdentityError, clean};
+use crate::identity::{certificate, pem, tls};
+
+/// How many of the things that a request does not get are told one by one.
+const MAX_TOLD: usize = 20;
+
+/// How much of each is told, in characters.
+const MAX_SHOWN: usize = 200;
+
+/// A request whose signature and key are good.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// The first common name of its subject.
+    pub common_name: Option<String>,
+    /// The public key with its kind, DER.
+    pub public_key: Vec<u8>,
+    asks: Vec<Ask>,
+}
+
+/// One thing that a request asks for.
+#[derive(Debug)]
+enum Ask {
+    /// To be called so, as common name or alternative name; how it stands in the request.
+    Name(String, String),
+    /// To be used in this role.
+    Role(Role),
+    /// What is never given to anybody.
+    Other(String),
+}
+
+impl Request {
+    /// Reads the one request in `file`.
+    pub fn read(file: &Path) -> Result<Self, IdentityError> {
+        let der = pem::request(&pem::read_file(file)?, file)?;
+        Self::parse(&der).map_err(|fault| IdentityError::new(file, Fault::from(fault)))
+    }
+
+    fn parse(der: &[u8]) -> Result<Self, CaFault> {
+        let malformed = |why: &str| CaFault::MalformedRequest(why.to_owned());
+        let (rest, request) =
+            X509CertificationRequest::from_der(der).map_err(|e| malformed(&e.to_string()))?;
+        if !rest.is_empty() {
+            return Err(malformed("there are bytes after its end"));
+        }
+        let info = &request.certification_request_info;
+        check_key(&info.subject_pki)?;
+        if check_signature(der, &request).is_none() {
+            return Err(CaFault::RequestSignature);
+        }
+        let mut asks = Vec::new();
+        let mut common_name = None;
+        for attribute in info.subject.iter_attributes() {
+            let kind = short_name(attribute.attr_type());
+            let value = attribute.as_str().map(str::to_owned);
+            let value = value
+                .unwrap_or_else(|_| String::from_utf8_lossy(attribute.as_slice()).into_owned());
+            let shown = format!("{kind}={value}");
+            if kind == "CN" {
+                common_name.get_or_insert_with(|| value.clone());
+                asks.push(Ask::Name(value, shown));
+            } else {
+                asks.push(Ask::Other(shown));
+            }
+        }
+        for attribute in info.iter_attributes() {
+            match attribute.parsed_attribute() {
+                ParsedCriAttribute::ExtensionRequest(wanted) => {
+                    wanted.extensions.iter().for_each(|extension| add(extension, &mut asks));
+                }
+                // Its value is a secret.
+                ParsedCriAttribute::ChallengePassword(_) => {
+                    asks.push(Ask::Other("a challenge password".to_owned()));
+                }
+                ParsedCriAttribute::UnsupportedAttribute => {
+                    asks.push(Ask::Other(format!("attribute {}", short_name(&attribute.oid))));
+                }
+            }
+        }
+        Ok(Self { common_name, public_key: info.subject_pki.raw.to_owned(), asks })
+    }
+
+    /// What it asks for and does not get by `order`, one line each, without control characters.
+    pub fn left_out(&self, order: &Order) -> Vec<String> {
+        let names: Vec<&Name> = std::iter::once(&order.name).chain(&order.alternatives).collect();
+        let is_given = |name: &str| {
+            let name: Option<Name> = name.parse().ok();
+            name.is_some_and(|name| names.contains(&&name))
+        };
+        let mut lines: Vec<String> = Vec::new();
+        for ask in &self.asks {
+            let line = match ask {
+                Ask::Name(name, _) if is_given(name) => continue,
+                Ask::Role(role) if *role == order.role => continue,
+                Ask::Name(_, shown) | Ask::Other(shown) => shown.clone(),
+                Ask::Role(Role::Server) => "use as a server".to_owned(),
+                Ask::Role(Role::Client) => "use as a client".to_owned(),
+            };
+            let line = clean(&line.chars().take(MAX_SHOWN).collect::<String>());
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        if lines.len() > MAX_TOLD {
+            let more = lines.len() - MAX_TOLD;
+            lines.truncate(MAX_TOLD);
+            lines.push(format!("and {more} more"));
+        }
+        lines
+    }
+}
+
+/// SHA-256 of a public key with its kind, lower-case hex: what can be read out on both machines to
+/// be sure that it is the same request.
+pub(super) fn key_fingerprint(public_key: &[u8]) -> String {
+    certificate::fingerprint(&CertificateDer::from(public_key))
+}
+
+/// Adds what an extension asks for. That a node's certificate is no CA's and that its key may sign
+/// is what everybody gets.
+fn add(extension: &X509Extension<'_>, asks: &mut Vec<Ask>) {
+    match extension.parsed_extension() {
+        ParsedExtension::SubjectAlternativeName(names) => {
+            asks.extend(names.general_names.iter().map(alternative_name));
+        }
+        ParsedExtension::ExtendedKeyUsage(usage) => {
+            if usage.server_auth {
+                asks.push(Ask::Role(Role::Server));
+            }
+            if usage.client_auth {
+                asks.push(Ask::Role(Role::Client));
+            }
+            let others = [
+                (usage.any, "any use"),
+                (usage.code_signing, "use for signing code"),
+                (usage.email_protection, "use for e-mail"),
+                (usage.time_stamping, "use for time stamps"),
+                (usage.ocsp_signing, "use for OCSP"),
+            ];
+            let asked = others.iter().filter(|(asked, _)| *asked);
+            asks.extend(asked.map(|(_, text)| Ask::Other((*text).to_owned())));
+            let others = usage.other.iter();
+            asks.extend(others.map(|oid| Ask::Other(format!("use for {}", short_name(oid)))));
+        }
+        ParsedExtension::BasicConstraints(constraints) => {
+            if constraints.ca {
+                asks.push(Ask::Other("to be a CA".to_owned()));
+            }
+        }
+        ParsedExtension::KeyUsage(usage) => {
+            if usage.flags & !1 != 0 {
+                asks.push(Ask::Other(format!("key usage {usage}")));
+            }
+        }
+        _ => asks.push(Ask::Other(format!("extension {}", short_name(&extension.oid)))),
+    }
+}
+
+fn alternative_name(name: &GeneralName<'_>) -> Ask {
+    match name {
+        GeneralName::DNSName(name) => Ask::Name((*name).to_owned(), format!("DNS:{name}")),
+        GeneralName::IPAddress(bytes) => {
+            let address = <[u8; 4]>::try_from(*bytes)
+                .map(std::net::IpAddr::from)
+                .or_else(|_| <[u8; 16]>::try_from(*bytes).map(std::net::IpAddr::from));
+            match address {
+                Ok(address) => Ask::Name(address.to_string(), format!("IP:{address}")),
+                Err(_) => Ask::Other("IP: of a wrong length".to_owned()),
+            }
+        }
+        GeneralName::RFC822Name(name) => Ask::Other(format!("email:{name}")),
+        GeneralName::URI(uri) => Ask::Other(format!("URI:{uri}")),
+        _ => Ask::Other("an alternative name of a rare kind".to_owned()),
+    }
+}
+
+fn short_name(oid: &Oid<'_>) -> String {
+    oid2abbrev(oid, oid_registry()).map_or_else(|_| oid.to_id_string(), str::to_owned)
+}
+
+/// Takes only keys that any TLS 1.3 peer takes and that are good for years.
+fn check_key(key: &SubjectPublicKeyInfo<'_>) -> Result<(), CaFault> {
+    const EC: &str = "1.2.840.10045.2.1";
+    const P256: &str = "1.2.840.10045.3.1.7";
+    const P384: &str = "1.3.132.0.34";
+    const ED25519: &str = "1.3.101.112";
+    let kind = key.algorithm.algorithm.to_id_string();
+    let refused = |what: String| Err(CaFault::RequestKey(what));
+    match (kind.as_str(), key.parsed()) {
+        (ED25519, _) => Ok(()),
+        (EC, _) => {
+            let curve = key.algorithm.parameters.as_ref().and_then(|any| any.as_oid().ok());
+            match curve.map(|oid| oid.to_id_string()).as_deref() {
+                Some(P256 | P384) => Ok(()),
+                Some(other) => refused(format!("ECDSA on the curve {other}")),
+                None => refused("ECDSA on a curve without a name".to_owned()),
+            }
+        }
+        (_, Ok(PublicKey::RSA(rsa))) => match rsa.key_size() {
+            2048..=8192 => Ok(()),
+            bits => refused(format!("RSA of {bits} bits")),
+        },
+        _ => refused(format!("of the kind {kind}")),
+    }
+}
+
+/// Verifies the signature by the algorithms that are in use with TLS 1.3; those with SHA-1 are not
+/// among them. None where it is not good.
+fn check_signature(der: &[u8], request: &X509CertificationRequest<'_>) -> Option<()> {
+    let key = &request.certification_request_info.subject_pki;
+    let (_, key_info) = Any::from_der(key.raw).ok()?;
+    let (_, key_kind) = Any::from_der(key_info.data).ok()?;
+    let (_, whole) = Any::from_der(der).ok()?;
+    let (after_info, _) = Any::from_der(whole.data).ok()?;
+    let (_, kind) = Any::from_der(after_info).ok()?;
+    let provider = tls::provider();
+    let mut algorithms = provider.signature_verification_algorithms.all.iter();
+    let algorithm = algorithms.find(|one| {
+        one.public_key_alg_id().as_ref() == key_kind.data
+            && one.signature_alg_id().as_ref() == kind.data
+    })?;
+    let message = request.certification_request_info.raw;
+    let public_key = key.subject_public_key.data.as_ref();
+    algorithm.verify_signature(public_key, message, &request.signature_value.data).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+
+    use super::super::resigned;
+    use super::*;
+
+    #[test]
+    fn odd_requests_are_an_error_or_fine_but_never_a_panic() {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["a".to_owned(), "::1".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+        params.key_usages = vec![KeyUsagePurpose::CrlSign];
+        let der = params.serialize_request(&key).unwrap().der().to_vec();
+        let (_, parsed) = X509CertificationRequest::from_der(&der).unwrap();
+        let message = parsed.certification_request_info.raw;
+        let order = Order {
+            name: "a".parse().unwrap(),
+            role: Role::Client,
+            alternatives: Vec::new(),
+            days: 1,
+        };
+
+        let mut random = fastrand::Rng::with_seed(8);
+        let mut read = 0;
+        for _ in 0..5000 {
+            let changed = resigned(message, &key, &mut random);
+            let mut cut = changed.clone();
+            cut.truncate(random.usize(..cut.len()));
+            for der in [&changed, &cut] {
+                match Request::parse(der) {
+                    Ok(request) => {
+                        read += 1;
+                        let lines = request.left_out(&order);
+                        assert!(lines.len() <= MAX_TOLD + 1);
+                        let mut all = lines.iter().flat_map(|line| line.chars());
+                        assert!(!all.any(char::is_control), "{lines:?}");
+                    }
+                    Err(fault) => {
+                        assert!(!fault.to_string().chars().any(char::is_control), "{fault}");
+                    }
+                }
+            }
+        }
+        assert!(read > 300, "{read}");
+    }
+
+    #[test]
+    fn many_wishes_are_told_in_few_lines() {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<_> = (0..100).map(|n| format!("host{n}")).collect();
+        let params = CertificateParams::new(names).unwrap();
+        let der = params.serialize_request(&key).unwrap().der().to_vec();
+        let order = Order {
+            name: "host0".parse().unwrap(),
+            role: Role::Client,
+            alternatives: Vec::new(),
+            days: 1,
+        };
+        let lines = Request::parse(&der).unwrap().left_out(&order);
+        assert_eq!(lines.len(), MAX_TOLD + 1);
+        // 99 names, and the common name that rcgen adds.
+        assert_eq!(lines.last().unwrap(), "and 80 more");
+    }
+}

@@ -1,0 +1,176 @@
+//! Taking certificates back, and telling what was issued.
+//!
+//! In scope: which certificates; the list's file. Not in scope: the list itself (`crl`).
+
+use std::path::PathBuf;
+
+use rustls::pki_types::UnixTime;
+
+use super::authority::{self, is_signed_by_one};
+use super::crl::{DEFAULT_CRL_DAYS, List, Reason, Revoked};
+use super::fault::CaFault;
+use super::files::{Lock, replace};
+use super::name::Name;
+use super::records::{self, Record};
+use super::{CA_CRT, CRL, Ca, moment};
+use crate::event::peer::Role;
+use crate::identity::certificate;
+use crate::identity::error::{Date, Fault, IdentityError};
+
+/// What to revoke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Every certificate that was issued for this name and has not ended: a renewed one has the
+    /// same key as the one before.
+    Name(Name),
+    /// The certificate in this file alone.
+    File(PathBuf),
+}
+
+/// A revocation list that was signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// Its file.
+    pub list: PathBuf,
+    /// What is new in it.
+    pub added: Vec<Listed>,
+    /// What was asked for and was in it already.
+    pub already: Vec<Listed>,
+    /// How many certificates it takes back.
+    pub len: usize,
+    /// When the next one should be signed.
+    pub next_update: Option<Date>,
+}
+
+/// A certificate that was issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Whose it is.
+    pub name: String,
+    /// What it is for; none where it is for both roles or neither.
+    pub role: Option<Role>,
+    /// Its serial number, lower-case hex.
+    pub serial: String,
+    /// SHA-256 of its DER form, lower-case hex.
+    pub fingerprint: String,
+    /// When it ends.
+    pub expires: Date,
+    /// Whether it is revoked.
+    pub revoked: Option<Revoked>,
+}
+
+impl Listed {
+    fn new(record: &Record, list: &List) -> Self {
+        Self {
+            name: record.name.clone(),
+            role: record.role,
+            serial: record.serial_text(),
+            fingerprint: certificate::fingerprint(&record.der),
+            expires: record.expires(),
+            revoked: list.find(&record.serial),
+        }
+    }
+}
+
+impl Ca<'_> {
+    /// Everything that was issued here, by name and then by age, and what is wrong with the copies
+    /// that cannot be read.
+    pub fn list(&self) -> Result<(Vec<Listed>, Vec<IdentityError>), IdentityError> {
+        let list = List::read(self.dir, &authority::certificates(self.dir)?)?.unwrap_or_default();
+        let (records, damaged) = records::all(self.dir)?;
+        Ok((records.iter().map(|record| Listed::new(record, &list)).collect(), damaged))
+    }
+
+    /// Takes back what `target` says, and signs the list anew. Where all of it is revoked already,
+    /// the list stays as it is.
+    pub fn revoke(
+        &self,
+        target: &Target,
+        reason: Reason,
+        now: UnixTime,
+    ) -> Result<Revocation, IdentityError> {
+        let authority = self.load(now)?;
+        let _lock = Lock::take(self.dir)?;
+        // The first one's: the list is in its name, and what it takes back is only its own.
+        let own = &authority.certificates[..1];
+        let mut list = List::read(self.dir, own)?.unwrap_or_default();
+        let chosen = match target {
+            Target::Name(name) => self.issued_for(name, &list, now)?,
+            Target::File(file) => {
+                let record = Record::read(file)?;
+                let at = |fault| IdentityError::new(file, Fault::from(fault));
+                let parsed = certificate::parse(&record.der)
+                    .map_err(|fault| IdentityError::new(file, fault))?;
+                if parsed.is_ca() {
+                    return Err(IdentityError::new(file, Fault::CaAsLeaf));
+                }
+                let (issuer, message) = (parsed.issuer().as_raw(), parsed.tbs_certificate.as_ref());
+                if !is_signed_by_one(own, issuer, message, &parsed.signature_value.data) {
+                    return Err(at(CaFault::NotOurs(self.path(CA_CRT))));
+                }
+                vec![record]
+            }
+        };
+        let (already, new): (Vec<_>, Vec<_>) =
+            chosen.iter().partition(|record| list.find(&record.serial).is_some());
+        let already: Vec<_> = already.iter().map(|record| Listed::new(record, &list)).collect();
+        if new.is_empty() {
+            return Ok(self.told(&list, Vec::new(), already));
+        }
+        for record in &new {
+            list.add(&record.serial, now, reason);
+        }
+        let days = list.days().unwrap_or(DEFAULT_CRL_DAYS);
+        let file = self.path(CRL);
+        let pem =
+            list.sign(&authority, days, now).map_err(|fault| IdentityError::new(&file, fault))?;
+        replace(&file, &pem, 0o644)?;
+        let added = new.iter().map(|record| Listed::new(record, &list)).collect();
+        Ok(self.told(&list, added, already))
+    }
+
+    /// Signs the list anew, to count for `days` days. Where there is none, an empty one is made.
+    pub fn sign_list(&self, days: u32, now: UnixTime) -> Result<Revocation, IdentityError> {
+        let authority = self.load(now)?;
+        let _lock = Lock::take(self.dir)?;
+        // The first one's: the list is in its name, and what it takes back is only its own.
+        let own = &authority.certificates[..1];
+        let mut list = List::read(self.dir, own)?.unwrap_or_default();
+        let file = self.path(CRL);
+        let pem =
+            list.sign(&authority, days, now).map_err(|fault| IdentityError::new(&file, fault))?;
+        replace(&file, &pem, 0o644)?;
+        Ok(self.told(&list, Vec::new(), Vec::new()))
+    }
+
+    /// What was issued for `name` and has not ended. What has ended is of no use to anybody, and
+    /// stays out of the list, unless it is all there is.
+    fn issued_for(
+        &self,
+        name: &Name,
+        list: &List,
+        now: UnixTime,
+    ) -> Result<Vec<Record>, IdentityError> {
+        let text = name.to_string();
+        let (mut records, damaged) = records::all(self.dir)?;
+        // One of these could be what is looked for.
+        if let Some(error) = damaged.into_iter().next() {
+            return Err(error);
+        }
+        records.retain(|record| record.name == text);
+        let has_ended = |record: &Record| record.not_after < moment(now);
+        if !records.iter().all(has_ended) {
+            records.retain(|record| !has_ended(record) || list.find(&record.serial).is_some());
+        }
+        if records.is_empty() {
+            let fault = Fault::from(CaFault::NeverIssued(name.clone()));
+            return Err(IdentityError::new(self.dir, fault));
+        }
+        Ok(records)
+    }
+
+    fn told(&self, list: &List, added: Vec<Listed>, already: Vec<Listed>) -> Revocation {
+        let (len, next_update) = (list.len(), list.next_update());
+        Revocation { list: self.path(CRL), added, already, len, next_update }
+    }
+}

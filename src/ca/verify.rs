@@ -1,0 +1,86 @@
+//! Whether a certificate is good, by the checks that nodes make.
+//!
+//! In scope: one certificate without its key, as of a moment. Not in scope: live connections.
+
+use std::path::Path;
+
+use rustls::pki_types::{CertificateDer, UnixTime};
+
+use super::crl::List;
+use super::fault::CaFault;
+use super::{CA_CRT, Ca, authority};
+use crate::event::peer::Role;
+use crate::identity::certificate::{self, PeerCertificate};
+use crate::identity::error::{Date, Fault, IdentityError};
+use crate::identity::trust::Trust;
+use crate::identity::{check, pem, tls};
+
+/// What is said of a certificate that is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What the certificate says.
+    pub certificate: PeerCertificate,
+    /// What it is good for: at least one role.
+    pub roles: Vec<Role>,
+    /// When the revocation list should have been signed anew, where that is past. It counts all
+    /// the same.
+    pub list_overdue: Option<Date>,
+}
+
+impl Ca<'_> {
+    /// Checks the certificate in `crt`, with the intermediate ones after it, for `role` as of
+    /// `now`; where no role is given, for those that its usages allow, at least one. It must come
+    /// from this CA and not be in its revocation list.
+    pub fn verify(
+        &self,
+        crt: &Path,
+        role: Option<Role>,
+        now: UnixTime,
+    ) -> Result<Verdict, IdentityError> {
+        let ca = self.path(CA_CRT);
+        let chain = pem::certificates(&pem::read_file(crt)?, crt)?;
+        let authorities = authority::certificates(self.dir)?;
+        let judge = |role| judge(&chain, &authorities, crt, &ca, role, now);
+        let (certificate, roles) = match role {
+            Some(role) => (judge(role)?, vec![role]),
+            None => match (judge(Role::Server), judge(Role::Client)) {
+                (Ok(server), Ok(_)) => (server, vec![Role::Server, Role::Client]),
+                (Ok(server), Err(_)) => (server, vec![Role::Server]),
+                (Err(_), Ok(client)) => (client, vec![Role::Client]),
+                // What is wrong for either role is what is wrong.
+                (Err(server), Err(client)) => {
+                    let is_usage = matches!(client.fault, Fault::WrongUsage(_));
+                    return Err(if is_usage { server } else { client });
+                }
+            },
+        };
+        let mut list_overdue = None;
+        if let Some(list) = List::read(self.dir, &authorities)? {
+            let parsed = chain.first().map(certificate::parse).transpose();
+            let parsed = parsed.map_err(|fault| IdentityError::new(crt, fault))?;
+            if let Some(revoked) = parsed.and_then(|parsed| list.find(parsed.raw_serial())) {
+                return Err(IdentityError::new(crt, Fault::from(CaFault::Revoked(revoked))));
+            }
+            list_overdue = list.next_update().filter(|next| *next < Date::from(now));
+        }
+        Ok(Verdict { certificate, roles, list_overdue })
+    }
+}
+
+/// The checks that a node makes of its own certificate before it uses it, without its key.
+pub(super) fn judge(
+    chain: &[CertificateDer<'static>],
+    authorities: &[CertificateDer<'static>],
+    crt: &Path,
+    ca: &Path,
+    role: Role,
+    now: UnixTime,
+) -> Result<PeerCertificate, IdentityError> {
+    let at_crt = |fault| IdentityError::new(crt, fault);
+    let own = check::own_certificate(chain, role, now).map_err(at_crt)?;
+    let roots = check::roots(authorities, now).map_err(|e| IdentityError::new(ca, e))?;
+    let algorithms = tls::provider().signature_verification_algorithms;
+    let trust = Trust { ca: ca.to_owned(), roots, lists: Vec::new(), algorithms };
+    trust.judge(chain, role, now).map_err(at_crt)?;
+    Ok(own)
+}

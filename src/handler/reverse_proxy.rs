@@ -1,0 +1,242 @@
+//! A local HTTP service as a handler: an event becomes a request to it, its reply that of the event.
+//!
+//! In scope: HTTP/1.1 to one address, which comes from the configuration alone; kept-alive connections;
+//! bodies that stream both ways at once. Not in scope: HTTPS, redirects (they are passed back), upgrades.
+//!
+//! A request whose body is in memory and small is written, and its reply read, by the handler's own
+//! thread. Any other body has a second thread that sends it: the service may reply before it has read
+//! all of it, or send back what it gets, and a blocking socket leaves one direction to a thread.
+//!
+//! What a peer must not decide is decided here: the path stays below the prefix ([`path`]), fields that
+//! belong to a connection or speak for the peer are not sent on ([`request`]), and a reply that can be
+//! read in two ways is none ([`response`]).
+
+mod connection;
+mod fault;
+mod idle;
+mod path;
+mod reply;
+mod request;
+mod response;
+mod upload;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use connection::{Connection, Place, TURN, Watch};
+use fault::Fault;
+use idle::Idle;
+use reply::Exchange;
+use request::Framing;
+use response::Head;
+use upload::Upload;
+
+use super::{Context, Failure, Handler};
+use crate::config::ServiceAddress;
+use crate::event::{Body, CODE_FINE, Event, Reply};
+use crate::sync::throttle::Throttle;
+
+/// Bodies up to this size, in bytes, are written with the head: any service takes as much unread.
+const SMALL: usize = 16 * 1024;
+/// Most interim replies (1xx) before the final one.
+const MOST_INTERIM: usize = 16;
+/// How long a service may take to reply, unless told otherwise.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Asks a local HTTP service.
+///
+/// The request is the caller's: method, path, query, headers and body, with `RP-Peer-Name`,
+/// `RP-Peer-Fingerprint` and `RP-Request-Id` to say who asks. So is the reply the service's: status,
+/// headers, body, with code 0. Where there is none, the reply is an error of its own: 502 `unreachable`
+/// or `bad_answer` and 504 `service_timeout` with code 251, 400 `bad_path` with code 400.
+pub struct Service {
+    place: Place,
+    /// What `Host` says.
+    host: String,
+    prefix: String,
+    /// The words for it in messages.
+    name: String,
+    reply_timeout: Duration,
+    idle: Arc<Idle>,
+    /// Keeps a service that is down from flooding the log.
+    faults: Throttle,
+}
+
+impl Service {
+    /// The service at this address. Whether anything listens there shows with the first request. The
+    /// error says why there can be no such address.
+    pub fn new(address: &ServiceAddress) -> Result<Self, String> {
+        let prefix = match address {
+            ServiceAddress::Tcp { prefix, .. } => prefix.clone(),
+            ServiceAddress::Unix(_) => String::new(),
+        };
+        Ok(Self {
+            place: Place::of(address).map_err(|error| error.to_string())?,
+            host: address.authority(),
+            prefix,
+            name: format!("the service at {address}"),
+            reply_timeout: REPLY_TIMEOUT,
+            idle: Arc::default(),
+            faults: Throttle::default(),
+        })
+    }
+
+    /// The same with another limit to the time in which a reply must begin, counted from the last byte
+    /// of the request; 60 s at first.
+    pub fn with_reply_timeout(mut self, timeout: Duration) -> Self {
+        self.reply_timeout = timeout;
+        self
+    }
+
+    /// One request and its reply, on a connection that was kept or a new one.
+    fn ask(&self, context: &Context, event: &mut Event) -> Result<Reply, Fault> {
+        let head = request::head(&self.prefix, &self.host, context, event);
+        let mut request = head.map_err(Fault::BadPath)?;
+        let head_only = request::is_head(event);
+        let mut watch = Watch::new(context, self.reply_timeout);
+        let small = event.body.whole().filter(|body| body.len() <= SMALL);
+        let repeatable = small.is_some() && event.verb.is_idempotent();
+        let mut rest = match small {
+            Some(body) => {
+                request.extend_from_slice(body);
+                None
+            }
+            None => Some((Framing::of(event), event.body.take_out())),
+        };
+        if let Some(kept) = self.idle.take(repeatable) {
+            match self.ask_on(kept, &request, rest.take(), head_only, &mut watch) {
+                // The service has closed it meanwhile.
+                Err(Fault::Silent(_)) if repeatable => {}
+                result => return result,
+            }
+        }
+        let fresh = Connection::open(&self.place, &watch)?;
+        self.ask_on(fresh, &request, rest, head_only, &mut watch)
+    }
+
+    /// Writes `request`, sends what follows it, and reads the reply.
+    fn ask_on(
+        &self,
+        mut connection: Connection,
+        request: &[u8],
+        rest: Option<(Framing, Body)>,
+        head_only: bool,
+        watch: &mut Watch<'_>,
+    ) -> Result<Reply, Fault> {
+        // What was not taken shows when the reply is read: there may be one.
+        let taken = connection.write(request, watch)?;
+        let upload = match rest.filter(|_| taken) {
+            Some((framing, body)) => Some(self.send(&connection, framing, body)?),
+            None => None,
+        };
+        let head = read_final_head(&mut connection, upload.as_ref(), watch)?;
+        let keep_alive = head.keep_alive && taken;
+        let exchange = Exchange { connection, upload, idle: Arc::clone(&self.idle), keep_alive };
+        let body = if head_only {
+            exchange.end();
+            Body::left_out(match head.framing {
+                response::Framing::Length(length) => Some(length),
+                response::Framing::Chunked | response::Framing::Close => None,
+            })
+        } else if matches!(head.status, 204 | 304) {
+            exchange.end();
+            Body::empty()
+        } else {
+            reply::body(exchange, head.framing, watch)?
+        };
+        Ok(Reply {
+            code: CODE_FINE,
+            media_type: head.media_type,
+            body,
+            status: Some(head.status),
+            headers: head.headers,
+        })
+    }
+
+    fn send(&self, connection: &Connection, framing: Framing, body: Body) -> Result<Upload, Fault> {
+        Upload::begin(connection, body, framing, Arc::clone(&self.idle))
+            .map_err(|error| Fault::NoThread(format!("no thread to send the body: {error}")))
+    }
+
+    fn note(&self, context: &Context, event: &Event, fault: &Fault) {
+        if *fault == Fault::Cancelled {
+            return;
+        }
+        if let Some(left_out) = self.faults.note(Instant::now()) {
+            log::warn!(
+                "{}: request {}: {} {}: {} ({left_out} more since the last such line)",
+                context.peer.name,
+                context.request_id,
+                event.verb.as_str(),
+                event.target,
+                fault.message(&self.name).escape_debug()
+            );
+        }
+    }
+}
+
+impl Handler for Service {
+    fn handle(&self, context: &Context, event: &mut Event) -> Result<Reply, Failure> {
+        Ok(self.ask(context, event).unwrap_or_else(|fault| {
+            self.note(context, event, &fault);
+            fault.reply(&self.name)
+        }))
+    }
+}
+
+/// Reads heads until one is final (RFC 9110, section 15.2).
+fn read_final_head(
+    connection: &mut Connection,
+    upload: Option<&Upload>,
+    watch: &mut Watch<'_>,
+) -> Result<Head, Fault> {
+    for interim in 0..=MOST_INTERIM {
+        let head = read_head(connection, interim == 0, upload, watch)?;
+        match head.status {
+            101 => return Err(Fault::BadAnswer("it changes the protocol (101)".to_owned())),
+            100..=199 => {}
+            _ => return Ok(head),
+        }
+    }
+    Err(Fault::BadAnswer(format!("over {MOST_INTERIM} interim replies (1xx)")))
+}
+
+/// Reads one head; `first`: nothing of the reply came before.
+fn read_head(
+    connection: &mut Connection,
+    first: bool,
+    upload: Option<&Upload>,
+    watch: &mut Watch<'_>,
+) -> Result<Head, Fault> {
+    let mut seen = 0;
+    let mut moves = 0;
+    loop {
+        let buffered = connection.buffered();
+        if let Some(end) = response::find_end(buffered, seen).map_err(Fault::BadAnswer)? {
+            let head = response::parse(&buffered[..end]).map_err(Fault::BadAnswer)?;
+            connection.consume(end);
+            return Ok(head);
+        }
+        seen = buffered.len();
+        let end = match connection.fill(TURN) {
+            Ok(Some(0)) => Ok(()),
+            Ok(Some(_) | None) => {
+                // While the body is on its way, its own limits hold.
+                let now = upload.map_or(0, Upload::moves);
+                if now != moves {
+                    moves = now;
+                    watch.moved();
+                }
+                watch.look("reply")?;
+                continue;
+            }
+            Err(error) => Err(error),
+        };
+        let why = Fault::ended(end);
+        return Err(match upload.and_then(Upload::broken) {
+            Some(broken) => Fault::Body(broken),
+            None if first && seen == 0 => Fault::Silent(why),
+            None => Fault::BadAnswer(format!("its head is not complete: {why}")),
+        });
+    }
+}

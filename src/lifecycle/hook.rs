@@ -1,0 +1,265 @@
+//! A program that is run for each connection event.
+//!
+//! In scope: what it is given, and that it ends. Not in scope: when events happen, and that no two
+//! programs run at a time: both are seen to by `events`.
+//!
+//! It gets the event's name and values as arguments, and as variables in an environment that has
+//! nothing else but a `PATH`; standard input and output are empty. After ten seconds, or when the node
+//! has stopped, it is killed with everything that it has started.
+
+mod process;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::event::peer::PeerIdentity;
+use crate::lifecycle::{ConnectionEvent, Ending};
+use process::{Outcome, Running};
+
+/// How long it may run.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Where it finds other programs, whatever the node's own environment says.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Execute permission of anybody.
+const EXECUTE: u32 = 0o111;
+/// Write permission of everybody.
+const OTHERS_WRITE: u32 = 0o002;
+
+/// What a program finds in its environment beside `PATH`, as far as its event has such a value.
+pub const VARIABLES: [&str; 8] =
+    [EVENT, NAME, ADDRESS, FINGERPRINT, COUNT, ATTEMPTS, LOST_AT, REASON];
+const EVENT: &str = "RP_EVENT";
+const NAME: &str = "RP_PEER_NAME";
+const ADDRESS: &str = "RP_PEER_ADDRESS";
+const FINGERPRINT: &str = "RP_PEER_FINGERPRINT";
+const COUNT: &str = "RP_CONNECTION_COUNT";
+const ATTEMPTS: &str = "RP_ATTEMPTS";
+const LOST_AT: &str = "RP_LOST_AT";
+const REASON: &str = "RP_REASON";
+
+/// A program that can be run.
+pub struct Program {
+    path: PathBuf,
+    limit: Duration,
+    ending: Arc<Ending>,
+}
+
+/// Why a program cannot be run for events.
+#[derive(Debug)]
+pub struct Unusable {
+    path: PathBuf,
+    why: String,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exec:{}: {}", self.path.display().to_string().escape_debug(), self.why)
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+impl Program {
+    /// The program in this file, an absolute path. `ending` cuts it short when the node stops.
+    pub fn new(path: &Path, ending: Arc<Ending>) -> Result<Self, Unusable> {
+        let unusable = |why: String| Unusable { path: path.to_owned(), why };
+        if !path.is_absolute() {
+            return Err(unusable("not an absolute path".to_owned()));
+        }
+        let metadata = fs::metadata(path).map_err(|error| unusable(error.to_string()))?;
+        let mode = metadata.permissions().mode();
+        if !metadata.is_file() {
+            return Err(unusable("not a file".to_owned()));
+        }
+        if mode & EXECUTE == 0 {
+            return Err(unusable("not executable (chmod +x)".to_owned()));
+        }
+        if mode & OTHERS_WRITE != 0 {
+            let why = "everybody may write to it, and so decide what is run (chmod o-w)";
+            return Err(unusable(why.to_owned()));
+        }
+        Ok(Self { path: path.to_owned(), limit: LIMIT, ending })
+    }
+
+    /// Runs it for this event, until it has ended. A failure is one line in the log.
+    pub fn run(&self, event: &ConnectionEvent) {
+        if let Err(why) = self.try_run(event) {
+            let path = self.path.display().to_string();
+            log::warn!("{} {}: {why}", path.escape_debug(), event.name());
+        }
+    }
+
+    fn try_run(&self, event: &ConnectionEvent) -> Result<(), String> {
+        let values = Values::of(event);
+        let mut command = Command::new(&self.path);
+        command.arg(event.name()).args(&values.arguments);
+        command.env_clear().env("PATH", PATH).env(EVENT, event.name()).envs(values.variables);
+        let start = |error: io::Error| format!("cannot be started: {error}");
+        let mut running = Running::start(&mut command).map_err(start)?;
+        let own = Instant::now() + self.limit;
+        let outcome = running.wait(|| self.ending.deadline().map_or(own, |end| end.min(own)));
+        match outcome.map_err(|error| format!("cannot be waited for: {error}"))? {
+            Outcome::Ended(status) if status.success() => Ok(()),
+            Outcome::Ended(status) => Err(format!("{status}{}", running.last_words())),
+            Outcome::Killed if self.ending.deadline().is_some() => {
+                Err("killed, for the node has stopped".to_owned())
+            }
+            Outcome::Killed => Err(format!("killed after {} s", self.limit.as_secs_f64())),
+        }
+    }
+}
+
+/// What an event says.
+#[derive(Default)]
+struct Values {
+    arguments: Vec<String>,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Values {
+    fn of(event: &ConnectionEvent) -> Self {
+        let mut values = Self::default();
+        match event {
+            ConnectionEvent::ConnectSuccess { peer } => values.peer(peer),
+            ConnectionEvent::ConnectFail { attempts, lost_at, reason } => {
+                values.add(ATTEMPTS, attempts.to_string());
+                values.add(LOST_AT, lost_at.map_or_else(String::new, unix_seconds));
+                values.add(REASON, reason.replace('\0', ""));
+            }
+            ConnectionEvent::ConnectionAdded { peer, count }
+            | ConnectionEvent::ConnectionRemoved { peer, count } => {
+                values.peer(peer);
+                values.add(COUNT, count.to_string());
+            }
+            ConnectionEvent::Idle => {}
+        }
+        values
+    }
+
+    /// An argument that is a variable too.
+    fn add(&mut self, name: &'static str, value: String) {
+        self.arguments.push(value.clone());
+        self.variables.push((name, value));
+    }
+
+    fn peer(&mut self, peer: &PeerIdentity) {
+        self.add(NAME, peer.name.clone());
+        self.add(ADDRESS, peer.address.to_string());
+        self.variables.push((FINGERPRINT, peer.fingerprint.clone()));
+    }
+}
+
+fn unix_seconds(time: SystemTime) -> String {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::Ipv4Addr;
+    use std::process::Stdio;
+
+    use super::*;
+
+    fn script(dir: &Path, text: &str, mode: u32) -> PathBuf {
+        let path = dir.join("hook");
+        // Not written by this process: a file that is open for writing in any child of it, however
+        // shortly, cannot be run.
+        let mut cp = Command::new("cp").arg("/dev/stdin").arg(&path).stdin(Stdio::piped()).spawn();
+        let cp = cp.as_mut().unwrap();
+        write!(cp.stdin.take().unwrap(), "#!/bin/sh\n{text}\n").unwrap();
+        assert!(cp.wait().unwrap().success());
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    fn event() -> ConnectionEvent {
+        let address = Ipv4Addr::LOCALHOST.into();
+        let peer = PeerIdentity { name: "web1".into(), fingerprint: "ab".into(), address };
+        ConnectionEvent::ConnectionAdded { peer: Arc::new(peer), count: 3 }
+    }
+
+    #[test]
+    fn it_gets_name_and_values_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let text = format!("echo \"$@\" >'{0}'; env | grep -v PWD | sort >>'{0}'", out.display());
+        let program = Program::new(&script(dir.path(), &text, 0o755), Arc::default()).unwrap();
+        assert_eq!(program.try_run(&event()), Ok(()));
+        let said = fs::read_to_string(&out).unwrap();
+        let mut lines: Vec<&str> = said.lines().collect();
+        // The shell's own.
+        lines.retain(|line| !line.starts_with("_=") && !line.starts_with("SHLVL="));
+        assert_eq!(
+            lines,
+            [
+                "connection_added web1 127.0.0.1 3",
+                &format!("PATH={PATH}"),
+                "RP_CONNECTION_COUNT=3",
+                "RP_EVENT=connection_added",
+                "RP_PEER_ADDRESS=127.0.0.1",
+                "RP_PEER_FINGERPRINT=ab",
+                "RP_PEER_NAME=web1",
+            ]
+        );
+        let lost_at = Some(UNIX_EPOCH + Duration::from_millis(7500));
+        let fail =
+            ConnectionEvent::ConnectFail { attempts: 2, lost_at, reason: "no\0 route".into() };
+        assert_eq!(program.try_run(&fail), Ok(()));
+        let said = fs::read_to_string(&out).unwrap();
+        assert_eq!(said.lines().next(), Some("connect_fail 2 7 no route"));
+    }
+
+    #[test]
+    fn a_failure_is_one_line_with_its_last_words() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, expected) in [
+            ("exit 3", "exit status: 3"),
+            ("echo one >&2; echo 'not \x1bso' >&2; exit 1", "exit status: 1: not \\u{1b}so"),
+            ("kill -9 $$", "signal: 9 (SIGKILL)"),
+            ("yes 12345678 | head -n 40000 >&2; exit 1", "exit status: 1: 12345678"),
+        ] {
+            let path = script(dir.path(), text, 0o755);
+            let program = Program::new(&path, Arc::default()).unwrap();
+            assert_eq!(program.try_run(&event()), Err(expected.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_that_hangs_is_killed_with_what_it_has_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let text = format!("sleep 1000 & echo $! >'{}'; wait", pid.display());
+        let mut program = Program::new(&script(dir.path(), &text, 0o755), Arc::default()).unwrap();
+        program.limit = Duration::from_millis(500);
+        assert_eq!(program.try_run(&event()), Err("killed after 0.5 s".to_owned()));
+        let pid = fs::read_to_string(pid).unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        let state = || fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        // Nobody may have waited for it yet.
+        while state().is_ok_and(|state| !state.contains(") Z ")) {
+            assert!(Instant::now() < until, "its child lives on");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_said_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |path: &Path| Program::new(path, Arc::default()).err().unwrap().to_string();
+        assert_eq!(
+            refused(Path::new("/no/such\nfile")),
+            "exec:/no/such\\nfile: No such file or directory (os error 2)"
+        );
+        assert!(refused(Path::new("hook")).ends_with("hook: not an absolute path"));
+        assert!(refused(dir.path()).ends_with(": not a file"));
+        assert!(refused(&script(dir.path(), "", 0o644)).ends_with("not executable (chmod +x)"));
+        assert!(refused(&script(dir.path(), "", 0o777)).contains("everybody may write"));
+    }
+}

@@ -1,0 +1,84 @@
+//! Who is told of events.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::{ConnectionEvent, News};
+use crate::event::peer::PeerIdentity;
+
+type OnStart = Box<dyn FnMut(&PeerIdentity) + Send>;
+type OnStop = Box<dyn FnMut(&PeerIdentity, &str) + Send>;
+type OnEvent = Box<dyn FnMut(&ConnectionEvent) + Send>;
+
+/// Who is told. All of them are called on one thread, never two at a time; a panic of one is logged
+/// and costs nothing else.
+#[derive(Default)]
+pub struct Listeners {
+    on_start: Vec<OnStart>,
+    on_stop: Vec<OnStop>,
+    on_event: Vec<OnEvent>,
+    pub(super) ending: Arc<Ending>,
+}
+
+impl Listeners {
+    /// Called when a connection stands: the peer has proved who it is, and has spoken.
+    pub fn on_start(&mut self, hook: impl FnMut(&PeerIdentity) + Send + 'static) {
+        self.on_start.push(Box::new(hook));
+    }
+
+    /// Called when a connection that stood has ended, with the reason in a line.
+    pub fn on_stop(&mut self, hook: impl FnMut(&PeerIdentity, &str) + Send + 'static) {
+        self.on_stop.push(Box::new(hook));
+    }
+
+    /// Called for each event.
+    pub fn on_event(&mut self, listener: impl FnMut(&ConnectionEvent) + Send + 'static) {
+        self.on_event.push(Box::new(listener));
+    }
+
+    /// Until when a listener that takes long may still work.
+    pub fn ending(&self) -> Arc<Ending> {
+        Arc::clone(&self.ending)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.on_start.is_empty() && self.on_stop.is_empty() && self.on_event.is_empty()
+    }
+
+    pub(super) fn hear(&mut self, news: &News) {
+        match news {
+            News::Started(peer) => self.on_start.iter_mut().for_each(|hook| guard(|| hook(peer))),
+            News::Stopped(peer, why) => {
+                self.on_stop.iter_mut().for_each(|hook| guard(|| hook(peer, why)));
+            }
+            News::Event(event) => {
+                self.on_event.iter_mut().for_each(|listener| guard(|| listener(event)));
+            }
+        }
+    }
+}
+
+fn guard(listen: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(listen)).is_err() {
+        log::error!("connection events: a listener panicked, see above");
+    }
+}
+
+/// When a node's events end.
+#[derive(Default)]
+pub struct Ending {
+    /// Guards the moment; nothing is done while it is held.
+    deadline: Mutex<Option<Instant>>,
+}
+
+impl Ending {
+    /// Until when listeners may work; absent while the node does not stop.
+    pub fn deadline(&self) -> Option<Instant> {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, deadline: Instant) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
+    }
+}

@@ -1,0 +1,203 @@
+//! Listening sockets. TCP and Unix sockets are both a [`socket2::Socket`], so what accepts
+//! does not know the difference.
+//!
+//! In scope: binding, the file of a Unix socket. Not in scope: accepting.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::net::Bind;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// The owner and the group may connect.
+const SOCKET_FILE_MODE: u32 = 0o660;
+
+/// A bound address and what to remove when it is given up.
+pub(crate) struct Bound {
+    /// The listening socket.
+    pub socket: Socket,
+    /// The real address, also where port 0 was asked for.
+    pub address: Bind,
+    /// The file of a Unix socket.
+    pub file: Option<SocketFile>,
+    /// Somebody else has it open, too, and keeps it when this process ends.
+    pub handed: bool,
+}
+
+/// Binds and listens.
+pub(crate) fn listen(bind: &Bind) -> Result<Bound, BindError> {
+    let fail = |reason: String| BindError { address: bind.clone(), reason };
+    match bind {
+        Bind::Tcp(address) => listen_tcp(*address).map_err(|e| fail(e.to_string())),
+        Bind::Unix(path) => listen_unix(path).map_err(fail),
+    }
+}
+
+/// Why a port cannot be listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindError {
+    address: Bind,
+    reason: String,
+}
+
+impl BindError {
+    /// A failure after the socket was bound.
+    pub(crate) fn after(address: &Bind, reason: impl fmt::Display) -> Self {
+        Self { address: address.clone(), reason: reason.to_string() }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.address.to_string();
+        write!(f, "cannot listen on {}: {}", address.escape_debug(), self.reason)
+    }
+}
+
+impl std::error::Error for BindError {}
+
+fn listen_tcp(address: SocketAddr) -> io::Result<Bound> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let address = socket.local_addr()?.as_socket().unwrap_or(address);
+    Ok(Bound { socket, address: Bind::Tcp(address), file: None, handed: false })
+}
+
+fn listen_unix(path: &Path) -> Result<Bound, String> {
+    let address = SockAddr::unix(path).map_err(|e| e.to_string())?;
+    remove_stale(path, &address)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(|e| e.to_string())?;
+    socket.bind(&address).map_err(|e| e.to_string())?;
+    let file = SocketFile::of(path).map_err(|e| e.to_string())?;
+    // Nobody can connect before `listen`, so nobody finds the file with the rights of the umask.
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_FILE_MODE))
+        .and_then(|()| socket.listen(BACKLOG))
+        .map_err(|e| {
+            file.remove();
+            e.to_string()
+        })?;
+    Ok(Bound { socket, address: Bind::Unix(path.to_owned()), file: Some(file), handed: false })
+}
+
+/// Removes a socket file that nobody listens on any more.
+fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), String> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e.to_string()),
+    };
+    if !metadata.file_type().is_socket() {
+        return Err("the file exists and is not a socket; it was left as it is".to_owned());
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(|e| e.to_string())?;
+    // A live listener with a full backlog would otherwise hold this connect.
+    probe.set_nonblocking(true).map_err(|e| e.to_string())?;
+    match probe.connect(address) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|e| format!("a stale socket file is in the way: {e}"))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(e.to_string()),
+        Ok(()) | Err(_) => Err("already in use by a running program".to_owned()),
+    }
+}
+
+/// The file of a Unix socket, known by its inode, so that a successor's file is never removed.
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// Removes the file, if it is still the same.
+    pub fn remove(&self) {
+        let ours = |m: &fs::Metadata| m.dev() == self.device && m.ino() == self.inode;
+        if fs::symlink_metadata(&self.path).is_ok_and(|m| ours(&m)) {
+            // A file that is gone already needs no removing, and there is nobody to tell.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    fn unix(name: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        (dir, path)
+    }
+
+    #[test]
+    fn port_zero_becomes_a_real_port() {
+        let bound = listen(&Bind::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
+        let Bind::Tcp(address) = bound.address else { panic!("not TCP") };
+        assert_ne!(address.port(), 0);
+        let error = listen(&Bind::Tcp(address)).err().unwrap().to_string();
+        assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
+    }
+
+    #[test]
+    fn the_socket_file_is_for_owner_and_group() {
+        let (_dir, path) = unix("s");
+        let bound = listen(&Bind::Unix(path.clone())).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        UnixStream::connect(&path).unwrap();
+        bound.file.unwrap().remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_stale_file_is_replaced_and_a_live_one_is_not() {
+        let (_dir, path) = unix("s");
+        drop(UnixListener::bind(&path).unwrap());
+        let _live = listen(&Bind::Unix(path.clone())).unwrap();
+        let error = listen(&Bind::Unix(path.clone())).err().unwrap().to_string();
+        assert!(error.contains("already in use"), "{error}");
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_a_socket_is_never_removed() {
+        let (_dir, path) = unix("notes.txt");
+        fs::write(&path, "precious").unwrap();
+        let error = listen(&Bind::Unix(path.clone())).err().unwrap().to_string();
+        assert!(error.contains("not a socket"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_successors_file_is_left_alone() {
+        let (_dir, path) = unix("s");
+        let bound = listen(&Bind::Unix(path.clone())).unwrap();
+        // Moved, not removed, so that its inode cannot be given to the next file.
+        fs::rename(&path, path.with_extension("old")).unwrap();
+        fs::write(&path, "another").unwrap();
+        bound.file.unwrap().remove();
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_an_error() {
+        let (_dir, path) = unix(&"x".repeat(200));
+        assert!(listen(&Bind::Unix(path)).is_err());
+    }
+}

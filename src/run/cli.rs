@@ -1,0 +1,458 @@
+//! What the programs share: `--help` and `--version`, refusal of what they do not know, and how
+//! an end becomes an exit code and one line on standard error.
+//!
+//! In scope: a command line. Not in scope: what a program does.
+
+mod command;
+mod completion;
+mod help;
+mod man;
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use pico_args::Arguments;
+
+pub use command::{Command, main_of_commands};
+
+use crate::config::{self, ConfigError, Reader};
+use crate::run::logging::{self, one_line};
+use completion::completion;
+use help::help;
+use man::man;
+
+/// Exit code of a program that failed.
+const FAILED: u8 = 1;
+/// Exit code after wrong arguments or a wrong environment.
+const WRONG_USAGE: u8 = 2;
+
+/// A program, or one command of a program, as its `--help` describes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// Its name; that of a command is two words, such as `rp_ca init`.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// Its arguments in the usual notation, such as `KEY CRT [CA]`, one way to call it per line.
+    pub usage: &'static str,
+    /// Its arguments and what they mean, without `--help` and `--version`.
+    /// A row without an argument goes on with the meaning above it.
+    pub arguments: &'static [(&'static str, &'static str)],
+    /// Whole command lines to copy, one per line; `{name}` stands for the name.
+    pub examples: &'static str,
+    /// Whose variables it reads, if any.
+    pub reads: Option<Reader>,
+}
+
+impl Program {
+    /// The name of the file that runs.
+    fn file_name(&self) -> &'static str {
+        self.name.split(' ').next().unwrap_or(self.name)
+    }
+
+    /// The word that picks it, where it is a command.
+    fn word(&self) -> &'static str {
+        self.name.split_once(' ').map_or("", |(_, word)| word)
+    }
+}
+
+/// Why a program ends without having done its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The arguments are wrong: exit code 2 and a hint to `--help`.
+    Usage(String),
+    /// The environment is wrong: exit code 2.
+    Environment(ConfigError),
+    /// A value in the environment is wrong, as only the program itself can tell: exit code 2.
+    Wrong(String),
+    /// It did not work: exit code 1.
+    Failed(String),
+    /// It worked, and the answer, which was printed, is no: exit code 1 and no further line.
+    No,
+}
+
+impl Failure {
+    /// It did not work, for this reason.
+    pub fn failed(reason: impl Display) -> Self {
+        Self::Failed(reason.to_string())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Environment(error)
+    }
+}
+
+impl From<pico_args::Error> for Failure {
+    fn from(error: pico_args::Error) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+/// The whole `main` of a program: `parse` takes its arguments, and only when nothing is left over,
+/// `run` is called with the result.
+///
+/// `--help` and `--version` are answered before `parse` sees the arguments. A failure is one line
+/// on standard error that begins with the program's name.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// use restpipe::run::cli::{self, Failure, Program};
+/// use restpipe::config::{Environment, Reader, ServerConfig};
+/// use restpipe::run::logging;
+/// use restpipe::run::signals::Signals;
+///
+/// const PROGRAM: Program = Program {
+///     name: "rp_server_start",
+///     about: "Starts a server in the foreground.",
+///     usage: "",
+///     arguments: &[],
+///     examples: "BIND_PORT=4000 rp_server_start",
+///     reads: Some(Reader::ServerStart),
+/// };
+///
+/// fn main() -> ExitCode {
+///     cli::main(&PROGRAM, |_| Ok(()), |()| start())
+/// }
+///
+/// fn start() -> Result<(), Failure> {
+///     let env = Environment::from_process();
+///     let (config, warnings) = ServerConfig::from_environment(&env)?;
+///     logging::init(&env, config.node.debug, config.node.log_format);
+///     for warning in warnings {
+///         log::warn!("{warning}");
+///     }
+///     let signals = Signals::new().map_err(Failure::failed)?;
+///     cli::say("ready");
+///     let signal = signals.receiver().recv().map_err(Failure::failed)?;
+///     log::info!("stopping after {signal}");
+///     Ok(())
+/// }
+/// ```
+pub fn main<T>(
+    program: &Program,
+    parse: impl FnOnce(&mut Arguments) -> Result<T, Failure>,
+    run: impl FnOnce(T) -> Result<(), Failure>,
+) -> ExitCode {
+    let mut arguments = Arguments::from_env();
+    let answer = asked(program, &[], &mut arguments);
+    let result = match answer.or_else(|| printed(program, &[], &mut arguments)) {
+        Some(answer) => {
+            say(&answer);
+            Ok(())
+        }
+        None => parse_all(arguments, parse).and_then(run),
+    };
+    exit_code(program, result)
+}
+
+/// The next argument that is no option; `what` names it in the message, such as `KEY`.
+pub fn positional(arguments: &mut Arguments, what: &str) -> Result<OsString, Failure> {
+    optional_positional(arguments)?.ok_or_else(|| Failure::Usage(format!("{what} is missing")))
+}
+
+/// As [`positional`], where it may be left out.
+pub fn optional_positional(arguments: &mut Arguments) -> Result<Option<OsString>, Failure> {
+    let argument = arguments.opt_free_from_os_str(|text| Ok::<_, String>(text.to_owned()))?;
+    match argument {
+        // A file of such a name can still be given as `./-name`.
+        Some(text) if text.as_encoded_bytes().starts_with(b"-") => Err(unknown(&text)),
+        other => Ok(other),
+    }
+}
+
+/// The next argument, as the path of a file.
+pub fn path(arguments: &mut Arguments, what: &str) -> Result<PathBuf, Failure> {
+    positional(arguments, what).map(PathBuf::from)
+}
+
+/// The next argument that is no option, read as a `T`.
+pub fn value<T: FromStr<Err: Display>>(
+    arguments: &mut Arguments,
+    what: &str,
+) -> Result<T, Failure> {
+    let text = positional(arguments, what)?;
+    let text =
+        text.to_str().ok_or_else(|| Failure::Usage(format!("{text:?} is not UTF-8 text")))?;
+    text.parse().map_err(|error| Failure::Usage(format!("{what} {text:?}: {error}")))
+}
+
+/// The value of an option such as `--dir`, as the path of a file.
+pub fn option_path(
+    arguments: &mut Arguments,
+    option: &'static str,
+) -> Result<Option<PathBuf>, Failure> {
+    Ok(arguments.opt_value_from_os_str(option, |text| Ok::<_, String>(PathBuf::from(text)))?)
+}
+
+/// The value of an option such as `--days`, which `parse` reads; none where it is not given.
+pub fn option<T, E: Display>(
+    arguments: &mut Arguments,
+    option: &'static str,
+    parse: fn(&str) -> Result<T, E>,
+) -> Result<Option<T>, Failure> {
+    arguments.opt_value_from_fn(option, parse).map_err(|error| match error {
+        // By itself it would not say whose value that is.
+        pico_args::Error::Utf8ArgumentParsingFailed { value, cause } => {
+            Failure::Usage(format!("{option} {value:?}: {cause}"))
+        }
+        other => other.into(),
+    })
+}
+
+/// Prints a line on standard output at once. Nobody there to read it is no error.
+pub fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Prints a warning on standard error, for a program without a log.
+pub fn warn(program: &Program, warning: impl Display) {
+    complain(&format!("{}: warning: {}", program.name, one_line(warning)));
+}
+
+/// `eprintln!` would panic where standard error cannot be written.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// What `--help` or `--version` print, where one of them is given.
+fn asked(program: &Program, commands: &[Program], arguments: &mut Arguments) -> Option<String> {
+    if arguments.contains(["-h", "--help"]) {
+        return Some(help(program, commands));
+    }
+    let version = || format!("{} {}", program.file_name(), env!("CARGO_PKG_VERSION"));
+    arguments.contains(["-V", "--version"]).then(version)
+}
+
+/// What a package is made of, from the same texts as `--help`, which leaves these options out.
+fn printed(program: &Program, commands: &[Program], arguments: &mut Arguments) -> Option<String> {
+    if arguments.contains("--print-man") {
+        return Some(man(program, commands));
+    }
+    if arguments.contains("--print-completion") {
+        return Some(completion(program, commands));
+    }
+    let settings = |reader| config::settings_text(program.name, reader);
+    program.reads.filter(|_| arguments.contains("--print-settings")).map(settings)
+}
+
+fn parse_all<T>(
+    mut arguments: Arguments,
+    parse: impl FnOnce(&mut Arguments) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let parsed = parse(&mut arguments)?;
+    match arguments.finish().first() {
+        None => Ok(parsed),
+        Some(left) => Err(unknown(left)),
+    }
+}
+
+fn unknown(argument: &OsString) -> Failure {
+    Failure::Usage(format!("unknown argument {argument:?}"))
+}
+
+fn exit_code(program: &Program, result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::No) => ExitCode::from(FAILED),
+        Err(failure) => {
+            let (code, message) = report(program, &failure);
+            if !logging::tells_end(&message) {
+                complain(&message);
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// The exit code of a failure, and its line.
+fn report(program: &Program, failure: &Failure) -> (u8, String) {
+    let name = program.file_name();
+    match failure {
+        Failure::Usage(reason) => {
+            (WRONG_USAGE, format!("{name}: {}; see {} --help", one_line(reason), program.name))
+        }
+        Failure::Environment(error) => (WRONG_USAGE, format!("{name}: {}", one_line(error))),
+        Failure::Wrong(reason) => (WRONG_USAGE, format!("{name}: {}", one_line(reason))),
+        Failure::No => (FAILED, String::new()),
+        Failure::Failed(reason) => (FAILED, format!("{name}: {}", one_line(reason))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+    use crate::config::{Environment, ServerConfig};
+
+    const PROGRAM: Program = Program {
+        name: "rp_test",
+        about: "Does nothing.",
+        usage: "KEY [CA]\n--list",
+        arguments: &[("KEY", "a key"), ("--days N", "how long")],
+        examples: "{name} key.pem",
+        reads: Some(Reader::ServerStart),
+    };
+
+    fn arguments(list: &[&str]) -> Arguments {
+        Arguments::from_vec(list.iter().map(OsString::from).collect())
+    }
+
+    /// What a program with one needed and one optional argument and an option makes of these.
+    fn parse(list: &[&str]) -> Result<(OsString, Option<OsString>, Option<u32>), Failure> {
+        parse_all(arguments(list), |arguments| {
+            let days = option(arguments, "--days", str::parse::<u32>)?;
+            Ok((positional(arguments, "KEY")?, optional_positional(arguments)?, days))
+        })
+    }
+
+    #[test]
+    fn known_arguments_are_taken() {
+        assert_eq!(parse(&["k"]), Ok(("k".into(), None, None)));
+        assert_eq!(parse(&["k", "--days", "3", "c"]), Ok(("k".into(), Some("c".into()), Some(3))));
+        assert_eq!(path(&mut arguments(&["k"]), "KEY"), Ok("k".into()));
+    }
+
+    #[test]
+    fn wrong_arguments_are_one_line_with_a_hint() {
+        let cases: [(&[&str], &str); 7] = [
+            (&[], "rp_test: KEY is missing; see rp_test --help"),
+            (&["k", "c", "x"], "rp_test: unknown argument \"x\"; see rp_test --help"),
+            (&["k", "c", "--x\n"], "rp_test: unknown argument \"--x\\n\"; see rp_test --help"),
+            (&["--x", "k"], "rp_test: unknown argument \"--x\"; see rp_test --help"),
+            (&["k", "-x"], "rp_test: unknown argument \"-x\"; see rp_test --help"),
+            (
+                &["k", "--days", "x"],
+                "rp_test: --days \"x\": invalid digit found in string; see rp_test --help",
+            ),
+            (
+                &["k", "--days"],
+                "rp_test: the '--days' option doesn't have an associated value; see rp_test --help",
+            ),
+        ];
+        for (list, expected) in cases {
+            assert_eq!(report(&PROGRAM, &parse(list).unwrap_err()), (2, expected.to_owned()));
+        }
+    }
+
+    #[test]
+    fn failures_have_their_exit_codes_and_stay_one_line() {
+        let failed = report(&PROGRAM, &Failure::failed("no\nidea"));
+        assert_eq!(failed, (1, "rp_test: no\\nidea".to_owned()));
+        let env = Environment::from_pairs([("DEBUG", "x")]);
+        let error = ServerConfig::from_environment(&env).map(|(config, _)| config).unwrap_err();
+        let expected = "rp_test: DEBUG is \"x\"; accepted is 0 or 1".to_owned();
+        assert_eq!(report(&PROGRAM, &error.into()), (2, expected));
+    }
+
+    #[test]
+    fn help_and_version_are_answered_wherever_they_stand() {
+        let ask = |list| asked(&PROGRAM, &[], &mut arguments(list));
+        let version = format!("rp_test {}", env!("CARGO_PKG_VERSION"));
+        assert_eq!(ask(&["k", "--version"]), Some(version.clone()));
+        assert_eq!(ask(&["-V"]), Some(version));
+        assert_eq!(ask(&["--days", "3", "--help"]), Some(help(&PROGRAM, &[])));
+        assert_eq!(ask(&["-h"]), Some(help(&PROGRAM, &[])));
+        assert_eq!(ask(&["k", "--helper"]), None);
+    }
+
+    #[test]
+    fn the_texts_of_a_package_are_printed_where_there_are_any() {
+        let ask = |program: &Program, word| printed(program, &[], &mut arguments(&[word]));
+        let starts = |word, start: &str| ask(&PROGRAM, word).unwrap().starts_with(start);
+        assert!(starts("--print-man", ".TH \"RP_TEST\" 8"));
+        assert!(starts("--print-completion", "# Completion of rp_test"));
+        assert!(starts("--print-settings", "# Settings of rp_test."));
+        let no_reader = Program { reads: None, ..PROGRAM };
+        assert_eq!(ask(&no_reader, "--print-settings"), None);
+        assert_eq!(ask(&PROGRAM, "--list"), None);
+    }
+
+    #[test]
+    fn help_shows_usage_arguments_environment_and_example() {
+        let text = help(&PROGRAM, &[]);
+        let start = [
+            "Does nothing.\n",
+            "Usage:",
+            "  rp_test KEY [CA]",
+            "  rp_test --list\n",
+            "Arguments:",
+            "  KEY            a key",
+            "  --days N       how long",
+            "  -h, --help     print this text",
+            "  -V, --version  print the version\n",
+            "Environment (name, default, meaning):",
+            "  BIND_IP or ",
+        ];
+        let start = &start.join("\n");
+        assert!(text.starts_with(start), "{text}");
+        assert!(text.contains("\nExample:\n  rp_test key.pem\n"), "{text}");
+        assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+        let bare = help(&Program { reads: None, usage: "", ..PROGRAM }, &[]);
+        assert!(bare.contains("Usage:\n  rp_test\n") && !bare.contains("BIND_IP"), "{bare}");
+    }
+
+    /// Set for this test binary when it runs again as a program whose reader goes away.
+    const IS_CHILD: &str = "RESTPIPE_TEST_CHILD";
+    /// More than a pipe holds, so that the child notices.
+    const LINES: usize = 20_000;
+
+    /// Runs a test of this module in a process of its own, and closes its output after one line.
+    fn exit_code_without_reader(test: &str, of: fn(&mut Child) -> Box<dyn Read>) -> Option<i32> {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", &format!("cli::tests::{test}"), "--ignored", "--nocapture"]);
+        command.env(IS_CHILD, "1").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(of(&mut child)).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line.contains("ready")), "{test}");
+        child.wait().unwrap().code()
+    }
+
+    #[test]
+    fn nobody_reading_is_no_panic() {
+        let code = exit_code_without_reader("child_says_much", |child| {
+            Box::new(child.stdout.take().unwrap())
+        });
+        assert_eq!(code, Some(7));
+        let code = exit_code_without_reader("child_complains_much", |child| {
+            Box::new(child.stderr.take().unwrap())
+        });
+        assert_eq!(code, Some(7));
+    }
+
+    #[test]
+    #[ignore = "run in a process of its own"]
+    fn child_says_much() {
+        if std::env::var_os(IS_CHILD).is_some() {
+            (0..LINES).for_each(|_| say("ready"));
+            // Past the test harness, whose own output has no reader either.
+            std::process::exit(7);
+        }
+    }
+
+    #[test]
+    #[ignore = "run in a process of its own"]
+    fn child_complains_much() {
+        if std::env::var_os(IS_CHILD).is_some() {
+            crate::run::logging::init(
+                &Environment::default(),
+                false,
+                crate::config::LogFormat::Text,
+            );
+            for _ in 0..LINES {
+                warn(&PROGRAM, "ready");
+                log::error!("ready");
+            }
+            std::process::exit(7);
+        }
+    }
+}
