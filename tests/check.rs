@@ -33,6 +33,20 @@ fn run(mut command: Command) -> (i32, Vec<String>) {
     (output.status.code().unwrap(), lines)
 }
 
+/// The command for somebody to whom files can be closed. Root stays root without its right to open all:
+/// another user may not come to where the program is.
+fn without_privileges(setup: &Setup) -> Command {
+    let plain = setup.command();
+    if !rustix::process::geteuid().is_root() {
+        return plain;
+    }
+    let mut command = Command::new("/usr/bin/setpriv");
+    command.arg("--bounding-set=-dac_override,-dac_read_search").arg(plain.get_program());
+    command.env_clear();
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+}
+
 /// The check fails at `step` with these words, says at once what to do, and that only once.
 #[track_caller]
 fn assert_fails((code, lines): (i32, Vec<String>), step: &str, words: &str, advice: &str) {
@@ -197,12 +211,13 @@ fn a_file_that_this_user_may_not_read_is_named() {
     let identities = Identities::new(&["web1"]);
     let key = identities.path("web1.key.pem");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o000)).unwrap();
-    let mut command = client(&identities, "web1", ([127, 0, 0, 1], 1).into()).command();
-    // Nothing is closed to root.
-    if rustix::process::geteuid().is_root() {
-        command.uid(65534).gid(65534);
-    }
-    assert_fails(run(command), "files", "web1.key.pem: Permission denied", "(chown, chmod)");
+    let setup = client(&identities, "web1", ([127, 0, 0, 1], 1).into());
+    assert_fails(
+        run(without_privileges(&setup)),
+        "files",
+        "web1.key.pem: Permission denied",
+        "(chown, chmod)",
+    );
 }
 
 #[test]
@@ -360,20 +375,9 @@ fn a_socket_file_that_this_user_may_not_use_is_no_free_port() {
     let words = format!("the local HTTP port, unix:{}, is in use by another", path.display());
     assert_fails(check(&setup), "ports", &words, "choose another port");
 
-    let mut command = setup.command();
-    // Nothing is closed to root.
-    if rustix::process::geteuid().is_root() {
-        command.uid(65534).gid(65534);
-    }
-    for (file, mode) in [("", 0o755), ("web1.key.pem", 0o640), ("http", 0o000)] {
-        let path = identities.path(file);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        if rustix::process::geteuid().is_root() && file == "web1.key.pem" {
-            std::os::unix::fs::chown(&path, None, Some(65534)).unwrap();
-        }
-    }
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     let words = "cannot be listened on: Permission denied";
-    assert_fails(run(command), "ports", words, "this user may use");
+    assert_fails(run(without_privileges(&setup)), "ports", words, "this user may use");
 }
 
 /// The check with a `systemctl` that runs this script.
