@@ -5,6 +5,7 @@
 //! anew while a node runs; a small CA. Not in scope: connections, and what a peer may do.
 
 pub(crate) mod certificate;
+mod chain;
 pub(crate) mod check;
 pub(crate) mod error;
 mod install;
@@ -27,6 +28,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DistinguishedName, ServerConfig};
 
 pub use certificate::{MAX_NAME, PeerCertificate, fingerprint};
+pub use chain::{ChainFault, MAX_CHAIN_BYTES, MAX_INTERMEDIATES, check_chain};
 pub use error::{Date, Fault, IdentityError, NameFault};
 pub use install::{GivenFiles, install};
 pub use keeper::{Keeper, Reloaded};

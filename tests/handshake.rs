@@ -148,6 +148,41 @@ fn identities_of_openssl_meet_also_through_an_intermediate_ca() {
 }
 
 #[test]
+fn a_chain_goes_through_several_cas_and_names_none_of_them_twice() {
+    let lab = Lab::new();
+    lab.self_signed("ca", "/CN=Lab CA", RSA_2048, CA);
+    let mut above = "ca".to_owned();
+    let mut chain = Vec::new();
+    for at in 1..=5 {
+        let name = format!("middle{at}");
+        lab.signed(&name, &format!("/CN=Middle CA {at}"), P256, &above, CA, &[]);
+        chain.insert(0, lab.read(&format!("{name}.crt.pem")));
+        above = name;
+    }
+    let (localhost, web1) = (lab.server("server", "ca"), lab.client("client", &above));
+    chain.insert(0, lab.read("client.crt.pem"));
+    // The CA itself is not needed, and does no harm.
+    chain.push(lab.read("ca.crt.pem"));
+    let with = |chain: &[Vec<u8>]| IdentityFiles {
+        crt: lab.write("chain.pem", chain.concat()),
+        ca: localhost.ca.clone(),
+        ..web1.clone()
+    };
+    meet(client(&with(&chain)), server(&localhost), "localhost").names();
+
+    for (more, subject) in [(0, "CN=web1"), (2, "CN=Middle CA 4")] {
+        let twice = [&chain[..6], &chain[more..=more]].concat();
+        let fault = Identity::load(&with(&twice), Role::Client).unwrap_err().to_string();
+        let expected =
+            format!(": the certificate chain has more than one certificate of {subject};");
+        assert!(fault.contains(&expected), "{fault}");
+    }
+    chain.push(lab.read("server.crt.pem"));
+    let fault = Identity::load(&with(&chain), Role::Client).unwrap_err().to_string();
+    assert!(fault.contains(": the certificate chain has 7 intermediate certificates"), "{fault}");
+}
+
+#[test]
 fn makers_mix_when_each_side_trusts_both_cas() {
     let lab = Lab::new();
     lab.self_signed("ca", "/CN=Lab CA", P256, CA);

@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::broker::{Broker, KEY, Visitor, accept, field, remoted};
-use support::{Node, PATIENCE};
+use support::peer::{Ended, Peer};
+use support::tls::{accepting_anybody, endless_chain, read_identity};
+use support::{Identities, Node, PATIENCE};
 
 /// A local port whose connections lead to this path.
 fn forward(arguments: &[&str]) -> Node {
@@ -373,4 +375,26 @@ fn a_peer_without_tls_or_without_a_word_is_given_up() {
     near.waits_for_end();
     assert!(start.elapsed() < Duration::from_secs(15));
     node.wait_log(&["WARN", "the TLS handshake was not finished in time"]);
+}
+
+#[test]
+fn a_false_broker_with_a_chain_of_many_ways_costs_nothing() {
+    let identities = Identities::new(&[]);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let url = format!("rwrs://{KEY}@localhost:{}/p", listener.local_addr().unwrap().port());
+    let ca = identities.path("ca.crt.pem");
+    let node = forward(&[&url, "--ca", ca.to_str().unwrap()]);
+    let mut near = dial(&node);
+    let config = accepting_anybody(endless_chain("localhost"));
+    let ended = Peer::accept(&listener, config).map(|_| "in").unwrap_err();
+    let told = matches!(&ended, Ended::Tls(alert) if alert.contains("CertificateUnknown"));
+    assert!(told, "{ended:?}");
+    near.waits_for_end();
+    node.wait_log(&["WARN", "the broker is refused: the certificate chain has ", "more than 6;"]);
+    let spent = node.cpu_time();
+    assert!(spent < Duration::from_secs(2), "it took {spent:?} of CPU time");
+    // The right one is taken, whatever it says then.
+    let _near = dial(&node);
+    let right = accepting_anybody(read_identity(&identities, "localhost"));
+    Peer::accept(&listener, right).unwrap();
 }

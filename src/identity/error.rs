@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustls::pki_types::UnixTime;
 use time::OffsetDateTime;
 
+use super::chain::ChainFault;
 use crate::event::peer::Role;
 
 /// A fault and the file it is in. Displays as one line that begins with the file's path.
@@ -80,6 +81,8 @@ pub enum Fault {
     Expired(Date),
     /// The certificate begins later.
     NotYetValid(Date),
+    /// The certificate comes with a chain that is not looked at.
+    Chain(ChainFault),
     /// The certificate is not signed by a CA in this file.
     NotSignedBy(PathBuf),
     /// The certificate's extended key usage forbids this role.
@@ -154,6 +157,7 @@ impl fmt::Display for Fault {
             }
             Self::Expired(date) => write!(f, "the certificate expired on {date}"),
             Self::NotYetValid(date) => write!(f, "the certificate is not valid before {date}"),
+            Self::Chain(fault) => fault.fmt(f),
             Self::NotSignedBy(ca) => {
                 write!(f, "the certificate is not signed by a CA in {}", shown(ca))
             }

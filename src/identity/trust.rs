@@ -13,6 +13,7 @@ use webpki::{
 };
 
 use super::certificate::{self, PeerCertificate};
+use super::chain;
 use super::error::{Date, Fault};
 use super::revocation::RevocationList;
 use crate::event::peer::Role;
@@ -38,6 +39,19 @@ impl Trust {
         let Some((leaf, intermediates)) = chain.split_first() else {
             return Err(Fault::Malformed("there is none".to_owned()));
         };
+        self.judge_peer(leaf, intermediates, role, now)
+    }
+
+    /// As [`Trust::judge`], of a peer's own certificate and those that it sent with it.
+    pub fn judge_peer(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        role: Role,
+        now: UnixTime,
+    ) -> Result<PeerCertificate, Fault> {
+        // First of all: a stranger chooses what the rest would work on.
+        chain::check_chain(leaf, intermediates).map_err(Fault::Chain)?;
         // What is plain to see is said first; the rest of the check would say less.
         let parsed = certificate::parse(leaf)?;
         certificate::check_make(&parsed)?;
@@ -48,11 +62,11 @@ impl Trust {
         if role == Role::Server && !certificate::has_server_name(&parsed) {
             return Err(Fault::NoSubjectAltName);
         }
-        self.check_chain(leaf, intermediates, role, now)?;
+        self.check_path(leaf, intermediates, role, now)?;
         PeerCertificate::read(leaf, role)
     }
 
-    fn check_chain(
+    fn check_path(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],

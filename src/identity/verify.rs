@@ -88,11 +88,9 @@ impl Verifier {
         host: Option<&ServerName<'_>>,
         now: UnixTime,
     ) -> Result<(), Error> {
-        let chain: Vec<CertificateDer<'_>> =
-            std::iter::once(leaf).chain(intermediates).cloned().collect();
         let judged = self
             .trust
-            .judge(&chain, role, now)
+            .judge_peer(leaf, intermediates, role, now)
             .and_then(|_| host.map_or(Ok(()), |host| trust::check_host(leaf, host)));
         // A certificate that passes is read by whoever keeps the connection.
         judged.map_err(|fault| {

@@ -126,6 +126,8 @@ impl Tls {
                 taken?;
             }
         }
+        // What the peer had us compute counts too.
+        time_left(deadline)?;
         socket.set_read_timeout(None)?;
         let chain = connection.peer_certificates().ok_or(HandshakeError::NoCertificate)?;
         let chain = chain.iter().map(|der| der.clone().into_owned()).collect();

@@ -8,15 +8,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::TLS13;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme,
 };
 
-use crate::identity::pem;
+use crate::identity::{check_chain, pem};
 
 /// Most pins.
 const MAX_PINS: usize = 16;
@@ -70,8 +72,8 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| error.to_string())?;
-        let mut config = match self {
-            Self::System => builder.with_root_certificates(system_roots()?).with_no_client_auth(),
+        let verifier: Arc<dyn ServerCertVerifier> = match self {
+            Self::System => Issued::by(system_roots()?, provider)?,
             Self::File(file) => {
                 let bytes = pem::read_file(file).map_err(|error| error.to_string())?;
                 let certificates =
@@ -82,16 +84,15 @@ impl Trust {
                         format!("{}: a certificate cannot be used: {error}", file.display())
                     })?;
                 }
-                builder.with_root_certificates(roots).with_no_client_auth()
+                Issued::by(roots, provider)?
             }
             Self::Pins(pins) if pins.is_empty() || pins.len() > MAX_PINS => {
                 return Err(format!("there may be 1 to {MAX_PINS} pins"));
             }
-            Self::Pins(pins) => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Pinned { pins: pins.clone(), provider }))
-                .with_no_client_auth(),
+            Self::Pins(pins) => Arc::new(Pinned { pins: pins.clone(), provider }),
         };
+        let mut config =
+            builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
         // What a server in front of a broker would otherwise be free to choose is HTTP/2.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
@@ -111,6 +112,57 @@ fn system_roots() -> Result<RootCertStore, String> {
         ));
     }
     Ok(roots)
+}
+
+/// Takes what the roots have issued, as rustls checks it, with a chain that is worth the check:
+/// whoever answers in the broker's place chooses it.
+#[derive(Debug)]
+struct Issued(Arc<WebPkiServerVerifier>);
+
+impl Issued {
+    fn by(roots: RootCertStore, provider: Arc<CryptoProvider>) -> Result<Arc<Self>, String> {
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map(|verifier| Arc::new(Self(verifier)))
+            .map_err(|error| error.to_string())
+    }
+}
+
+impl ServerCertVerifier for Issued {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        check_chain(certificate, intermediates)
+            .map_err(|fault| CertificateError::Other(OtherError(Arc::new(fault))))?;
+        self.0.verify_server_cert(certificate, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 /// Takes the pinned certificates and no others.
@@ -181,6 +233,9 @@ pub(super) fn refusal(error: &std::io::Error) -> String {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
             "the broker's certificate is refused: its issuer is not trusted (see --ca and --pin)"
                 .to_owned()
+        }
+        Some(Error::InvalidCertificate(CertificateError::Other(OtherError(why)))) => {
+            format!("the broker is refused: {why}")
         }
         Some(Error::InvalidCertificate(why)) => {
             format!("the broker's certificate is refused: {why}")

@@ -10,7 +10,7 @@ use crate::support::message::{
 };
 use crate::support::peer::{Ended, Peer};
 use crate::support::scene::{Scene, read_to_end};
-use crate::support::tls::{dialing, issue};
+use crate::support::tls::{dialing, dialing_with, endless_chain, issue};
 use crate::support::{Identities, PATIENCE};
 
 #[test]
@@ -218,5 +218,28 @@ fn a_client_that_reads_no_replies_costs_little_and_only_itself() {
     assert!(peak < scene.memory + 64 * 1024, "{peak} kB, was {}", scene.memory);
     scene.assert_recovered(skip, "hostile: lost");
     scene.server.wait_log_from(skip, &["cannot send to it: "]);
+    scene.assert_threads(0);
+}
+
+#[test]
+fn a_chain_of_many_ways_is_refused_before_one_is_tried() {
+    let mut scene = Scene::new(false);
+    let skip = scene.server.log().len();
+    let config = dialing_with(Some(endless_chain("hostile")));
+    let before = scene.server.cpu_time();
+    for _ in 0..8 {
+        let mut hostile = Peer::dial(scene.server.pipe(), config.clone()).unwrap();
+        let ended = hostile.wait_end();
+        let told = matches!(&ended, Ended::Tls(alert) if alert.contains("CertificateUnknown"));
+        assert!(told, "{ended:?}");
+    }
+    // To try all ways takes three seconds for each, in a program that is optimized.
+    let spent = scene.server.cpu_time() - before;
+    assert!(spent < Duration::from_secs(1), "it took {spent:?} of CPU time");
+    let line = scene.server.wait_log_from(skip, &["refused: certificate CN=hostile (sha256 "]);
+    assert!(line.contains("): the certificate chain has 2"), "{line}");
+    assert!(line.contains(" intermediate certificates, more than 6; send only "), "{line}");
+    assert!(scene.server.runs());
+    scene.assert_served();
     scene.assert_threads(0);
 }

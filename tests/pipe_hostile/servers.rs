@@ -4,12 +4,12 @@
 use std::io::Write;
 use std::net::TcpListener;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::message::{EVENT, HEARTBEAT, broken_messages, heartbeat_reply, reply};
 use crate::support::peer::{Ended, Peer, accept};
 use crate::support::scene::{KEPT_KB, assert_ten_seconds, read_to_end, wait_until};
-use crate::support::tls::{accepting, issue};
+use crate::support::tls::{accepting, accepting_anybody, endless_chain, issue};
 use crate::support::{Identities, ask, client};
 
 /// A client that meets a hostile server first and then a good one, at the same address. `attack`
@@ -37,6 +37,8 @@ fn meet(identities: &Identities, attack: impl FnOnce(&TcpListener), reason: &str
     client.wait_log_from(skip, &["lost: closed by the peer"]);
 
     assert!(client.runs());
+    let spent = client.cpu_time();
+    assert!(spent < Duration::from_secs(2), "it took {spent:?} of CPU time");
     // It dials again, but its next connection is not taken, so it has no link.
     wait_until(|| {
         let now = client.status_number("Threads");
@@ -100,6 +102,15 @@ fn a_server_that_is_not_the_right_one_is_refused_with_the_reason() {
         params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     });
     present(&identities, "old", ": the certificate expired on ", &identities);
+
+    let config = accepting_anybody(endless_chain("localhost"));
+    let attack = |listener: &TcpListener| {
+        let ended = Peer::accept(listener, config).map(|_| "in").unwrap_err();
+        let told = matches!(&ended, Ended::Tls(alert) if alert.contains("CertificateUnknown"));
+        assert!(told, "{ended:?}");
+    };
+    let ways = " intermediate certificates, more than 6; send only the certificate and ";
+    meet(&identities, attack, ways);
 
     let corrupt = "not connected: the TLS handshake failed: received corrupt message";
     let http = "is refused: it speaks plain HTTP, as no pipe port does";

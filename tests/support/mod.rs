@@ -343,6 +343,15 @@ impl Node {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// How much CPU time it has used, all its threads together.
+    pub fn cpu_time(&self) -> Duration {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The 14th and 15th field; the second is its name, in parentheses. In hundredths of a second.
+        let (_, fields) = text.rsplit_once(')').unwrap();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        Duration::from_millis(10 * ticks.map(|count| count.parse::<u64>().unwrap()).sum::<u64>())
+    }
+
     /// A line of `/proc/PID/status`, such as `VmRSS` in kB or `Threads`.
     pub fn status_number(&self, field: &str) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

@@ -3,7 +3,9 @@
 use std::fs;
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, DnType, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, SanType,
+};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -13,9 +15,17 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, S
 
 use super::Identities;
 
+/// Certificates, the own one first, and its key.
+pub type Chain = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
 /// The settings of a client that presents this identity, or none, and takes any server: as the
 /// original, which checks nothing and names nobody.
 pub fn dialing(identity: Option<(&Identities, &str)>) -> Arc<ClientConfig> {
+    dialing_with(identity.map(|(identities, name)| read_identity(identities, name)))
+}
+
+/// As [`dialing`], with these certificates, its own first, and their key.
+pub fn dialing_with(identity: Option<Chain>) -> Arc<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -23,10 +33,7 @@ pub fn dialing(identity: Option<(&Identities, &str)>) -> Arc<ClientConfig> {
         .with_custom_certificate_verifier(Arc::new(AnyServer));
     let mut config = match identity {
         None => builder.with_no_client_auth(),
-        Some((identities, name)) => {
-            let (chain, key) = read_identity(identities, name);
-            builder.with_client_auth_cert(chain, key).unwrap()
-        }
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
     };
     config.enable_sni = false;
     Arc::new(config)
@@ -49,10 +56,19 @@ pub fn accepting(identities: &Identities, name: &str) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-fn read_identity(
-    identities: &Identities,
-    name: &str,
-) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+/// The settings of a server that presents these certificates and asks for none.
+pub fn accepting_anybody((chain, key): Chain) -> Arc<ServerConfig> {
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    Arc::new(config)
+}
+
+/// What `rp_ca` made for this name.
+pub fn read_identity(identities: &Identities, name: &str) -> Chain {
     let crt = identities.path(&format!("{name}.crt.pem"));
     let key = identities.path(&format!("{name}.key.pem"));
     (vec![CertificateDer::from_pem_file(crt).unwrap()], PrivateKeyDer::from_pem_file(key).unwrap())
@@ -115,4 +131,33 @@ impl ServerCertVerifier for AnyServer {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         provider().signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// A chain that signs for nobody, as large as a TLS message may be, with 60,000 ways through it: a
+/// certificate for `name`, nine CAs of one name, none of which another has signed, and fillers that
+/// are read again at each step.
+pub fn endless_chain(name: &str) -> Chain {
+    let named = |name: &str| {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params
+    };
+    let key = || KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let mut authority = named("L");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = Issuer::new(authority.clone(), key());
+
+    let mut leaf = named(name);
+    leaf.subject_alt_names = vec![SanType::DnsName(name.try_into().unwrap())];
+    let leaf_key = key();
+    let mut chain = vec![leaf.signed_by(&leaf_key, &issuer).unwrap().der().clone()];
+    chain.extend((0..9).map(|_| authority.signed_by(&key(), &issuer).unwrap().der().clone()));
+    let filler = named("F").signed_by(&key(), &issuer).unwrap().der().clone();
+    // A message has 65,535 bytes, a certificate in it 5 beside its own, and a context may come first.
+    let size = |chain: &[CertificateDer<'_>]| chain.iter().map(|der| der.len() + 5).sum::<usize>();
+    while size(&chain) + filler.len() < 65_000 {
+        chain.push(filler.clone());
+    }
+    (chain, PrivateKeyDer::try_from(leaf_key.serialize_der()).unwrap())
 }

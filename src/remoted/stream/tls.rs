@@ -63,6 +63,10 @@ impl Tls {
             closed: false,
         };
         while tls.connection.is_handshaking() || tls.connection.wants_write() {
+            // A peer that always has something to say would never be waited for.
+            if Instant::now() >= until {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             let event =
                 if tls.connection.wants_write() { Event::Writable } else { Event::Readable };
             let step = match event {

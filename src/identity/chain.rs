@@ -1,0 +1,161 @@
+//! Which certificate chains are worth a look, before any signature is checked.
+//!
+//! In scope: how many certificates a peer may send, how large, and none of them twice. Not in scope:
+//! whether they may be believed (`trust`).
+//!
+//! To find the way from a certificate to a CA, `webpki` tries every order of the intermediate ones,
+//! and copies of one name multiply the orders: 287 certificates in 64 KiB cost seconds, and whoever
+//! sends them need not be anybody. Where each name is there once there is one order.
+
+use std::fmt;
+
+use rustls::pki_types::CertificateDer;
+use webpki::EndEntityCert;
+
+use super::certificate;
+use super::error::clean;
+
+/// The most intermediate certificates of a chain: the longest path that `webpki` follows. Public CAs
+/// need one to three.
+pub const MAX_INTERMEDIATES: usize = 6;
+
+/// The most bytes of a whole chain, in DER. One certificate has some 2 KiB, seven with RSA keys of
+/// 8192 bits some 20 KiB.
+pub const MAX_CHAIN_BYTES: usize = 32 * 1024;
+
+/// Refuses a chain that nobody needs. Checks no signature; its work is bounded by the limits above.
+pub fn check_chain(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Result<(), ChainFault> {
+    if intermediates.len() > MAX_INTERMEDIATES {
+        return Err(ChainFault::TooLong(intermediates.len()));
+    }
+    let bytes = intermediates.iter().fold(leaf.len(), |sum, der| sum.saturating_add(der.len()));
+    if bytes > MAX_CHAIN_BYTES {
+        return Err(ChainFault::TooLarge(bytes));
+    }
+    if intermediates.contains(leaf) {
+        return Err(repeated(leaf));
+    }
+    let mut names = Vec::with_capacity(intermediates.len());
+    for der in intermediates {
+        // One that `webpki` cannot read is on no way to a CA.
+        let Ok(certificate) = EndEntityCert::try_from(der) else { continue };
+        // The bytes of a name, as `webpki` compares them.
+        let name = certificate.subject().to_vec();
+        if names.contains(&name) {
+            return Err(repeated(der));
+        }
+        names.push(name);
+    }
+    Ok(())
+}
+
+fn repeated(der: &CertificateDer<'_>) -> ChainFault {
+    let subject = certificate::parse(der).map(|certificate| certificate::subject(&certificate));
+    ChainFault::Repeated(subject.unwrap_or_else(|_| "an unreadable subject".to_owned()))
+}
+
+/// Why a chain is refused unseen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainFault {
+    /// It has so many intermediate certificates.
+    TooLong(usize),
+    /// It has so many bytes.
+    TooLarge(usize),
+    /// It has two certificates of this subject.
+    Repeated(String),
+}
+
+impl fmt::Display for ChainFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the certificate chain ")?;
+        match self {
+            Self::TooLong(count) => {
+                write!(f, "has {count} intermediate certificates, more than {MAX_INTERMEDIATES}")?
+            }
+            Self::TooLarge(bytes) => write!(f, "has {bytes} bytes, more than {MAX_CHAIN_BYTES}")?,
+            Self::Repeated(subject) => {
+                write!(f, "has more than one certificate of {}", clean(subject))?;
+            }
+        }
+        f.write_str("; send only the certificate and the intermediate ones below its CA, each once")
+    }
+}
+
+impl std::error::Error for ChainFault {}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa,
+        KeyPair,
+    };
+
+    use super::*;
+
+    /// A certificate of this name, with this many bytes more than it needs and a key of its own.
+    fn certificate(name: &str, more: usize) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        if more > 0 {
+            let filler =
+                CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99999], vec![0; more]);
+            params.custom_extensions = vec![filler];
+        }
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        params.self_signed(&key).unwrap().der().clone()
+    }
+
+    fn named(count: usize) -> Vec<CertificateDer<'static>> {
+        (0..count).map(|at| certificate(&format!("CA {at}"), 0)).collect()
+    }
+
+    #[test]
+    fn a_chain_may_be_as_long_as_a_path_and_no_longer() {
+        let leaf = certificate("web1", 0);
+        assert_eq!(check_chain(&leaf, &[]), Ok(()));
+        assert_eq!(check_chain(&leaf, &named(6)), Ok(()));
+        assert_eq!(check_chain(&leaf, &named(7)), Err(ChainFault::TooLong(7)));
+        assert_eq!(
+            ChainFault::TooLong(285).to_string(),
+            "the certificate chain has 285 intermediate certificates, more than 6; send only the \
+             certificate and the intermediate ones below its CA, each once"
+        );
+    }
+
+    #[test]
+    fn a_chain_has_a_bound_in_bytes_wherever_they_are() {
+        let (small, large) = (certificate("a", 0), certificate("b", 20_000));
+        assert_eq!(check_chain(&large, &[certificate("c", 10_000)]), Ok(()));
+        let others = [certificate("c", 20_000), certificate("d", 0)];
+        let bytes = large.len() + others[0].len() + others[1].len();
+        assert_eq!(check_chain(&large, &others), Err(ChainFault::TooLarge(bytes)));
+        let huge = certificate("e", 60_000);
+        assert_eq!(check_chain(&huge, &[]), Err(ChainFault::TooLarge(huge.len())));
+        assert!(matches!(check_chain(&small, &[huge]), Err(ChainFault::TooLarge(_))));
+    }
+
+    #[test]
+    fn nothing_stands_in_a_chain_twice() {
+        let leaf = certificate("web1", 0);
+        let [one, two] = [certificate("CA", 0), certificate("Other CA", 0)];
+        assert_eq!(check_chain(&leaf, &[one.clone(), two.clone()]), Ok(()));
+        let repeated = |subject: &str| Err(ChainFault::Repeated(format!("CN={subject}")));
+        let same = [one.clone(), two.clone(), one.clone()];
+        assert_eq!(check_chain(&leaf, &same), repeated("CA"));
+        assert_eq!(check_chain(&leaf, &[one.clone(), leaf.clone()]), repeated("web1"));
+        // Another key of the same name is another way to go.
+        assert_eq!(check_chain(&leaf, &[one, two, certificate("CA", 0)]), repeated("CA"));
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_no_ones_double() {
+        let leaf = certificate("web1", 0);
+        let nothing = CertificateDer::from(vec![0x30, 0]);
+        assert_eq!(check_chain(&leaf, &[nothing.clone(), certificate("CA", 0), nothing]), Ok(()));
+    }
+}
