@@ -142,6 +142,7 @@ fn start_server(handlers: Handlers) -> Result<(), Failure> {
     let (http, default_http) = (&config.node.http_bind, &default.node.http_bind);
     warn_in_vain(sockets.pipe_address(), "the pipe port is set to", &pipe, &default_pipe);
     warn_in_vain(sockets.http_address(), "RP_SERVER_HTTP_BIND is", http, default_http);
+    warn_if_public(sockets.http_address());
     let signals = Signals::new().map_err(Failure::failed)?;
     let notifier = Arc::new(Notifier::new(&env));
     let telling = Arc::clone(&notifier);
@@ -177,6 +178,7 @@ fn start_client(handlers: Handlers) -> Result<(), Failure> {
     let (default, _) = ClientConfig::from_environment(&Environment::default())?;
     let (http, default_http) = (&config.node.http_bind, &default.node.http_bind);
     warn_in_vain(sockets.http_address(), "RP_CLIENT_HTTP_BIND is", http, default_http);
+    warn_if_public(sockets.http_address());
     let signals = Signals::new().map_err(Failure::failed)?;
     let notifier = Arc::new(Notifier::new(&env));
     let [connected, lost] = [Arc::clone(&notifier), Arc::clone(&notifier)];
@@ -206,6 +208,15 @@ fn tcp_fields(addresses: &[Bind]) -> String {
 fn begin_log(env: &Environment, config: &NodeConfig, warnings: &[Warning]) {
     logging::init(env, config.debug, config.log_format);
     for warning in warnings {
+        log::warn!("{warning}");
+    }
+}
+
+/// A socket for HTTP that was handed over is as open as a port of the node's own.
+fn warn_if_public(socket: Option<&Bind>) {
+    if let Some(warning) =
+        socket.and_then(|bind| Warning::if_public("the http socket that was handed over", bind))
+    {
         log::warn!("{warning}");
     }
 }

@@ -267,6 +267,21 @@ fn a_port_that_is_set_beside_a_handed_socket_is_a_warning() {
     assert!(node.log().iter().all(|line| !line.contains("HTTP_BIND")), "{:?}", node.log());
 }
 
+/// A unit's `ListenStream=` opens the pipe to the network as a setting would, and is a warning as well.
+#[test]
+fn a_handed_http_socket_for_everybody_is_a_warning() {
+    let identities = Identities::new(&["web1"]);
+    let [pipe, http] =
+        ["127.0.0.1:0", "0.0.0.0:0"].map(|address| TcpListener::bind(address).unwrap());
+    let sockets = [("pipe", pipe.as_fd()), ("http", http.as_fd())];
+    let server_node = server(&identities).command_with_sockets(&sockets).start();
+    let warning =
+        format!("WARN  the http socket that was handed over is {}", http.local_addr().unwrap());
+    server_node.wait_log(&[&warning, "it asks for no password"]);
+    let client = client(&identities, "web1", server_node.pipe());
+    client.command_with_sockets(&sockets[1..]).start().wait_log(&[&warning]);
+}
+
 #[test]
 fn a_service_manager_is_told_what_is_so() {
     let identities = Identities::new(&["web1"]);

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::Bind;
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -117,11 +119,20 @@ pub enum Warning {
     },
     /// The local HTTP port can be reached from other machines.
     PublicHttp {
-        /// The variable.
+        /// The variable, or whatever else says where the port is.
         name: String,
-        /// Its value.
+        /// Where that is.
         bind: String,
     },
+}
+
+impl Warning {
+    /// [`Warning::PublicHttp`], where the local HTTP port at `bind` can be reached from other machines.
+    pub(crate) fn if_public(name: &str, bind: &Bind) -> Option<Self> {
+        let Bind::Tcp(address) = bind else { return None };
+        let is_public = !address.ip().to_canonical().is_loopback();
+        is_public.then(|| Self::PublicHttp { name: name.to_owned(), bind: address.to_string() })
+    }
 }
 
 impl fmt::Display for Warning {

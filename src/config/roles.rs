@@ -12,8 +12,8 @@ use super::tcp;
 use super::value::{self, Accepted};
 use super::variables::{self as var, Variable};
 use super::{
-    Bind, ClientConfig, CrlFile, HandlerChoice, Hook, IdentityFiles, NodeConfig, ServerConfig,
-    Statsd, Target,
+    ClientConfig, CrlFile, HandlerChoice, Hook, IdentityFiles, NodeConfig, ServerConfig, Statsd,
+    Target,
 };
 use crate::event::peer::Role;
 
@@ -131,12 +131,8 @@ fn node(
 ) -> Result<NodeConfig, ConfigError> {
     let http = own.http;
     let http_bind = settings.read(http, value::bind)?;
-    if let Bind::Tcp(address) = &http_bind
-        && !address.ip().to_canonical().is_loopback()
-    {
-        let name = settings.find(http)?.map_or(http.names[0].to_owned(), |given| given.name);
-        warnings.push(Warning::PublicHttp { name, bind: address.to_string() });
-    }
+    let name = settings.find(http)?.map_or(http.names[0].to_owned(), |given| given.name);
+    warnings.extend(Warning::if_public(&name, &http_bind));
     if settings.find(&var::LOG_FILTER)?.is_some() {
         settings.read(&var::LOG_FILTER, value::log_filter)?;
     }
@@ -300,6 +296,7 @@ fn identity(
 
 #[cfg(test)]
 mod tests {
+    use super::super::Bind;
     use super::*;
     use crate::config::{HandlerSpec, Mounting};
 
