@@ -9,12 +9,13 @@ mod idle;
 mod listeners;
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+use parking_lot::Mutex;
 
 use crate::event::peer::{PeerIdentity, Role};
 use crate::sync::throttle::Throttle;
@@ -163,7 +164,7 @@ impl Events {
     /// Tells what has happened so far, for a second at most, and ends.
     pub fn finish(&self) {
         let Some(telling) = &self.telling else { return };
-        let mut running = telling.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = telling.running.lock();
         if let Some(running) = running.take() {
             telling.ending.set(Instant::now() + LAST);
             drop(running);

@@ -28,12 +28,13 @@ pub mod trial;
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::{Mutex, MutexGuard};
 
 pub use ask::LinkError;
 use counts::Counts;
@@ -339,5 +340,5 @@ fn millis(time: Duration) -> u64 {
 /// Locks, also where another thread has panicked while it held the lock: what these locks guard is
 /// whole between any two statements, and the panic has closed its link.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

@@ -19,9 +19,10 @@ mod view;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustls::pki_types::UnixTime;
 
 pub use crate::net::accept::{Handed, HandoverError};
@@ -240,7 +241,7 @@ impl Core {
     }
 
     fn tcp_addresses(&self) -> Vec<Bind> {
-        let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let ports = self.ports.lock();
         ports.addresses().cloned().collect()
     }
 
@@ -249,7 +250,7 @@ impl Core {
         let deadline = Instant::now() + drain.min(LONGEST_DRAIN);
         self.view.stop();
         self.face.stop_accepting();
-        drop(std::mem::take(&mut *self.ports.lock().unwrap_or_else(PoisonError::into_inner)));
+        drop(std::mem::take(&mut *self.ports.lock()));
         let peers = u32::try_from(self.roster.entries().len()).unwrap_or(u32::MAX);
         let spread = SPREAD_PER_PEER.saturating_mul(peers).clamp(SHORTEST_SPREAD, LONGEST_SPREAD);
         self.service.stop(spread);

@@ -12,10 +12,10 @@ mod send;
 mod store;
 
 use std::path::Path;
-use std::sync::Mutex;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
+use parking_lot::Mutex;
 
 use super::{Context, Failure, Handler};
 use crate::event::{Event, Reply, Verb};

@@ -1,8 +1,10 @@
 //! Starting and stopping the port.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::config::Bind;
 use crate::event::inspect::Inspect;
@@ -141,14 +143,14 @@ impl Face {
     pub fn is_alive(&self) -> bool {
         // The table of connections; how many there are does not matter.
         let _ = self.connections();
-        let accepting = self.accepting.lock().unwrap_or_else(|e| e.into_inner());
+        let accepting = self.accepting.lock();
         accepting.as_ref().is_some_and(|accepting| accepting.acceptor.is_alive())
     }
 
     /// Closes the listener and its socket file at once, and connections that wait for a request.
     /// Requests in flight are answered, with `Connection: close`. Calling it again does nothing.
     pub fn stop_accepting(&self) {
-        let mut accepting = self.accepting.lock().unwrap_or_else(|e| e.into_inner());
+        let mut accepting = self.accepting.lock();
         let Some(Accepting { mut acceptor, file }) = accepting.take() else { return };
         if let Some(file) = file {
             file.remove();

@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use socket2::Socket;
 
 use crate::event::pipe::Caller;
@@ -121,8 +122,7 @@ impl Slots {
             if left.is_zero() {
                 return false;
             }
-            let woken = self.emptied.wait_timeout(table, left);
-            (table, _) = woken.unwrap_or_else(|e| e.into_inner());
+            self.emptied.wait_for(&mut table, left);
         }
         true
     }
@@ -133,7 +133,7 @@ impl Slots {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(|e| e.into_inner())
+        self.table.lock()
     }
 }
 

@@ -6,8 +6,10 @@
 //! The pipe may read it on a thread of its own, and go on while the connection writes the answer.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::event::{Body, Source};
 use crate::http::body::{Framing, is_timeout};
@@ -78,15 +80,15 @@ impl WayBack {
 
     /// The input, once the upload has ended; `None` if it has not within `timeout`.
     pub fn wait(&self, timeout: Duration) -> Option<Ended> {
-        let state = self.0.lock();
-        let waited = self.0.ended.wait_timeout_while(state, timeout, |state| state.ended.is_none());
-        waited.unwrap_or_else(PoisonError::into_inner).0.ended.take()
+        let mut state = self.0.lock();
+        self.0.ended.wait_while_for(&mut state, |state| state.ended.is_none(), timeout);
+        state.ended.take()
     }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

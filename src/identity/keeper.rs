@@ -3,8 +3,9 @@
 //! In scope: checking the files as a set, the exchange. Not in scope: when to look, and what becomes
 //! of live links (`node`).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use rustls::pki_types::UnixTime;
 
 use super::Identity;
@@ -92,5 +93,5 @@ impl Keeper {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What they guard is whole between any two statements.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

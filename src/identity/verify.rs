@@ -4,8 +4,9 @@
 //! remembers whose certificate it was and what was wrong with it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -61,12 +62,12 @@ pub struct Witness {
 impl Witness {
     /// What was seen, if the peer showed a certificate.
     pub fn seen(&self) -> Option<Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen.lock().clone()
     }
 
     fn remember(&self, leaf: &CertificateDer<'_>, fault: Option<&Fault>) {
         let seen = Seen::new(leaf, fault.cloned());
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        *self.seen.lock() = Some(seen);
     }
 }
 

@@ -1,8 +1,10 @@
 //! Who is told of events.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use super::{ConnectionEvent, News};
 use crate::event::peer::PeerIdentity;
@@ -75,10 +77,10 @@ pub struct Ending {
 impl Ending {
     /// Until when listeners may work; absent while the node does not stop.
     pub fn deadline(&self) -> Option<Instant> {
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.deadline.lock()
     }
 
     pub(super) fn set(&self, deadline: Instant) {
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
+        *self.deadline.lock() = Some(deadline);
     }
 }

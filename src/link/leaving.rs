@@ -13,9 +13,11 @@
 //! Without the answer a request could be on its way while the connection is closed, and nobody would
 //! know whether it was handled.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::{Link, Pulse, lock};
 use crate::wire::{Leaving, encode_leaving};

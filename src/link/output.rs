@@ -10,11 +10,12 @@ mod queue;
 
 use std::io;
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::{Mutex, MutexGuard};
 
 use line::{Line, WriteError};
 use queue::{Batch, Queue};
@@ -118,9 +119,8 @@ impl Output {
 
     /// The line, where nobody has it and nothing waits for it.
     fn free_line(&self) -> Result<Option<MutexGuard<'_, Line>>, SendError> {
-        let line = match self.line.try_lock() {
-            Ok(line) if line.is_clear() => line,
-            Ok(_) | Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => return Ok(None),
+        let Some(line) = self.line.try_lock().filter(|line| line.is_clear()) else {
+            return Ok(None);
         };
         let queue = lock(&self.queue);
         if queue.closed {

@@ -10,7 +10,9 @@ mod outbound;
 mod room;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 pub(super) use incoming::{Incoming, Pushed};
 pub(super) use outbound::{Leave, Outbound};

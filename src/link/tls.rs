@@ -6,9 +6,10 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, BufRead, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
     AlertDescription, ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
@@ -181,7 +182,7 @@ impl Tls {
         self.lock().alpn_protocol() == Some(TRIAL)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Connection> {
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Connection> {
         crate::link::lock(&self.connection)
     }
 }

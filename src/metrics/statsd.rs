@@ -11,11 +11,12 @@ mod tally;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::config;
 use crate::metrics::meter::{Mark, Meter};
@@ -49,7 +50,7 @@ struct Counting {
 impl Counting {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         // What it guards is whole between any two statements.
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tally.lock()
     }
 }
 
@@ -74,7 +75,7 @@ impl Statsd {
 
     /// Sends what is left, and ends. What is counted later goes nowhere.
     pub fn finish(&self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         if running.take().is_some() {
             // Not in time: it looks up a name, and ends when that has ended.
             let _ = self.ended.recv_timeout(LAST);

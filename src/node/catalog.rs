@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::link::Link;
 
@@ -183,8 +185,7 @@ impl Catalog {
                 state.waiting += 1;
                 counted = true;
             }
-            state =
-                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.changed.wait_for(&mut state, left);
         };
         if counted {
             state.waiting -= 1;
@@ -200,7 +201,7 @@ impl Catalog {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // What it guards is whole between any two statements.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -4,11 +4,12 @@
 //! Telling waits for nobody: a listener that does not keep up is let go, and may come again.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 
 use super::view;
@@ -89,7 +90,7 @@ impl Feed {
     /// Whose connection has ended or come to nothing last, and why; nothing where that was before the
     /// last one stood.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble.lock().clone()
     }
 
     /// How often this has happened.
@@ -124,7 +125,7 @@ impl Feed {
             Happening::Connect => None,
             Happening::Takeover | Happening::Reload => return,
         };
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        *self.trouble.lock() = trouble;
     }
 
     fn note(&self, happening: Happening, data: impl FnOnce() -> Value) {
@@ -141,7 +142,7 @@ impl Feed {
 
     fn lock(&self) -> MutexGuard<'_, Listeners> {
         // What it guards is whole between any two statements.
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listeners.lock()
     }
 }
 

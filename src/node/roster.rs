@@ -4,10 +4,11 @@
 //! finish what is in flight.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::history::History;
@@ -82,7 +83,7 @@ impl Entry {
     /// Requests and errors of the last minutes.
     pub fn history(&self) -> MutexGuard<'_, History> {
         // What it guards is whole between any two statements.
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+        self.history.lock()
     }
 
     /// What it counts as where reconnects are.
@@ -117,7 +118,7 @@ impl Roster {
 
     /// How often the peer of this link has connected again, as far as is remembered.
     pub fn reconnects(&self, entry: &Entry) -> u64 {
-        let connects = self.connects.lock().unwrap_or_else(PoisonError::into_inner);
+        let connects = self.connects.lock();
         connects.get(&entry.counted_as()).map_or(0, |connects| connects.saturating_sub(1))
     }
 
@@ -134,7 +135,7 @@ impl Roster {
     }
 
     fn note_connect(&self, name: String) {
-        let mut connects = self.connects.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connects = self.connects.lock();
         if connects.len() < MAX_NAMES || connects.contains_key(&name) {
             *connects.entry(name).or_default() += 1;
         }
@@ -156,7 +157,7 @@ impl Roster {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
         // What it guards is whole between any two statements.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock()
     }
 }
 

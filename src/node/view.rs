@@ -7,9 +7,10 @@ mod levels;
 mod shown;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use parking_lot::{Mutex, MutexGuard};
 use rustls::pki_types::UnixTime;
 
 use shown::{
@@ -101,7 +102,7 @@ impl View {
 
     fn history(&self) -> MutexGuard<'_, History> {
         // What it guards is whole between any two statements.
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+        self.history.lock()
     }
 
     fn totals(&self) -> Totals {

@@ -20,10 +20,11 @@ mod tls;
 mod visit;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
 
 use super::keys::{Keyring, KeysError};
@@ -98,11 +99,11 @@ struct Shared {
 
 impl Shared {
     fn keys(&self) -> Arc<Keyring> {
-        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.keys.read())
     }
 
     fn tls(&self) -> Option<Arc<ServerConfig>> {
-        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.tls.read().clone()
     }
 }
 
@@ -167,7 +168,7 @@ impl Broker {
                 }
                 let keyring = Arc::new(keyring);
                 let count = keyring.count();
-                *shared.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keyring);
+                *shared.keys.write() = Arc::clone(&keyring);
                 let (servers, callers) = hall::dismiss(shared, &keyring);
                 log::info!(
                     "{}: {count} keys count now; {servers} registrations and {callers} waiting \
@@ -179,7 +180,7 @@ impl Broker {
         if let Some(files) = &config.tls {
             match tls::server_config(files) {
                 Err(error) => log::error!("the old certificate stays: {error}"),
-                Ok(new) => *shared.tls.write().unwrap_or_else(PoisonError::into_inner) = Some(new),
+                Ok(new) => *shared.tls.write() = Some(new),
             }
         }
     }
@@ -198,7 +199,7 @@ impl Broker {
     }
 
     fn close(&self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         let Some(Running { mut acceptor, file, hall }) = running.take() else { return };
         acceptor.stop();
         if let Some(file) = file {

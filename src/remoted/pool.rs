@@ -5,8 +5,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// Bytes of a buffer, and of what a pipe is filled with: the back-pressure of one direction.
@@ -53,11 +53,11 @@ pub(super) fn give_back_pipe(pipe: Pipe) {
 }
 
 fn take<T>(spare: &Mutex<Vec<T>>) -> Option<T> {
-    spare.lock().unwrap_or_else(|e| e.into_inner()).pop()
+    spare.lock().pop()
 }
 
 fn give_back<T>(spare: &Mutex<Vec<T>>, thing: T) {
-    let mut spare = spare.lock().unwrap_or_else(|e| e.into_inner());
+    let mut spare = spare.lock();
     if spare.len() < MAX_SPARE {
         spare.push(thing);
     }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
 
 use super::table::{MAX_BYTES, Question, Rules, RulesError};
 use crate::fs::changes::Changes;
@@ -33,7 +35,7 @@ impl Rulebook {
 
     /// The rules that count now.
     pub fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read())
     }
 
     /// Whether they allow it.
@@ -43,19 +45,19 @@ impl Rulebook {
 
     /// From now on these count.
     pub fn replace(&self, rules: Rules) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        *self.current.write() = Arc::new(rules);
     }
 
     /// Reads the file again. With any fault the old rules stay.
     pub fn reload(&self) -> Result<(), LoadError> {
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = self.changes.lock();
         changes.note_reading();
         load(&self.path).map(|rules| self.replace(rules))
     }
 
     /// Looks at the file, and reads it again where it changed and has settled. None: nothing to do.
     pub fn look(&self) -> Option<Result<(), LoadError>> {
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = self.changes.lock();
         changes.are_to_be_read().then(|| load(&self.path).map(|rules| self.replace(rules)))
     }
 }

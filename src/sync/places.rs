@@ -1,7 +1,9 @@
 //! A bound on how many of something there are at once.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// So many places, and how many are taken.
 #[derive(Debug)]
@@ -29,8 +31,9 @@ impl Places {
 
     /// Waits until all are left, for at most `time`. Returns how many are not.
     pub fn wait_empty(&self, time: Duration) -> usize {
-        let waited = self.empty.wait_timeout_while(self.lock(), time, |taken| *taken > 0);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let mut taken = self.lock();
+        self.empty.wait_while_for(&mut taken, |taken| *taken > 0, time);
+        *taken
     }
 
     /// Gives the connections of these places this long to end, and tells of those that have not.
@@ -42,7 +45,7 @@ impl Places {
     }
 
     fn lock(&self) -> MutexGuard<'_, usize> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock()
     }
 }
 

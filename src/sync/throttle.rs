@@ -2,8 +2,9 @@
 //! those that were left out.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The shortest time between two lines about the same matter.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -27,7 +28,7 @@ struct State {
 impl Throttle {
     /// Notes one occurrence. `Some(n)`: log it, and say that `n` were left out since the last one.
     pub fn note(&self, now: Instant) -> Option<u64> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner()).note(now)
+        self.state.lock().note(now)
     }
 }
 
@@ -53,7 +54,7 @@ pub(crate) struct Throttles {
 impl Throttles {
     /// As [`Throttle::note`], about this matter.
     pub fn note(&self, matter: &str, now: Instant) -> Option<u64> {
-        let mut matters = self.matters.lock().unwrap_or_else(|e| e.into_inner());
+        let mut matters = self.matters.lock();
         if matters.len() >= MAX_MATTERS && !matters.contains_key(matter) {
             let is_recent =
                 |state: &State| state.last.is_some_and(|last| now.duration_since(last) < INTERVAL);
@@ -93,6 +94,6 @@ mod tests {
         let shown = (0..1000).filter(|n| throttles.note(&n.to_string(), start).is_some()).count();
         assert_eq!(shown, MAX_MATTERS - 2 + 1);
         assert_eq!(throttles.note("c", start + INTERVAL * 2), Some(0));
-        assert!(throttles.matters.lock().unwrap().len() < 5);
+        assert!(throttles.matters.lock().len() < 5);
     }
 }

@@ -6,11 +6,12 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 use socket2::{Socket, TcpKeepalive};
 
 use super::LOOK;
@@ -52,7 +53,7 @@ impl Connection {
 
     /// What the socket gives, after the bytes that were read from it before; to be had once.
     pub fn body(self: &Arc<Self>, first: Vec<u8>) -> Body {
-        let sending = self.sent.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let sending = self.sent.0.lock().take();
         let connection = Arc::clone(self);
         Body::from_source(Sending { connection, first, ended: false, _sending: sending }, None)
     }

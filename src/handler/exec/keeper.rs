@@ -3,10 +3,12 @@
 //! In scope: how many groups there are, and when each is looked at. Not in scope: what is done to one.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::group::{Group, Why};
 
@@ -108,8 +110,7 @@ impl Keeper {
             if state.groups.is_empty() || left.is_zero() {
                 return;
             }
-            let waited = self.shared.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(|e| e.into_inner()).0;
+            self.shared.changed.wait_for(&mut state, left);
         }
     }
 }
@@ -133,8 +134,7 @@ impl Shared {
             }
             state.wakes = Some(next);
             let left = next.saturating_duration_since(Instant::now());
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(|e| e.into_inner()).0;
+            self.changed.wait_for(&mut state, left);
             state.wakes = None;
         }
     }
@@ -146,6 +146,6 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
+        self.state.lock()
     }
 }

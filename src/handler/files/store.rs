@@ -5,7 +5,6 @@
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 
 use cap_std::fs::{Dir, File, Metadata, OpenOptions, PermissionsExt};
 
@@ -36,7 +35,7 @@ pub(super) fn put(files: &Files, path: &Path, event: &mut Event) -> Result<Reply
     }
     unfinished.file.sync_all()?;
     let version = Version::of(&unfinished.file.metadata()?);
-    let lock = files.writing.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = files.writing.lock();
     let replaced = check(&files.dir, path, event)?;
     unfinished.rename(&place.name)?;
     drop(lock);
@@ -47,7 +46,7 @@ pub(super) fn put(files: &Files, path: &Path, event: &mut Event) -> Result<Reply
 
 /// Removes a file, or a link: 204.
 pub(super) fn delete(files: &Files, path: &Path, event: &Event) -> Result<Reply, Problem> {
-    let lock = files.writing.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = files.writing.lock();
     check(&files.dir, path, event)?;
     let place = Place::of(&files.dir, path)?;
     let metadata = place.parent.symlink_metadata(&place.name)?;

@@ -1,7 +1,8 @@
 //! The connections that wait for their next request.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::connection::Connection;
 
@@ -59,6 +60,6 @@ impl Idle {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Instant, Connection)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 }

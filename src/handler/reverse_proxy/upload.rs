@@ -6,10 +6,11 @@
 
 use std::io::{self, Write};
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use parking_lot::{Mutex, MutexGuard};
 use socket2::Socket;
 
 use super::connection::{Connection, TURN, is_turn};
@@ -122,7 +123,7 @@ impl Drop for Upload {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn send(&self, socket: &Socket, body: &mut Body, framing: Framing) -> Result<Ended, Ended> {

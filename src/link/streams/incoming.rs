@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::room::Room;
 use super::{Key, lock};
@@ -156,7 +158,7 @@ impl Incoming {
                 return Ok(None);
             }
             state.waited_for = true;
-            state = self.news.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.news.wait_for(&mut state, left);
             state.waited_for = false;
         }
         // Twice, for they may wrap around. From memory this cannot fail.

@@ -1,7 +1,8 @@
 //! A body on its way out: its producer waits here for credit, and for room on the way.
 
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 use super::{Key, lock};
 use crate::wire::{Credit, WireError};
@@ -83,8 +84,7 @@ impl Outbound {
             if left.is_zero() {
                 return Leave::Wait;
             }
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.changed.wait_for(&mut state, left);
         }
         if let Some(reason) = &state.stopped {
             Leave::Stop(reason.clone())

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Takeovers of one name within [`WINDOW`] that are still nothing special.
 const USUAL: usize = 3;
@@ -46,7 +47,7 @@ struct History {
 impl Rivals {
     /// Notes that a connection of this name from `new` has replaced a live one from `old`.
     pub fn note(&self, name: &str, old: IpAddr, new: IpAddr, now: Instant) -> Takeover {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.names.lock();
         if names.len() >= MAX_NAMES && !names.contains_key(name) {
             names.retain(|_, history| !history.is_over(now));
             if names.len() >= MAX_NAMES {
@@ -137,8 +138,8 @@ mod tests {
         for name in 0..2 * MAX_NAMES {
             rivals.note(&name.to_string(), A, B, start);
         }
-        assert_eq!(rivals.names.lock().unwrap().len(), MAX_NAMES);
+        assert_eq!(rivals.names.lock().len(), MAX_NAMES);
         rivals.note("later", A, B, start + 2 * WINDOW);
-        assert_eq!(rivals.names.lock().unwrap().len(), 1);
+        assert_eq!(rivals.names.lock().len(), 1);
     }
 }

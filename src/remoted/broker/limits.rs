@@ -1,8 +1,10 @@
 //! How long things may take, and how many of them there may be.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -103,16 +105,16 @@ pub(super) struct Tally {
 impl Tally {
     /// One more, until what this returns is dropped.
     pub fn enter(&self) -> Entered<'_> {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        *self.count.lock() += 1;
         Entered(self)
     }
 
     /// Waits until none is left. Returns how many are at `deadline`.
     pub fn wait(&self, deadline: Instant) -> usize {
-        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = self.count.lock();
         let left = deadline.saturating_duration_since(Instant::now());
-        let waited = self.none_left.wait_timeout_while(count, left, |count| *count > 0);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        self.none_left.wait_while_for(&mut count, |count| *count > 0, left);
+        *count
     }
 }
 
@@ -121,7 +123,7 @@ pub(super) struct Entered<'a>(&'a Tally);
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        let mut count = self.0.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = self.0.count.lock();
         *count -= 1;
         if *count == 0 {
             self.0.none_left.notify_all();

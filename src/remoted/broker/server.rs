@@ -5,10 +5,11 @@
 
 mod session;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
 
 use super::Shared;
 use super::hall::{Hall, Taken, tell_closed};
@@ -57,12 +58,12 @@ impl Registration {
 
     /// Ends it. The path must be free or another's by now.
     pub fn end(&self, why: End) {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.end.lock().get_or_insert(why);
         self.waker.wake();
     }
 
     fn ending(&self) -> Option<End> {
-        *self.end.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.end.lock()
     }
 
     /// Whether it gives a sign of life within so long.
