@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::support::sshd::Sshd;
-use super::support::{Node, SSH, has_all};
-use super::whole::Broker;
+use crate::processes::Broker;
+use crate::support::sshd::Sshd;
+use crate::support::{Node, SSH, has_all};
 
 struct Ssh {
     sshd: Sshd,

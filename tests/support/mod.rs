@@ -2,10 +2,12 @@
 //! plain HTTP caller.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+pub mod alone;
 pub mod broker;
 pub mod inside;
 pub mod message;
 pub mod peer;
+pub mod port;
 pub mod relay;
 pub mod scene;
 pub mod sshd;
@@ -130,7 +132,8 @@ impl Setup {
     }
 
     /// The command with sockets that are handed over as systemd does it: numbered from 3, with these
-    /// names.
+    /// names. Every other process that is started meanwhile inherits them, too, so a test that does this is
+    /// [`alone::alone`].
     pub fn command_with_sockets(&self, sockets: &[(&str, BorrowedFd<'_>)]) -> HandedOver {
         const FIRST: i32 = 50;
         let mut script = String::new();

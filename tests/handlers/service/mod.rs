@@ -1,0 +1,9 @@
+//! Local services behind the pipe: real ones with a real caller, and scripted ones that stall, lie and
+//! break off.
+
+mod bytes;
+mod connections;
+mod faults;
+mod harness;
+mod programs;
+mod streams;

@@ -1,0 +1,11 @@
+//! The local HTTP port as callers meet it: raw bytes in, raw bytes out.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod answers;
+mod bad_input;
+mod downloads;
+mod harness;
+mod life;
+mod uploads;

@@ -1,8 +1,0 @@
-//! The local HTTP port as callers meet it: raw bytes in, raw bytes out.
-
-mod answers;
-mod bad_input;
-mod downloads;
-mod harness;
-mod life;
-mod uploads;

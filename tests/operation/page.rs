@@ -1,0 +1,277 @@
+//! The page of a node in a real browser, beside nodes that connect, fail and return.
+//!
+//! The browser is Chromium without a window, driven by its own protocol through two pipes. Where it is
+//! not installed, the tests say so and check nothing.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{self, Identities, Node, PATIENCE, client, has_all, server};
+
+/// The page asks every two seconds, and a machine may be busy.
+const PAGE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A browser with one page.
+struct Browser {
+    child: Child,
+    input: ChildStdin,
+    answers: Receiver<Value>,
+    session: String,
+    id: u64,
+    /// What the page has complained of.
+    complaints: Vec<String>,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    /// Opens a page; `None` where there is no browser.
+    fn open(url: &str) -> Option<Self> {
+        if !has_all(&[("chromium", "chromium")]) {
+            return None;
+        }
+        let profile = tempfile::tempdir().unwrap();
+        // It reads commands from descriptor 3 and writes answers to 4.
+        let script = "exec chromium --headless --no-sandbox --disable-gpu --no-first-run \
+                      --disable-dev-shm-usage --disable-extensions --disable-background-networking \
+                      --remote-debugging-pipe --user-data-dir=\"$1\" 3<&0 4>&1 1>/dev/null 2>&1";
+        let mut child = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(profile.path())
+            .env("HOME", profile.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let answers = answers(output);
+        let mut browser = Self {
+            child,
+            input,
+            answers,
+            session: String::new(),
+            id: 0,
+            complaints: Vec::new(),
+            _profile: profile,
+        };
+        let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }));
+        let attach = json!({ "targetId": target["targetId"], "flatten": true });
+        let session = browser.call("Target.attachToTarget", attach);
+        browser.session = session["sessionId"].as_str().unwrap().to_owned();
+        for domain in ["Runtime", "Log", "Page"] {
+            browser.call(&format!("{domain}.enable"), json!({}));
+        }
+        browser.call("Page.navigate", json!({ "url": url }));
+        Some(browser)
+    }
+
+    /// Calls a method and waits for its result.
+    fn call(&mut self, method: &str, params: Value) -> Value {
+        self.id += 1;
+        let mut message = json!({ "id": self.id, "method": method, "params": params });
+        if !self.session.is_empty() {
+            message["sessionId"] = json!(self.session);
+        }
+        self.input.write_all(format!("{message}\0").as_bytes()).unwrap();
+        loop {
+            let answer = self.answers.recv_timeout(PAGE_PATIENCE).expect(method);
+            if answer["id"] == self.id {
+                assert_eq!(answer["error"], Value::Null, "{method}");
+                return answer["result"].clone();
+            }
+            match answer["method"].as_str() {
+                Some("Runtime.exceptionThrown") => self.complaints.push(answer.to_string()),
+                Some("Log.entryAdded") if answer["params"]["entry"]["source"] == "security" => {
+                    self.complaints.push(answer.to_string());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The value of an expression on the page; null where it fails, as before the page is there.
+    fn value(&mut self, expression: &str) -> Value {
+        let params = json!({ "expression": expression, "returnByValue": true });
+        let result = self.call("Runtime.evaluate", params);
+        if result["exceptionDetails"] != Value::Null {
+            return Value::Null;
+        }
+        result["result"]["value"].clone()
+    }
+
+    /// Waits until an expression is true.
+    fn wait(&mut self, expression: &str) {
+        let until = Instant::now() + PAGE_PATIENCE;
+        while self.value(expression) != true {
+            let text = self.value("document.body.innerText");
+            assert!(Instant::now() < until, "never {expression}: {text}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn press(&mut self, key: &str, code: u32, text: &str) {
+        for kind in ["keyDown", "keyUp"] {
+            let params = json!({
+                "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text,
+            });
+            self.call("Input.dispatchKeyEvent", params);
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the browser says, each message with a zero behind it.
+fn answers(output: ChildStdout) -> Receiver<Value> {
+    let (sender, receiver) = channel();
+    thread::Builder::new()
+        .name("browser".to_owned())
+        .spawn(move || {
+            let mut output = BufReader::new(output);
+            let mut message = Vec::new();
+            while output.read_until(0, &mut message).is_ok_and(|count| count > 0) {
+                message.pop();
+                let Ok(value) = serde_json::from_slice(&message) else { return };
+                if sender.send(value).is_err() {
+                    return;
+                }
+                message.clear();
+            }
+        })
+        .unwrap();
+    receiver
+}
+
+fn url(node: &Node) -> String {
+    format!("http://{}/", node.http())
+}
+
+const ROWS: &str = "[...document.querySelectorAll('#links tr')].map(r => r.innerText).join('|')";
+
+#[test]
+fn the_page_follows_clients_that_connect_fail_and_return() {
+    let identities = Identities::new(&["web1", "web2"]);
+    let server_node = server(&identities).start();
+    let Some(mut browser) = Browser::open(&url(&server_node)) else { return };
+    browser.wait("document.getElementById('state').textContent === 'ready'");
+    browser.wait("!document.getElementById('none').hidden");
+    assert_eq!(browser.value("document.title"), "RestPipe server localhost");
+
+    let web1 = client(&identities, "web1", server_node.pipe()).start();
+    let web2 = client(&identities, "web2", server_node.pipe()).start();
+    web1.get_when_up("/server/time");
+    web2.get_when_up("/server/time");
+    browser.wait(&format!("{ROWS}.includes('web1') && {ROWS}.includes('web2')"));
+    browser.wait("document.querySelectorAll('#events li').length >= 2");
+    // How long its certificate still counts has a colour.
+    browser.wait("document.querySelector('#links [data-head=Certificate]').className === 'good'");
+    // Requests show up in the graph, within two of its steps.
+    browser.wait("document.querySelectorAll('#graph .requests').length > 0");
+    // So they do in the link's own, whose steps are longer.
+    browser.wait("document.querySelectorAll('#links .requests').length > 0");
+    // What is selected stays so while the page keeps itself up to date.
+    browser.value("getSelection().selectAllChildren(document.querySelector('#links bdi'))");
+    let age = browser.value("document.querySelector('#links [data-head=Heard]').textContent");
+    browser
+        .wait(&format!("document.querySelector('#links [data-head=Heard]').textContent !== {age}"));
+    assert_eq!(browser.value("getSelection().toString()"), "web1");
+
+    drop(web1);
+    browser.wait(&format!("!{ROWS}.includes('web1') && {ROWS}.includes('web2')"));
+    browser.wait("document.getElementById('events').innerText.includes('loss')");
+    let _web1 = client(&identities, "web1", server_node.pipe()).start();
+    browser.wait(&format!("{ROWS}.includes('web1') && {ROWS}.includes('web2')"));
+
+    // By keyboard: a name narrows the list down, and the first head that is reached turns the order
+    // round.
+    assert!(browser.value(ROWS).as_str().unwrap().starts_with("web1"));
+    browser.value("getSelection().removeAllRanges()");
+    browser.press("Tab", 9, "");
+    assert_eq!(browser.value("document.activeElement.id"), "filter");
+    browser.call("Input.insertText", json!({ "text": "WEB2" }));
+    browser.wait("document.querySelectorAll('#links tr').length === 1");
+    browser.value("document.activeElement.select()");
+    browser.press("Delete", 46, "");
+    browser.wait("document.querySelectorAll('#links tr').length === 2");
+    browser.press("Tab", 9, "");
+    assert_eq!(browser.value("document.activeElement.tagName"), "DIV", "the table scrolls");
+    browser.press("Tab", 9, "");
+    assert_eq!(browser.value("document.activeElement.textContent"), "Name");
+    browser.press("Enter", 13, "\r");
+    browser.wait(&format!("{ROWS}.startsWith('web2')"));
+
+    // On no screen is anything wider than that, down to a phone: the newest of each graph is at its right end.
+    for width in [1280, 1030, 700, 360] {
+        let screen =
+            json!({ "width": width, "height": 740, "deviceScaleFactor": 2, "mobile": true });
+        browser.call("Emulation.setDeviceMetricsOverride", screen);
+        browser.wait(&format!("document.documentElement.scrollWidth <= {width}"));
+        let wide = "document.querySelector('.wide')";
+        browser.wait(&format!("{wide}.scrollWidth <= {wide}.clientWidth"));
+    }
+    assert!(browser.value("document.activeElement.offsetWidth").as_u64().unwrap() > 10, "seen");
+    // In the dark, light text on dark paper.
+    let light = browser.value("getComputedStyle(document.body).backgroundColor");
+    let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
+    browser.call("Emulation.setEmulatedMedia", dark);
+    assert_ne!(browser.value("getComputedStyle(document.body).backgroundColor"), light);
+
+    // The node itself fails: the page says so, and goes on when it is back.
+    let (http, pipe) = (server_node.http(), server_node.pipe());
+    drop(server_node);
+    browser.wait("document.getElementById('state').className.includes('bad')");
+    browser.wait("document.getElementById('main').className === 'old'");
+    browser.value("document.getElementById('events').replaceChildren()");
+    let server_node =
+        server(&identities).set("BIND_PORT", pipe.port()).set("RP_SERVER_HTTP_BIND", http).start();
+    browser.wait("document.getElementById('state').textContent === 'ready'");
+    browser.wait(&format!("{ROWS}.includes('web1') && {ROWS}.includes('web2')"));
+    browser.wait("document.getElementById('main').className === ''");
+    // Its events, too.
+    drop(web2);
+    browser.wait("document.getElementById('events').innerText.includes('web2')");
+    drop(server_node);
+    assert_eq!(browser.complaints, [""; 0]);
+}
+
+#[test]
+fn names_that_are_markup_stay_text() {
+    let name = "<img src=x onerror=hacked=1><script>hacked=1</script>&amp;'\"";
+    let identities = Identities::new(&[]);
+    support::tls::issue(&identities, "odd", |params| {
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    });
+    let server_node = server(&identities).start();
+    let odd = client(&identities, "odd", server_node.pipe()).start();
+    odd.get_when_up("/server/time");
+    let shown = server_node.get("/status").json();
+    assert_eq!(shown["links"][0]["name"], name);
+    assert_eq!(server_node.get("/status").text().lines().count(), 1);
+    let metrics = server_node.get("/metrics");
+    assert!(metrics.text().lines().all(|line| line.starts_with(['#', 'r'])), "{metrics:?}");
+    assert!(metrics.text().contains(&name.replace('"', "\\\"")), "{metrics:?}");
+    let Some(mut browser) = Browser::open(&url(&server_node)) else { return };
+    browser.wait("document.querySelectorAll('#links tr').length === 1");
+    assert_eq!(browser.value("document.querySelector('#links td bdi').textContent"), name);
+    assert_eq!(browser.value("document.images.length"), 0);
+    assert_eq!(browser.value("document.scripts.length"), 1);
+    assert_eq!(browser.value("typeof hacked"), "undefined");
+    // Not even a script that got into the page would run.
+    let script = "{ const s = document.createElement('script'); s.textContent = 'hacked = 1'; \
+                  document.body.append(s); typeof hacked }";
+    assert_eq!(browser.value(script), "undefined");
+    let until = Instant::now() + PATIENCE;
+    while browser.complaints.is_empty() && Instant::now() < until {
+        browser.value("1");
+    }
+    assert!(browser.complaints[0].contains("Content Security Policy"), "{:?}", browser.complaints);
+}

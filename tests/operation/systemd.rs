@@ -1,0 +1,118 @@
+//! The units are what systemd takes, leave a service little to break, and restart it so that nobody notices.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::support;
+
+const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/systemd");
+
+/// Where the programs were built.
+fn programs() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_rp_server_start")).parent().unwrap()
+}
+
+/// The units, in this directory, with their programs in that one.
+fn write_units(dir: &Path, programs: &Path) -> Vec<PathBuf> {
+    let programs = format!("{}/rp_", programs.display());
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(UNITS).unwrap() {
+        let unit = entry.unwrap().path();
+        let text = fs::read_to_string(&unit).unwrap().replace("/usr/bin/rp_", &programs);
+        let path = dir.join(unit.file_name().unwrap());
+        fs::write(&path, text).unwrap();
+        paths.push(path);
+    }
+    assert_eq!(paths.len(), 5, "{paths:?}");
+    paths
+}
+
+/// The units with the programs where they were built.
+fn units() -> (tempfile::TempDir, Vec<PathBuf>) {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = write_units(dir.path(), programs());
+    (dir, paths)
+}
+
+const SYSTEMD: (&str, &str) = ("systemd-analyze", "systemd");
+
+fn analyze(arguments: &[&str], units: &[&PathBuf]) -> Output {
+    Command::new("systemd-analyze").args(arguments).args(units).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let [said, complained] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
+    format!("{said}{complained}")
+}
+
+#[test]
+fn systemd_understands_every_line() {
+    if !support::has_all(&[SYSTEMD]) {
+        return;
+    }
+    let (_dir, paths) = units();
+    let units: Vec<_> = paths.iter().collect();
+    let output = analyze(&["verify", "--man=no"], &units);
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    // What systemd says that is older than the unit's best line; the one before that counts then.
+    let older = "Failed to parse service type, ignoring: notify-reload";
+    let complaints: Vec<_> = text.lines().filter(|line| !line.ends_with(older)).collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+
+    let broken = paths.iter().find(|path| path.ends_with("restpipe-server.service")).unwrap();
+    let text = fs::read_to_string(broken).unwrap().replace("WatchdogSec=", "WatchdogSecs=");
+    fs::write(broken, text).unwrap();
+    let text = said(&analyze(&["verify", "--man=no"], &[broken]));
+    assert!(text.contains("WatchdogSecs"), "a slip would not be noticed: {text}");
+}
+
+#[test]
+fn the_services_are_hardened() {
+    if !support::has_all(&[SYSTEMD]) {
+        return;
+    }
+    let (_dir, paths) = units();
+    let services = paths.iter().filter(|path| path.extension().unwrap() == "service");
+    for service in services {
+        // Exposure from 0 to 100.
+        let output = analyze(&["security", "--offline=true", "--threshold=20"], &[service]);
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(said(&output).contains("Overall exposure level"), "{}", said(&output));
+    }
+}
+
+/// A real systemd, in namespaces of its own: it hands the sockets over, takes READY and reloads, and restarts
+/// both nodes in their full sandbox while callers ask.
+#[test]
+fn systemd_restarts_both_nodes_and_their_callers_notice_nothing() {
+    if !support::has_all(&[SYSTEMD, ("unshare", "util-linux"), support::CURL]) {
+        return;
+    }
+    let room = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = |name: &str| room.path().join(name);
+    fs::create_dir(path("units")).unwrap();
+    write_units(&path("units"), Path::new("/mnt/bin"));
+    let boot = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/operation/systemd/boot.sh");
+    let booted = Command::new(boot).arg(room.path()).arg(programs()).output().unwrap();
+    if !path("booted").exists() {
+        let why = "systemd starts only as root, with namespaces and control groups";
+        support::say_skipped(&format!("{why}: {}", said(&booted)));
+        return;
+    }
+    let read = |name: &str| fs::read_to_string(path(name)).unwrap_or_default();
+    let story = || format!("{}\n{}\n{}", said(&booted), read("output"), read("journal"));
+    assert!(path("finished").exists(), "{}", story());
+    for callers in ["from_server", "from_client"] {
+        let codes = read(callers);
+        assert!(codes.lines().count() >= 60, "{callers}: {codes}");
+        assert!(codes.lines().all(|code| code == "200"), "{callers}: {codes}\n{}", story());
+    }
+    let service = |active| format!("Result=success\nNRestarts=0\nActiveState={active}\n");
+    let [before, after] = ["before", "after"].map(|name| read(name).replace("\n\n", "\n"));
+    assert_eq!(before, service("active").repeat(2), "{}", story());
+    assert_eq!(after, service("active") + &service("inactive"), "the check has started it");
+    let check = read("check");
+    assert!(check.contains("systemd holds 127.0.0.1:8082 for restpipe-client.service"), "{check}");
+}

@@ -1,0 +1,159 @@
+//! Life and death of the nodes: killed, frozen, restarted, replaced.
+
+use std::time::{Duration, Instant};
+
+use restpipe::handler::Router;
+
+use crate::support::inside::timed;
+use crate::support::port::{free_address, free_port};
+use crate::support::{Identities, Node, PATIENCE, client, server};
+
+/// The promise is a second; a busy machine gets two more.
+const KILLED: Duration = Duration::from_secs(3);
+/// Heartbeats every half second: silence is noticed within twice that and a second, and the slack.
+const FROZEN: Duration = Duration::from_secs(2 + 1);
+const INTERVAL: &str = "RP_CLIENT_HEARTBEAT_INTERVAL_S";
+
+/// Waits for this loss in the log and checks how long it took.
+fn assert_lost(who: &Node, parts: &[&str], most: Duration, what: &str) {
+    let (line, took) = timed(|| who.wait_log(parts));
+    println!("{what}: noticed after {took:?}: {line}");
+    assert!(took < most, "{what}: {took:?}: {line}");
+}
+
+#[test]
+fn a_killed_client_is_noticed_within_a_second_and_comes_back() {
+    let identities = Identities::new(&["client-1"]);
+    let server = server(&identities).start();
+    let setup = client(&identities, "client-1", server.pipe());
+    let first = setup.start();
+    server.get_when_up("/client/localhost/time");
+    first.signal("KILL");
+    assert_lost(&server, &["client-1: lost"], KILLED, "killed client");
+    let answer = server.ask("GET", "/client/client-1/time", &[("RP-Wait", "0")], b"");
+    assert_eq!(answer.status, 503);
+    let _second = setup.start();
+    server.get_when_up("/client/client-1/time");
+}
+
+#[test]
+fn a_killed_server_is_noticed_within_a_second_and_dialled_until_it_is_back() {
+    let identities = Identities::new(&["client-1"]);
+    let setup = server(&identities).set("BIND_PORT", free_port());
+    let mut first = setup.start();
+    let client = client(&identities, "client-1", first.pipe()).start();
+    client.get_when_up("/server/time");
+    first.signal("KILL");
+    assert_lost(&client, &["lost:"], KILLED, "killed server");
+    let answer = client.ask("GET", "/server/time", &[("RP-Wait", "0")], b"");
+    assert_eq!(answer.status, 503);
+    first.wait_exit();
+    client.wait_log(&["not connected", "refused"]);
+    // On the same port, again and again.
+    for _ in 0..2 {
+        let mut again = setup.start();
+        client.get_when_up("/server/time");
+        again.get_when_up("/client/client-1/time");
+        again.signal("KILL");
+        again.wait_exit();
+    }
+}
+
+#[test]
+fn a_frozen_client_is_noticed_by_its_silence() {
+    let identities = Identities::new(&["client-1"]);
+    let server = server(&identities).start();
+    let client = client(&identities, "client-1", server.pipe()).set(INTERVAL, "0.5").start();
+    server.get_when_up("/client/client-1/time");
+    client.signal("STOP");
+    assert_lost(&server, &["client-1: lost", "no bytes received"], FROZEN, "frozen client");
+    client.signal("CONT");
+    server.get_when_up("/client/client-1/time");
+}
+
+#[test]
+fn a_frozen_server_is_noticed_by_its_silence() {
+    let identities = Identities::new(&["client-1"]);
+    let server = server(&identities).start();
+    let client = client(&identities, "client-1", server.pipe()).set(INTERVAL, "0.5").start();
+    client.get_when_up("/server/time");
+    server.signal("STOP");
+    assert_lost(&client, &["lost:", "no bytes received"], FROZEN, "frozen server");
+    server.signal("CONT");
+    client.get_when_up("/server/time");
+}
+
+#[test]
+fn an_idle_link_stays() {
+    let identities = Identities::new(&["client-1"]);
+    let server = server(&identities).start();
+    let client = client(&identities, "client-1", server.pipe());
+    let client = client.set(INTERVAL, "0.5").set("RP_CLIENT_HEARTBEAT_TIMEOUT_S", 3).start();
+    client.get_when_up("/server/time");
+    let seen = client.log().len();
+    // Twice the silence that would end it on either side: there is nothing to see but time.
+    std::thread::sleep(Duration::from_millis(6500));
+    for line in client.log().iter().skip(seen).chain(&server.log()) {
+        assert!(!line.contains("lost"), "{line}");
+    }
+    server.get_when_up("/client/client-1/time");
+}
+
+#[test]
+fn a_client_that_starts_first_finds_its_server() {
+    let identities = Identities::new(&["client-1"]);
+    let pipe = free_address();
+    let client = client(&identities, "client-1", pipe).start();
+    client.wait_log(&["not connected"]);
+    let server = server(&identities).set("BIND_PORT", pipe.port()).start();
+    client.get_when_up("/server/time");
+    server.get_when_up("/client/localhost/time");
+}
+
+#[test]
+fn a_new_connection_of_a_name_takes_over_from_a_frozen_one_at_once() {
+    let identities = Identities::new(&["client-1"]);
+    let server = server(&identities).start();
+    let setup = client(&identities, "client-1", server.pipe());
+    let old = setup.start();
+    server.get_when_up("/client/client-1/time");
+    old.signal("STOP");
+    // It has five more seconds of heartbeat interval, and ten of silence: nobody waits for those.
+    let (_new, took) = timed(|| {
+        let new = setup.start();
+        server.wait_log(&["client-1: connected from", "in place of an older connection"]);
+        new
+    });
+    println!("start to takeover: {took:?}");
+    assert!(took < KILLED, "{took:?}");
+    let (answer, took) = timed(|| server.get("/client/client-1/time"));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(took < KILLED, "{took:?}");
+    server.wait_log(&["client-1: lost", "replaced by a newer connection"]);
+}
+
+#[test]
+fn two_live_clients_of_one_name_are_noticed_and_every_request_is_answered() {
+    let identities = Identities::new(&["client-1"]);
+    let server = server(&identities).start();
+    let name = |name: &'static str| Router::new().on("get_name", move |_, _| Ok(name));
+    let setup = client(&identities, "client-1", server.pipe());
+    let _a = setup.dial(name("a"));
+    assert_eq!(server.get_when_up("/client/client-1/name").text(), "a");
+    let _b = setup.dial(name("b"));
+    // They take the name from each other, less and less often.
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let answer = server.get("/client/client-1/name");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        if answer.text() == "b" {
+            break;
+        }
+        assert!(Instant::now() < until, "the newer one is never asked");
+    }
+    let taken = server.wait_log(&["client-1: connected from", "in place of an older connection"]);
+    assert!(taken.contains("127.0.0.1:"), "{taken}");
+    server.wait_log(&["client-1: lost", "replaced by a newer connection from 127.0.0.1:"]);
+    let said = server.wait_log(&["client-1: ", "WARN", "more than one machine"]);
+    assert_eq!(server.get("/client/client-1/name").status, 200, "{said}");
+}

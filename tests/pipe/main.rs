@@ -1,0 +1,19 @@
+//! Two nodes and the pipe between them: requests and bodies both ways, peers that come and go, and peers
+//! that mean harm.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod answers;
+mod crowd;
+mod four_requests;
+mod hostile;
+mod library;
+mod life;
+mod names;
+mod original_peer;
+mod outcome;
+mod proxy;
+mod request_id;
+mod streams;
+mod targets;

@@ -1,0 +1,196 @@
+//! Finding a peer: by name, by address, and waiting for one that is away.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use restpipe::handler::Router;
+use serde_json::json;
+
+use crate::support::alone::alone;
+use crate::support::inside::timed;
+use crate::support::port::free_address;
+use crate::support::{Answer, Identities, PATIENCE, client, parse_answer, server};
+
+/// Slack for "at once" on a busy machine.
+const SOON: Duration = Duration::from_secs(3);
+
+fn assert_away(answer: &Answer) {
+    assert_eq!(answer.status, 503, "{answer:?}");
+    let seconds: u32 = answer.header("Retry-After").expect("no Retry-After").parse().unwrap();
+    assert!(seconds > 0);
+    assert_eq!(answer.json()["error"], "peer_away");
+    assert!(answer.json()["message"].is_string());
+}
+
+#[test]
+fn an_unknown_name_is_404_at_once() {
+    let identities = Identities::new(&[]);
+    let server = server(&identities).start();
+    for name in ["no-such-client.invalid", "a%2Fb.invalid", "%C3%A9.invalid"] {
+        let (answer, took) = timed(|| server.get(&format!("/client/{name}/time")));
+        assert_eq!(answer.status, 404, "{answer:?}");
+        assert_eq!(answer.json()["error"], "unknown_peer");
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_stays_away_is_503_after_the_wait() {
+    let identities = Identities::new(&["client-1"]);
+    let server = server(&identities).set("RP_CONNECTION_WAIT_S", "0.5").start();
+    let client_1 = client(&identities, "client-1", server.pipe()).start();
+    server.get_when_up("/client/client-1/time");
+    drop(client_1);
+    server.wait_log(&["client-1: lost"]);
+    // Nobody listens there any more, and nothing else does as long as this test holds it.
+    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let alone = client(&identities, "client-1", nobody.local_addr().unwrap());
+    let alone = alone.set("RP_CONNECTION_WAIT_S", "0.5").start();
+
+    // By name, by an address nobody connects from, and from the client.
+    for (asker, path) in [
+        (&server, "/client/client-1/time"),
+        (&server, "/client/127.0.0.9/time"),
+        (&server, "/client/localhost/time"),
+        (&alone, "/server/time"),
+    ] {
+        let (answer, took) = timed(|| asker.get(path));
+        assert_away(&answer);
+        println!("{path}: 503 after {took:?}, asked for 500 ms");
+        assert!(took >= Duration::from_millis(490) && took < SOON, "{path}: {took:?}");
+        let (answer, took) = timed(|| asker.ask("GET", path, &[("RP-Wait", "0")], b""));
+        assert_away(&answer);
+        println!("{path}: 503 after {took:?}, asked for none");
+        assert!(took < Duration::from_millis(490), "{path}: {took:?}");
+        // A caller may shorten its wait, not lengthen it without end.
+        let (answer, took) = timed(|| asker.ask("GET", path, &[("RP-Wait", "soon")], b""));
+        assert_eq!(answer.status, 400, "{answer:?} after {took:?}");
+    }
+}
+
+#[test]
+fn a_waiting_request_is_answered_when_the_peer_comes() {
+    let identities = Identities::new(&["client-1"]);
+    let first = server(&identities).start();
+    let pipe = first.pipe();
+    std::thread::scope(|scope| {
+        // The client was never here: it is meant by its address.
+        let waiting = scope.spawn(|| timed(|| first.get("/client/localhost/time")));
+        let client = client(&identities, "client-1", pipe).start();
+        let (answer, took) = waiting.join().unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        println!("answered after {took:?}");
+        drop(client);
+    });
+    drop(first);
+
+    // The same from the client, whose server starts later.
+    let early = client(&identities, "client-1", pipe).start();
+    early.wait_log(&["not connected"]);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| timed(|| early.get("/server/time")));
+        let _late = server(&identities).set("BIND_PORT", pipe.port()).start();
+        let (answer, took) = waiting.join().unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        println!("answered after {took:?}");
+    });
+}
+
+#[test]
+fn two_clients_of_one_address_are_told_apart_by_name() {
+    let identities = Identities::new(&["client-b", "client-a"]);
+    let server = server(&identities).start();
+    let name = |name: &'static str| Router::new().on("get_name", move |_, _| Ok(name));
+    let _b = client(&identities, "client-b", server.pipe()).dial(name("I am b"));
+    server.get_when_up("/client/client-b/name");
+    for one in ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]", "LOCALHOST"] {
+        let answer = server.get(&format!("/client/{one}/name"));
+        assert_eq!((answer.status, answer.text()), (200, "I am b"), "{one}");
+    }
+    let _a = client(&identities, "client-a", server.pipe()).dial(name("I am a"));
+    server.get_when_up("/client/client-a/name");
+    for both in ["localhost", "127.0.0.1"] {
+        let (answer, took) = timed(|| server.get(&format!("/client/{both}/name")));
+        assert_eq!(answer.status, 409, "{answer:?}");
+        assert_eq!(answer.json()["error"], "ambiguous_peer");
+        assert_eq!(answer.json()["names"], json!(["client-a", "client-b"]));
+        assert!(answer.json()["message"].as_str().unwrap().contains("client-a, client-b"));
+        assert!(took < SOON, "{took:?}");
+    }
+    assert_eq!(server.get("/client/client-a/name").text(), "I am a");
+    assert_eq!(server.get("/client/Client-B/name").text(), "I am b");
+}
+
+#[test]
+fn any_number_of_clients_of_one_host_are_reached_by_name() {
+    let names = ["one", "two.example.com", "three", "four", "five"];
+    let identities = Identities::new(&names);
+    let server = server(&identities)
+        .serve(Router::new().on("get_who", |context, _| Ok(context.peer.name.clone())));
+    let clients = names.map(|name| {
+        let router = Router::new().on("get_name", move |_, _| Ok(name));
+        client(&identities, name, server.pipe()).dial(router)
+    });
+    for _ in 0..3 {
+        for (name, client) in names.iter().zip(&clients) {
+            // The other way first: it waits until this client is there.
+            assert_eq!(client.get("/server/who").text(), *name);
+            assert_eq!(server.get(&format!("/client/{name}/name")).text(), *name);
+        }
+    }
+}
+
+#[test]
+fn the_1025th_waiting_request_is_503_at_once() {
+    const MOST: usize = 1024;
+    const MORE: usize = 50;
+    if !alone("names::the_1025th_waiting_request_is_503_at_once", 4096) {
+        return;
+    }
+    let identities = Identities::new(&["client-1"]);
+    let nobody = std::net::TcpListener::bind(free_address()).unwrap();
+    let alone = client(&identities, "client-1", nobody.local_addr().unwrap()).start();
+    let mut asked: Vec<TcpStream> = (0..MOST + MORE).map(|_| begin(alone.http())).collect();
+    // Those that are refused are so while all others wait for 20 seconds.
+    let until = Instant::now() + PATIENCE / 2;
+    while asked.iter().filter(|socket| is_answered(socket)).count() < MORE {
+        assert!(Instant::now() < until, "1024 requests do not fill the queue");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let port = nobody.local_addr().unwrap().port();
+    drop(nobody);
+    let _server = server(&identities).set("BIND_PORT", port).start();
+    let mut refused = 0;
+    for socket in &mut asked {
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        let answer = parse_answer(&answer);
+        if answer.status != 200 {
+            assert_eq!(answer.status, 503, "{answer:?}");
+            assert_eq!(answer.json()["error"], "full");
+            assert!(answer.header("Retry-After").is_some());
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, MORE);
+    assert_eq!(alone.get("/server/time").status, 200);
+}
+
+/// Sends a request and does not wait for its answer.
+fn begin(address: SocketAddr) -> TcpStream {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+        .write_all(b"GET /server/time HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    socket
+}
+
+/// Whether something can be read.
+fn is_answered(socket: &TcpStream) -> bool {
+    socket.set_nonblocking(true).unwrap();
+    let peeked = socket.peek(&mut [0; 1]);
+    socket.set_nonblocking(false).unwrap();
+    peeked.is_ok()
+}

@@ -1,0 +1,335 @@
+//! Ends that mean harm, or are broken. After each of them a well-behaved caller is still joined.
+
+use std::io::{ErrorKind, Write};
+use std::time::{Duration, Instant};
+
+use super::scene::{Scene, Wire, frame, webroute, websocket};
+use crate::support::PATIENCE;
+use crate::support::alone::alone;
+
+const PATH: &str = "/test/path/";
+
+/// A caller and a server find each other as ever, on a path of their own.
+fn is_well(scene: &Scene) {
+    let mut server = scene.register("/well");
+    let (mut caller, mut joined) = scene.joined("/well", "well");
+    assert_eq!(server.notice()["id"], "well");
+    caller.send("ping");
+    assert_eq!(joined.read(4), b"ping");
+    joined.send("pong");
+    assert_eq!(caller.read(4), b"pong");
+}
+
+/// Waits until nobody has the path.
+fn is_freed(scene: &Scene, path: &str) {
+    let until = Instant::now() + PATIENCE;
+    // Who waited for a server that goes is closed without a word.
+    while !scene.call(path, "probe").some().starts_with(b"HTTP/1.1 502 ") {
+        assert!(Instant::now() < until);
+    }
+}
+
+#[test]
+fn an_id_is_good_for_one_caller_and_one_server() {
+    let scene = Scene::new();
+    let mut server = scene.register(PATH);
+    let mut first = scene.call(PATH, "twin");
+    server.notice();
+    let (head, body) = scene.call(PATH, "twin").answer();
+    assert!(head.starts_with("HTTP/1.1 400 ") && body.contains("WebRoute"), "{head}{body}");
+    let mut joined = scene.join(PATH, "twin");
+    assert!(joined.head().starts_with("HTTP/1.1 101 ") && first.head().contains(" 101 "));
+    // A third one comes too late.
+    let (head, _) = scene.join(PATH, "twin").answer();
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    first.send("x");
+    assert_eq!(joined.read(1), b"x");
+    is_well(&scene);
+}
+
+#[test]
+fn a_caller_that_leaves_while_it_waits_is_forgotten_at_once() {
+    let scene = Scene::new();
+    let mut server = scene.register(PATH);
+    for vanishes in [true, false] {
+        let caller = scene.call(PATH, "gone");
+        server.notice();
+        if vanishes {
+            caller.reset()
+        } else {
+            drop(caller)
+        }
+        let until = Instant::now() + Duration::from_secs(5);
+        // Its place is free when its id is.
+        loop {
+            let mut again = scene.call(PATH, "gone");
+            again.socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            match std::io::Read::read(&mut again.socket, &mut [0]) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                _ => assert!(Instant::now() < until, "it is still there"),
+            }
+        }
+        server.notice();
+        // Gone again, so that the next round begins with nobody.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    is_well(&scene);
+}
+
+#[test]
+fn heads_that_are_too_long_too_slow_or_none_are_refused() {
+    let scene = Scene::with(|settings| settings.times.head = Duration::from_millis(700));
+    let id = "x".repeat(100_000);
+    let cases: [(Vec<u8>, &str); 4] = [
+        (webroute(PATH, &id, &scene.keys.client).into_bytes(), "431"),
+        (format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(100)).into_bytes(), "431"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n".to_vec(), "400"),
+        (b"GET / HTTP/1.1\r\nX: \xff\xfe\r\n\r\n".to_vec(), "400"),
+    ];
+    for (request, status) in cases {
+        let mut wire = scene.connect();
+        // It may be refused, and the connection be closed, before all was sent.
+        let _ = wire.socket.write_all(&request);
+        let head = wire.head();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+    }
+    let mut wire = scene.connect();
+    let begun = Instant::now();
+    for byte in webroute(PATH, "slow", &scene.keys.client).bytes() {
+        if wire.socket.write_all(&[byte]).is_err() || begun.elapsed() > PATIENCE {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        if begun.elapsed() > Duration::from_millis(700) {
+            break;
+        }
+    }
+    let head = wire.head();
+    assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    is_well(&scene);
+}
+
+#[test]
+fn frames_that_no_server_sends_close_with_their_code_and_free_the_path() {
+    let scene = Scene::new();
+    let unmasked = |first: u8, payload: &[u8]| {
+        let mut bytes = vec![first, payload.len() as u8];
+        bytes.extend(payload);
+        bytes
+    };
+    let fragmented = [frame(0x01, b"a"), frame(0x00, b"b"), frame(0x80, b"c")].concat();
+    let endless = [frame(0x02, b"a"), frame(0x00, &[0; 125]), frame(0x00, b"c")].concat();
+    let mut huge = vec![0x82, 0xff];
+    huge.extend((u64::MAX >> 1).to_be_bytes());
+    huge.extend([1, 2, 3, 4]);
+    let cases: [(&str, Vec<u8>, u16); 11] = [
+        ("text", frame(0x81, b"hello"), 1003),
+        ("binary", frame(0x82, &[0, 1, 2]), 1003),
+        ("fragmented", fragmented, 1003),
+        ("fragments without an end", endless, 1009),
+        ("oversized", frame(0x82, &[0; 2000]), 1009),
+        ("said to be huge", huge, 1009),
+        ("unmasked", unmasked(0x8a, b"x"), 1002),
+        ("fragmented control", frame(0x09, b"x"), 1002),
+        ("reserved opcode", frame(0x83, b"x"), 1002),
+        ("reserved bits", frame(0xf1, b"x"), 1002),
+        ("continuation of nothing", frame(0x80, b"x"), 1002),
+    ];
+    for (what, bytes, code) in cases {
+        let mut server = scene.register(PATH);
+        server.send(bytes);
+        let (first, payload) = server.frame();
+        assert_eq!(first, 0x88, "{what}");
+        assert_eq!(u16::from_be_bytes([payload[0], payload[1]]), code, "{what}");
+        let (head, _) = scene.call(PATH, "x").answer();
+        assert!(head.starts_with("HTTP/1.1 502 "), "{what}: {head}");
+        assert_eq!(server.rest(), b"", "{what}");
+    }
+    is_well(&scene);
+}
+
+#[test]
+fn what_a_caller_sends_early_is_bounded_and_delivered_whole() {
+    let scene = Scene::new();
+    let mut server = scene.register(PATH);
+    let sent: Vec<u8> = (0..8_000_000_u32).map(|at| (at / 7) as u8).collect();
+    let mut caller = scene.connect();
+    // With the request, in one write.
+    let mut request = webroute(PATH, "early", &scene.keys.client).into_bytes();
+    request.extend(&sent[..1000]);
+    caller.send(request);
+    server.notice();
+    // And as much as the way takes: it must stop, far below all of it.
+    caller.socket.set_nonblocking(true).unwrap();
+    let mut at = 1000;
+    let mut last = Instant::now();
+    while last.elapsed() < Duration::from_millis(300) {
+        match caller.socket.write(&sent[at..]) {
+            Ok(count) => (at, last) = (at + count, Instant::now()),
+            Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(at < 6_000_000, "{at} bytes were taken while nobody wants them");
+
+    let mut joined = scene.join(PATH, "early");
+    let head = joined.head();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    caller.socket.set_nonblocking(false).unwrap();
+    let rest = sent[at..].to_vec();
+    let writer = std::thread::spawn(move || {
+        caller.send(rest);
+        caller.end();
+        caller.head()
+    });
+    assert!(joined.rest() == sent);
+    drop(joined);
+    assert!(writer.join().unwrap().starts_with("HTTP/1.1 101 "));
+    is_well(&scene);
+}
+
+#[test]
+fn early_bytes_do_not_come_with_the_servers_answer() {
+    let scene = Scene::with(|settings| settings.times.head_start = Duration::from_millis(1500));
+    let mut server = scene.register(PATH);
+    let mut caller = scene.connect();
+    caller.send(webroute(PATH, "early", &scene.keys.client) + "early");
+    server.notice();
+    let mut joined = scene.join(PATH, "early");
+    joined.head();
+    let begun = Instant::now();
+    assert_eq!(joined.read(5), b"early");
+    assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_thousand_callers_wait_at_once_and_each_gets_its_own_server() {
+    // Both ends of two connections for each.
+    if !alone(
+        "broker::bad_input::a_thousand_callers_wait_at_once_and_each_gets_its_own_server",
+        8192,
+    ) {
+        return;
+    }
+    let scene = Scene::new();
+    let mut server = scene.register(PATH);
+    let mut callers: Vec<Wire> =
+        (0..1000).map(|number| scene.call(PATH, &format!("caller-{number}"))).collect();
+    let mut told: Vec<String> =
+        (0..1000).map(|_| server.notice()["id"].as_str().unwrap().to_owned()).collect();
+    // Latest first.
+    told.sort_by_key(|id| std::cmp::Reverse(id[7..].parse::<usize>().unwrap()));
+    let mut joined: Vec<Wire> = told.iter().map(|id| scene.join(PATH, id)).collect();
+    for (end, id) in joined.iter_mut().zip(&told) {
+        assert!(end.head().starts_with("HTTP/1.1 101 "), "{id}");
+        end.send(format!("{id}\n"));
+    }
+    for (number, caller) in callers.iter_mut().enumerate() {
+        assert!(caller.head().starts_with("HTTP/1.1 101 "), "{number}");
+        let expected = format!("caller-{number}\n");
+        assert_eq!(caller.read(expected.len()), expected.as_bytes());
+    }
+    is_well(&scene);
+}
+
+#[test]
+fn either_side_may_vanish_at_any_byte() {
+    let scene = Scene::new();
+    let mut server = scene.register(PATH);
+    let call = webroute(PATH, "cut", &scene.keys.client);
+    for at in (0..call.len()).step_by(9) {
+        let mut caller = scene.connect();
+        caller.send(&call[..at]);
+        caller.reset();
+    }
+    let serve = websocket("/cut", &scene.keys.server);
+    for at in (0..serve.len()).step_by(9) {
+        let mut cut = scene.connect();
+        cut.send(&serve[..at]);
+        cut.reset();
+    }
+    // The server within its own request for a caller, and either side when they are joined.
+    for at in 0..12 {
+        let id = format!("cut-{at}");
+        let mut caller = scene.call(PATH, &id);
+        assert_eq!(server.notice()["id"], *id);
+        if at < 6 {
+            let join = webroute(PATH, &id, &scene.keys.server);
+            let mut cut = scene.connect();
+            cut.send(&join[..join.len() * at / 6]);
+            cut.reset();
+        }
+        let mut joined = scene.join(PATH, &id);
+        assert!(joined.head().starts_with("HTTP/1.1 101 ") && caller.head().contains(" 101 "));
+        caller.send("some bytes");
+        joined.read(at % 11);
+        let (gone, mut left) = if at % 2 == 0 { (caller, joined) } else { (joined, caller) };
+        gone.reset();
+        assert!(left.is_over());
+    }
+    // A WebSocket in the middle of a frame.
+    for at in 1..7 {
+        let mut cut = scene.register("/cut");
+        cut.send(&frame(0x8a, b"pong")[..at]);
+        cut.reset();
+        is_freed(&scene, "/cut");
+    }
+    is_well(&scene);
+}
+
+#[test]
+fn registrations_and_waiting_callers_are_bounded() {
+    let scene = Scene::with(|settings| {
+        settings.bounds.registrations_per_key = 20;
+        settings.bounds.waiting = 30;
+        settings.bounds.waiting_per_path = 10;
+    });
+    let mut held: Vec<Wire> = (0..20).map(|n| scene.register(&format!("/{n}"))).collect();
+    for n in 20..40 {
+        let mut flood = scene.connect();
+        flood.send(websocket(&format!("/{n}"), &scene.keys.server));
+        let (head, body) = flood.answer();
+        assert!(head.starts_with("HTTP/1.1 503 ") && body.contains("too_many"), "{head}{body}");
+    }
+    let mut callers = Vec::new();
+    let refused = (0..40).filter(|n| {
+        let mut caller = scene.call("/0", &n.to_string());
+        if *n < 10 {
+            held[0].notice();
+            callers.push(caller);
+            return false;
+        }
+        // Counted per path only where the total comes near; and then nobody more is taken.
+        caller.socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let is_refused = std::io::Read::read(&mut caller.socket, &mut [0]).is_ok();
+        callers.push(caller);
+        is_refused
+    });
+    assert_eq!(refused.count(), 30);
+    drop((held.remove(1), callers));
+    is_freed(&scene, "/1");
+    is_well(&scene);
+}
+
+#[test]
+fn connections_beyond_the_bound_are_closed_and_later_ones_are_not() {
+    let scene = Scene::with(|settings| settings.bounds.connections = 8);
+    let idle: Vec<Wire> = (0..8).map(|_| scene.connect()).collect();
+    // Each is counted once it was accepted; those before it in the queue are.
+    assert!(scene.connect().is_over());
+    drop(idle);
+    // All places are free again once each end was noticed.
+    let answers = || {
+        let mut wire = scene.connect();
+        let _ = wire.socket.write_all(webroute(PATH, "x", &scene.keys.client).as_bytes());
+        let mut answer = [0; 12];
+        let is_answered = std::io::Read::read_exact(&mut wire.socket, &mut answer).is_ok();
+        assert!(!is_answered || answer == *b"HTTP/1.1 502");
+        is_answered.then_some(wire)
+    };
+    let until = Instant::now() + PATIENCE;
+    while (0..8).map(|_| answers()).collect::<Option<Vec<Wire>>>().is_none() {
+        assert!(Instant::now() < until);
+    }
+}

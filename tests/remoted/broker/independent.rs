@@ -1,0 +1,174 @@
+//! Programs of others: nginx in front, and a WebSocket client that knows nothing of this one.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::operation::{command, ends};
+use super::scene::{Ends, Keys, Scene};
+use crate::support::port::free_address;
+use crate::support::{NGINX, Node, PATIENCE, has_all, skip};
+
+const PATH: &str = "/test/path/";
+const README: &str = include_str!("../../../README.md");
+
+/// Says that a test did not run, past the harness, which would keep the line to itself.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Registers, prints each notice, and ends when it is told to.
+const WEBSOCKETS: &str = r#"
+import asyncio, sys, websockets
+
+async def main(url, key):
+    headers = {"X-Remoted-APIKey": key}
+    async with websockets.connect(url, extra_headers=headers, origin="http://localhost",
+                                  compression=None, ping_interval=0.2, ping_timeout=5) as server:
+        print("registered", flush=True)
+        async for notice in server:
+            print(notice, flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"#;
+
+#[test]
+fn an_independent_websocket_client_is_a_server_like_any_other() {
+    // That of the system, where Debian's package is.
+    let python = "/usr/bin/python3";
+    let has = Command::new(python).args(["-c", "import websockets"]).output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        skip("python3-websockets");
+        return;
+    }
+    let scene = Scene::with(|settings| {
+        settings.times.ping_after = Duration::from_millis(100);
+        settings.times.gone_after = Duration::from_secs(10);
+    });
+    let mut child = Command::new(python)
+        .args(["-c", WEBSOCKETS, &format!("ws://{}{PATH}", scene.address), &scene.keys.server])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let client = Killed(child);
+    let mut line = || lines.next().unwrap().unwrap();
+    assert_eq!(line(), "registered");
+    // It pings and is pinged meanwhile.
+    let until = Instant::now() + Duration::from_millis(600);
+    for number in 0.. {
+        let id = format!("python-{number}");
+        let mut caller = scene.call(PATH, &id);
+        let notice: serde_json::Value = serde_json::from_str(&line()).unwrap();
+        assert_eq!(notice["id"], *id);
+        assert!(scene.join(PATH, &id).head().starts_with("HTTP/1.1 101 "));
+        assert!(caller.head().starts_with("HTTP/1.1 101 "));
+        if Instant::now() > until {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(client);
+    let until = Instant::now() + PATIENCE;
+    while !scene.call(PATH, "probe").some().starts_with(b"HTTP/1.1 502 ") {
+        assert!(Instant::now() < until);
+    }
+}
+
+/// The configuration as the README has it, in front of this broker.
+fn nginx(broker: SocketAddr) -> Option<(Killed, SocketAddr, tempfile::TempDir)> {
+    let (_, location) = README.split_once("    # rp_remoted broker behind nginx\n").unwrap();
+    let (location, _) = location.split_once("\n\n").unwrap();
+    assert!(location.contains("127.0.0.1:37791"), "{location}");
+    let location = location.replace("127.0.0.1:37791", &broker.to_string());
+    // nginx cannot say which port it took, so it is given one that was free a moment ago.
+    for _ in 0..5 {
+        let address = free_address();
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "daemon off; master_process off; pid nginx.pid; error_log error.log;
+             events {{ }}
+             http {{
+                 access_log off;
+                 client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+                 uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+                 server {{ listen {address}; {location} }}
+             }}"
+        );
+        std::fs::write(dir.path().join("nginx.conf"), text).unwrap();
+        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+        let child = Command::new("nginx")
+            .env("PATH", path)
+            .args(["-e", "error.log", "-c", "nginx.conf", "-p"])
+            .arg(dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut nginx = Killed(child);
+        let until = Instant::now() + PATIENCE;
+        while nginx.0.try_wait().unwrap().is_none() {
+            if TcpStream::connect(address).is_ok() {
+                return Some((nginx, address, dir));
+            }
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let log = std::fs::read_to_string(dir.path().join("error.log")).unwrap_or_default();
+        assert!(log.contains("Address already in use"), "{log}");
+    }
+    None
+}
+
+#[test]
+fn nginx_may_stand_in_front() {
+    if !has_all(&[NGINX]) {
+        return;
+    }
+    let keys = Keys::new();
+    let mut command = command(&keys);
+    command.env("RP_REMOTED_BEHIND_PROXY", "1");
+    let node = Node::start(command);
+    let direct = ends(&node, &keys);
+    let (_nginx, address, _dir) = nginx(direct.address).unwrap();
+    let behind = Ends { address, keys: &keys };
+
+    let mut server = behind.register(PATH);
+    // All three through nginx, then one of them past it.
+    for (callers, servers) in [(behind, behind), (direct, behind), (behind, direct)] {
+        let mut caller = callers.call(PATH, "id");
+        // The caller's own address, also where nginx is what connects.
+        let address = caller.socket.local_addr().unwrap().to_string();
+        let notice = server.notice();
+        assert_eq!((&notice["id"], &notice["ipaddr"]), (&"id".into(), &address.into()));
+        let mut joined = servers.join(PATH, "id");
+        assert!(joined.head().starts_with("HTTP/1.1 101 "));
+        assert!(caller.head().starts_with("HTTP/1.1 101 "));
+        let bytes: Vec<u8> = (0..1_000_000_u32).map(|at| (at / 3) as u8).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| caller.send(&bytes));
+            assert!(joined.read(bytes.len()) == bytes);
+        });
+        joined.send("answer");
+        assert_eq!(caller.read(6), b"answer");
+        drop(joined);
+        assert_eq!(caller.rest(), b"");
+    }
+    // Refusals come through with their bodies.
+    let (head, body) = behind.call("/nobody", "x").answer();
+    assert!(head.starts_with("HTTP/1.1 502 ") && body.contains("missing_destination"), "{head}");
+    // A caller that leaves is noticed through nginx too.
+    let caller = behind.call(PATH, "left");
+    server.notice();
+    drop(caller);
+    node.wait_log(&["left /test/path/ before its server came"]);
+    drop(server);
+    node.wait_log(&["/test/path/ is free"]);
+}

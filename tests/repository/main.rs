@@ -1,0 +1,10 @@
+//! What holds for the project's own files: who imports whom, generated code, documents, and that no test
+//! is left out.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod all_tests;
+mod layers;
+mod proto;
+mod readme;
