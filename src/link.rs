@@ -3,7 +3,7 @@
 //! ```text
 //! asker ---- request ---> Output (queue, line) ==> socket      writer thread
 //!   ^                                                ||
-//!   +---- reply --- Pending <----- frames <------- socket      reader thread
+//!   +---- reply --- PendingTable <----- frames <------- socket      reader thread
 //! handler pool <---- events -----------+                       heartbeat thread
 //! ```
 //!
@@ -39,20 +39,20 @@ use parking_lot::{Mutex, MutexGuard};
 pub use ask::LinkError;
 use counts::Counts;
 pub use counts::{Figures, Traffic};
-pub use end::End;
-pub use heartbeat::Pulse;
+pub use end::LinkEnd;
+pub use heartbeat::HeartbeatMode;
 use leaving::Farewell;
 use output::{Output, Written};
 pub use pool::Load;
 use serve::Handling;
-pub use service::Service;
+pub use service::EventService;
 use service::Turns;
 use streams::Streams;
-pub use tls::{Alert, HandshakeError, Tls};
+pub use tls::{Alert, HandshakeError, LinkTls};
 
 use crate::event::{Reply, Verb};
 use crate::handler::PeerIdentity;
-use crate::wire::{Limits, Pending, Terms, encode_goodbye};
+use crate::wire::{Capabilities, FrameLimits, PendingTable, encode_goodbye};
 
 /// Most requests that wait for replies on one link.
 const MAX_PENDING: usize = 4096;
@@ -65,12 +65,12 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 pub struct Link {
     peer: Arc<PeerIdentity>,
     socket: TcpStream,
-    tls: Tls,
+    tls: LinkTls,
     output: Output,
-    service: Arc<Service>,
-    limits: Limits,
+    service: Arc<EventService>,
+    limits: FrameLimits,
     /// Requests that wait for replies. Held for moments only.
-    pending: Mutex<Pending<Waiter>>,
+    pending: Mutex<PendingTable<Waiter>>,
     /// The peer's events that are being handled, with the bytes of their bodies. Held for moments.
     handling: Mutex<Handling>,
     /// Bodies in pieces, both ways.
@@ -80,22 +80,22 @@ pub struct Link {
     /// How long a body may stand still.
     stall: Duration,
     /// What may be said to the peer; changes when it announces something.
-    terms: Mutex<Terms>,
-    pulse: Pulse,
+    capabilities: Mutex<Capabilities>,
+    heartbeat: HeartbeatMode,
     /// When bytes last came, in milliseconds since `started`.
     heard_ms: AtomicU64,
     /// For how long the peer may be silent, in milliseconds.
     silence_ms: AtomicU64,
     started: Instant,
     /// Why the link ended; the first reason stays.
-    end: Mutex<Option<End>>,
+    end: Mutex<Option<LinkEnd>>,
     /// Wakes the heartbeat thread: the link was closed, or the silence limit changed.
     alarm: Sender<()>,
     alarmed: Receiver<()>,
-    /// Called once, when the peer is known well enough to be asked; see [`Parts::on_ready`].
+    /// Called once, when the peer is known well enough to be asked; see [`LinkParts::on_ready`].
     on_ready: Mutex<Option<OnReady>>,
     ready: AtomicBool,
-    /// See [`Parts::takes_over`]; a server's link learns it from the first heartbeat.
+    /// See [`LinkParts::takes_over`]; a server's link learns it from the first heartbeat.
     takes_over: AtomicBool,
     counts: Counts,
     farewell: Farewell,
@@ -110,25 +110,25 @@ type Waiter = Sender<Result<Reply, Unanswered>>;
 /// Why there is no reply.
 enum Unanswered {
     /// The link ended before the reply came.
-    Lost { written: bool, end: End },
+    Lost { written: bool, end: LinkEnd },
     /// The request's body could not be sent whole.
     Body(String),
 }
 
 /// What a new link is made of.
-pub struct Parts {
+pub struct LinkParts {
     /// Who the peer is.
     pub peer: Arc<PeerIdentity>,
     /// The connected socket.
     pub socket: TcpStream,
     /// TLS over it, after the handshake.
-    pub tls: Tls,
+    pub tls: LinkTls,
     /// What answers the peer's events.
-    pub service: Arc<Service>,
+    pub service: Arc<EventService>,
     /// Whether and how often heartbeats are sent, and how long silence may last.
-    pub pulse: Pulse,
+    pub heartbeat: HeartbeatMode,
     /// How long messages may be.
-    pub limits: Limits,
+    pub limits: FrameLimits,
     /// How long a body may stand still: one that is sent and not taken, or a request's that does not
     /// come.
     pub stall: Duration,
@@ -139,14 +139,15 @@ pub struct Parts {
     /// a second; a server only when it has spoken, because before that it may still refuse us.
     pub on_ready: OnReady,
     /// Called when the peer says that it is about to stop. It may not wait for anything.
-    pub on_leaving: Box<dyn Fn() + Send + Sync>,
+    pub on_draining: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Link {
     /// A link over this connection. It does nothing before [`Link::run`].
-    pub fn new(parts: Parts) -> io::Result<Arc<Self>> {
-        let Parts { peer, socket, tls, service, pulse, limits, stall, takes_over, .. } = parts;
-        let Parts { on_ready, on_leaving, .. } = parts;
+    pub fn new(parts: LinkParts) -> io::Result<Arc<Self>> {
+        let LinkParts { peer, socket, tls, service, heartbeat, limits, stall, takes_over, .. } =
+            parts;
+        let LinkParts { on_ready, on_draining, .. } = parts;
         let output = Output::new(socket.try_clone()?, 4 * limits.max_data + (1 << 20))?;
         let (alarm, alarmed) = bounded(1);
         Ok(Arc::new(Self {
@@ -156,15 +157,15 @@ impl Link {
             output,
             service,
             limits,
-            pending: Mutex::new(Pending::new(MAX_PENDING)),
+            pending: Mutex::new(PendingTable::new(MAX_PENDING)),
             handling: Mutex::default(),
             streams: Streams::default(),
             turns: Turns::default(),
             stall,
-            terms: Mutex::new(Terms::original(limits.max_data)),
-            pulse,
+            capabilities: Mutex::new(Capabilities::original(limits.max_data)),
+            heartbeat,
             heard_ms: AtomicU64::new(0),
-            silence_ms: AtomicU64::new(millis(pulse.silence())),
+            silence_ms: AtomicU64::new(millis(heartbeat.silence())),
             started: Instant::now(),
             end: Mutex::new(None),
             alarm,
@@ -173,7 +174,7 @@ impl Link {
             ready: AtomicBool::new(false),
             takes_over: AtomicBool::new(takes_over),
             counts: Counts::default(),
-            farewell: Farewell::new(on_leaving),
+            farewell: Farewell::new(on_draining),
         }))
     }
 
@@ -202,21 +203,21 @@ impl Link {
     }
 
     /// Runs the link on this thread, which becomes its reader, until it ends. Returns why.
-    pub fn run(self: &Arc<Self>) -> End {
+    pub fn run(self: &Arc<Self>) -> LinkEnd {
         let (reading, reader_ended) = bounded::<()>(0);
         let (writing, writer_ended) = bounded::<()>(0);
         let writer = self.spawn("writer", move |link| {
             let _writing = writing;
-            let grouped = || link.terms().extended;
+            let grouped = || link.capabilities().extended;
             if let Err(error) = link.output.write_all(&link.tls, link.as_ref(), grouped) {
-                link.close(End::NotTaking(error.to_string()));
+                link.close(LinkEnd::NotTaking(error.to_string()));
             }
         });
         let heartbeat = self.spawn("heartbeat", move |link| {
             heartbeat::run(&link);
             // Closed. A peer that does not end its side in time loses the socket, one that was silent
             // until now at once.
-            if !matches!(link.end(), End::Silent(_)) {
+            if !matches!(link.end(), LinkEnd::Silent(_)) {
                 let _ = reader_ended.recv_timeout(CLOSE_GRACE);
             }
             let _ = link.socket.shutdown(Shutdown::Both);
@@ -232,7 +233,7 @@ impl Link {
         for thread in [writer, heartbeat].into_iter().flatten() {
             let _ = thread.join();
         }
-        lock(&self.end).clone().unwrap_or(End::ClosedByPeer)
+        lock(&self.end).clone().unwrap_or(LinkEnd::ClosedByPeer)
     }
 
     fn spawn(
@@ -246,11 +247,13 @@ impl Link {
             let _guard = CloseOnPanic(&link);
             body(Arc::clone(&link));
         });
-        spawned.map_err(|error| self.close(End::Failed(format!("no {part} thread: {error}")))).ok()
+        spawned
+            .map_err(|error| self.close(LinkEnd::Failed(format!("no {part} thread: {error}"))))
+            .ok()
     }
 
     /// Ends the link. The first reason stays; every waiter is told at once.
-    pub fn close(&self, reason: End) {
+    pub fn close(&self, reason: LinkEnd) {
         {
             let mut end = lock(&self.end);
             if end.is_some() {
@@ -265,8 +268,8 @@ impl Link {
         lock(&self.handling).cancel_all();
         self.turns.close();
         self.streams.close(&reason.to_string());
-        let from_client = matches!(self.pulse, Pulse::Sends { .. });
-        let goodbye = reason.goodbye().filter(|_| self.terms().extended);
+        let from_client = matches!(self.heartbeat, HeartbeatMode::Sends { .. });
+        let goodbye = reason.goodbye().filter(|_| self.capabilities().extended);
         self.output
             .close(goodbye.map(|goodbye| encode_goodbye(from_client, fastrand::u32(..), &goodbye)));
         let _ = self.alarm.try_send(());
@@ -290,12 +293,12 @@ impl Link {
         lock(&self.pending).len()
     }
 
-    fn end(&self) -> End {
-        lock(&self.end).clone().unwrap_or(End::ClosedByPeer)
+    fn end(&self) -> LinkEnd {
+        lock(&self.end).clone().unwrap_or(LinkEnd::ClosedByPeer)
     }
 
-    fn terms(&self) -> Terms {
-        *lock(&self.terms)
+    fn capabilities(&self) -> Capabilities {
+        *lock(&self.capabilities)
     }
 
     /// Nobody waits for this reply any more. False when it was taken already.
@@ -328,7 +331,7 @@ struct CloseOnPanic<'a>(&'a Link);
 impl Drop for CloseOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.close(End::Failed("a panic, see above".to_owned()));
+            self.0.close(LinkEnd::Failed("a panic, see above".to_owned()));
         }
     }
 }

@@ -39,7 +39,7 @@ use crate::http::{Face, Settings};
 use crate::identity::{IdentityError, Keeper};
 use crate::lifecycle::hook::{Program, Unusable};
 use crate::lifecycle::{Events, Listeners};
-use crate::link::{End, Service};
+use crate::link::{EventService, LinkEnd};
 use crate::metrics::exposition::{self, Metrics};
 use crate::metrics::meter::Meter;
 use crate::metrics::statsd::Statsd;
@@ -124,7 +124,7 @@ struct Core {
     /// Absent: every peer may ask anything.
     rules: Option<Arc<Rulebook>>,
     handler: Arc<dyn Handler>,
-    service: Arc<Service>,
+    service: Arc<EventService>,
     catalog: Arc<Catalog>,
     resolver: Arc<Resolver>,
     requests: Arc<Requests>,
@@ -162,8 +162,9 @@ impl Core {
         let mut meters = vec![Arc::clone(&metrics) as Arc<dyn Meter>];
         meters.extend(statsd.iter().map(|statsd| Arc::clone(statsd) as _));
         let meter: Arc<dyn Meter> = Arc::new(meters);
-        let service = Service::start(role, Arc::clone(&handler), config.debug, Arc::clone(&meter))
-            .map_err(StartError::Thread)?;
+        let service =
+            EventService::start(role, Arc::clone(&handler), config.debug, Arc::clone(&meter))
+                .map_err(StartError::Thread)?;
         let catalog = Arc::new(match role {
             Role::Server => Catalog::default(),
             Role::Client => Catalog::of_servers(),
@@ -268,7 +269,7 @@ impl Core {
         }
         // Also those that came meanwhile.
         for entry in self.roster.entries() {
-            entry.link.close(End::Stopping);
+            entry.link.close(LinkEnd::Stopping);
         }
         // Callers whose links were closed under them are being told so.
         self.face.drain(Instant::now() + LAST_WORDS);

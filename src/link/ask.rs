@@ -8,10 +8,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use super::body;
 use super::output::{Outgoing, SendError};
 use super::streams::{Key, Outbound};
-use super::{End, Link, Unanswered, lock, patience};
+use super::{Link, LinkEnd, Unanswered, lock, patience};
 use crate::event::{Body, Event, Reply, Verb};
 use crate::metrics::meter::Outcome;
-use crate::wire::{Payload, Refused, RegisterError, encode_event, encode_stop};
+use crate::wire::{Payload, RegisterError, Unsendable, encode_event, encode_stop};
 
 /// Bodies up to this size travel inside their event or reply, in bytes.
 pub(super) const INLINE: usize = 16 * 1024;
@@ -23,13 +23,13 @@ const LOOK: Duration = Duration::from_millis(250);
 pub enum LinkError {
     /// The link ended before the request was written, and its body is whole: it may be sent on
     /// another.
-    NotSent(End),
+    NotSent(LinkEnd),
     /// The link ended after the request was written; whether it was handled is unknown.
-    Lost(End),
+    Lost(LinkEnd),
     /// Too many requests wait on this link. Not sent.
     Full,
     /// The peer cannot be sent this. Not sent.
-    Refused(Refused),
+    Unsendable(Unsendable),
     /// No reply within the time. It may have been handled.
     NoReply,
     /// The caller went away.
@@ -45,7 +45,7 @@ impl LinkError {
             Self::Lost(_) => Outcome::Lost,
             Self::NoReply => Outcome::NoReply,
             Self::CallerGone => Outcome::CallerGone,
-            Self::NotSent(_) | Self::Full | Self::Refused(_) | Self::Body(_) => Outcome::NotSent,
+            Self::NotSent(_) | Self::Full | Self::Unsendable(_) | Self::Body(_) => Outcome::NotSent,
         }
     }
 }
@@ -72,13 +72,15 @@ impl Link {
         timeout: Duration,
         gone: &dyn Fn() -> bool,
     ) -> Result<Reply, LinkError> {
-        let terms = self.terms();
-        let inline = INLINE.min(terms.max_data);
-        if event.verb == Verb::Connect && !terms.streams {
-            return Err(LinkError::Refused(Refused::NoConnections));
+        let capabilities = self.capabilities();
+        let inline = INLINE.min(capabilities.max_data);
+        if event.verb == Verb::Connect && !capabilities.streams {
+            return Err(LinkError::Unsendable(Unsendable::NoConnections));
         }
-        if !terms.streams || event.body.length().is_some_and(|length| length <= inline as u64) {
-            gather(event, terms.max_data)?;
+        if !capabilities.streams
+            || event.body.length().is_some_and(|length| length <= inline as u64)
+        {
+            gather(event, capabilities.max_data)?;
         }
         let (waiter, answer) = bounded(1);
         let (id, alone) = {
@@ -90,11 +92,12 @@ impl Link {
             };
             (id, pending.len() == 1)
         };
-        let whole = event.body.whole().filter(|bytes| bytes.len() <= inline || !terms.streams);
+        let whole =
+            event.body.whole().filter(|bytes| bytes.len() <= inline || !capabilities.streams);
         let payload = whole.map_or(Payload::Streamed(event.body.length()), Payload::Whole);
-        let bytes = encode_event(id, event, payload, terms).map_err(|refused| {
+        let bytes = encode_event(id, event, payload, capabilities).map_err(|refused| {
             self.forget(id);
-            LinkError::Refused(refused)
+            LinkError::Unsendable(refused)
         })?;
         let key = Key { ours: true, id };
         // Before the event is out: the peer may grant credit as soon as it has it.
@@ -193,7 +196,7 @@ impl Link {
     /// Nobody waits for this reply any more; the peer is told. False when it was taken already.
     fn give_up(&self, id: u32, why: &str) -> bool {
         let forgotten = self.forget(id);
-        if forgotten && self.terms().streams {
+        if forgotten && self.capabilities().streams {
             let key = Key { ours: true, id };
             self.streams.stop(key, why);
             self.output.send_small(encode_stop(key.side(), id, why), &self.tls);
@@ -211,7 +214,7 @@ fn gather(event: &mut Event, most: usize) -> Result<(), LinkError> {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
             let length = event.body.length().map_or(most + 1, |length| length as usize);
-            Err(LinkError::Refused(Refused::TooLarge { length, most }))
+            Err(LinkError::Unsendable(Unsendable::TooLarge { length, most }))
         }
         Err(error) => Err(LinkError::Body(error.to_string())),
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Link, lock};
 use crate::metrics::meter::Outcomes;
-use crate::wire::Terms;
+use crate::wire::Capabilities;
 
 /// The counters of a link.
 pub(super) struct Counts {
@@ -97,7 +97,7 @@ pub struct Figures {
     /// What is under way, and what has passed.
     pub traffic: Traffic,
     /// What may be said to the peer.
-    pub terms: Terms,
+    pub capabilities: Capabilities,
 }
 
 /// What is under way on a link, and what has passed.
@@ -140,7 +140,7 @@ impl Link {
                 bytes_in: self.counts.received.load(Ordering::Relaxed),
                 bytes_out: self.output.sent(),
             },
-            terms: self.terms(),
+            capabilities: self.capabilities(),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::wire::{Goodbye, GoodbyeReason, WireError};
 
 /// Why a link ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum LinkEnd {
     /// The peer closed it properly.
     ClosedByPeer,
     /// The peer closed it and said why.
@@ -28,13 +28,13 @@ pub enum End {
     /// The peer sends heartbeats faster than it takes the answers.
     Flood,
     /// The peer's certificate counts no longer; why.
-    Unwelcome(String),
+    CertificateRejected(String),
     /// A newer connection of the same name took over, from this address.
     Replaced(String),
     /// The same, and it seems that two machines share a key.
-    Rival(String),
+    DuplicateIdentity(String),
     /// A newer link of this node has taken its place.
-    Relieved,
+    Superseded,
     /// Whoever runs this node has it closed.
     Dropped,
     /// This node is stopping.
@@ -43,20 +43,20 @@ pub enum End {
     Failed(String),
 }
 
-impl End {
+impl LinkEnd {
     /// What the peer is told, if anything.
     pub(super) fn goodbye(&self) -> Option<Goodbye> {
         let (reason, text) = match self {
-            Self::Unwelcome(why) => (GoodbyeReason::Certificate, why.clone()),
+            Self::CertificateRejected(why) => (GoodbyeReason::Certificate, why.clone()),
             Self::Replaced(_) => (GoodbyeReason::Replaced, self.to_string()),
-            Self::Rival(_) => (GoodbyeReason::Rival, self.to_string()),
+            Self::DuplicateIdentity(_) => (GoodbyeReason::DuplicateIdentity, self.to_string()),
             _ => return None,
         };
         Some(Goodbye { reason, text }.bounded())
     }
 }
 
-impl fmt::Display for End {
+impl fmt::Display for LinkEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ClosedByPeer => write!(f, "closed by the peer"),
@@ -75,14 +75,16 @@ impl fmt::Display for End {
             Self::Refused(alert) => write!(f, "the peer refused this node ({alert})"),
             Self::Tls(what) => write!(f, "TLS error: {what}"),
             Self::Flood => write!(f, "it sends heartbeats without reading the answers"),
-            Self::Unwelcome(why) => write!(f, "its certificate is accepted no longer: {why}"),
+            Self::CertificateRejected(why) => {
+                write!(f, "its certificate is accepted no longer: {why}")
+            }
             Self::Replaced(by) => write!(f, "replaced by a newer connection from {by}"),
-            Self::Rival(by) => write!(
+            Self::DuplicateIdentity(by) => write!(
                 f,
                 "replaced by a newer connection from {by}; two machines seem to share this key, so \
                  each replaces the other: give each an identity of its own"
             ),
-            Self::Relieved => write!(f, "a newer connection of this node has taken over"),
+            Self::Superseded => write!(f, "a newer connection of this node has taken over"),
             Self::Dropped => write!(f, "closed on request, on this node's local port"),
             Self::Stopping => write!(f, "this node is stopping"),
             Self::Failed(what) => write!(f, "failure in this node: {what}"),

@@ -8,13 +8,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::output::SendError;
-use super::{End, Link, millis};
+use super::{Link, LinkEnd, millis};
 use crate::metrics::meter::Mark;
 use crate::wire::{EXTENSIONS, Heartbeat, encode_heartbeat};
 
 /// How a link keeps itself alive.
 #[derive(Clone, Copy, Debug)]
-pub enum Pulse {
+pub enum HeartbeatMode {
     /// The client's side: sends a heartbeat per interval, and may not hear nothing for `silence`.
     Sends {
         /// Time between heartbeats.
@@ -30,7 +30,7 @@ pub enum Pulse {
     },
 }
 
-impl Pulse {
+impl HeartbeatMode {
     /// How long the peer may be silent.
     pub(super) const fn silence(self) -> Duration {
         match self {
@@ -44,13 +44,13 @@ const SETTLE_MS: u64 = 1000;
 
 /// Sends heartbeats and watches for silence until the link is closed.
 pub(super) fn run(link: &Arc<Link>) {
-    let mut next_beat = match link.pulse {
-        Pulse::Sends { .. } => Some(0),
-        Pulse::Answers { .. } => None,
+    let mut next_beat = match link.heartbeat {
+        HeartbeatMode::Sends { .. } => Some(0),
+        HeartbeatMode::Answers { .. } => None,
     };
     while !link.is_closed() {
         let now = link.since_start_ms();
-        if let (Pulse::Sends { interval, silence }, Some(due)) = (link.pulse, next_beat)
+        if let (HeartbeatMode::Sends { interval, silence }, Some(due)) = (link.heartbeat, next_beat)
             && now >= due
         {
             let heartbeat = Heartbeat {
@@ -70,14 +70,14 @@ pub(super) fn run(link: &Arc<Link>) {
         let silence = link.silence_ms.load(Ordering::Relaxed);
         let dead = link.heard_ms.load(Ordering::Relaxed).saturating_add(silence);
         if now >= dead {
-            if matches!(link.pulse, Pulse::Sends { .. }) {
+            if matches!(link.heartbeat, HeartbeatMode::Sends { .. }) {
                 link.service.meter().mark(Mark::HeartbeatMissed);
             }
-            link.close(End::Silent(Duration::from_millis(silence)));
+            link.close(LinkEnd::Silent(Duration::from_millis(silence)));
             return;
         }
         let mut wake = next_beat.map_or(dead, |due| due.min(dead));
-        if matches!(link.pulse, Pulse::Answers { .. }) && !link.is_ready() {
+        if matches!(link.heartbeat, HeartbeatMode::Answers { .. }) && !link.is_ready() {
             if now >= SETTLE_MS {
                 link.set_ready();
             } else {

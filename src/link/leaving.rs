@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{Link, Pulse, lock};
-use crate::wire::{Leaving, encode_leaving};
+use super::{HeartbeatMode, Link, lock};
+use crate::wire::{DrainNotice, encode_drain};
 
 /// How far an orderly end is.
 pub(super) struct Farewell {
@@ -32,19 +32,19 @@ pub(super) struct Farewell {
     held: OnceLock<Duration>,
     /// The peer has been answered. Held while it is decided, never while anything is waited for.
     answered: Mutex<bool>,
-    /// See [`Parts::on_leaving`](super::Parts::on_leaving).
-    on_leaving: Box<dyn Fn() + Send + Sync>,
+    /// See [`LinkParts::on_draining`](super::LinkParts::on_draining).
+    on_draining: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Farewell {
     /// Nobody leaves.
-    pub fn new(on_leaving: Box<dyn Fn() + Send + Sync>) -> Self {
+    pub fn new(on_draining: Box<dyn Fn() + Send + Sync>) -> Self {
         Self {
             told: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             held: OnceLock::new(),
             answered: Mutex::new(false),
-            on_leaving,
+            on_draining,
         }
     }
 }
@@ -52,8 +52,8 @@ impl Farewell {
 impl Link {
     /// Tells the peer that this node is about to stop, if it understands that; once.
     pub fn leave(&self, spread: Duration) {
-        if self.terms().leaving && !self.farewell.told.swap(true, Ordering::AcqRel) {
-            self.say(Leaving::Announced { spread });
+        if self.capabilities().drain && !self.farewell.told.swap(true, Ordering::AcqRel) {
+            self.say(DrainNotice::Draining { spread });
         }
     }
 
@@ -74,17 +74,17 @@ impl Link {
     }
 
     /// Takes in what the peer says of an end.
-    pub(super) fn note_leaving(&self, leaving: Leaving) {
+    pub(super) fn note_leaving(&self, leaving: DrainNotice) {
         match leaving {
-            Leaving::Announced { spread } => {
+            DrainNotice::Draining { spread } => {
                 if self.farewell.held.set(spread).is_ok() {
                     log::info!("{}: is stopping: what is new waits", self.peer.name);
                     lock(&self.pending).hold();
                     self.settle();
-                    (self.farewell.on_leaving)();
+                    (self.farewell.on_draining)();
                 }
             }
-            Leaving::Settled => self.farewell.settled.store(true, Ordering::Release),
+            DrainNotice::Drained => self.farewell.settled.store(true, Ordering::Release),
         }
     }
 
@@ -97,13 +97,13 @@ impl Link {
         let mut answered = lock(&self.farewell.answered);
         if !*answered && lock(&self.pending).is_settled() {
             *answered = true;
-            self.say(Leaving::Settled);
+            self.say(DrainNotice::Drained);
         }
     }
 
-    fn say(&self, leaving: Leaving) {
-        let from_client = matches!(self.pulse, Pulse::Sends { .. });
+    fn say(&self, leaving: DrainNotice) {
+        let from_client = matches!(self.heartbeat, HeartbeatMode::Sends { .. });
         // Full: the peer takes nothing, and the drain ends that. Closed: there is nothing to say.
-        let _ = self.output.send_control(encode_leaving(from_client, fastrand::u32(..), leaving));
+        let _ = self.output.send_control(encode_drain(from_client, fastrand::u32(..), leaving));
     }
 }

@@ -22,7 +22,7 @@ use queue::{Batch, Queue};
 pub use queue::{Outgoing, SendError, Written};
 
 use super::streams::Outbound;
-use super::tls::{RECORD, Tls};
+use super::tls::{LinkTls, RECORD};
 use super::{lock, patience};
 
 /// How long the writer sleeps while nobody wakes it.
@@ -60,7 +60,7 @@ impl Output {
         &self,
         message: Outgoing,
         at_once: bool,
-        tls: &Tls,
+        tls: &LinkTls,
         written: &impl Written,
     ) -> Result<(), SendError> {
         if at_once
@@ -79,7 +79,7 @@ impl Output {
 
     /// Sends a small frame about a body, at once where that is possible. It is taken however much
     /// waits, and dropped only when the link is closed.
-    pub fn send_small(&self, bytes: Vec<u8>, tls: &Tls) {
+    pub fn send_small(&self, bytes: Vec<u8>, tls: &LinkTls) {
         match self.free_line() {
             Ok(Some(mut line)) => {
                 if !line.write_now(&bytes, tls) {
@@ -103,7 +103,7 @@ impl Output {
 
     /// Sends a frame of a body in pieces, from this thread where the line is free and quiet. How many
     /// wait otherwise is the producer's to bound.
-    pub fn send_bulk(&self, body: &Arc<Outbound>, frame: Vec<u8>, tls: &Tls) {
+    pub fn send_bulk(&self, body: &Arc<Outbound>, frame: Vec<u8>, tls: &LinkTls) {
         if let Ok(Some(mut line)) = self.free_line() {
             if !line.write_now(&frame, tls) {
                 self.request_flush();
@@ -161,7 +161,7 @@ impl Output {
     /// whether several messages may share a TLS record.
     pub fn write_all(
         &self,
-        tls: &Tls,
+        tls: &LinkTls,
         written: &impl Written,
         grouped: impl Fn() -> bool,
     ) -> Result<(), WriteError> {

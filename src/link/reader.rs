@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::body::{self, Arriving};
 use super::output::SendError;
 use super::streams::{Incoming, Key};
-use super::{Alert, End, Link, lock, millis};
+use super::{Alert, Link, LinkEnd, lock, millis};
 use crate::event::Body;
 use crate::metrics::meter::Mark;
 use crate::wire::{
-    Decoder, Frame, Heartbeat, Incoming as Message, Piece, Terms, WireError, decode, decode_credit,
+    Capabilities, Frame, FrameDecoder, Heartbeat, Message, Piece, WireError, decode, decode_credit,
     decode_end, decode_reason, encode_heartbeat_reply,
 };
 
@@ -23,9 +23,9 @@ const CHUNK: usize = 64 * 1024;
 const SILENCE_MS: std::ops::RangeInclusive<u64> = 100..=86_400_000;
 
 /// Reads until the link ends. Returns why.
-pub(super) fn run(link: &Arc<Link>) -> End {
+pub(super) fn run(link: &Arc<Link>) -> LinkEnd {
     let mut cipher = vec![0; CHUNK];
-    let mut decoder = Decoder::new(link.limits);
+    let mut decoder = FrameDecoder::new(link.limits);
     // What came along with the end of the handshake is in TLS already.
     let mut count = 0;
     loop {
@@ -34,8 +34,8 @@ pub(super) fn run(link: &Arc<Link>) -> End {
             Err(error) => {
                 link.output.request_flush();
                 return match Alert::received(&error) {
-                    Some(alert) => End::Refused(alert),
-                    None => End::Tls(error.to_string()),
+                    Some(alert) => LinkEnd::Refused(alert),
+                    None => LinkEnd::Tls(error.to_string()),
                 };
             }
         };
@@ -47,9 +47,9 @@ pub(super) fn run(link: &Arc<Link>) -> End {
         }
         if opened.peer_closed {
             return if decoder.is_mid_frame() {
-                End::Broken("closed in the middle of a message".to_owned())
+                LinkEnd::Broken("closed in the middle of a message".to_owned())
             } else {
-                End::ClosedByPeer
+                LinkEnd::ClosedByPeer
             };
         }
         count = match read(link, &mut cipher) {
@@ -60,23 +60,23 @@ pub(super) fn run(link: &Arc<Link>) -> End {
     }
 }
 
-fn read(link: &Link, cipher: &mut [u8]) -> Result<usize, End> {
+fn read(link: &Link, cipher: &mut [u8]) -> Result<usize, LinkEnd> {
     loop {
         match (&link.socket).read(cipher) {
-            Ok(0) => return Err(End::Broken("ended without TLS's close".to_owned())),
+            Ok(0) => return Err(LinkEnd::Broken("ended without TLS's close".to_owned())),
             Ok(count) => {
                 link.counts.received(count);
                 return Ok(count);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(End::Broken(error.to_string())),
+            Err(error) => return Err(LinkEnd::Broken(error.to_string())),
         }
     }
 }
 
-fn take_frames(link: &Arc<Link>, decoder: &mut Decoder) -> Result<(), End> {
+fn take_frames(link: &Arc<Link>, decoder: &mut FrameDecoder) -> Result<(), LinkEnd> {
     let mut fed = Fed::default();
-    while let Some(frame) = decoder.next_frame().map_err(End::Protocol)? {
+    while let Some(frame) = decoder.next_frame().map_err(LinkEnd::Protocol)? {
         take(link, &frame, &mut fed)?;
         if !link.is_ready() {
             link.set_ready();
@@ -114,23 +114,24 @@ impl Drop for Fed {
     }
 }
 
-fn take(link: &Arc<Link>, frame: &Frame<'_>, fed: &mut Fed) -> Result<(), End> {
-    match decode(frame).map_err(End::Protocol)? {
+fn take(link: &Arc<Link>, frame: &Frame<'_>, fed: &mut Fed) -> Result<(), LinkEnd> {
+    match decode(frame).map_err(LinkEnd::Protocol)? {
         Message::Heartbeat(heartbeat) => {
             note(link, heartbeat);
             link.counts.heartbeat_came(link.started, heartbeat.round_trip_us);
             let max_data = u32::try_from(link.limits.max_data).unwrap_or(u32::MAX);
             let reply = encode_heartbeat_reply(frame.id, max_data);
             if link.output.send_control(reply) == Err(SendError::Full) {
-                return Err(End::Flood);
+                return Err(LinkEnd::Flood);
             }
         }
-        Message::Goodbye(goodbye) => return Err(End::Dismissed(goodbye)),
-        Message::Leaving(leaving) => link.note_leaving(leaving),
+        Message::Goodbye(goodbye) => return Err(LinkEnd::Dismissed(goodbye)),
+        Message::DrainNotice(leaving) => link.note_leaving(leaving),
         Message::HeartbeatReply { extensions, max_data } => {
             let took = link.counts.heartbeat_answered(link.started);
             link.service.meter().mark(Mark::HeartbeatAnswered { took });
-            *lock(&link.terms) = Terms::announced(extensions, max_data, link.limits.max_data);
+            *lock(&link.capabilities) =
+                Capabilities::announced(extensions, max_data, link.limits.max_data);
             leave_with_node(link);
         }
         Message::Event(mut event, streamed) => {
@@ -140,7 +141,7 @@ fn take(link: &Arc<Link>, frame: &Frame<'_>, fed: &mut Fed) -> Result<(), End> {
                 event.body = begin(link, Key { ours: false, id: frame.id }, length, stall)?;
             }
             let bytes = event.body.whole().map_or(0, <[u8]>::len);
-            match link.begin(frame.id, bytes).map_err(End::Protocol)? {
+            match link.begin(frame.id, bytes).map_err(LinkEnd::Protocol)? {
                 Some(cancelled) => link.service.submit(link, frame.id, event, cancelled),
                 None => {
                     link.service.refuse(link, frame.id, "too many requests of this peer at once")
@@ -168,7 +169,7 @@ fn take(link: &Arc<Link>, frame: &Frame<'_>, fed: &mut Fed) -> Result<(), End> {
         }
         Message::Stream(piece, side) => {
             take_piece(link, piece, Key::of_frame(side, frame.id), frame.body, fed)
-                .map_err(End::Protocol)?;
+                .map_err(LinkEnd::Protocol)?;
         }
     }
     Ok(())
@@ -179,8 +180,8 @@ fn begin(
     key: Key,
     length: Option<u64>,
     stall: Option<Duration>,
-) -> Result<Body, End> {
-    Arriving::begin(link, key, length, stall).map_err(End::Protocol)
+) -> Result<Body, LinkEnd> {
+    Arriving::begin(link, key, length, stall).map_err(LinkEnd::Protocol)
 }
 
 /// Takes a frame about a body in pieces.
@@ -240,11 +241,11 @@ fn note(link: &Link, heartbeat: Heartbeat) {
     if heartbeat.takes_over {
         link.takes_over.store(true, Ordering::Relaxed);
     }
-    *lock(&link.terms) =
-        Terms::announced(heartbeat.extensions, heartbeat.max_data, link.limits.max_data);
+    *lock(&link.capabilities) =
+        Capabilities::announced(heartbeat.extensions, heartbeat.max_data, link.limits.max_data);
     leave_with_node(link);
     let silence = heartbeat.silence_ms.map_or_else(
-        || millis(link.pulse.silence()),
+        || millis(link.heartbeat.silence()),
         |ms| u64::from(ms).clamp(*SILENCE_MS.start(), *SILENCE_MS.end()),
     );
     if link.silence_ms.swap(silence, Ordering::Relaxed) != silence {

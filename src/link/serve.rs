@@ -9,7 +9,7 @@ use super::ask::INLINE;
 use super::body;
 use super::output::{Outgoing, SendError};
 use super::streams::Key;
-use super::{End, Link, lock};
+use super::{Link, LinkEnd, lock};
 use crate::event::{Body, CODE_EXCEPTION, Reply, Verb};
 use crate::wire::{Payload, WireError, encode_reply};
 
@@ -90,14 +90,14 @@ impl Link {
             self.handled(id);
             return;
         }
-        let terms = self.terms();
-        let inline = INLINE.min(terms.max_data);
+        let capabilities = self.capabilities();
+        let inline = INLINE.min(capabilities.max_data);
         let small = reply.body.length().is_some_and(|length| length <= inline as u64);
-        let in_pieces = terms.streams && (!small || reply.body.is_left_out());
-        if !in_pieces && let Err(error) = reply.body.gather(terms.max_data) {
+        let in_pieces = capabilities.streams && (!small || reply.body.is_left_out());
+        if !in_pieces && let Err(error) = reply.body.gather(capabilities.max_data) {
             reply = Reply::exception("Body", &error.to_string(), "");
         }
-        if terms.streams && reply.body.whole().is_none_or(|bytes| bytes.len() > inline) {
+        if capabilities.streams && reply.body.whole().is_none_or(|bytes| bytes.len() > inline) {
             self.answer_in_pieces(id, &mut reply, self.stall(verb));
             self.handled(id);
         } else {
@@ -111,7 +111,7 @@ impl Link {
         // Before the reply is out: the peer may grant credit as soon as it has it.
         let outbound = self.streams.send(Key { ours: false, id });
         let payload = Payload::Streamed(reply.body.length());
-        let sent = match encode_reply(id, reply, payload, self.terms()) {
+        let sent = match encode_reply(id, reply, payload, self.capabilities()) {
             Ok(bytes) => self.output.send(Outgoing::plain(bytes), false, &self.tls, self),
             // Only a body is ever refused, and this has none.
             Err(_) => Err(SendError::Closed),
@@ -139,9 +139,14 @@ impl Link {
 
     /// Sends a reply whose body is in memory.
     pub(super) fn send_reply(&self, id: u32, reply: &Reply, at_once: bool) {
-        let terms = self.terms();
+        let capabilities = self.capabilities();
         let encode = |reply: &Reply| {
-            encode_reply(id, reply, Payload::Whole(reply.body.whole().unwrap_or_default()), terms)
+            encode_reply(
+                id,
+                reply,
+                Payload::Whole(reply.body.whole().unwrap_or_default()),
+                capabilities,
+            )
         };
         let bytes = encode(reply).or_else(|refused| {
             log::warn!("{}: a reply cannot be sent: {refused}", self.peer.name);
@@ -156,7 +161,7 @@ impl Link {
             let Ok(bytes) = encode(&busy) else { return };
             let message = Outgoing::plain(bytes);
             if self.output.send(message, false, &self.tls, self) == Err(SendError::Full) {
-                self.close(End::NotTaking("too many replies wait".to_owned()));
+                self.close(LinkEnd::NotTaking("too many replies wait".to_owned()));
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::metrics::meter::{Mark, Meter, Outcome};
 use crate::sync::workers::Workers;
 
 /// The handler and its threads.
-pub struct Service {
+pub struct EventService {
     pool: Pool<Job>,
     meter: Arc<dyn Meter>,
     handle: Arc<dyn Fn(Job) + Send + Sync>,
@@ -41,7 +41,7 @@ struct Job {
     cancelled: Arc<AtomicBool>,
 }
 
-impl Service {
+impl EventService {
     /// Starts the threads. `debug` lets the traces of failures out to the peers.
     pub fn start(
         role: Role,
@@ -101,7 +101,7 @@ impl Service {
         cancelled: Arc<AtomicBool>,
     ) {
         self.meter.mark(Mark::Asked);
-        if self.leaving.get().is_some() && !link.terms().leaving {
+        if self.leaving.get().is_some() && !link.capabilities().drain {
             self.turned_away(link);
             return link.answer(id, event.verb, Reply::busy("this node is stopping"));
         }

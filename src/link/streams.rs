@@ -19,7 +19,7 @@ pub(super) use outbound::{Leave, Outbound};
 use room::Room;
 
 use super::lock;
-use crate::wire::{Side, Window, WireError};
+use crate::wire::{StreamSide, Window, WireError};
 
 /// Most bodies in pieces on one link, in each direction.
 const MAX_STREAMS: usize = 4096;
@@ -35,13 +35,13 @@ pub(super) struct Key {
 
 impl Key {
     /// What a frame from the peer is about.
-    pub const fn of_frame(side: Side, id: u32) -> Self {
-        Self { ours: matches!(side, Side::Answerer), id }
+    pub const fn of_frame(side: StreamSide, id: u32) -> Self {
+        Self { ours: matches!(side, StreamSide::Answerer), id }
     }
 
     /// What this side is when it sends a frame about it.
-    pub const fn side(self) -> Side {
-        if self.ours { Side::Asker } else { Side::Answerer }
+    pub const fn side(self) -> StreamSide {
+        if self.ours { StreamSide::Asker } else { StreamSide::Answerer }
     }
 }
 

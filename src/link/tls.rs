@@ -32,21 +32,21 @@ const NOT_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r
     This is the pipe port of a RestPipe server. HTTP is spoken on its local port.\n";
 
 /// A TLS connection after its handshake.
-pub struct Tls {
+pub struct LinkTls {
     /// Guards the TLS state, which the reader, the writer and askers share. No socket call and no
     /// wait may happen while it is held: a peer that neither reads nor writes would stop all three.
     connection: Mutex<Connection>,
 }
 
-/// What [`Tls::open`] found besides plaintext.
+/// What [`LinkTls::open`] found besides plaintext.
 pub struct Opened {
     /// The peer has said that nothing more comes.
     pub peer_closed: bool,
-    /// TLS has something of its own to send: see [`Tls::flush`].
+    /// TLS has something of its own to send: see [`LinkTls::flush`].
     pub wants_flush: bool,
 }
 
-impl Tls {
+impl LinkTls {
     /// Shakes hands as the server. Returns the connection and the certificates that
     /// the client sent, its own first; that one has been verified.
     pub fn accept(

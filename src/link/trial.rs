@@ -8,19 +8,19 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::{Alert, End, Tls};
+use super::{Alert, LinkEnd, LinkTls};
 use crate::wire::{
-    Decoder, EXTENSIONS, Heartbeat, Incoming, Limits, WireError, decode, encode_heartbeat,
+    EXTENSIONS, FrameDecoder, FrameLimits, Heartbeat, Message, WireError, decode, encode_heartbeat,
     encode_heartbeat_reply,
 };
 
 /// What is read from the socket at once.
 const CHUNK: usize = 4096;
 /// No message of a trial has data.
-const LIMITS: Limits = Limits { max_data: 0 };
+const LIMITS: FrameLimits = FrameLimits { max_data: 0 };
 
 /// The client's side: how long a heartbeat took to be answered.
-pub fn ask(tls: &Tls, socket: &TcpStream, deadline: Instant) -> Result<Duration, End> {
+pub fn ask(tls: &LinkTls, socket: &TcpStream, deadline: Instant) -> Result<Duration, LinkEnd> {
     let heartbeat = Heartbeat {
         extensions: EXTENSIONS,
         silence_ms: None,
@@ -32,7 +32,7 @@ pub fn ask(tls: &Tls, socket: &TcpStream, deadline: Instant) -> Result<Duration,
     let id = fastrand::u32(..);
     send(tls, socket, &encode_heartbeat(id, heartbeat), deadline)?;
     match receive(tls, socket, deadline)? {
-        (answered, Incoming::HeartbeatReply { .. }) if answered == id => {}
+        (answered, Message::HeartbeatReply { .. }) if answered == id => {}
         _ => return Err(unexpected()),
     }
     let took = began.elapsed();
@@ -42,12 +42,12 @@ pub fn ask(tls: &Tls, socket: &TcpStream, deadline: Instant) -> Result<Duration,
 
 /// The server's side: answers the heartbeat. `max_data` is what it announces to any client.
 pub fn answer(
-    tls: &Tls,
+    tls: &LinkTls,
     socket: &TcpStream,
     max_data: usize,
     deadline: Instant,
-) -> Result<(), End> {
-    let (id, Incoming::Heartbeat(_)) = receive(tls, socket, deadline)? else {
+) -> Result<(), LinkEnd> {
+    let (id, Message::Heartbeat(_)) = receive(tls, socket, deadline)? else {
         return Err(unexpected());
     };
     let max_data = u32::try_from(max_data).unwrap_or(u32::MAX);
@@ -56,20 +56,24 @@ pub fn answer(
     Ok(())
 }
 
-fn unexpected() -> End {
-    End::Protocol(WireError::Malformed("another message than the heartbeat of a trial"))
+fn unexpected() -> LinkEnd {
+    LinkEnd::Protocol(WireError::Malformed("another message than the heartbeat of a trial"))
 }
 
-fn send(tls: &Tls, socket: &TcpStream, plain: &[u8], deadline: Instant) -> Result<(), End> {
+fn send(tls: &LinkTls, socket: &TcpStream, plain: &[u8], deadline: Instant) -> Result<(), LinkEnd> {
     let mut cipher = Vec::new();
-    tls.seal(plain, &mut cipher).map_err(|error| End::Tls(error.to_string()))?;
-    write(socket, &cipher, deadline).map_err(|error| End::NotTaking(error.to_string()))
+    tls.seal(plain, &mut cipher).map_err(|error| LinkEnd::Tls(error.to_string()))?;
+    write(socket, &cipher, deadline).map_err(|error| LinkEnd::NotTaking(error.to_string()))
 }
 
 /// The next message and its id.
-fn receive(tls: &Tls, mut socket: &TcpStream, deadline: Instant) -> Result<(u32, Incoming), End> {
+fn receive(
+    tls: &LinkTls,
+    mut socket: &TcpStream,
+    deadline: Instant,
+) -> Result<(u32, Message), LinkEnd> {
     let began = Instant::now();
-    let mut decoder = Decoder::new(LIMITS);
+    let mut decoder = FrameDecoder::new(LIMITS);
     let mut cipher = [0; CHUNK];
     // What came along with the end of the handshake is in TLS already.
     let mut count = 0;
@@ -78,28 +82,28 @@ fn receive(tls: &Tls, mut socket: &TcpStream, deadline: Instant) -> Result<(u32,
             tls.open(&cipher[..count], decoder.buffer()).map_err(|error| match Alert::received(
                 &error,
             ) {
-                Some(alert) => End::Refused(alert),
-                None => End::Tls(error.to_string()),
+                Some(alert) => LinkEnd::Refused(alert),
+                None => LinkEnd::Tls(error.to_string()),
             })?;
-        if let Some(frame) = decoder.next_frame().map_err(End::Protocol)? {
+        if let Some(frame) = decoder.next_frame().map_err(LinkEnd::Protocol)? {
             let id = frame.id;
-            return match decode(&frame).map_err(End::Protocol)? {
-                Incoming::Goodbye(goodbye) => Err(End::Dismissed(goodbye)),
+            return match decode(&frame).map_err(LinkEnd::Protocol)? {
+                Message::Goodbye(goodbye) => Err(LinkEnd::Dismissed(goodbye)),
                 message => Ok((id, message)),
             };
         }
         if opened.peer_closed {
-            return Err(End::ClosedByPeer);
+            return Err(LinkEnd::ClosedByPeer);
         }
-        let silent = || End::Silent(began.elapsed());
+        let silent = || LinkEnd::Silent(began.elapsed());
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(silent());
         }
-        let broken = |error: io::Error| End::Broken(error.to_string());
+        let broken = |error: io::Error| LinkEnd::Broken(error.to_string());
         socket.set_read_timeout(Some(left)).map_err(broken)?;
         count = match socket.read(&mut cipher) {
-            Ok(0) => return Err(End::Broken("ended without TLS's close".to_owned())),
+            Ok(0) => return Err(LinkEnd::Broken("ended without TLS's close".to_owned())),
             Ok(count) => count,
             Err(error) => match error.kind() {
                 io::ErrorKind::Interrupted => 0,
@@ -111,7 +115,7 @@ fn receive(tls: &Tls, mut socket: &TcpStream, deadline: Instant) -> Result<(u32,
 }
 
 /// The proper end; the other side may have gone already, and that is no fault.
-fn close(tls: &Tls, socket: &TcpStream, deadline: Instant) {
+fn close(tls: &LinkTls, socket: &TcpStream, deadline: Instant) {
     let mut cipher = Vec::new();
     if tls.close(&mut cipher).is_ok() {
         let _ = write(socket, &cipher, deadline);

@@ -16,8 +16,8 @@ use crate::event::peer::Role;
 use crate::event::pipe::{Patient, Peer, Pipe, RequestError};
 use crate::event::{Event, Reply};
 use crate::handler::Handler;
-use crate::link::Pulse;
-use crate::wire::Limits;
+use crate::link::HeartbeatMode;
+use crate::wire::FrameLimits;
 
 /// A running client. Dropping it stops it without finishing what is in flight.
 pub struct Client {
@@ -56,11 +56,11 @@ impl Client {
                 roster: Arc::clone(&core.roster),
                 targets,
                 key,
-                pulse: Pulse::Sends {
+                heartbeat: HeartbeatMode::Sends {
                     interval: config.heartbeat_interval,
                     silence: config.heartbeat_timeout,
                 },
-                limits: Limits { max_data: config.node.max_body_bytes },
+                limits: FrameLimits { max_data: config.node.max_body_bytes },
                 stall: config.node.reply_timeout,
                 reply_timeout: config.node.reply_timeout,
                 service: Arc::clone(&core.service),

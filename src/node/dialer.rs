@@ -18,10 +18,12 @@ use crate::config::Target;
 use crate::event::peer::{PeerIdentity, Role};
 use crate::identity::{Keeper, PeerCertificate, Witness};
 use crate::lifecycle::{ConnectionEvent, Events};
-use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls};
+use crate::link::{
+    Alert, EventService, HandshakeError, HeartbeatMode, Link, LinkEnd, LinkParts, LinkTls,
+};
 use crate::metrics::meter::{Mark, Meter};
 use crate::net::dial::{self, Resolver};
-use crate::wire::Limits;
+use crate::wire::FrameLimits;
 
 /// The time for connecting, with all addresses and the proxy, and for the handshake.
 const STEP: Duration = Duration::from_secs(10);
@@ -37,7 +39,7 @@ pub(super) enum News {
     /// An earlier server was tried.
     Tried(Result<Dialled, String>),
     /// A link has ended.
-    Ended(Arc<Link>, End),
+    Ended(Arc<Link>, LinkEnd),
     /// This node shows another certificate from now on.
     NewCertificate,
     /// Nothing is in flight any more: close what is left.
@@ -69,12 +71,12 @@ pub(super) struct Dialer {
     pub targets: Vec<Target>,
     /// What the catalog calls whichever of them is connected.
     pub key: String,
-    pub pulse: Pulse,
-    pub limits: Limits,
+    pub heartbeat: HeartbeatMode,
+    pub limits: FrameLimits,
     pub stall: Duration,
     /// How long a relieved link may still wait for replies.
     pub reply_timeout: Duration,
-    pub service: Arc<Service>,
+    pub service: Arc<EventService>,
     pub catalog: Arc<Catalog>,
     pub resolver: Arc<Resolver>,
     pub events: Arc<Events>,
@@ -110,7 +112,7 @@ impl Dialer {
         let deadline = Instant::now() + STEP;
         let (judged_by, identity) = self.identity.numbered();
         let (config, witness) = identity.client_handshake();
-        let (tls, chain) = Tls::connect(config, name, &socket, deadline)
+        let (tls, chain) = LinkTls::connect(config, name, &socket, deadline)
             .map_err(|error| not_shaken(&place, error, &witness))?;
         let certificate = server_certificate(&place, &chain)?;
         let peer = PeerIdentity {
@@ -119,17 +121,17 @@ impl Dialer {
             address: address.ip().to_canonical(),
         };
         let (dialer, to, news) = (Arc::clone(self), place.clone(), self.news.clone());
-        let link = Link::new(Parts {
+        let link = Link::new(LinkParts {
             peer: Arc::new(peer),
             socket,
             tls,
             service: Arc::clone(&self.service),
-            pulse: self.pulse,
+            heartbeat: self.heartbeat,
             limits: self.limits,
             stall: self.stall,
             takes_over,
             on_ready: Box::new(move |link| dialer.note_ready(link, &to, number, began)),
-            on_leaving: Box::new(move || {
+            on_draining: Box::new(move || {
                 // Full: the thread is about to look anyway.
                 let _ = news.try_send(News::Ready);
             }),
@@ -184,12 +186,14 @@ impl Dialer {
             Added::First => {}
             Added::InPlaceOf(old, older) => {
                 for old in std::iter::once(old).chain(older) {
-                    old.close(End::Relieved);
+                    old.close(LinkEnd::Superseded);
                 }
             }
             // The one before that is ended by the dialling thread.
-            Added::Relieving(older) => older.iter().for_each(|older| older.close(End::Relieved)),
-            Added::TooLate => link.close(End::Relieved),
+            Added::Relieving(older) => {
+                older.iter().for_each(|older| older.close(LinkEnd::Superseded))
+            }
+            Added::TooLate => link.close(LinkEnd::Superseded),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::event::{Event, Reply};
 use crate::link::{Link, LinkError};
 use crate::metrics::meter::{Mark, Meter, Outcome};
 use crate::net::dial::Resolver;
-use crate::wire::Refused;
+use crate::wire::Unsendable;
 
 /// A name that resolves slowly may take this much of a request's wait, at least.
 const LOOKUP: Duration = Duration::from_secs(5);
@@ -138,11 +138,11 @@ impl Requests {
             LinkError::Full => {
                 RequestError::Full(format!("too many requests to {peer} are in flight"))
             }
-            LinkError::Refused(refused @ (Refused::NotSevenBit(_) | Refused::NoConnections)) => {
-                RequestError::NotCarried(format!("{peer}: {refused}"))
-            }
-            LinkError::Refused(refused @ Refused::TooLarge { .. }) => {
-                RequestError::TooLarge(format!("{peer}: {refused}"))
+            LinkError::Unsendable(
+                why @ (Unsendable::NotSevenBit(_) | Unsendable::NoConnections),
+            ) => RequestError::NotCarried(format!("{peer}: {why}")),
+            LinkError::Unsendable(why @ Unsendable::TooLarge { .. }) => {
+                RequestError::TooLarge(format!("{peer}: {why}"))
             }
             LinkError::CallerGone => RequestError::CallerGone,
             LinkError::Body(why) => RequestError::Body(why),

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use super::history::History;
 use crate::config::Target;
 use crate::identity::{Identity, PeerCertificate, Seen, earliest_end};
-use crate::link::{End, Link};
+use crate::link::{Link, LinkEnd};
 
 /// Most names whose connections are counted.
 const MAX_NAMES: usize = 65_536;
@@ -150,7 +150,9 @@ impl Roster {
             if let (Err(fault), Some(leaf)) =
                 (identity.judge(&entry.chain, now), entry.chain.first())
             {
-                entry.link.close(End::Unwelcome(Seen::new(leaf, Some(fault)).to_string()));
+                entry
+                    .link
+                    .close(LinkEnd::CertificateRejected(Seen::new(leaf, Some(fault)).to_string()));
             }
         }
     }

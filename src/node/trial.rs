@@ -10,13 +10,13 @@ use rustls::pki_types::ServerName;
 
 use super::dialer::{not_shaken, refused_by, server_certificate};
 use crate::identity::{Identity, PeerCertificate};
-use crate::link::{End, HandshakeError, Tls, trial};
+use crate::link::{HandshakeError, LinkEnd, LinkTls, trial};
 
 /// A server that has been shown to be the right one.
 pub(crate) struct Trial {
     socket: TcpStream,
     /// None: the server knows no trials, and was not told who is here.
-    tls: Option<Tls>,
+    tls: Option<LinkTls>,
     place: String,
     server: Option<PeerCertificate>,
 }
@@ -53,7 +53,7 @@ impl Trial {
             advice: WRONG_SERVER,
         })?;
         let (config, witness) = identity.trial_handshake();
-        match Tls::connect(config, name, &socket, deadline) {
+        match LinkTls::connect(config, name, &socket, deadline) {
             Ok((tls, chain)) => {
                 let server = server_certificate(&place, &chain)
                     .map_err(|what| Ended { what, advice: WRONG_SERVER })?;
@@ -83,7 +83,7 @@ impl Trial {
     pub fn beat(self, deadline: Instant) -> Result<Option<Duration>, Ended> {
         let Some(tls) = &self.tls else { return Ok(None) };
         trial::ask(tls, &self.socket, deadline).map(Some).map_err(|end| match end {
-            End::Refused(alert) => {
+            LinkEnd::Refused(alert) => {
                 Ended { what: refused_by(&self.place, alert), advice: ASK_THE_SERVER }
             }
             end => Ended { what: format!("{}: {end}", self.place), advice: NOT_WELL },

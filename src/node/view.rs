@@ -26,7 +26,7 @@ use crate::event::Body;
 use crate::event::inspect::Inspect;
 use crate::event::peer::Role;
 use crate::identity::{Date, Keeper, PeerCertificate};
-use crate::link::{End, Link, Service};
+use crate::link::{EventService, Link, LinkEnd};
 use crate::metrics::exposition::Metrics;
 use crate::metrics::meter::Outcome;
 
@@ -57,7 +57,7 @@ pub(super) struct Parts {
     pub identity: Arc<Keeper>,
     pub roster: Arc<Roster>,
     pub catalog: Arc<Catalog>,
-    pub service: Arc<Service>,
+    pub service: Arc<EventService>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -136,9 +136,9 @@ impl View {
             () => "ready",
         };
         let mut extensions = Vec::new();
-        extensions.extend(figures.terms.extended.then_some("extended"));
-        extensions.extend(figures.terms.streams.then_some("streams"));
-        extensions.extend(figures.terms.leaving.then_some("leaving"));
+        extensions.extend(figures.capabilities.extended.then_some("extended"));
+        extensions.extend(figures.capabilities.streams.then_some("streams"));
+        extensions.extend(figures.capabilities.drain.then_some("leaving"));
         LinkShown {
             name: &peer.name,
             address: peer.address,
@@ -212,7 +212,7 @@ impl Inspect for View {
 
     fn close_client(&self, name: &str) -> usize {
         let entries = self.links_of(name);
-        entries.iter().for_each(|entry| entry.link.close(End::Dropped));
+        entries.iter().for_each(|entry| entry.link.close(LinkEnd::Dropped));
         entries.len()
     }
 

@@ -30,12 +30,12 @@ pub enum Kind {
     EventReply,
     /// 0x03 to 0x07 and 0x83 to 0x87: about a body that crosses in pieces. The side that asked the
     /// event sends the low ones, the side that answers it the high ones.
-    Stream(Piece, Side),
+    Stream(Piece, StreamSide),
 }
 
 /// Who sends a stream frame, and so whose id it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
+pub enum StreamSide {
     /// The side that asked the event.
     Asker,
     /// The side that answers it.
@@ -79,8 +79,8 @@ impl Kind {
             Self::Event => 0x02,
             Self::HeartbeatReply => 0x80,
             Self::EventReply => 0x81,
-            Self::Stream(piece, Side::Asker) => piece.byte(),
-            Self::Stream(piece, Side::Answerer) => 0x80 | piece.byte(),
+            Self::Stream(piece, StreamSide::Asker) => piece.byte(),
+            Self::Stream(piece, StreamSide::Answerer) => 0x80 | piece.byte(),
         }
     }
 
@@ -91,7 +91,7 @@ impl Kind {
             0x80 => Some(Self::HeartbeatReply),
             0x81 => Some(Self::EventReply),
             _ => {
-                let side = if byte < 0x80 { Side::Asker } else { Side::Answerer };
+                let side = if byte < 0x80 { StreamSide::Asker } else { StreamSide::Answerer };
                 let piece = Piece::ALL.into_iter().find(|piece| piece.byte() == byte & 0x7f);
                 piece.map(|piece| Self::Stream(piece, side))
             }
@@ -101,12 +101,12 @@ impl Kind {
 
 /// How long messages may be.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct FrameLimits {
     /// Most bytes of data in an event or a reply.
     pub max_data: usize,
 }
 
-impl Limits {
+impl FrameLimits {
     const fn max_body(self, kind: Kind) -> usize {
         match kind {
             Kind::Heartbeat | Kind::HeartbeatReply => MAX_HEARTBEAT,
@@ -142,15 +142,15 @@ pub(super) fn header(kind: Kind, length: usize, id: u32) -> [u8; HEADER_BYTES] {
 
 /// Collects bytes and gives back whole frames. A length is compared with its limit as soon as its
 /// header is there, and memory grows only with bytes that have arrived.
-pub struct Decoder {
-    limits: Limits,
+pub struct FrameDecoder {
+    limits: FrameLimits,
     buffer: Vec<u8>,
     start: usize,
 }
 
-impl Decoder {
+impl FrameDecoder {
     /// An empty decoder.
-    pub const fn new(limits: Limits) -> Self {
+    pub const fn new(limits: FrameLimits) -> Self {
         Self { limits, buffer: Vec::new(), start: 0 }
     }
 
@@ -203,8 +203,8 @@ mod tests {
 
     const HEARTBEAT: [u8; 12] = [1, 0, 0, 0, 0, 2, 0xf7, 7, 0x4d, 0xe5, 8, 1];
 
-    fn decoder() -> Decoder {
-        Decoder::new(Limits { max_data: 100 })
+    fn decoder() -> FrameDecoder {
+        FrameDecoder::new(FrameLimits { max_data: 100 })
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn memory_of_a_long_message_is_given_back() {
-        let mut decoder = Decoder::new(Limits { max_data: 1 << 20 });
+        let mut decoder = FrameDecoder::new(FrameLimits { max_data: 1 << 20 });
         decoder.buffer().extend_from_slice(&header(Kind::Event, 1 << 20, 1));
         decoder.buffer().resize(HEADER_BYTES + (1 << 20), 0);
         assert!(decoder.next_frame().unwrap().is_some());

@@ -22,7 +22,7 @@ pub enum GoodbyeReason {
     /// A newer connection of the same name has taken over.
     Replaced,
     /// The same, and two machines seem to share a key: stay away for at least 30 s.
-    Rival,
+    DuplicateIdentity,
     /// One that a later peer may have.
     Other(u32),
 }
@@ -32,7 +32,7 @@ impl GoodbyeReason {
         match self {
             Self::Certificate => 1,
             Self::Replaced => 2,
-            Self::Rival => 3,
+            Self::DuplicateIdentity => 3,
             Self::Other(code) => code,
         }
     }
@@ -41,7 +41,7 @@ impl GoodbyeReason {
         match code {
             1 => Self::Certificate,
             2 => Self::Replaced,
-            3 => Self::Rival,
+            3 => Self::DuplicateIdentity,
             code => Self::Other(code),
         }
     }

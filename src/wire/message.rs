@@ -5,11 +5,11 @@ mod encode;
 
 pub use decode::decode;
 pub use encode::{
-    Payload, encode_event, encode_goodbye, encode_heartbeat, encode_heartbeat_reply,
-    encode_leaving, encode_reply,
+    Payload, encode_drain, encode_event, encode_goodbye, encode_heartbeat, encode_heartbeat_reply,
+    encode_reply,
 };
 
-use super::{Goodbye, Leaving, Piece, Side};
+use super::{DrainNotice, Goodbye, Piece, StreamSide};
 use crate::event::{Event, Reply};
 
 /// The version in every message.
@@ -21,13 +21,13 @@ pub type Streamed = Option<Option<u64>>;
 
 /// A decoded message.
 #[derive(Debug, PartialEq)]
-pub enum Incoming {
+pub enum Message {
     /// A sign of life, to be answered with its id.
     Heartbeat(Heartbeat),
     /// The peer closes the connection, and says why.
     Goodbye(Goodbye),
     /// The peer is about to stop, or has understood that this node is.
-    Leaving(Leaving),
+    DrainNotice(DrainNotice),
     /// The answer to a sign of life.
     HeartbeatReply {
         /// The extensions that the peer announces, as bits.
@@ -42,7 +42,7 @@ pub enum Incoming {
     /// The answer to one of ours. Its body is empty where it follows in pieces.
     Reply(Reply, Streamed),
     /// Part of a body, or about one.
-    Stream(Piece, Side),
+    Stream(Piece, StreamSide),
 }
 
 /// What a heartbeat says.
@@ -65,12 +65,13 @@ mod tests {
     use super::*;
     use crate::event::{Body, RequestId, Verb};
     use crate::wire::{
-        Decoder, EXTENSIONS, Frame, GoodbyeReason, HEADER_BYTES, Kind, Limits, Refused, Terms,
+        Capabilities, EXTENSIONS, Frame, FrameDecoder, FrameLimits, GoodbyeReason, HEADER_BYTES,
+        Kind, Unsendable,
     };
 
-    const EXTENDED: Terms =
-        Terms { extended: true, streams: true, leaving: true, max_data: 1 << 20 };
-    const ORIGINAL: Terms = Terms::original(1 << 20);
+    const EXTENDED: Capabilities =
+        Capabilities { extended: true, streams: true, drain: true, max_data: 1 << 20 };
+    const ORIGINAL: Capabilities = Capabilities::original(1 << 20);
 
     fn whole(body: &Body) -> Payload<'_> {
         Payload::Whole(body.whole().unwrap())
@@ -83,8 +84,8 @@ mod tests {
             .collect()
     }
 
-    fn decode_bytes(bytes: &[u8]) -> (u32, Incoming) {
-        let mut decoder = Decoder::new(Limits { max_data: 1 << 20 });
+    fn decode_bytes(bytes: &[u8]) -> (u32, Message) {
+        let mut decoder = FrameDecoder::new(FrameLimits { max_data: 1 << 20 });
         decoder.buffer().extend_from_slice(bytes);
         let frame = decoder.next_frame().unwrap().unwrap();
         (frame.id, decode(&frame).unwrap())
@@ -98,7 +99,7 @@ mod tests {
         let mut event = Event::new(Verb::Get, "time").unwrap();
         let bytes = encode_event(0xde94e3ed, &event, whole(&event.body), ORIGINAL).unwrap();
         assert_eq!(bytes, hex(RECORDED_EVENT));
-        let (id, Incoming::Event(seen, None)) = decode_bytes(&bytes) else { panic!("no event") };
+        let (id, Message::Event(seen, None)) = decode_bytes(&bytes) else { panic!("no event") };
         assert_ne!(seen.request_id, event.request_id, "it gets one of the receiver's");
         event.request_id = seen.request_id;
         assert_eq!((id, seen), (0xde94e3ed, event));
@@ -110,14 +111,14 @@ mod tests {
             hex("81000000003ede94e3ed0801 1210 6170706c69636174696f6e2f6a736f6e 1800 2226");
         reply.extend_from_slice(br#"{"time_from_server": 1795158476.29699}"#);
         let (id, incoming) = decode_bytes(&reply);
-        let Incoming::Reply(value, None) = incoming else { panic!("{incoming:?}") };
+        let Message::Reply(value, None) = incoming else { panic!("{incoming:?}") };
         assert_eq!((id, value.code), (0xde94e3ed, 0));
         assert_eq!(value.media_type, "application/json");
         assert_eq!(encode_reply(id, &value, whole(&value.body), ORIGINAL).unwrap(), reply);
 
         let unhandled = hex("810000000013de94e3ed0801120a746578742f706c61696e18ff012200");
         let (id, incoming) = decode_bytes(&unhandled);
-        assert_eq!(incoming, Incoming::Reply(Reply::unhandled(), None));
+        assert_eq!(incoming, Message::Reply(Reply::unhandled(), None));
         assert_eq!(
             encode_reply(id, &Reply::unhandled(), Payload::Whole(b""), ORIGINAL).unwrap(),
             unhandled
@@ -127,7 +128,7 @@ mod tests {
             decode_bytes(&hex("010000000002f7074de50801")),
             (
                 0xf7074de5,
-                Incoming::Heartbeat(Heartbeat {
+                Message::Heartbeat(Heartbeat {
                     extensions: 0,
                     silence_ms: None,
                     max_data: None,
@@ -138,7 +139,7 @@ mod tests {
         );
         assert_eq!(
             decode_bytes(&hex("800000000002f7074de50801")).1,
-            Incoming::HeartbeatReply { extensions: 0, max_data: None }
+            Message::HeartbeatReply { extensions: 0, max_data: None }
         );
     }
 
@@ -153,28 +154,28 @@ mod tests {
         };
         assert_eq!(
             decode_bytes(&encode_heartbeat(7, heartbeat)),
-            (7, Incoming::Heartbeat(heartbeat))
+            (7, Message::Heartbeat(heartbeat))
         );
         assert_eq!(
             decode_bytes(&encode_heartbeat_reply(7, 5)),
-            (7, Incoming::HeartbeatReply { extensions: EXTENSIONS, max_data: Some(5) })
+            (7, Message::HeartbeatReply { extensions: EXTENSIONS, max_data: Some(5) })
         );
     }
 
     #[test]
     fn an_orderly_end_is_told_both_ways_and_keeps_nobody_away_for_long() {
         let spread = std::time::Duration::from_millis(1500);
-        for leaving in [Leaving::Announced { spread }, Leaving::Settled] {
+        for leaving in [DrainNotice::Draining { spread }, DrainNotice::Drained] {
             for from_client in [true, false] {
-                let bytes = encode_leaving(from_client, 3, leaving);
-                assert_eq!(decode_bytes(&bytes), (3, Incoming::Leaving(leaving)));
+                let bytes = encode_drain(from_client, 3, leaving);
+                assert_eq!(decode_bytes(&bytes), (3, Message::DrainNotice(leaving)));
             }
         }
-        let long = Leaving::Announced { spread: spread * 1000 };
+        let long = DrainNotice::Draining { spread: spread * 1000 };
         let spread = std::time::Duration::from_secs(60);
         assert_eq!(
-            decode_bytes(&encode_leaving(false, 3, long)),
-            (3, Incoming::Leaving(Leaving::Announced { spread }))
+            decode_bytes(&encode_drain(false, 3, long)),
+            (3, Message::DrainNotice(DrainNotice::Draining { spread }))
         );
     }
 
@@ -184,7 +185,7 @@ mod tests {
             Goodbye { reason: GoodbyeReason::Certificate, text: "it is revoked".to_owned() };
         for from_client in [true, false] {
             let bytes = encode_goodbye(from_client, 3, &goodbye);
-            assert_eq!(decode_bytes(&bytes), (3, Incoming::Goodbye(goodbye.clone())));
+            assert_eq!(decode_bytes(&bytes), (3, Message::Goodbye(goodbye.clone())));
         }
         let long = Goodbye { text: "ä".repeat(5000), ..goodbye };
         let bytes = encode_goodbye(true, 3, &long.bounded());
@@ -198,15 +199,15 @@ mod tests {
         event.body = (0..=255).collect::<Vec<u8>>().into();
         event.headers = vec![("X-A".into(), "b".into())];
         let bytes = encode_event(9, &event, whole(&event.body), EXTENDED).unwrap();
-        let Incoming::Event(seen, None) = decode_bytes(&bytes).1 else { panic!("no event") };
+        let Message::Event(seen, None) = decode_bytes(&bytes).1 else { panic!("no event") };
         assert_eq!(seen, event);
         assert_eq!(
             encode_event(9, &event, whole(&event.body), ORIGINAL),
-            Err(Refused::NotSevenBit("the body"))
+            Err(Unsendable::NotSevenBit("the body"))
         );
 
         event.body = Body::empty();
-        let Incoming::Event(seen, None) =
+        let Message::Event(seen, None) =
             decode_bytes(&encode_event(9, &event, whole(&event.body), ORIGINAL).unwrap()).1
         else {
             panic!("no event")
@@ -215,7 +216,7 @@ mod tests {
 
         let reply = Reply::wrong_verb(&[Verb::Get]);
         let bytes = encode_reply(9, &reply, whole(&reply.body), EXTENDED).unwrap();
-        assert_eq!(decode_bytes(&bytes).1, Incoming::Reply(reply, None));
+        assert_eq!(decode_bytes(&bytes).1, Message::Reply(reply, None));
     }
 
     #[test]
@@ -223,11 +224,11 @@ mod tests {
         let event = Event::new(Verb::Put, "x").unwrap();
         for length in [None, Some(1 << 40)] {
             let bytes = encode_event(9, &event, Payload::Streamed(length), EXTENDED).unwrap();
-            let Incoming::Event(_, seen) = decode_bytes(&bytes).1 else { panic!("no event") };
+            let Message::Event(_, seen) = decode_bytes(&bytes).1 else { panic!("no event") };
             assert_eq!(seen, Some(length));
             let reply = Reply::new("a/b", "");
             let bytes = encode_reply(9, &reply, Payload::Streamed(length), EXTENDED).unwrap();
-            assert_eq!(decode_bytes(&bytes).1, Incoming::Reply(reply, Some(length)));
+            assert_eq!(decode_bytes(&bytes).1, Message::Reply(reply, Some(length)));
         }
     }
 
@@ -241,14 +242,14 @@ mod tests {
             .chain(*b"\xa2\x01\x09My-Id_1.2")
             .collect::<Vec<u8>>();
         assert_eq!(bytes, expected);
-        assert_eq!(decode_bytes(&bytes).1, Incoming::Event(event, None));
+        assert_eq!(decode_bytes(&bytes).1, Message::Event(event, None));
         for bad in
             [b"\xa2\x01\x09My-Id\n1.2".as_slice(), b"\xa2\x01\x09My-Id\xc3\xa41 ", b"\xa2\x01\x00"]
         {
             let mut bytes = hex(RECORDED_EVENT);
             bytes.extend_from_slice(bad);
             bytes[5] = u8::try_from(bytes.len() - HEADER_BYTES).unwrap();
-            let Incoming::Event(event, None) = decode_bytes(&bytes).1 else { panic!("no event") };
+            let Message::Event(event, None) = decode_bytes(&bytes).1 else { panic!("no event") };
             let id = event.request_id.as_str();
             assert!(id.len() == 16 && !id.starts_with("My-Id"), "{id}");
         }
@@ -256,13 +257,13 @@ mod tests {
 
     #[test]
     fn nothing_longer_than_the_peer_takes_is_sent() {
-        let terms = Terms { extended: true, streams: true, leaving: true, max_data: 3 };
-        let refused = Refused::TooLarge { length: 4, most: 3 };
+        let capabilities = Capabilities { extended: true, streams: true, drain: true, max_data: 3 };
+        let refused = Unsendable::TooLarge { length: 4, most: 3 };
         let mut event = Event::new(Verb::Put, "x").unwrap();
         event.body = vec![0; 4].into();
-        assert_eq!(encode_event(1, &event, whole(&event.body), terms), Err(refused));
+        assert_eq!(encode_event(1, &event, whole(&event.body), capabilities), Err(refused));
         assert_eq!(
-            encode_reply(1, &Reply::from("four"), Payload::Whole(b"four"), terms),
+            encode_reply(1, &Reply::from("four"), Payload::Whole(b"four"), capabilities),
             Err(refused)
         );
     }
@@ -272,7 +273,7 @@ mod tests {
         for raw in ["", "//", "a//", "a///b/", "?q", "a%2Fb//%2e%zz?x=%20", "//a"] {
             let event = Event::new(Verb::Get, raw).unwrap();
             let bytes = encode_event(9, &event, whole(&event.body), EXTENDED).unwrap();
-            let Incoming::Event(seen, None) = decode_bytes(&bytes).1 else { panic!("no event") };
+            let Message::Event(seen, None) = decode_bytes(&bytes).1 else { panic!("no event") };
             assert_eq!(seen.target.raw().unwrap_or(&seen.target.decoded()), raw);
             assert_eq!(seen, event);
         }
@@ -285,7 +286,7 @@ mod tests {
             ("02000000000e00000001 0801 1204 68656164 1a04 74696d65", None),
             ("02000000000f00000001 0801 1203 676574 1a00 820103 256666", Some(400)),
         ] {
-            let Incoming::BadEvent(reply, None) = decode_bytes(&hex(bytes)).1 else {
+            let Message::BadEvent(reply, None) = decode_bytes(&hex(bytes)).1 else {
                 panic!("{bytes}")
             };
             assert_eq!(reply.status, status);
@@ -310,7 +311,11 @@ mod tests {
                     round_trip_us: Some(1),
                 },
             ),
-            encode_goodbye(true, 9, &Goodbye { reason: GoodbyeReason::Rival, text: "x".into() }),
+            encode_goodbye(
+                true,
+                9,
+                &Goodbye { reason: GoodbyeReason::DuplicateIdentity, text: "x".into() },
+            ),
         ];
         let mut rng = fastrand::Rng::with_seed(1);
         for round in 0..60_000 {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 const FIRST_ID: u32 = 1_000_000_000;
 
 /// Outstanding requests by id. `W` is whatever the asker waits on.
-pub struct Pending<W> {
+pub struct PendingTable<W> {
     entries: HashMap<u32, Entry<W>>,
     most: usize,
     closed: bool,
@@ -26,7 +26,7 @@ pub enum RegisterError {
     Closed,
 }
 
-impl<W> Pending<W> {
+impl<W> PendingTable<W> {
     /// An empty table for at most this many.
     pub fn new(most: usize) -> Self {
         Self { entries: HashMap::new(), most, closed: false }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_waiter_is_taken_once_and_knows_whether_it_was_written() {
-        let mut pending = Pending::new(2);
+        let mut pending = PendingTable::new(2);
         let first = pending.register("first").unwrap();
         let second = pending.register("second").unwrap();
         assert_eq!(pending.register("third"), Err(RegisterError::Full));

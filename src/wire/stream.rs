@@ -6,7 +6,7 @@
 //! which the sender answers with an end or a reset of its own, if it has not sent one already.
 
 use super::frame::{MAX_REASON, header};
-use super::{Kind, Piece, Side, WireError};
+use super::{Kind, Piece, StreamSide, WireError};
 
 /// Bytes of a body that may be sent before anything was granted.
 pub const FIRST_CREDIT: u64 = 64 * 1024;
@@ -93,7 +93,7 @@ impl Window {
 }
 
 /// Makes a chunk of a body out of `frame`, which has the chunk's bytes behind room for the header.
-pub fn encode_chunk_header(side: Side, id: u32, frame: &mut [u8]) {
+pub fn encode_chunk_header(side: StreamSide, id: u32, frame: &mut [u8]) {
     let length = frame.len().saturating_sub(super::HEADER_BYTES);
     if let Some(room) = frame.get_mut(..super::HEADER_BYTES) {
         room.copy_from_slice(&header(Kind::Stream(Piece::Chunk, side), length, id));
@@ -101,22 +101,22 @@ pub fn encode_chunk_header(side: Side, id: u32, frame: &mut [u8]) {
 }
 
 /// The end of a body of this many bytes.
-pub fn encode_end(side: Side, id: u32, total: u64) -> Vec<u8> {
+pub fn encode_end(side: StreamSide, id: u32, total: u64) -> Vec<u8> {
     frame(Piece::End, side, id, &total.to_be_bytes())
 }
 
 /// A grant of this many more bytes.
-pub fn encode_credit(side: Side, id: u32, count: u32) -> Vec<u8> {
+pub fn encode_credit(side: StreamSide, id: u32, count: u32) -> Vec<u8> {
     frame(Piece::Credit, side, id, &count.to_be_bytes())
 }
 
 /// The end of a body that stays incomplete.
-pub fn encode_reset(side: Side, id: u32, reason: &str) -> Vec<u8> {
+pub fn encode_reset(side: StreamSide, id: u32, reason: &str) -> Vec<u8> {
     frame(Piece::Reset, side, id, cut(reason).as_bytes())
 }
 
 /// The wish that no more of a body, or no answer, be sent.
-pub fn encode_stop(side: Side, id: u32, reason: &str) -> Vec<u8> {
+pub fn encode_stop(side: StreamSide, id: u32, reason: &str) -> Vec<u8> {
     frame(Piece::Stop, side, id, cut(reason).as_bytes())
 }
 
@@ -139,7 +139,7 @@ pub fn decode_reason(body: &[u8]) -> Result<&str, WireError> {
     std::str::from_utf8(body).map_err(|_| WireError::Malformed("text that is not UTF-8"))
 }
 
-fn frame(piece: Piece, side: Side, id: u32, body: &[u8]) -> Vec<u8> {
+fn frame(piece: Piece, side: StreamSide, id: u32, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(super::HEADER_BYTES + body.len());
     bytes.extend_from_slice(&header(Kind::Stream(piece, side), body.len(), id));
     bytes.extend_from_slice(body);
@@ -158,7 +158,7 @@ fn cut(reason: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Decoder, Limits};
+    use crate::wire::{FrameDecoder, FrameLimits};
 
     #[test]
     fn credit_is_spent_and_granted() {
@@ -192,8 +192,8 @@ mod tests {
 
     #[test]
     fn every_frame_is_read_back() {
-        let mut decoder = Decoder::new(Limits { max_data: 0 });
-        let side = Side::Answerer;
+        let mut decoder = FrameDecoder::new(FrameLimits { max_data: 0 });
+        let side = StreamSide::Answerer;
         for bytes in [
             {
                 let mut chunk = vec![1; super::super::HEADER_BYTES + CHUNK];

@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::BATCH;
-use crate::link::tls::{RECORD, Tls};
+use crate::link::tls::{LinkTls, RECORD};
 
 /// A peer that takes nothing for this long is given up; a write that had begun doubles it, because the
 /// system counts for each call.
@@ -48,19 +48,19 @@ impl Line {
 
     /// Writes what fits into one record, without waiting. False where that did not go out whole: the
     /// rest is the writer's, who meets the socket's or TLS's end, if that is why, and reports it.
-    pub fn write_now(&mut self, bytes: &[u8], tls: &Tls) -> bool {
+    pub fn write_now(&mut self, bytes: &[u8], tls: &LinkTls) -> bool {
         tls.seal(bytes, &mut self.unsent).is_ok() && self.send_without_waiting()
     }
 
     /// Writes what was added and what TLS has to send of its own, waiting for the socket.
-    pub fn write_all(&mut self, tls: &Tls) -> Result<(), WriteError> {
+    pub fn write_all(&mut self, tls: &LinkTls) -> Result<(), WriteError> {
         self.seal_record(tls)?;
         tls.flush(&mut self.unsent)?;
         self.send_all()
     }
 
     /// Ends TLS properly, after a last message, as far as the socket takes it at once.
-    pub fn end(&mut self, goodbye: Option<Vec<u8>>, tls: &Tls) -> Result<(), WriteError> {
+    pub fn end(&mut self, goodbye: Option<Vec<u8>>, tls: &LinkTls) -> Result<(), WriteError> {
         if let Some(goodbye) = goodbye {
             tls.seal(&goodbye, &mut self.unsent)?;
         }
@@ -72,7 +72,7 @@ impl Line {
     }
 
     /// Adds a message to what is to be written, and writes where much has gathered.
-    pub fn add(&mut self, message: &[u8], grouped: bool, tls: &Tls) -> Result<(), WriteError> {
+    pub fn add(&mut self, message: &[u8], grouped: bool, tls: &LinkTls) -> Result<(), WriteError> {
         if !grouped || self.record.len() + message.len() > RECORD {
             self.seal_record(tls)?;
         }
@@ -90,7 +90,7 @@ impl Line {
         Ok(())
     }
 
-    fn seal_record(&mut self, tls: &Tls) -> Result<(), WriteError> {
+    fn seal_record(&mut self, tls: &LinkTls) -> Result<(), WriteError> {
         if !self.record.is_empty() {
             tls.seal(&self.record, &mut self.unsent)?;
             self.record.clear();

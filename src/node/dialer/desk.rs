@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::{Dialer, Dialled, News, Purpose, refused_by};
 use crate::lifecycle::ConnectionEvent;
-use crate::link::{End, Link};
+use crate::link::{Link, LinkEnd};
 use crate::metrics::meter::Mark;
 use crate::net::dial::{self, Backoff};
 use crate::node::feed::Happening;
@@ -110,7 +110,7 @@ impl Dialer {
                 Ok(News::NewCertificate) => desk.due = Some(Instant::now()),
                 Ok(News::Stop) => {
                     stopped = true;
-                    desk.pipes.iter().for_each(|pipe| pipe.link.close(End::Stopping));
+                    desk.pipes.iter().for_each(|pipe| pipe.link.close(LinkEnd::Stopping));
                 }
                 // Not before the last link has ended: the dialler itself holds a sender.
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -193,7 +193,7 @@ impl Desk<'_> {
                 let age = now.duration_since(since);
                 let has_finished = age >= LINGER && pipe.link.is_idle();
                 if has_finished || age >= LINGER + self.dialer.reply_timeout {
-                    pipe.link.close(End::Relieved);
+                    pipe.link.close(LinkEnd::Superseded);
                 }
             }
         }
@@ -210,7 +210,7 @@ impl Desk<'_> {
         due.map_or(longest, |due| due.min(longest))
     }
 
-    fn note_end(&mut self, link: &Arc<Link>, end: &End) {
+    fn note_end(&mut self, link: &Arc<Link>, end: &LinkEnd) {
         let Some(at) = self.pipes.iter().position(|pipe| Arc::ptr_eq(&pipe.link, link)) else {
             return;
         };
@@ -220,7 +220,7 @@ impl Desk<'_> {
         if link.is_ready() {
             log::info!("{target}: lost: {end}");
             self.warn_of_double(&pipe, end);
-            if pipe.stage == Stage::Current && !matches!(end, End::Stopping) {
+            if pipe.stage == Stage::Current && !matches!(end, LinkEnd::Stopping) {
                 self.failed = 0;
                 self.lost_at = Some(SystemTime::now());
                 self.dialer.meter.mark(Mark::Lost);
@@ -230,12 +230,12 @@ impl Desk<'_> {
             }
         } else {
             let reason = match end {
-                End::Stopping => None,
+                LinkEnd::Stopping => None,
                 // The server judges our certificate when for us the handshake is over.
-                End::Refused(alert) => {
+                LinkEnd::Refused(alert) => {
                     Some(format!("not connected: {}", refused_by(&pipe.place, *alert)))
                 }
-                End::Protocol(_) | End::Silent(_) | End::Failed(_) => {
+                LinkEnd::Protocol(_) | LinkEnd::Silent(_) | LinkEnd::Failed(_) => {
                     Some(format!("not connected: {end}"))
                 }
                 _ => Some(format!("the server did not accept this client: {end}")),
@@ -255,8 +255,7 @@ impl Desk<'_> {
         let is_needed = !self.pipes.iter().any(is_asked) && self.due.is_none();
         let was_refused = pipe.stage == Stage::Coming && !link.is_ready();
         if !was_relieved && (is_needed || was_refused) {
-            let is_rival =
-                matches!(end, End::Dismissed(goodbye) if goodbye.reason == GoodbyeReason::Rival);
+            let is_rival = matches!(end, LinkEnd::Dismissed(goodbye) if goodbye.reason == GoodbyeReason::DuplicateIdentity);
             match link.spread() {
                 // It has said that it would go, and when to come back.
                 Some(spread) => self.due = Some(Instant::now() + spread.mul_f64(fastrand::f64())),

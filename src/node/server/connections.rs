@@ -12,14 +12,16 @@ use crate::config::NodeConfig;
 use crate::handler::{PeerIdentity, Role};
 use crate::identity::{Keeper, PeerCertificate};
 use crate::lifecycle::{ConnectionEvent, Events};
-use crate::link::{Alert, End, HandshakeError, Link, Parts, Pulse, Service, Tls, trial};
+use crate::link::{
+    Alert, EventService, HandshakeError, HeartbeatMode, Link, LinkEnd, LinkParts, LinkTls, trial,
+};
 use crate::node::catalog::{Added, Catalog};
 use crate::node::feed::{Feed, Happening};
 use crate::node::roster::{Entered, Entry, Roster};
 use crate::node::server::rivals::{Rivals, Takeover};
 use crate::node::{Core, LOOK};
 use crate::sync::throttle::Throttles;
-use crate::wire::Limits;
+use crate::wire::FrameLimits;
 
 /// The time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -35,11 +37,11 @@ pub(super) struct Connections {
     identity: Arc<Keeper>,
     roster: Arc<Roster>,
     rivals: Rivals,
-    service: Arc<Service>,
+    service: Arc<EventService>,
     catalog: Arc<Catalog>,
     events: Arc<Events>,
     feed: Arc<Feed>,
-    limits: Limits,
+    limits: FrameLimits,
     stall: Duration,
     /// Connections in their handshake.
     strangers: AtomicUsize,
@@ -64,7 +66,7 @@ impl Connections {
             catalog: Arc::clone(&core.catalog),
             events: Arc::clone(&core.events),
             feed: Arc::clone(&core.view.feed),
-            limits: Limits { max_data: config.max_body_bytes },
+            limits: FrameLimits { max_data: config.max_body_bytes },
             stall: config.reply_timeout,
             strangers: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
@@ -134,7 +136,7 @@ impl Connections {
         let deadline = Instant::now() + HANDSHAKE;
         let (judged_by, identity) = self.identity.numbered();
         let (config, witness) = identity.server_handshake();
-        let (tls, chain) = Tls::accept(config, &socket, deadline).map_err(|error| {
+        let (tls, chain) = LinkTls::accept(config, &socket, deadline).map_err(|error| {
             match (error, witness.seen()) {
                 (HandshakeError::Certificate(_), Some(seen)) => format!("refused: {seen}"),
                 (HandshakeError::Refused(alert), _) => refused_by(alert),
@@ -158,16 +160,16 @@ impl Connections {
         };
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let connections = Arc::clone(self);
-        let link = Link::new(Parts {
+        let link = Link::new(LinkParts {
             peer: Arc::new(peer),
             socket,
             tls,
             service: Arc::clone(&self.service),
-            pulse: Pulse::Answers { silence: SILENCE },
+            heartbeat: HeartbeatMode::Answers { silence: SILENCE },
             limits: self.limits,
             stall: self.stall,
             takes_over: false,
-            on_leaving: Box::new(|| ()),
+            on_draining: Box::new(|| ()),
             on_ready: Box::new(move |link| connections.note_ready(link, address, number)),
         })
         .map_err(|error| error.to_string())?;
@@ -194,7 +196,7 @@ impl Connections {
                 (", in place of an older connection", std::iter::once(old).chain(older).collect())
             }
             Added::TooLate => {
-                link.close(End::Replaced("elsewhere".to_owned()));
+                link.close(LinkEnd::Replaced("elsewhere".to_owned()));
                 return;
             }
         };
@@ -213,8 +215,8 @@ impl Connections {
         self.feed.tell(Happening::Takeover, Some(peer), &format!("{why}, from {old}"));
         for gone in gone {
             gone.close(match takeover {
-                Takeover::Rivals => End::Rival(address.to_string()),
-                Takeover::Usual | Takeover::Often => End::Replaced(address.to_string()),
+                Takeover::Rivals => LinkEnd::DuplicateIdentity(address.to_string()),
+                Takeover::Usual | Takeover::Often => LinkEnd::Replaced(address.to_string()),
             });
         }
     }

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use quick_protobuf::{BytesReader, MessageRead};
 
-use super::{Heartbeat, Incoming, VERSION};
+use super::{Heartbeat, Message, VERSION};
 use crate::event::{Body, Event, Reply, RequestId, Target, Verb, header};
 use crate::wire::bounds::{self, Shape};
 use crate::wire::pb::restpipe as pb;
-use crate::wire::{Frame, Goodbye, Kind, Leaving, WireError};
+use crate::wire::{DrainNotice, Frame, Goodbye, Kind, WireError};
 
 const TAG_VERSION: u64 = 8;
 const TAG_HEADERS: u64 = 138;
@@ -23,7 +23,7 @@ const REPLY: Shape =
 const HEADER: Shape = Shape { required: &[10, 18], nested: None };
 
 /// Decodes a frame.
-pub fn decode(frame: &Frame<'_>) -> Result<Incoming, WireError> {
+pub fn decode(frame: &Frame<'_>) -> Result<Message, WireError> {
     match frame.kind {
         Kind::Heartbeat => {
             let message: pb::Heartbeat = read(frame.body, &HEARTBEAT)?;
@@ -32,7 +32,7 @@ pub fn decode(frame: &Frame<'_>) -> Result<Incoming, WireError> {
             if let Some(aside) = aside(goodbye, message.leaving_ms, message.settled) {
                 return Ok(aside);
             }
-            Ok(Incoming::Heartbeat(Heartbeat {
+            Ok(Message::Heartbeat(Heartbeat {
                 extensions: message.extensions.unwrap_or(0),
                 silence_ms: message.silence_ms,
                 max_data: message.max_data,
@@ -47,7 +47,7 @@ pub fn decode(frame: &Frame<'_>) -> Result<Incoming, WireError> {
             if let Some(aside) = aside(goodbye, message.leaving_ms, message.settled) {
                 return Ok(aside);
             }
-            Ok(Incoming::HeartbeatReply {
+            Ok(Message::HeartbeatReply {
                 extensions: message.extensions.unwrap_or(0),
                 max_data: message.max_data,
             })
@@ -61,9 +61,9 @@ pub fn decode(frame: &Frame<'_>) -> Result<Incoming, WireError> {
             let message: pb::EventReply = read(frame.body, &REPLY)?;
             version(message.version)?;
             let streamed = message.stream.unwrap_or(false).then_some(message.length);
-            Ok(Incoming::Reply(reply(message), streamed))
+            Ok(Message::Reply(reply(message), streamed))
         }
-        Kind::Stream(piece, side) => Ok(Incoming::Stream(piece, side)),
+        Kind::Stream(piece, side) => Ok(Message::Stream(piece, side)),
     }
 }
 
@@ -73,9 +73,9 @@ fn aside(
     goodbye: Option<Goodbye>,
     leaving_ms: Option<u32>,
     settled: Option<bool>,
-) -> Option<Incoming> {
-    let leaving = || Leaving::read(leaving_ms, settled).map(Incoming::Leaving);
-    goodbye.map(Incoming::Goodbye).or_else(leaving)
+) -> Option<Message> {
+    let leaving = || DrainNotice::read(leaving_ms, settled).map(Message::DrainNotice);
+    goodbye.map(Message::Goodbye).or_else(leaving)
 }
 
 fn read<'a, M: MessageRead<'a>>(body: &'a [u8], shape: &Shape) -> Result<M, WireError> {
@@ -88,10 +88,10 @@ const fn version(version: u32) -> Result<(), WireError> {
     if version == VERSION { Ok(()) } else { Err(WireError::Version(version)) }
 }
 
-fn event(message: pb::Event<'_>) -> Incoming {
+fn event(message: pb::Event<'_>) -> Message {
     let streamed = message.stream.unwrap_or(false).then_some(message.length);
     let Some(verb) = Verb::parse(&message.verb) else {
-        return Incoming::BadEvent(Reply::unhandled(), streamed);
+        return Message::BadEvent(Reply::unhandled(), streamed);
     };
     let target = match &message.target {
         Some(raw) => Target::parse(raw),
@@ -108,11 +108,11 @@ fn event(message: pb::Event<'_>) -> Incoming {
                 head_only: message.head_only.unwrap_or(false),
                 request_id: RequestId::parse_or_fresh(message.request_id.as_deref()),
             };
-            Incoming::Event(event, streamed)
+            Message::Event(event, streamed)
         }
         Err(error) => {
             let reply = Reply::exception("BadTarget", &error.to_string(), "").with_status(400);
-            Incoming::BadEvent(reply, streamed)
+            Message::BadEvent(reply, streamed)
         }
     }
 }

@@ -6,10 +6,10 @@ use quick_protobuf::{BytesWriter, MessageWrite, Writer};
 
 use super::{Heartbeat, VERSION};
 use crate::event::{Event, Reply, header};
+use crate::wire::capabilities::{Capabilities, EXTENSIONS, Unsendable};
 use crate::wire::frame::header as frame_header;
 use crate::wire::pb::restpipe as pb;
-use crate::wire::terms::{EXTENSIONS, Refused, Terms};
-use crate::wire::{Goodbye, HEADER_BYTES, Kind, Leaving};
+use crate::wire::{DrainNotice, Goodbye, HEADER_BYTES, Kind};
 
 /// A body as its message has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub fn encode_heartbeat_reply(id: u32, max_data: u32) -> Vec<u8> {
     encode(Kind::HeartbeatReply, id, &message)
 }
 
-/// The last message of a connection: why it is closed. See [`encode_leaving`].
+/// The last message of a connection: why it is closed. See [`encode_drain`].
 pub fn encode_goodbye(from_client: bool, id: u32, goodbye: &Goodbye) -> Vec<u8> {
     let closing = Some(goodbye.reason.code());
     let closing_text = Some(Cow::Borrowed(goodbye.text.as_str()));
@@ -70,7 +70,7 @@ pub fn encode_goodbye(from_client: bool, id: u32, goodbye: &Goodbye) -> Vec<u8> 
 
 /// One side's part in an orderly end. A client says it in a heartbeat, a server in the reply to one, for
 /// these are what the other side takes at any time.
-pub fn encode_leaving(from_client: bool, id: u32, leaving: Leaving) -> Vec<u8> {
+pub fn encode_drain(from_client: bool, id: u32, leaving: DrainNotice) -> Vec<u8> {
     let (leaving_ms, settled) = leaving.fields();
     encode_aside(from_client, id, pb::Heartbeat { leaving_ms, settled, ..Default::default() })
 }
@@ -96,10 +96,10 @@ pub fn encode_event(
     id: u32,
     event: &Event,
     payload: Payload<'_>,
-    terms: Terms,
-) -> Result<Vec<u8>, Refused> {
+    capabilities: Capabilities,
+) -> Result<Vec<u8>, Unsendable> {
     let noun = event.target.decoded();
-    terms.admit(
+    capabilities.admit(
         &[
             ("the path", noun.as_bytes()),
             ("the media type", event.media_type.as_bytes()),
@@ -114,12 +114,12 @@ pub fn encode_event(
         noun,
         mimetype: Some(Cow::Borrowed(&event.media_type)),
         data: Some(Cow::Borrowed(payload.data())),
-        target: event.target.raw().filter(|_| terms.extended).map(Cow::Borrowed),
-        request_id: terms.extended.then(|| Cow::Borrowed(event.request_id.as_str())),
-        headers: if terms.extended { write_headers(&event.headers) } else { Vec::new() },
+        target: event.target.raw().filter(|_| capabilities.extended).map(Cow::Borrowed),
+        request_id: capabilities.extended.then(|| Cow::Borrowed(event.request_id.as_str())),
+        headers: if capabilities.extended { write_headers(&event.headers) } else { Vec::new() },
         stream,
         length,
-        head_only: (terms.extended && event.head_only).then_some(true),
+        head_only: (capabilities.extended && event.head_only).then_some(true),
     };
     Ok(encode(Kind::Event, id, &message))
 }
@@ -129,9 +129,9 @@ pub fn encode_reply(
     id: u32,
     reply: &Reply,
     payload: Payload<'_>,
-    terms: Terms,
-) -> Result<Vec<u8>, Refused> {
-    terms.admit(
+    capabilities: Capabilities,
+) -> Result<Vec<u8>, Unsendable> {
+    capabilities.admit(
         &[
             ("the reply's media type", reply.media_type.as_bytes()),
             ("the reply's body", payload.data()),
@@ -149,7 +149,7 @@ pub fn encode_reply(
         stream,
         length,
     };
-    if terms.extended {
+    if capabilities.extended {
         message.status = reply.status.map(u32::from);
         message.headers = write_headers(&reply.headers);
     }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Desk, Pipe, Stage};
-use crate::link::End;
+use crate::link::LinkEnd;
 use crate::node::dialer::{Dialled, News, Purpose};
 use crate::wire::GoodbyeReason;
 
@@ -52,7 +52,7 @@ impl Desk<'_> {
             if let Some(link) = link
                 && (!is_told || dialer.stopping.load(Ordering::Acquire))
             {
-                link.close(End::Stopping);
+                link.close(LinkEnd::Stopping);
             }
         });
         self.trying = spawned.is_ok();
@@ -69,9 +69,10 @@ impl Desk<'_> {
     }
 
     /// One server under two names takes two pipes for one client that comes back, and ends the older.
-    pub fn warn_of_double(&self, pipe: &Pipe, end: &End) {
-        let is_takeover = |reason| matches!(reason, GoodbyeReason::Replaced | GoodbyeReason::Rival);
-        let is_replaced = matches!(end, End::Dismissed(goodbye) if is_takeover(goodbye.reason));
+    pub fn warn_of_double(&self, pipe: &Pipe, end: &LinkEnd) {
+        let is_takeover =
+            |reason| matches!(reason, GoodbyeReason::Replaced | GoodbyeReason::DuplicateIdentity);
+        let is_replaced = matches!(end, LinkEnd::Dismissed(goodbye) if is_takeover(goodbye.reason));
         if !is_replaced {
             return;
         }

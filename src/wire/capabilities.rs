@@ -13,44 +13,48 @@ const LEAVING: u32 = 4;
 
 /// What may be said to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct Capabilities {
     /// Whether the peer has announced that it knows the fields from 16 on. Towards one that has not:
     /// 7-bit data only, and one message to a TLS record.
     pub extended: bool,
     /// Whether it takes bodies in pieces.
     pub streams: bool,
     /// Whether it is told before this node stops.
-    pub leaving: bool,
+    pub drain: bool,
     /// Most bytes of data it takes.
     pub max_data: usize,
 }
 
-impl Terms {
-    /// The terms for a peer that announced this. `own_max` holds where it named no limit.
+impl Capabilities {
+    /// The capabilities for a peer that announced this. `own_max` holds where it named no limit.
     pub fn announced(extensions: u32, max_data: Option<u32>, own_max: usize) -> Self {
         let has = |bits| extensions & bits == bits;
         Self {
             extended: extensions & EXTENDED != 0,
             streams: has(EXTENDED | STREAMS),
-            leaving: has(EXTENDED | LEAVING),
+            drain: has(EXTENDED | LEAVING),
             max_data: max_data.map_or(own_max, |max| max as usize),
         }
     }
 
     /// What holds before a peer has announced anything.
     pub const fn original(own_max: usize) -> Self {
-        Self { extended: false, streams: false, leaving: false, max_data: own_max }
+        Self { extended: false, streams: false, drain: false, max_data: own_max }
     }
 
     /// Whether a message of these parts, named for people, and this data can be sent.
-    pub(super) fn admit(self, parts: &[(&'static str, &[u8])], data: &[u8]) -> Result<(), Refused> {
+    pub(super) fn admit(
+        self,
+        parts: &[(&'static str, &[u8])],
+        data: &[u8],
+    ) -> Result<(), Unsendable> {
         if data.len() > self.max_data {
-            return Err(Refused::TooLarge { length: data.len(), most: self.max_data });
+            return Err(Unsendable::TooLarge { length: data.len(), most: self.max_data });
         }
         if !self.extended
             && let Some((what, _)) = parts.iter().find(|(_, bytes)| !bytes.is_ascii())
         {
-            return Err(Refused::NotSevenBit(what));
+            return Err(Unsendable::NotSevenBit(what));
         }
         Ok(())
     }
@@ -58,7 +62,7 @@ impl Terms {
 
 /// Why a message cannot be sent to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum Unsendable {
     /// The peer is an original RestPipe, and this (path, media type, body) has bytes above 127, on
     /// which it would die.
     NotSevenBit(&'static str),
@@ -73,7 +77,7 @@ pub enum Refused {
     },
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for Unsendable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSevenBit(what) => {
