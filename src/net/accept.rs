@@ -4,6 +4,7 @@
 
 mod handed;
 mod socket;
+pub(crate) mod strangers;
 
 use std::io;
 use std::net::Shutdown;
@@ -19,7 +20,7 @@ use socket2::Socket;
 
 pub use handed::{Handed, HandoverError};
 pub use socket::BindError;
-pub(crate) use socket::{Bound, SocketFile, listen};
+pub(crate) use socket::{BACKLOG, Bound, SocketFile, listen};
 
 use crate::sync::throttle::Throttle;
 

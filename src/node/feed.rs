@@ -87,6 +87,11 @@ impl Feed {
         self.note(happening, || json!({ "time": view::now(), "address": who, "reason": why }));
     }
 
+    /// Counts one that nobody is told of, because there are too many: the listeners would not keep up.
+    pub fn count_untold(&self, happening: Happening) {
+        self.told[happening as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Whose connection has ended or come to nothing last, and why; nothing where that was before the
     /// last one stood.
     pub fn trouble(&self) -> Option<String> {
@@ -129,7 +134,7 @@ impl Feed {
     }
 
     fn note(&self, happening: Happening, data: impl FnOnce() -> Value) {
-        self.told[happening as usize].fetch_add(1, Ordering::Relaxed);
+        self.count_untold(happening);
         let mut listeners = self.lock();
         if listeners.all.is_empty() {
             return;

@@ -16,11 +16,8 @@ use crate::config::{Bind, ServerConfig};
 use crate::event::pipe::{Patient, Peer, Pipe, RequestError};
 use crate::event::{Event, Reply};
 use crate::handler::{Handler, Role};
-use crate::net::accept::{Acceptor, Bound};
+use crate::net::accept::{Acceptor, BACKLOG, Bound};
 use connections::Connections;
-
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
 
 /// A running server. Dropping it stops it without finishing what is in flight.
 pub struct Server {

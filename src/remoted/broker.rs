@@ -5,7 +5,8 @@
 //! keeps a registration, `hall` has callers wait, `join` brings the two together. Not in scope: the
 //! two ends.
 //!
-//! A connection has a thread of `workers` while it says what it wants. A registered server keeps that
+//! A connection has a thread of `workers` while it says what it wants, and until it has shown a good key
+//! it is one of the strangers, whose number and time are bounded. A registered server keeps that
 //! thread, with a small stack. A caller that waits has none: one thread watches all of them for those who
 //! leave or have waited long enough, and nothing of theirs is read, so that what they send early
 //! stays in the sockets. Joined connections are carried by the thread of the server's one.
@@ -26,9 +27,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
+use socket2::Socket;
 
 use super::keys::{Keyring, KeysError};
 use crate::config::{Bind, BrokerConfig};
+use crate::net::accept::strangers::Strangers;
 use crate::net::accept::{self, Acceptor, BindError, SocketFile};
 use crate::sync::workers::Workers;
 
@@ -82,6 +85,8 @@ struct Shared {
     tls: RwLock<Option<Arc<ServerConfig>>>,
     hall: Hall,
     slots: Slots,
+    /// Connections that have shown no good key yet.
+    strangers: Arc<Strangers<Socket>>,
     /// Take a connection from its first request on.
     attendants: Workers,
     /// Shake hands, where TLS is spoken. A handshake needs far more stack than all that follows; on
@@ -125,6 +130,7 @@ impl Broker {
             tls: RwLock::new(tls),
             hall,
             slots: Slots::new(settings.bounds.connections),
+            strangers: Strangers::new(settings.bounds.keyless, settings.times.keyless),
             attendants: Workers::new("remoted-visit"),
             shakers: Workers::new("remoted-tls"),
             joined: Tally::default(),

@@ -39,7 +39,8 @@ pub struct Stream {
 }
 
 enum Kind {
-    Socket(Socket),
+    /// Shared with whoever may shut it down.
+    Socket(Arc<Socket>),
     Tls(Box<Tls>),
     /// None once it was closed for writing.
     Pair(File, Option<File>),
@@ -48,7 +49,11 @@ enum Kind {
 impl Stream {
     /// A TCP or Unix socket.
     pub fn socket(socket: impl Into<Socket>) -> io::Result<Self> {
-        let socket = socket.into();
+        Self::shared(Arc::new(socket.into()))
+    }
+
+    /// The same, which somebody else may shut down.
+    pub(super) fn shared(socket: Arc<Socket>) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         // A Unix socket has no such option and needs none.
         let _ = socket.set_tcp_nodelay(true);
@@ -291,7 +296,7 @@ impl Read for Stream {
             return Ok(count);
         }
         unless_interrupted(|| match &mut self.kind {
-            Kind::Socket(socket) => socket.read(buffer),
+            Kind::Socket(socket) => (&**socket).read(buffer),
             Kind::Tls(tls) => tls.read(buffer),
             Kind::Pair(input, _) => {
                 // It may block, so only what is there is asked for.

@@ -1,5 +1,5 @@
-//! Many at once: callers whose answers must not be mixed up, and more connections than there are
-//! files to open.
+//! Many at once: callers whose answers must not be mixed up, more connections than there are files to
+//! open, and an address that connects without end.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

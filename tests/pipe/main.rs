@@ -11,6 +11,7 @@ mod hostile;
 mod library;
 mod life;
 mod names;
+mod newcomers;
 mod original_peer;
 mod outcome;
 mod proxy;

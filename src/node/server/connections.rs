@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::CertificateDer;
 use socket2::Socket;
 
 use crate::config::NodeConfig;
@@ -15,6 +16,9 @@ use crate::lifecycle::{ConnectionEvent, Events};
 use crate::link::{
     Alert, EventService, HandshakeError, HeartbeatMode, Link, LinkEnd, LinkParts, LinkTls, trial,
 };
+use crate::net::accept::strangers::{
+    CROWDED, DISPLACED, FIRST_BYTE, Origin, Stranger, Strangers, reset_when_closed,
+};
 use crate::node::catalog::{Added, Catalog};
 use crate::node::feed::{Feed, Happening};
 use crate::node::roster::{Entered, Entry, Roster};
@@ -23,9 +27,10 @@ use crate::node::{Core, LOOK};
 use crate::sync::throttle::Throttles;
 use crate::wire::FrameLimits;
 
-/// The time for a TLS handshake.
+/// The time for a TLS handshake, and with it to prove who one is.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Most connections that have not proved who they are.
+/// Most connections that have not proved who they are. A handshake takes about a millisecond of a
+/// core, so this is the work of half a second; each has a thread, some 50 kB of memory.
 const MAX_STRANGERS: usize = 512;
 /// Stack of a connection's thread.
 const STACK: usize = 512 * 1024;
@@ -44,7 +49,7 @@ pub(super) struct Connections {
     limits: FrameLimits,
     stall: Duration,
     /// Connections in their handshake.
-    strangers: AtomicUsize,
+    strangers: Arc<Strangers<TcpStream>>,
     /// Connections with a thread.
     open: AtomicUsize,
     /// Authenticated connections so far.
@@ -68,7 +73,7 @@ impl Connections {
             feed: Arc::clone(&core.view.feed),
             limits: FrameLimits { max_data: config.max_body_bytes },
             stall: config.reply_timeout,
-            strangers: AtomicUsize::new(0),
+            strangers: Strangers::new(MAX_STRANGERS, HANDSHAKE),
             open: AtomicUsize::new(0),
             number: AtomicU64::new(0),
             refusals: Throttles::default(),
@@ -83,31 +88,37 @@ impl Connections {
 
     /// Gives a connection its thread. The handshake is made there: it may take its time.
     pub fn admit(self: &Arc<Self>, socket: Socket) {
-        let stranger = Counted::new(self, |connections| &connections.strangers);
-        if stranger.before >= MAX_STRANGERS {
-            self.refuse(&caller(&socket), "refused: too many are in their handshake");
-            return;
-        }
+        // Without an address it has ended already.
+        let address = socket.peer_addr().ok().and_then(|address| address.as_socket());
+        let Some(address) = address else { return };
+        let socket = Arc::new(TcpStream::from(socket));
+        let origin = Origin::from(address.ip());
+        let Some(stranger) = self.strangers.admit(origin, &socket, Instant::now()) else {
+            reset_when_closed(&socket);
+            return self.refuse_one_of_many(address, CROWDED);
+        };
         let connections = Arc::clone(self);
-        let who = caller(&socket);
         let spawned =
             thread::Builder::new().name("pipe".to_owned()).stack_size(STACK).spawn(move || {
-                let _open = Counted::new(&connections, |connections| &connections.open);
-                connections.serve(socket.into(), stranger);
+                let _open = Counted::new(&connections);
+                connections.serve(socket, address, stranger);
             });
         if let Err(error) = spawned {
-            self.refuse(&who, &format!("refused: no thread for it: {error}"));
+            self.refuse(&address.to_string(), &format!("refused: no thread for it: {error}"));
         }
     }
 
     /// A connection's whole life, on its own thread.
-    fn serve(self: &Arc<Self>, socket: TcpStream, stranger: Counted) {
-        let Ok(address) = socket.peer_addr() else { return };
-        match self.welcome(socket, address) {
+    fn serve(
+        self: &Arc<Self>,
+        socket: Arc<TcpStream>,
+        address: SocketAddr,
+        stranger: Stranger<TcpStream>,
+    ) {
+        match self.welcome(socket, address, stranger) {
             // It was a trial.
             Ok(None) => {}
             Ok(Some((link, number, entered))) => {
-                drop(stranger);
                 let end = link.run();
                 drop(entered);
                 let peer = link.peer();
@@ -122,21 +133,45 @@ impl Connections {
                 log::info!("{}: lost ({address}): {end}", link.peer().name);
                 log::debug!("{}: that was connection {number}", link.peer().name);
             }
-            Err(reason) => self.refuse(&address.to_string(), &reason),
+            Err(Refused::Displaced) => self.refuse_one_of_many(address, DISPLACED),
+            Err(Refused::Because(reason)) => self.refuse(&address.to_string(), &reason),
         }
     }
 
     /// Shakes hands and makes the link; none for who only tries whether it could have one.
     fn welcome(
         self: &Arc<Self>,
-        socket: TcpStream,
+        socket: Arc<TcpStream>,
         address: SocketAddr,
-    ) -> Result<Option<(Arc<Link>, u64, Entered)>, String> {
+        stranger: Stranger<TcpStream>,
+    ) -> Result<Option<(Arc<Link>, u64, Entered)>, Refused> {
+        let met = self.meet(&socket, address, &stranger);
+        // Whatever else went wrong then, it went wrong because of that.
+        if stranger.is_displaced() {
+            return Err(Refused::Displaced);
+        }
+        let Some(met) = met? else { return Ok(None) };
+        let socket = stranger.leave().then(|| Arc::into_inner(socket)).flatten();
+        let socket = socket.ok_or(Refused::Displaced)?;
+        let (link, number, entered) = self.join(socket, address, met)?;
+        Ok(Some((link, number, entered)))
+    }
+
+    /// Shakes hands. None for a trial, which is over then.
+    fn meet(
+        &self,
+        socket: &TcpStream,
+        address: SocketAddr,
+        stranger: &Stranger<TcpStream>,
+    ) -> Result<Option<Met>, String> {
         socket.set_nodelay(true).map_err(|error| error.to_string())?;
-        let deadline = Instant::now() + HANDSHAKE;
+        if !stranger.wait_first_byte(socket).map_err(|error| error.to_string())? {
+            return Err(format!("refused: it sent nothing within {FIRST_BYTE:?}"));
+        }
+        let deadline = stranger.until;
         let (judged_by, identity) = self.identity.numbered();
         let (config, witness) = identity.server_handshake();
-        let (tls, chain) = LinkTls::accept(config, &socket, deadline).map_err(|error| {
+        let (tls, chain) = LinkTls::accept(config, socket, deadline).map_err(|error| {
             match (error, witness.seen()) {
                 (HandshakeError::Certificate(_), Some(seen)) => format!("refused: {seen}"),
                 (HandshakeError::Refused(alert), _) => refused_by(alert),
@@ -148,11 +183,22 @@ impl Connections {
             .map_err(|fault| format!("refused: its certificate cannot be used: {fault}"))?;
         if tls.is_trial() {
             let name = &certificate.name;
-            return trial::answer(&tls, &socket, self.limits.max_data, deadline)
+            return trial::answer(&tls, socket, self.limits.max_data, deadline)
                 .map(|()| log::info!("{name}: tried from {address} whether it could connect"))
                 .map(|()| None)
                 .map_err(|end| format!("a trial of {name} was not finished: {end}"));
         }
+        Ok(Some(Met { tls, chain, certificate, judged_by }))
+    }
+
+    /// Makes the link of somebody who is known now.
+    fn join(
+        self: &Arc<Self>,
+        socket: TcpStream,
+        address: SocketAddr,
+        met: Met,
+    ) -> Result<(Arc<Link>, u64, Entered), String> {
+        let Met { tls, chain, certificate, judged_by } = met;
         let peer = PeerIdentity {
             name: certificate.name.clone(),
             fingerprint: certificate.fingerprint.clone(),
@@ -175,7 +221,7 @@ impl Connections {
         .map_err(|error| error.to_string())?;
         let entry = Entry::new(Arc::clone(&link), certificate, chain, judged_by);
         let entered = self.roster.enter(entry);
-        Ok(Some((link, number, entered)))
+        Ok((link, number, entered))
     }
 
     /// Gives a link its place in the catalog, and ends the one that had it.
@@ -257,13 +303,20 @@ impl Connections {
     /// Logs why a connection came to nothing: once in a while for each reason.
     fn refuse(&self, who: &str, why: &str) {
         self.feed.tell_stranger(Happening::Refusal, who, why);
-        match self.refusals.note(why, Instant::now()) {
-            None => {}
-            Some(0) => log::warn!("{who}: {why}"),
-            Some(left_out) => {
-                log::warn!("{who}: {why} ({left_out} more like this since the last such line)");
-            }
+        if let Some(left_out) = self.refusals.note(why, Instant::now()) {
+            log_refusal(who, why, left_out);
         }
+    }
+
+    /// As [`Connections::refuse`], where thousands may come in a second: all are counted, but only those
+    /// that have a line in the log are shown to who listens.
+    fn refuse_one_of_many(&self, who: SocketAddr, why: &str) {
+        let Some(left_out) = self.refusals.note(why, Instant::now()) else {
+            return self.feed.count_untold(Happening::Refusal);
+        };
+        let (who, why) = (who.to_string(), format!("refused: {why}"));
+        self.feed.tell_stranger(Happening::Refusal, &who, &why);
+        log_refusal(&who, &why, left_out);
     }
 
     /// Waits until all connections have ended.
@@ -276,10 +329,34 @@ impl Connections {
     }
 }
 
-/// Where a connection comes from, for the log.
-fn caller(socket: &Socket) -> String {
-    let address = socket.peer_addr().ok().and_then(|address| address.as_socket());
-    address.map_or_else(|| "a connection".to_owned(), |address| address.to_string())
+fn log_refusal(who: &str, why: &str, left_out: u64) {
+    match left_out {
+        0 => log::warn!("{who}: {why}"),
+        _ => log::warn!("{who}: {why} ({left_out} more like this since the last such line)"),
+    }
+}
+
+/// Who has shaken hands.
+struct Met {
+    tls: Tls,
+    chain: Vec<CertificateDer<'static>>,
+    certificate: PeerCertificate,
+    /// The number of the identity that its certificate was judged by.
+    judged_by: u64,
+}
+
+/// Why a connection came to nothing.
+enum Refused {
+    /// For a newcomer.
+    Displaced,
+    /// For this reason.
+    Because(String),
+}
+
+impl From<String> for Refused {
+    fn from(reason: String) -> Self {
+        Self::Because(reason)
+    }
 }
 
 /// The client has found a fault with us, and only it knows which.
@@ -293,23 +370,18 @@ fn refused_by(alert: Alert) -> String {
     }
 }
 
-/// Counts for as long as it lives.
-struct Counted {
-    connections: Arc<Connections>,
-    counter: fn(&Connections) -> &AtomicUsize,
-    /// The count before this one.
-    before: usize,
-}
+/// Counts as an open connection for as long as it lives.
+struct Counted(Arc<Connections>);
 
 impl Counted {
-    fn new(connections: &Arc<Connections>, counter: fn(&Connections) -> &AtomicUsize) -> Self {
-        let before = counter(connections).fetch_add(1, Ordering::AcqRel);
-        Self { connections: Arc::clone(connections), counter, before }
+    fn new(connections: &Arc<Connections>) -> Self {
+        connections.open.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(connections))
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        (self.counter)(&self.connections).fetch_sub(1, Ordering::AcqRel);
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -11,6 +11,8 @@ use parking_lot::{Condvar, Mutex};
 pub struct Times {
     /// A TLS handshake, a whole head, and the pause before the next one on the same connection.
     pub head: Duration,
+    /// All that a connection does that has shown no good key, however many requests it makes.
+    pub keyless: Duration,
     /// How long a caller waits for its server.
     pub wait: Duration,
     /// A server that was silent for so long is pinged.
@@ -28,6 +30,7 @@ impl Default for Times {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(15),
+            keyless: Duration::from_secs(15),
             wait: Duration::from_secs(60),
             ping_after: Duration::from_secs(30),
             gone_after: Duration::from_secs(30),
@@ -42,6 +45,9 @@ impl Default for Times {
 pub struct Bounds {
     /// Connections of any kind.
     pub connections: usize,
+    /// Connections that have shown no good key yet. Each has a thread, and an honest one shows its key
+    /// at once.
+    pub keyless: usize,
     /// Registered paths.
     pub registrations: usize,
     /// Registered paths of one key.
@@ -56,6 +62,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connections: 16_384,
+            keyless: 1024,
             registrations: 4096,
             registrations_per_key: 1024,
             waiting: 8192,

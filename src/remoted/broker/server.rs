@@ -139,7 +139,7 @@ fn serve(
     (notices, probes): (Receiver<String>, Receiver<Sender<()>>),
     shared: &Shared,
 ) {
-    let Visitor { mut stream, name, slot } = visitor;
+    let Visitor { mut stream, name, slot, .. } = visitor;
     let times = &shared.settings.times;
     let path = &registration.path;
     let accepted = websocket_accepted(&handshake.key);

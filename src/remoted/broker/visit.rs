@@ -17,6 +17,9 @@ use super::limits::Slot;
 use super::refusal::Refusal;
 use super::request::{Route, TIMEOUT_S, Wish, judge};
 use super::{Shared, join, server};
+use crate::net::accept::strangers::{
+    CROWDED, DISPLACED, FIRST_BYTE, Origin, Stranger, reset_when_closed,
+};
 use crate::remoted::head::{HeadError, Request, read_request};
 use crate::remoted::keys::Key;
 use crate::remoted::stream::Stream;
@@ -36,9 +39,32 @@ pub(super) struct Visitor {
     /// Its address, for servers and the log.
     pub name: String,
     pub slot: Slot,
+    /// Until it has shown a good key.
+    pub stranger: Option<Stranger<Socket>>,
 }
 
 impl Visitor {
+    /// It has a good key, and no longer the time of those without. False if it was too late for that.
+    fn show_key(&mut self) -> bool {
+        self.stranger.take().is_none_or(Stranger::leave)
+    }
+
+    /// When what it does next has to be done that may take so long.
+    fn deadline(&self, time: Duration) -> Instant {
+        let deadline = Instant::now() + time;
+        self.stranger.as_ref().map_or(deadline, |stranger| stranger.until.min(deadline))
+    }
+
+    /// Why it has to go, if it has.
+    fn overdue(&self, shared: &Shared) -> Option<String> {
+        let stranger = self.stranger.as_ref()?;
+        if stranger.is_displaced() {
+            return Some(DISPLACED.to_owned());
+        }
+        let time = shared.settings.times.keyless;
+        (stranger.until <= Instant::now()).then(|| format!("it showed no good key within {time:?}"))
+    }
+
     /// It does not get what it asked for.
     pub fn refused(self, refusal: Refusal) -> Box<Refused> {
         Box::new(Refused { visitor: self, refusal })
@@ -58,39 +84,64 @@ pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
             log::warn!("closed a new connection: {why} ({left_out} more since the last such line)");
         }
     };
+    let origin = Origin::of(&socket);
+    let socket = Arc::new(socket);
     let Some(slot) = shared.slots.take() else {
+        reset_when_closed(&socket);
         return crowded("there are as many as there may be");
+    };
+    let Some(stranger) = shared.strangers.admit(origin, &socket, Instant::now()) else {
+        reset_when_closed(&socket);
+        return crowded(CROWDED);
     };
     let (tls, visited) = (shared.tls(), Arc::clone(shared));
     let started = match tls {
         None => shared.attendants.run(move || {
-            if let Some(visitor) = visitor(socket, slot) {
+            if let Some(visitor) = visitor(socket, slot, stranger, &visited) {
                 attend(visitor, &visited);
             }
         }),
-        Some(tls) => shared.shakers.run(move || shake_hands(socket, slot, tls, visited)),
+        Some(tls) => shared.shakers.run(move || {
+            if let Some(visitor) = visitor(socket, slot, stranger, &visited) {
+                shake_hands(visitor, tls, visited);
+            }
+        }),
     };
     if let Err(error) = started {
         crowded(&error.to_string());
     }
 }
 
-/// None where the connection is gone already.
-fn visitor(socket: Socket, slot: Slot) -> Option<Visitor> {
+/// A connection whose first byte has come; none where it went away before, or says nothing.
+fn visitor(
+    socket: Arc<Socket>,
+    slot: Slot,
+    stranger: Stranger<Socket>,
+    shared: &Shared,
+) -> Option<Visitor> {
     // A Unix socket has no such option and needs none.
     let _ = socket.set_tcp_keepalive(&KEEPALIVE);
     let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
     let name = peer.map_or("unix".to_owned(), |peer| peer.to_string());
-    Some(Visitor { stream: Stream::socket(socket).ok()?, name, slot })
+    let has_begun = stranger.wait_first_byte(&socket).ok()?;
+    let visitor =
+        Visitor { stream: Stream::shared(socket).ok()?, name, slot, stranger: Some(stranger) };
+    if has_begun {
+        return Some(visitor);
+    }
+    let name = &visitor.name;
+    complain(shared, name, format_args!("{name}: closed: it sent nothing within {FIRST_BYTE:?}"));
+    None
 }
 
-fn shake_hands(socket: Socket, slot: Slot, tls: Arc<ServerConfig>, shared: Arc<Shared>) {
-    let Some(Visitor { stream, name, slot }) = visitor(socket, slot) else { return };
-    match Stream::tls_server(stream, tls, Instant::now() + shared.settings.times.head) {
+fn shake_hands(visitor: Visitor, tls: Arc<ServerConfig>, shared: Arc<Shared>) {
+    let deadline = visitor.deadline(shared.settings.times.head);
+    let Visitor { stream, name, slot, stranger } = visitor;
+    match Stream::tls_server(stream, tls, deadline) {
         Err(error) => complain(&shared, &name, format_args!("{name}: no TLS: {error}")),
         Ok(stream) => {
             let attended = Arc::clone(&shared);
-            let visitor = Visitor { stream, name, slot };
+            let visitor = Visitor { stream, name, slot, stranger };
             if let Err(error) = shared.attendants.run(move || attend(visitor, &attended)) {
                 log::warn!("closed a new connection: {error}");
             }
@@ -101,10 +152,18 @@ fn shake_hands(socket: Socket, slot: Slot, tls: Arc<ServerConfig>, shared: Arc<S
 /// Takes requests until one of them makes the connection something else, or it ends.
 fn attend(mut visitor: Visitor, shared: &Arc<Shared>) {
     loop {
-        let deadline = Instant::now() + shared.settings.times.head;
-        let request = match read_request(&mut visitor.stream, deadline) {
-            Ok(request) => request,
-            Err(error) => return refuse_head(visitor, &error, shared),
+        let deadline = visitor.deadline(shared.settings.times.head);
+        let read = read_request(&mut visitor.stream, deadline);
+        let request = match (read, visitor.overdue(shared)) {
+            (Ok(request), None) => request,
+            (Err(error @ HeadError::TooSlow), _) | (Err(error), None) => {
+                return refuse_head(visitor, &error, shared);
+            }
+            // Also where a request has come: it may have sent them without a pause.
+            (_, Some(why)) => {
+                complain(shared, &visitor.name, format_args!("{}: closed: {why}", visitor.name));
+                return hang_up(visitor, deadline);
+            }
         };
         if shared.settings.config.is_behind_proxy
             && let Some(address) = real_address(&request)
@@ -133,8 +192,18 @@ fn attend(mut visitor: Visitor, shared: &Arc<Shared>) {
 }
 
 /// Does what a request asks for, which takes the visitor, or says why not.
-fn fulfil(visitor: Visitor, request: &Request, shared: &Arc<Shared>) -> Result<(), Box<Refused>> {
-    let (key, wish) = match judge(request, &shared.keys()) {
+fn fulfil(
+    mut visitor: Visitor,
+    request: &Request,
+    shared: &Arc<Shared>,
+) -> Result<(), Box<Refused>> {
+    let judged = judge(request, &shared.keys());
+    let has_key = !judged.as_ref().is_err_and(|refusal| refusal.is_stranger);
+    if has_key && !visitor.show_key() {
+        complain(shared, &visitor.name, format_args!("{}: closed: {DISPLACED}", visitor.name));
+        return Ok(());
+    }
+    let (key, wish) = match judged {
         Ok(judged) => judged,
         Err(refusal) => return Err(visitor.refused(refusal)),
     };

@@ -333,3 +333,67 @@ fn connections_beyond_the_bound_are_closed_and_later_ones_are_not() {
         assert!(Instant::now() < until);
     }
 }
+
+/// A request that is refused and after which another may follow.
+fn request_with(key: &str) -> String {
+    format!("GET {PATH} HTTP/1.1\r\nHost: localhost\r\nX-Remoted-APIKey: {key}\r\n\r\n")
+}
+
+#[test]
+fn whoever_shows_no_key_has_a_time_for_all_its_requests_together() {
+    let keyless = Duration::from_millis(1500);
+    let scene = Scene::with(|settings| settings.times.keyless = keyless);
+    // One that pauses, as a keep-alive client would, and one that always has the next request there.
+    for (pause, at_once) in [(Duration::from_millis(50), 1), (Duration::ZERO, 20)] {
+        let mut wire = scene.connect();
+        let begun = Instant::now();
+        let requests = request_with("wrong").repeat(at_once);
+        let mut refused = 0;
+        while wire.socket.write_all(requests.as_bytes()).is_ok() {
+            let mut answers = [0; 16 * 1024];
+            match std::io::Read::read(&mut wire.socket, &mut answers) {
+                Ok(count) if count > 0 => refused += 1,
+                _ => break,
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10), "it may go on for ever");
+            std::thread::sleep(pause);
+        }
+        let lived = begun.elapsed();
+        assert!(lived + Duration::from_millis(100) >= keyless, "closed after {lived:?}");
+        assert!(refused > 2, "{refused}");
+    }
+    // Whoever has a key is refused as often as it likes.
+    let mut wire = scene.connect();
+    let begun = Instant::now();
+    while begun.elapsed() < 2 * keyless {
+        wire.send(request_with(&scene.keys.client));
+        let (head, _) = wire.answer();
+        assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    is_well(&scene);
+}
+
+#[test]
+fn those_without_a_key_are_bounded_and_make_room_for_another_address() {
+    let scene = Scene::with(|settings| settings.bounds.keyless = 8);
+    let mut refused: Vec<Wire> = Vec::new();
+    for _ in 0..8 {
+        let mut wire = scene.connect();
+        wire.send(request_with("wrong"));
+        assert!(wire.answer().0.starts_with("HTTP/1.1 403 "));
+        refused.push(wire);
+    }
+    assert!(scene.connect().is_over(), "one more of the same address");
+    let mut other = Wire::connect_from([127, 0, 0, 2].into(), scene.address);
+    other.send(request_with(&scene.keys.client));
+    let (head, _) = other.answer();
+    assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+    // The oldest has left for it; the others are as they were, and it is a stranger no longer.
+    assert!(refused.remove(0).is_over());
+    for wire in &mut refused {
+        wire.send(request_with("wrong"));
+        assert!(wire.answer().0.starts_with("HTTP/1.1 403 "));
+    }
+    is_well(&scene);
+}
