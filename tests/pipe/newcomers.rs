@@ -75,6 +75,7 @@ fn newcomers_come_in_whatever_another_address_does() {
     }
     let identities = Identities::new(&["honest"]);
     let mut server = server(&identities).start();
+    let began = Instant::now();
     let pipe = server.pipe();
     let (made, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let mut times: Vec<Duration> = thread::scope(|scope| {
@@ -106,7 +107,9 @@ fn newcomers_come_in_whatever_another_address_does() {
     }
     assert!(soon >= NEWCOMERS - 1, "{soon}");
     assert!(server.runs());
-    // The flood has left no more in the log than a line for each reason and interval.
+    // The flood has left no more in the log than a line for each reason and interval: no place, no
+    // byte, displaced, closed, reset.
+    let most = 5 * (1 + began.elapsed().as_secs() as usize / 10);
     let refused = server.log().iter().filter(|line| line.contains("refused: ")).count();
-    assert!(refused <= 30, "{:#?}", server.log());
+    assert!(refused <= most, "{refused}, not {most}: {:#?}", server.log());
 }

@@ -395,5 +395,10 @@ fn those_without_a_key_are_bounded_and_make_room_for_another_address() {
         wire.send(request_with("wrong"));
         assert!(wire.answer().0.starts_with("HTTP/1.1 403 "));
     }
+    // The ends of a well-behaved pair are strangers for a moment, too, both at once.
+    for wire in &mut refused {
+        wire.end();
+        assert!(wire.is_over());
+    }
     is_well(&scene);
 }
