@@ -70,7 +70,7 @@ fn come(server: SocketAddr, identities: &Identities) -> Result<(), Ended> {
 
 #[test]
 fn newcomers_come_in_whatever_another_address_does() {
-    if !alone("newcomers::newcomers_come_in_whatever_another_address_does", 65_536) {
+    if !alone("newcomers::newcomers_come_in_whatever_another_address_does", 12_000) {
         return;
     }
     let identities = Identities::new(&["honest"]);
