@@ -124,6 +124,12 @@ pub(crate) fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<UnixTime> {
 
 /// The subject as one line, for messages.
 pub(crate) fn subject(certificate: &X509Certificate<'_>) -> String {
+    // A stranger chooses it, and writing out thousands of small parts takes long.
+    const MOST: usize = 4096;
+    let bytes = certificate.subject().as_raw().len();
+    if bytes > MOST {
+        return format!("a subject of {bytes} bytes");
+    }
     let subject: String = certificate.subject().to_string().chars().take(MAX_NAME).collect();
     if subject.is_empty() { "an empty subject".to_owned() } else { clean(&subject) }
 }
@@ -236,6 +242,17 @@ mod tests {
         assert_eq!(PeerCertificate::read(&only_address, Role::Client), missing);
         let server = PeerCertificate::read(&only_address, Role::Server).unwrap();
         assert_eq!(server.name, "10.0.0.5");
+    }
+
+    #[test]
+    fn a_subject_of_thousands_of_parts_is_not_written_out() {
+        let shown = |length: usize| {
+            let der = certificate(Some(&"x".repeat(length)), &[]);
+            subject(&parse(&der).unwrap())
+        };
+        assert_eq!(shown(300), format!("CN={}", "x".repeat(MAX_NAME - 3)));
+        let long = shown(5000);
+        assert!(long.starts_with("a subject of 50") && long.len() < 30, "{long}");
     }
 
     #[test]
