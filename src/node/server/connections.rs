@@ -338,7 +338,7 @@ fn log_refusal(who: &str, why: &str, left_out: u64) {
 
 /// Who has shaken hands.
 struct Met {
-    tls: Tls,
+    tls: LinkTls,
     chain: Vec<CertificateDer<'static>>,
     certificate: PeerCertificate,
     /// The number of the identity that its certificate was judged by.
