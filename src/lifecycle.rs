@@ -11,13 +11,13 @@ mod listeners;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use parking_lot::Mutex;
 
 use crate::event::peer::{PeerIdentity, Role};
+use crate::sync::threads;
 use crate::sync::throttle::Throttle;
 use idle::Idle;
 pub use listeners::{Ending, Listeners};
@@ -152,11 +152,10 @@ impl Events {
         let Some(telling) = &self.telling else { return };
         // Disconnected: the node has stopped.
         if let Err(TrySendError::Full(_)) = telling.queue.try_send(news())
-            && let Some(more) = self.left_out.note(Instant::now())
+            && let Some(more) = self.left_out.allow()
         {
             log::warn!(
-                "connection events: one is left out, for {MAX_QUEUED} wait already \
-                 ({more} more since the last such line)"
+                "connection events: one is dropped, for {MAX_QUEUED} are queued already{more}"
             );
         }
     }
@@ -181,7 +180,7 @@ impl Telling {
         let (alive, ended) = bounded(0);
         let ending = listeners.ending();
         let mut teller = Teller { listeners, clients, idle };
-        thread::Builder::new().name("events".to_owned()).spawn(move || {
+        threads::spawn("events", move || {
             let _alive = alive;
             teller.run(&news, &stopped);
         })?;

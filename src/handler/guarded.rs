@@ -1,7 +1,6 @@
 //! A handler that is asked only what the rules allow.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::{Context, Failure, Handler};
 use crate::event::{Event, Reply};
@@ -25,10 +24,9 @@ impl Guarded {
 
     fn refuse(&self, context: &Context, event: &Event) -> Reply {
         let peer = &context.peer.name;
-        if let Some(left_out) = self.refusals.note(peer, Instant::now()) {
+        if let Some(more) = self.refusals.allow(peer) {
             log::warn!(
-                "{peer}: refused request {}: no rule of {} allows it ({left_out} more since the last \
-                 such line): {} {}",
+                "{peer}: refused request {}: no rule of {} allows it: {} {}{more}",
                 context.request_id,
                 self.book.path().display(),
                 event.verb.as_str(),

@@ -21,7 +21,7 @@ mod response;
 mod upload;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use connection::{Connection, Place, TURN, Watch};
 use fault::Fault;
@@ -162,9 +162,9 @@ impl Service {
         if *fault == Fault::Cancelled {
             return;
         }
-        if let Some(left_out) = self.faults.note(Instant::now()) {
+        if let Some(more) = self.faults.allow() {
             log::warn!(
-                "{}: request {}: {} {}: {} ({left_out} more since the last such line)",
+                "{}: request {}: {} {}: {}{more}",
                 context.peer.name,
                 context.request_id,
                 event.verb.as_str(),

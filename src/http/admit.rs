@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Instant;
 
 use socket2::Socket;
 
@@ -38,9 +37,9 @@ pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
         }
     };
     if let Some(why) = refused
-        && let Some(left_out) = shared.crowded.note(Instant::now())
+        && let Some(more) = shared.crowded.allow()
     {
-        log::warn!("http: turned a caller away: {why} ({left_out} more since the last such line)");
+        log::warn!("http: turned a caller away: {why}{more}");
     }
 }
 

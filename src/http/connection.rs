@@ -268,11 +268,8 @@ impl Connection<'_> {
             | RequestError::Body(_)
             | RequestError::TooLarge(_) => false,
         };
-        if is_unknown && let Some(left_out) = self.shared.unknown.note(Instant::now()) {
-            log::warn!(
-                "http: request {id}: {} ({left_out} more since the last such line)",
-                error.to_string().escape_debug()
-            );
+        if is_unknown && let Some(more) = self.shared.unknown.allow() {
+            log::warn!("http: request {id}: {}{more}", error.to_string().escape_debug());
         }
     }
 
@@ -286,10 +283,9 @@ impl Connection<'_> {
             id: RequestId::fresh(),
             unread: false,
         });
-        if let Some(left_out) = self.shared.refusals.note(Instant::now()) {
+        if let Some(more) = self.shared.refusals.allow() {
             log::warn!(
-                "http: refused a request: {} {}: {} (request {}; {left_out} more since the last such \
-                 line)",
+                "http: refused a request: {} {}: {} (request {}){more}",
                 refusal.status,
                 refusal.error,
                 refusal.message.escape_debug(),

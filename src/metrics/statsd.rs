@@ -12,7 +12,6 @@ mod tally;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -20,6 +19,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::config;
 use crate::metrics::meter::{Mark, Meter};
+use crate::sync::threads;
 use tally::Tally;
 
 /// How often what was counted is sent.
@@ -66,7 +66,7 @@ impl Statsd {
             socket: None,
             warned: false,
         };
-        thread::Builder::new().name("statsd".to_owned()).spawn(move || {
+        threads::spawn("statsd", move || {
             let _alive = alive;
             courier.run(&stopped);
         })?;

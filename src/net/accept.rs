@@ -11,8 +11,8 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -22,6 +22,7 @@ pub use handed::{Handed, HandoverError};
 pub use socket::BindError;
 pub(crate) use socket::{BACKLOG, Bound, SocketFile, listen};
 
+use crate::sync::threads;
 use crate::sync::throttle::Throttle;
 
 /// How long accepting pauses when the system has no more sockets to give.
@@ -80,7 +81,7 @@ impl Acceptor {
         let stopping_seen = Arc::clone(&stopping);
         let accepts = Arc::new(AtomicBool::new(true));
         let outcome = Arc::clone(&accepts);
-        let thread = thread::Builder::new().name(format!("{what}-accept")).spawn(move || {
+        let thread = threads::spawn(format!("{what}-accept"), move || {
             let accept = || match &rung {
                 Some(rung) => accept_shared(&accepting, rung),
                 None => accepting.accept().map(|(socket, _)| socket),
@@ -165,11 +166,8 @@ fn run(
                 ) => {}
             Err(error) => {
                 accepts.store(false, Ordering::Relaxed);
-                if let Some(left_out) = errors.note(Instant::now()) {
-                    log::warn!(
-                        "{what}: accepting failed, trying again: {error} \
-                         ({left_out} more since the last such line)"
-                    );
+                if let Some(more) = errors.allow() {
+                    log::warn!("{what}: accepting failed, trying again: {error}{more}");
                 }
                 if stopped.recv_timeout(PAUSE) != Err(RecvTimeoutError::Timeout) {
                     return;
@@ -185,6 +183,8 @@ fn run(
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+    use std::thread;
+    use std::time::Instant;
 
     use super::*;
 

@@ -18,6 +18,8 @@ pub(crate) use proxy::Exceptions;
 pub use proxy::Proxy;
 pub(crate) use resolve::Resolver;
 
+use crate::sync::deadline::time_left;
+
 /// A host may have many addresses, and each gets a share of the time: none gets less than this.
 const LEAST: Duration = Duration::from_secs(1);
 
@@ -28,7 +30,7 @@ pub(crate) fn connect(
     port: u16,
     deadline: Instant,
 ) -> Result<TcpStream, String> {
-    let left = || deadline.saturating_duration_since(Instant::now());
+    let left = || time_left(deadline);
     let addresses = resolver.resolve(host, left()).map_err(not_resolved)?;
     let mut reasons = Vec::new();
     for (at, ip) in addresses.iter().enumerate() {

@@ -33,12 +33,12 @@ use super::keys::{Keyring, KeysError};
 use crate::config::{Bind, BrokerConfig};
 use crate::net::accept::strangers::Strangers;
 use crate::net::accept::{self, Acceptor, BindError, SocketFile};
+use crate::sync::permits::Permits;
 use crate::sync::workers::Workers;
 
 use crate::sync::throttle::{Throttle, Throttles};
 use hall::Hall;
 pub use limits::{Bounds, Times};
-use limits::{Slots, Tally};
 
 /// What registered servers get to take in that the broker stops.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -84,7 +84,7 @@ struct Shared {
     /// Guards the certificate that is shown, if any. Nothing is done while it is held.
     tls: RwLock<Option<Arc<ServerConfig>>>,
     hall: Hall,
-    slots: Slots,
+    connections: Arc<Permits>,
     /// Connections that have shown no good key yet.
     strangers: Arc<Strangers<Socket>>,
     /// Take a connection from its first request on.
@@ -93,9 +93,9 @@ struct Shared {
     /// the same thread it would stay for as long as the connection lives.
     shakers: Workers,
     /// Those who are joined, for who waits until there are none.
-    joined: Tally,
+    joined: Arc<Permits>,
     /// Those who are registered, and those who are just told that they are not any more.
-    registered: Tally,
+    registered: Arc<Permits>,
     /// Keeps callers that are refused from flooding the log: a line per address and interval.
     refusals: Throttles,
     /// The same for connections that there is no place for.
@@ -129,12 +129,12 @@ impl Broker {
             keys: RwLock::new(Arc::new(keyring)),
             tls: RwLock::new(tls),
             hall,
-            slots: Slots::new(settings.bounds.connections),
+            connections: Permits::new(settings.bounds.connections),
             strangers: Strangers::new(settings.bounds.keyless, settings.times.keyless),
             attendants: Workers::new("remoted-visit"),
             shakers: Workers::new("remoted-tls"),
-            joined: Tally::default(),
-            registered: Tally::default(),
+            joined: Permits::unbounded(),
+            registered: Permits::unbounded(),
             refusals: Throttles::default(),
             crowded: Throttle::default(),
             settings,
@@ -197,8 +197,8 @@ impl Broker {
         self.close();
         let deadline = Instant::now() + drain;
         // They get a word of goodbye, and are gone soon after.
-        self.shared.registered.wait(deadline.min(Instant::now() + GOODBYE));
-        let left = self.shared.joined.wait(deadline);
+        self.shared.registered.wait_empty(deadline.min(Instant::now() + GOODBYE));
+        let left = self.shared.joined.wait_empty(deadline);
         if left > 0 {
             log::warn!("cut {left} joined connections that did not end within {drain:?}");
         }

@@ -18,7 +18,7 @@ use super::url::{Side, Url};
 use super::webroute::ConnectError;
 use crate::config::Bind;
 use crate::net::accept::{Acceptor, SocketFile, listen};
-use crate::sync::places::Places;
+use crate::sync::permits::Permits;
 use crate::sync::workers::Workers;
 
 use crate::sync::throttle::Throttle;
@@ -95,19 +95,19 @@ pub struct Forward {
     acceptor: Acceptor,
     address: Bind,
     file: Option<SocketFile>,
-    places: Arc<Places>,
+    permits: Arc<Permits>,
 }
 
 impl Forward {
     /// Listens from now on.
     pub fn start(bind: &Bind, way: Way, max_connections: usize) -> Result<Self, String> {
         let bound = listen(bind).map_err(|error| error.to_string())?;
-        let places = Places::new(max_connections);
+        let permits = Permits::new(max_connections);
         let port =
-            Port { way: Arc::new(way), places: Arc::clone(&places), full: Throttle::default() };
+            Port { way: Arc::new(way), permits: Arc::clone(&permits), full: Throttle::default() };
         let acceptor = Acceptor::start("remoted", bound.socket, move |socket| port.admit(socket))
             .map_err(|error| error.to_string())?;
-        Ok(Self { acceptor, address: bound.address, file: bound.file, places })
+        Ok(Self { acceptor, address: bound.address, file: bound.file, permits })
     }
 
     /// The real address, also where port 0 was asked for.
@@ -121,13 +121,21 @@ impl Forward {
         if let Some(file) = self.file.take() {
             file.remove();
         }
-        self.places.drain(drain);
+        wait_until_closed(&self.permits, drain);
+    }
+}
+
+/// Gives connections this long to end.
+pub(super) fn wait_until_closed(connections: &Permits, drain: Duration) {
+    let left = connections.wait_empty(Instant::now() + drain);
+    if left > 0 {
+        log::warn!("{left} connections were still open and are broken off");
     }
 }
 
 struct Port {
     way: Arc<Way>,
-    places: Arc<Places>,
+    permits: Arc<Permits>,
     full: Throttle,
 }
 
@@ -137,11 +145,10 @@ impl Port {
             Some(address) => address.to_string(),
             None => "a local program".to_owned(),
         };
-        let Some(place) = self.places.take() else {
-            if let Some(left_out) = self.full.note(Instant::now()) {
+        let Some(permit) = self.permits.take() else {
+            if let Some(more) = self.full.allow() {
                 log::warn!(
-                    "{who}: closed: all places for connections are taken (--max-connections); \
-                     {left_out} more since the last such line"
+                    "{who}: closed: all places for connections are taken (--max-connections){more}"
                 );
             }
             return;
@@ -152,7 +159,7 @@ impl Port {
                 Ok(near) => carry(&way, near, &who),
                 Err(error) => log::warn!("{who}: closed: {error}"),
             }
-            drop(place);
+            drop(permit);
         });
         if let Err(error) = spawned {
             log::warn!("a connection is closed: no thread for it: {error}");

@@ -23,7 +23,7 @@ use super::stream::Stream;
 
 use super::url::{Side, Url};
 use crate::net::dial::Address;
-use crate::sync::places::Places;
+use crate::sync::permits::Permits;
 use crate::sync::throttle::Throttle;
 use crate::sync::workers::Workers;
 
@@ -74,7 +74,7 @@ impl Default for Options {
 /// Paths that are published until this is stopped.
 pub struct Publication {
     registrars: Vec<Registrar>,
-    places: Arc<Places>,
+    permits: Arc<Permits>,
 }
 
 impl Publication {
@@ -93,8 +93,8 @@ impl Publication {
             }
         }
         outbound.check(routes.iter().map(|route| &route.url)).map_err(wrong)?;
-        let places = Places::new(options.max_connections);
-        let refusals = Places::new(MAX_REFUSALS);
+        let permits = Permits::new(options.max_connections);
+        let refusals = Permits::new(MAX_REFUSALS);
         let workers = Arc::new(Workers::new("serve"));
         let mut registrars = Vec::with_capacity(routes.len());
         for (at, Route { url, target }) in routes.into_iter().enumerate() {
@@ -106,7 +106,7 @@ impl Publication {
                 outbound: Arc::clone(outbound),
                 target: Arc::new(target),
                 proxy_protocol: options.proxy_protocol,
-                places: Arc::clone(&places),
+                permits: Arc::clone(&permits),
                 refusals: Arc::clone(&refusals),
                 workers: Arc::clone(&workers),
                 full: Throttle::default(),
@@ -114,13 +114,13 @@ impl Publication {
             };
             registrars.push(Registrar::start(url, Arc::clone(outbound), Pulse::USUAL, desk)?);
         }
-        Ok(Self { registrars, places })
+        Ok(Self { registrars, permits })
     }
 
     /// Takes the paths back and gives joined connections this long to end.
     pub fn stop(mut self, drain: Duration) {
         self.registrars.iter_mut().for_each(Registrar::stop);
-        self.places.drain(drain);
+        super::forward::wait_until_closed(&self.permits, drain);
     }
 }
 
@@ -130,8 +130,8 @@ struct Usher {
     outbound: Arc<Outbound>,
     target: Arc<Address>,
     proxy_protocol: bool,
-    places: Arc<Places>,
-    refusals: Arc<Places>,
+    permits: Arc<Permits>,
+    refusals: Arc<Permits>,
     workers: Arc<Workers>,
     full: Throttle,
     on_registered: Box<dyn Fn() + Send>,
@@ -145,28 +145,27 @@ impl Desk for Usher {
     fn called(&self, notice: Notice) {
         let caller =
             Caller { url: Arc::clone(&self.url), outbound: Arc::clone(&self.outbound), notice };
-        if let Some(place) = self.places.take() {
+        if let Some(permit) = self.permits.take() {
             let (target, workers) = (Arc::clone(&self.target), Arc::clone(&self.workers));
             let proxy_protocol = self.proxy_protocol;
             self.launch(move || {
                 serve(&Arc::new(caller), &target, proxy_protocol, &workers);
-                drop(place);
+                drop(permit);
             });
             return;
         }
-        if let Some(left_out) = self.full.note(Instant::now()) {
+        if let Some(more) = self.full.allow() {
             log::warn!(
-                "{}: {} is turned away: all places for connections are taken (--max-connections); \
-                 {left_out} more since the last such line",
+                "{}: {} is turned away: all places for connections are taken (--max-connections){more}",
                 self.url,
                 caller.notice.shown
             );
         }
         // Beyond this bound callers are left to the broker's time limit.
-        if let Some(place) = self.refusals.take() {
+        if let Some(permit) = self.refusals.take() {
             self.launch(move || {
                 turn_away(&caller);
-                drop(place);
+                drop(permit);
             });
         }
     }

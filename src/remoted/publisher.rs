@@ -16,7 +16,7 @@ use super::registration::Pulse;
 use super::url::{Side, Url};
 use super::webroute::{Cause, ConnectError, join};
 
-use crate::sync::places::Places;
+use crate::sync::permits::Permits;
 use crate::sync::throttle::Throttle;
 use crate::sync::workers::Workers;
 
@@ -72,7 +72,7 @@ impl Publisher {
         let desk = Counter {
             url: Arc::clone(&url),
             outbound: Arc::clone(outbound),
-            places: Places::new(MAX_WAITING),
+            permits: Permits::new(MAX_WAITING),
             workers: Workers::new("join"),
             finished,
             tell,
@@ -144,7 +144,7 @@ impl Caller {
 struct Counter {
     url: Arc<Url>,
     outbound: Arc<Outbound>,
-    places: Arc<Places>,
+    permits: Arc<Permits>,
     workers: Workers,
     finished: Sender<Connection>,
     tell: Sender<()>,
@@ -160,11 +160,10 @@ impl Desk for Counter {
     fn called(&self, notice: Notice) {
         let caller =
             Caller { url: Arc::clone(&self.url), outbound: Arc::clone(&self.outbound), notice };
-        let Some(place) = self.places.take() else {
-            if let Some(left_out) = self.refused.note(Instant::now()) {
+        let Some(permit) = self.permits.take() else {
+            if let Some(more) = self.refused.allow() {
                 log::warn!(
-                    "{}: {} is not served: {MAX_WAITING} others wait to be accepted ({left_out} \
-                     more since the last such line)",
+                    "{}: {} is not served: {MAX_WAITING} others wait to be accepted{more}",
                     self.url,
                     caller.notice.shown
                 );
@@ -185,7 +184,7 @@ impl Desk for Counter {
                 },
                 Err(error) => log::warn!("{}: {error}", caller.notice.shown),
             }
-            drop(place);
+            drop(permit);
         });
         if let Err(error) = spawned {
             log::warn!("{}: a caller is not served: no thread for it: {error}", self.url);

@@ -137,11 +137,8 @@ fn serve(url: &Url, registration: &mut Registration, shared: &Shared, desk: &imp
             Ok(_) if shared.stopping.load(Ordering::Acquire) => return Ended::Woken,
             Ok(Ok(notice)) => desk.called(notice),
             Ok(Err(error)) => {
-                if let Some(left_out) = wrong_ids.note(Instant::now()) {
-                    log::warn!(
-                        "{url}: a caller is not served: it has {error} ({left_out} more since the \
-                         last such line)"
-                    );
+                if let Some(more) = wrong_ids.allow() {
+                    log::warn!("{url}: a caller is not served: it has {error}{more}");
                 }
             }
             Err(end) => return end,

@@ -16,6 +16,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::{self, Handle};
 
+use crate::sync::threads;
+
 /// A wish that this process end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -64,7 +66,7 @@ impl Signals {
         let (sender, receiver) = bounded(1);
         // One place: two wishes to read files anew are as good as one.
         let (reload, reloads) = bounded(1);
-        let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let thread = threads::spawn("signals", move || {
             for signal in signals.forever() {
                 if signal == SIGHUP {
                     let _ = reload.try_send(());

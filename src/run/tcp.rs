@@ -6,7 +6,6 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use pico_args::Arguments;
@@ -15,6 +14,7 @@ use socket2::Socket;
 use crate::config::Forward;
 use crate::net::dial::{Address, Resolver};
 use crate::run::cli::{self, Failure, Program};
+use crate::sync::threads;
 
 const PROGRAM: Program = Program {
     name: "rp_tcp",
@@ -128,7 +128,7 @@ fn exchange(socket: Socket, early: &[u8]) -> io::Result<()> {
     let mut to = socket.try_clone()?;
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    thread::Builder::new().name("input".to_owned()).spawn(move || {
+    threads::spawn("input", move || {
         // A side that takes no more ends the other direction, too.
         let _ = copy(&mut input, &mut to);
         let _ = to.shutdown(Shutdown::Write);

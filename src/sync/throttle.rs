@@ -1,16 +1,17 @@
 //! Keeps a repeated log line from becoming a flood: one line per interval, with the number of
-//! those that were left out.
+//! those that were suppressed.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// The shortest time between two lines about the same matter.
+/// The shortest time between two lines about the same subject.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Most matters that are told apart.
-const MAX_MATTERS: usize = 256;
+/// Most subjects with an interval of their own.
+const MAX_SUBJECTS: usize = 256;
 
 /// Decides which occurrences are logged.
 #[derive(Default)]
@@ -19,51 +20,74 @@ pub(crate) struct Throttle {
     state: Mutex<State>,
 }
 
+/// How many lines were suppressed since the last one. It ends the line that may be logged, and shows
+/// nothing where there were none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Suppressed(u64);
+
+impl fmt::Display for Suppressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " ({count} more since the last such line)"),
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     last: Option<Instant>,
-    left_out: u64,
+    suppressed: u64,
 }
 
 impl Throttle {
-    /// Notes one occurrence. `Some(n)`: log it, and say that `n` were left out since the last one.
-    pub fn note(&self, now: Instant) -> Option<u64> {
-        self.state.lock().note(now)
+    /// Counts one occurrence. Where it may be logged, the result ends the line.
+    pub fn allow(&self) -> Option<Suppressed> {
+        self.allow_at(Instant::now())
+    }
+
+    fn allow_at(&self, now: Instant) -> Option<Suppressed> {
+        self.state.lock().allow(now)
     }
 }
 
 impl State {
-    fn note(&mut self, now: Instant) -> Option<u64> {
-        let quiet = self.last.is_some_and(|last| now.duration_since(last) < INTERVAL);
-        if quiet {
-            self.left_out += 1;
+    fn is_recent(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| now.duration_since(last) < INTERVAL)
+    }
+
+    fn allow(&mut self, now: Instant) -> Option<Suppressed> {
+        if self.is_recent(now) {
+            self.suppressed += 1;
             return None;
         }
         self.last = Some(now);
-        Some(std::mem::take(&mut self.left_out))
+        Some(Suppressed(std::mem::take(&mut self.suppressed)))
     }
 }
 
-/// A [`Throttle`] for each matter, so that one does not hide another.
+/// A [`Throttle`] for each subject, so that one does not hide another.
 #[derive(Default)]
 pub(crate) struct Throttles {
-    /// Guards the matters; nothing is done while it is held.
-    matters: Mutex<HashMap<String, State>>,
+    /// Guards the subjects; nothing is done while it is held.
+    subjects: Mutex<HashMap<String, State>>,
 }
 
 impl Throttles {
-    /// As [`Throttle::note`], about this matter.
-    pub fn note(&self, matter: &str, now: Instant) -> Option<u64> {
-        let mut matters = self.matters.lock();
-        if matters.len() >= MAX_MATTERS && !matters.contains_key(matter) {
-            let is_recent =
-                |state: &State| state.last.is_some_and(|last| now.duration_since(last) < INTERVAL);
-            matters.retain(|_, state| is_recent(state));
+    /// As [`Throttle::allow`], about this subject.
+    pub fn allow(&self, subject: &str) -> Option<Suppressed> {
+        self.allow_at(subject, Instant::now())
+    }
+
+    fn allow_at(&self, subject: &str, now: Instant) -> Option<Suppressed> {
+        let mut subjects = self.subjects.lock();
+        if subjects.len() >= MAX_SUBJECTS && !subjects.contains_key(subject) {
+            subjects.retain(|_, state| state.is_recent(now));
         }
-        // Beyond the bound all new ones share a place.
-        let is_known = matters.contains_key(matter);
-        let key = if is_known || matters.len() < MAX_MATTERS { matter } else { "" };
-        matters.entry(key.to_owned()).or_default().note(now)
+        // Beyond the bound all new ones share an entry.
+        let is_known = subjects.contains_key(subject);
+        let key = if is_known || subjects.len() < MAX_SUBJECTS { subject } else { "" };
+        subjects.entry(key.to_owned()).or_default().allow(now)
     }
 }
 
@@ -75,25 +99,31 @@ mod tests {
     fn one_line_per_interval_with_the_count_of_the_others() {
         let throttle = Throttle::default();
         let start = Instant::now();
-        assert_eq!(throttle.note(start), Some(0));
-        assert_eq!(throttle.note(start + INTERVAL / 2), None);
-        assert_eq!(throttle.note(start + INTERVAL / 2), None);
-        assert_eq!(throttle.note(start + INTERVAL), Some(2));
-        assert_eq!(throttle.note(start + INTERVAL), None);
-        assert_eq!(throttle.note(start + INTERVAL * 3), Some(1));
+        assert_eq!(throttle.allow_at(start), Some(Suppressed(0)));
+        assert_eq!(throttle.allow_at(start + INTERVAL / 2), None);
+        assert_eq!(throttle.allow_at(start + INTERVAL / 2), None);
+        assert_eq!(throttle.allow_at(start + INTERVAL), Some(Suppressed(2)));
+        assert_eq!(throttle.allow_at(start + INTERVAL), None);
+        assert_eq!(throttle.allow_at(start + INTERVAL * 3), Some(Suppressed(1)));
     }
 
     #[test]
-    fn matters_are_told_apart_up_to_a_bound() {
+    fn the_count_ends_the_line() {
+        assert_eq!(format!("closed{}", Suppressed(0)), "closed");
+        assert_eq!(format!("closed{}", Suppressed(3)), "closed (3 more since the last such line)");
+    }
+
+    #[test]
+    fn subjects_have_intervals_of_their_own_up_to_a_bound() {
         let throttles = Throttles::default();
         let start = Instant::now();
-        assert_eq!(throttles.note("a", start), Some(0));
-        assert_eq!(throttles.note("b", start), Some(0));
-        assert_eq!(throttles.note("a", start), None);
-        assert_eq!(throttles.note("a", start + INTERVAL), Some(1));
-        let shown = (0..1000).filter(|n| throttles.note(&n.to_string(), start).is_some()).count();
-        assert_eq!(shown, MAX_MATTERS - 2 + 1);
-        assert_eq!(throttles.note("c", start + INTERVAL * 2), Some(0));
-        assert!(throttles.matters.lock().len() < 5);
+        assert_eq!(throttles.allow_at("a", start), Some(Suppressed(0)));
+        assert_eq!(throttles.allow_at("b", start), Some(Suppressed(0)));
+        assert_eq!(throttles.allow_at("a", start), None);
+        assert_eq!(throttles.allow_at("a", start + INTERVAL), Some(Suppressed(1)));
+        let is_shown = |n: &i32| throttles.allow_at(&n.to_string(), start).is_some();
+        assert_eq!((0..1000).filter(is_shown).count(), MAX_SUBJECTS - 2 + 1);
+        assert_eq!(throttles.allow_at("c", start + INTERVAL * 2), Some(Suppressed(0)));
+        assert!(throttles.subjects.lock().len() < 5);
     }
 }

@@ -5,10 +5,11 @@
 //! connection, and those are bounded.
 
 use std::io;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::threads;
 
 /// The stack of a thread. Only what is used of it takes memory.
 const STACK: usize = 256 * 1024;
@@ -47,12 +48,13 @@ impl Workers {
                 job();
             }
         };
-        thread::Builder::new().name(self.name.to_owned()).stack_size(STACK).spawn(work).map(drop)
+        threads::spawn_with_stack(self.name, STACK, work).map(drop)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
     use std::time::Instant;
 
     use super::*;

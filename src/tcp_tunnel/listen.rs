@@ -11,7 +11,7 @@ use crate::config::{Bind, Forward};
 use crate::event::pipe::{Peer, Pipe};
 use crate::event::{CODE_FINE, CODE_UNHANDLED, Event, Reply, Verb};
 use crate::net::accept::{Acceptor, Bound, SocketFile};
-use crate::sync::places::{Place, Places};
+use crate::sync::permits::{Permit, Permits};
 use crate::sync::workers::Workers;
 
 /// Most connections that are carried for the ports of a node.
@@ -40,17 +40,21 @@ impl Listeners {
         pipe: Arc<dyn Pipe>,
         wait: Duration,
     ) -> io::Result<()> {
-        let places = Places::new(MAX_CONNECTIONS);
+        let permits = Permits::new(MAX_CONNECTIONS);
         let forward = Arc::new(forward);
         let workers = Workers::new("carry-from");
         let Bound { socket: listener, address, file, handed: _ } = bound;
         let acceptor = Acceptor::start("tcp", listener, move |socket| {
-            let Some(place) = places.take() else {
+            let Some(permit) = permits.take() else {
                 log::warn!("{forward}: refused a connection: {MAX_CONNECTIONS} are open");
                 return;
             };
-            let job =
-                Job { _place: place, forward: Arc::clone(&forward), pipe: Arc::clone(&pipe), wait };
+            let job = Job {
+                _permit: permit,
+                forward: Arc::clone(&forward),
+                pipe: Arc::clone(&pipe),
+                wait,
+            };
             let spawned = workers.run(move || job.carry(socket));
             if let Err(error) = spawned {
                 log::warn!("{forward}: no thread for a connection: {error}");
@@ -77,7 +81,7 @@ impl Drop for Port {
 
 /// One connection.
 struct Job {
-    _place: Place,
+    _permit: Permit,
     forward: Arc<Forward>,
     pipe: Arc<dyn Pipe>,
     wait: Duration,

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 /// Every module directly below the crate, from the top down, with the ones that it may use.
 const HOUSE: &[(&str, &[&str])] = &[
     ("bin", &["run", "remoted", "ca", "identity", "config", "event"]),
-    ("run", &["node", "identity", "handler", "config", "net", "lifecycle", "rules", "event"]),
+    (
+        "run",
+        &["node", "identity", "handler", "config", "net", "lifecycle", "rules", "event", "sync"],
+    ),
     (
         "node",
         &[
@@ -33,7 +36,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("handler", &["config", "http1", "rules", "event", "sync"]),
     ("ca", &["identity", "event"]),
     ("identity", &["config", "event", "fs"]),
-    ("metrics", &["config", "event"]),
+    ("metrics", &["config", "event", "sync"]),
     ("config", &["net", "event"]),
     ("net", &["sync"]),
     ("lifecycle", &["event", "sync"]),

@@ -5,7 +5,6 @@
 use std::fs::{self, Metadata};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use crate::sync::throttle::Throttles;
 
@@ -88,9 +87,9 @@ impl Scripts {
     }
 
     fn complain(&self, name: &str, fault: &str) {
-        if let Some(left_out) = self.complaints.note(name, Instant::now()) {
+        if let Some(more) = self.complaints.allow(name) {
             log::warn!(
-                "{}/{name} is not run: it {fault} ({left_out} more since the last such line)",
+                "{}/{name} is not run: it {fault}{more}",
                 self.dir.display().to_string().escape_debug()
             );
         }

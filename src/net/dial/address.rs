@@ -9,6 +9,7 @@ use std::time::Instant;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Resolver, connect};
+use crate::sync::deadline::time_left;
 
 /// Longest host name (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 255;
@@ -34,10 +35,9 @@ impl Address {
         match self {
             Self::Tcp(host, port) => connect(resolver, host, *port, deadline).map(Socket::from),
             Self::Unix(path) => {
-                let left = deadline.saturating_duration_since(Instant::now());
                 let connected = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|socket| {
                     // Connecting waits while the server's queue is full, for as long as a write.
-                    socket.set_write_timeout(Some(left))?;
+                    socket.set_write_timeout(Some(time_left(deadline)))?;
                     socket.connect(&SockAddr::unix(path)?)?;
                     socket.set_write_timeout(None)?;
                     Ok(socket)

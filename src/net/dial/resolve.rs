@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
+
+use crate::sync::permits::Permits;
+use crate::sync::threads;
 
 /// Most lookups at once; each has a thread for as long as the system takes.
 const MAX_LOOKUPS: usize = 16;
@@ -19,11 +20,17 @@ const KEPT: Duration = Duration::from_secs(5);
 const MAX_KEPT: usize = 256;
 
 /// Looks host names up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Resolver {
-    running: Arc<AtomicUsize>,
+    lookups: Arc<Permits>,
     /// Guards the answers; no lookup runs while it is held.
     kept: Mutex<HashMap<String, (Instant, Vec<IpAddr>)>>,
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self { lookups: Permits::new(MAX_LOOKUPS), kept: Mutex::default() }
+    }
 }
 
 impl Resolver {
@@ -34,13 +41,13 @@ impl Resolver {
             return Ok(vec![address.to_canonical()]);
         }
         let now = Instant::now();
-        if let Some((at, addresses)) = self.kept().get(host)
+        if let Some((at, addresses)) = self.kept.lock().get(host)
             && now.duration_since(*at) < KEPT
         {
             return Ok(addresses.clone());
         }
         let addresses = self.look_up(host, timeout)?;
-        let mut kept = self.kept();
+        let mut kept = self.kept.lock();
         if kept.len() >= MAX_KEPT {
             kept.retain(|_, (at, _)| now.duration_since(*at) < KEPT);
         }
@@ -51,15 +58,13 @@ impl Resolver {
     }
 
     fn look_up(&self, host: &str, timeout: Duration) -> io::Result<Vec<IpAddr>> {
-        if self.running.fetch_add(1, Ordering::AcqRel) >= MAX_LOOKUPS {
-            self.running.fetch_sub(1, Ordering::AcqRel);
+        let Some(permit) = self.lookups.take() else {
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, "too many lookups at once"));
-        }
-        let running = Running(Arc::clone(&self.running));
+        };
         let (found, answer) = bounded(1);
         let name = host.to_owned();
-        thread::Builder::new().name("resolve".to_owned()).spawn(move || {
-            let _running = running;
+        threads::spawn("resolve", move || {
+            let _permit = permit;
             let addresses = (name.as_str(), 0).to_socket_addrs().map(|addresses| {
                 let mut addresses: Vec<IpAddr> =
                     addresses.map(|address| address.ip().to_canonical()).collect();
@@ -72,18 +77,6 @@ impl Resolver {
         answer
             .recv_timeout(timeout)
             .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
-    }
-
-    fn kept(&self) -> parking_lot::MutexGuard<'_, HashMap<String, (Instant, Vec<IpAddr>)>> {
-        self.kept.lock()
-    }
-}
-
-struct Running(Arc<AtomicUsize>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -100,16 +93,15 @@ mod tests {
         let second = Duration::from_secs(5);
         assert_eq!(resolver.resolve("::ffff:127.0.0.1", second).unwrap(), [loopback]);
         assert!(resolver.resolve("localhost", second).unwrap().contains(&loopback));
-        assert_eq!(resolver.kept().len(), 1);
+        assert_eq!(resolver.kept.lock().len(), 1);
         assert!(resolver.resolve("no-such-name.invalid", second).is_err());
     }
 
     #[test]
     fn lookups_are_bounded() {
         let resolver = Resolver::default();
-        resolver.running.store(MAX_LOOKUPS, Ordering::Release);
+        let _running: Vec<_> = (0..MAX_LOOKUPS).map_while(|_| resolver.lookups.take()).collect();
         let error = resolver.resolve("localhost", Duration::from_secs(1)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
-        assert_eq!(resolver.running.load(Ordering::Acquire), MAX_LOOKUPS);
     }
 }

@@ -283,7 +283,7 @@ impl Connections {
     }
 
     fn warn_of(&self, takeover: Takeover, name: &str, old: IpAddr, new: IpAddr) {
-        if takeover == Takeover::Usual || self.shared_keys.note(name, Instant::now()).is_none() {
+        if takeover == Takeover::Usual || self.shared_keys.allow(name).is_none() {
             return;
         }
         if takeover == Takeover::Rivals {
@@ -303,20 +303,20 @@ impl Connections {
     /// Logs why a connection came to nothing: once in a while for each reason.
     fn refuse(&self, who: &str, why: &str) {
         self.feed.tell_stranger(Happening::Refusal, who, why);
-        if let Some(left_out) = self.refusals.note(why, Instant::now()) {
-            log_refusal(who, why, left_out);
+        if let Some(more) = self.refusals.allow(why) {
+            log::warn!("{who}: {why}{more}");
         }
     }
 
     /// As [`Connections::refuse`], where thousands may come in a second: all are counted, but only those
     /// that have a line in the log are shown to who listens.
     fn refuse_one_of_many(&self, who: SocketAddr, why: &str) {
-        let Some(left_out) = self.refusals.note(why, Instant::now()) else {
+        let Some(more) = self.refusals.allow(why) else {
             return self.feed.count_untold(Happening::Refusal);
         };
         let (who, why) = (who.to_string(), format!("refused: {why}"));
         self.feed.tell_stranger(Happening::Refusal, &who, &why);
-        log_refusal(&who, &why, left_out);
+        log::warn!("{who}: {why}{more}");
     }
 
     /// Waits until all connections have ended.
@@ -326,13 +326,6 @@ impl Connections {
             // Nothing is sent: this is a pause between looks.
             let _ = never.recv_timeout(LOOK);
         }
-    }
-}
-
-fn log_refusal(who: &str, why: &str, left_out: u64) {
-    match left_out {
-        0 => log::warn!("{who}: {why}"),
-        _ => log::warn!("{who}: {why} ({left_out} more like this since the last such line)"),
     }
 }
 

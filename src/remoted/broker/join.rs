@@ -25,7 +25,7 @@ pub(super) fn join(
         return Err(server.refused(Refusal::server("no caller waits with its WebRoute-ID")));
     };
     let Waiting { visitor: mut caller, registration, timeout_s, .. } = caller;
-    let _joined = shared.joined.enter();
+    let _joined = shared.joined.take();
     let times = &shared.settings.times;
     let accepted = webroute_accepted(&route.meeting.id);
     let deadline = Instant::now() + times.head;

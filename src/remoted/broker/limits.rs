@@ -1,10 +1,6 @@
 //! How long things may take, and how many of them there may be.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
-
-use parking_lot::{Condvar, Mutex};
+use std::time::Duration;
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -67,73 +63,6 @@ impl Default for Bounds {
             registrations_per_key: 1024,
             waiting: 8192,
             waiting_per_path: 2048,
-        }
-    }
-}
-
-/// Places for connections.
-pub(super) struct Slots {
-    taken: Arc<AtomicUsize>,
-    most: usize,
-}
-
-impl Slots {
-    pub fn new(most: usize) -> Self {
-        Self { taken: Arc::default(), most }
-    }
-
-    /// A place, if there is one left.
-    pub fn take(&self) -> Option<Slot> {
-        if self.taken.fetch_add(1, Ordering::AcqRel) >= self.most {
-            self.taken.fetch_sub(1, Ordering::AcqRel);
-            return None;
-        }
-        Some(Slot(Arc::clone(&self.taken)))
-    }
-}
-
-/// A place, given back when dropped.
-pub(super) struct Slot(Arc<AtomicUsize>);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// How many of something there are.
-#[derive(Default)]
-pub(super) struct Tally {
-    /// Guards the number; nothing is done while it is held.
-    count: Mutex<usize>,
-    none_left: Condvar,
-}
-
-impl Tally {
-    /// One more, until what this returns is dropped.
-    pub fn enter(&self) -> Entered<'_> {
-        *self.count.lock() += 1;
-        Entered(self)
-    }
-
-    /// Waits until none is left. Returns how many are at `deadline`.
-    pub fn wait(&self, deadline: Instant) -> usize {
-        let mut count = self.count.lock();
-        let left = deadline.saturating_duration_since(Instant::now());
-        self.none_left.wait_while_for(&mut count, |count| *count > 0, left);
-        *count
-    }
-}
-
-/// One of them.
-pub(super) struct Entered<'a>(&'a Tally);
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        let mut count = self.0.count.lock();
-        *count -= 1;
-        if *count == 0 {
-            self.0.none_left.notify_all();
         }
     }
 }

@@ -139,11 +139,11 @@ fn serve(
     (notices, probes): (Receiver<String>, Receiver<Sender<()>>),
     shared: &Shared,
 ) {
-    let Visitor { mut stream, name, slot, .. } = visitor;
+    let Visitor { mut stream, name, permit, .. } = visitor;
     let times = &shared.settings.times;
     let path = &registration.path;
     let accepted = websocket_accepted(&handshake.key);
-    let _registered = shared.registered.enter();
+    let _registered = shared.registered.take();
     let held = Held { registration, hall: &shared.hall };
     let mut session = None;
     let left = match stream.write_all_within(&accepted, Instant::now() + times.head) {
@@ -159,7 +159,7 @@ fn serve(
     if let (Some(session), Some(word)) = (session, left.word()) {
         session.close(&word);
     }
-    drop(slot);
+    drop(permit);
 }
 
 /// A path that is held. Dropped, also by a panic, it is free, and who waited for it is closed.

@@ -13,7 +13,6 @@ use serde_json::json;
 use socket2::{Socket, TcpKeepalive};
 
 use super::hall::Waiting;
-use super::limits::Slot;
 use super::refusal::Refusal;
 use super::request::{Route, TIMEOUT_S, Wish, judge};
 use super::{Shared, join, server};
@@ -23,6 +22,7 @@ use crate::net::accept::strangers::{
 use crate::remoted::head::{HeadError, Request, read_request};
 use crate::remoted::keys::Key;
 use crate::remoted::stream::Stream;
+use crate::sync::permits::Permit;
 
 /// So that a peer that vanished is noticed although no limit for silence is set: after 60 s without
 /// a byte the operating system asks four times, every 15 s.
@@ -38,7 +38,7 @@ pub(super) struct Visitor {
     pub stream: Stream,
     /// Its address, for servers and the log.
     pub name: String,
-    pub slot: Slot,
+    pub permit: Permit,
     /// Until it has shown a good key.
     pub stranger: Option<Stranger<Socket>>,
 }
@@ -80,13 +80,13 @@ pub(super) struct Refused {
 /// Gives a new connection a thread, or closes it where there is no place. It never waits.
 pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
     let crowded = |why: &str| {
-        if let Some(left_out) = shared.crowded.note(Instant::now()) {
-            log::warn!("closed a new connection: {why} ({left_out} more since the last such line)");
+        if let Some(more) = shared.crowded.allow() {
+            log::warn!("closed a new connection: {why}{more}");
         }
     };
     let origin = Origin::of(&socket);
     let socket = Arc::new(socket);
-    let Some(slot) = shared.slots.take() else {
+    let Some(permit) = shared.connections.take() else {
         reset_when_closed(&socket);
         return crowded("there are as many as there may be");
     };
@@ -97,12 +97,12 @@ pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
     let (tls, visited) = (shared.tls(), Arc::clone(shared));
     let started = match tls {
         None => shared.attendants.run(move || {
-            if let Some(visitor) = visitor(socket, slot, stranger, &visited) {
+            if let Some(visitor) = visitor(socket, permit, stranger, &visited) {
                 attend(visitor, &visited);
             }
         }),
         Some(tls) => shared.shakers.run(move || {
-            if let Some(visitor) = visitor(socket, slot, stranger, &visited) {
+            if let Some(visitor) = visitor(socket, permit, stranger, &visited) {
                 shake_hands(visitor, tls, visited);
             }
         }),
@@ -115,7 +115,7 @@ pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
 /// A connection whose first byte has come; none where it went away before, or says nothing.
 fn visitor(
     socket: Arc<Socket>,
-    slot: Slot,
+    permit: Permit,
     stranger: Stranger<Socket>,
     shared: &Shared,
 ) -> Option<Visitor> {
@@ -125,7 +125,7 @@ fn visitor(
     let name = peer.map_or("unix".to_owned(), |peer| peer.to_string());
     let has_begun = stranger.wait_first_byte(&socket).ok()?;
     let visitor =
-        Visitor { stream: Stream::shared(socket).ok()?, name, slot, stranger: Some(stranger) };
+        Visitor { stream: Stream::shared(socket).ok()?, name, permit, stranger: Some(stranger) };
     if has_begun {
         return Some(visitor);
     }
@@ -136,12 +136,12 @@ fn visitor(
 
 fn shake_hands(visitor: Visitor, tls: Arc<ServerConfig>, shared: Arc<Shared>) {
     let deadline = visitor.deadline(shared.settings.times.head);
-    let Visitor { stream, name, slot, stranger } = visitor;
+    let Visitor { stream, name, permit, stranger } = visitor;
     match Stream::tls_server(stream, tls, deadline) {
         Err(error) => complain(&shared, &name, format_args!("{name}: no TLS: {error}")),
         Ok(stream) => {
             let attended = Arc::clone(&shared);
-            let visitor = Visitor { stream, name, slot, stranger };
+            let visitor = Visitor { stream, name, permit, stranger };
             if let Err(error) = shared.attendants.run(move || attend(visitor, &attended)) {
                 log::warn!("closed a new connection: {error}");
             }
@@ -285,10 +285,8 @@ fn real_address(request: &Request) -> Option<SocketAddr> {
 /// A line of the log, but not a flood of them from one address.
 fn complain(shared: &Shared, name: &str, line: std::fmt::Arguments<'_>) {
     let address = name.rsplit_once(':').map_or(name, |(address, _)| address);
-    match shared.refusals.note(address, Instant::now()) {
-        None => {}
-        Some(0) => log::warn!("{line}"),
-        Some(left_out) => log::warn!("{line} ({left_out} more since the last such line)"),
+    if let Some(more) = shared.refusals.allow(address) {
+        log::warn!("{line}{more}");
     }
 }
 

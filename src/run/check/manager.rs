@@ -8,12 +8,12 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
 use crate::config::Bind;
+use crate::sync::threads;
 
 /// How long it may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -61,15 +61,13 @@ fn systemctl(arguments: &[&str]) -> Option<String> {
 
 fn read(output: ChildStdout) -> Option<String> {
     let (said, heard) = bounded(1);
-    thread::Builder::new()
-        .name("systemctl".to_owned())
-        .spawn(move || {
-            let mut text = String::new();
-            let read = output.take(MAX_ANSWER).read_to_string(&mut text);
-            // Nobody listens any more where it came too late.
-            let _ = said.send(read.map(|_| text));
-        })
-        .ok()?;
+    threads::spawn("systemctl", move || {
+        let mut text = String::new();
+        let read = output.take(MAX_ANSWER).read_to_string(&mut text);
+        // Disconnected: it came too late.
+        let _ = said.send(read.map(|_| text));
+    })
+    .ok()?;
     heard.recv_timeout(ANSWER).ok()?.ok()
 }
 

@@ -14,6 +14,7 @@ use super::report::{Problem, Report};
 use crate::config::{Address, Bind, NodeConfig};
 use crate::handler::Role;
 use crate::net::dial::Resolver;
+use crate::sync::deadline::time_left;
 
 /// The step.
 pub(super) const STEP: &str = "ports";
@@ -185,7 +186,7 @@ fn says(bind: &Bind, words: &str) -> bool {
     let (mut answer, mut part) = (Vec::new(), [0; 1024]);
     // One that says no more in time has said enough or not.
     while answer.len() < MAX_ANSWER
-        && let left = deadline.saturating_duration_since(Instant::now())
+        && let left = time_left(deadline)
         && !left.is_zero()
         && socket.set_read_timeout(Some(left)).is_ok()
         && let Ok(count @ 1..) = socket.read(&mut part)
