@@ -18,7 +18,7 @@ use crate::support::message::{event, heartbeat, heartbeat_reply};
 use crate::support::peer::Peer;
 use crate::support::port::free_port;
 use crate::support::tls::{accepting, dialing};
-use crate::support::{Identities, Setup, client, parse_answer, server};
+use crate::support::{Identities, Setup, client, parse_answer, server, write_script};
 
 /// The exit code and the lines.
 fn check(setup: &Setup) -> (i32, Vec<String>) {
@@ -378,9 +378,7 @@ fn a_socket_file_that_this_user_may_not_use_is_no_free_port() {
 /// The check with a `systemctl` that runs this script.
 fn check_with_systemctl(setup: &Setup, script: &str) -> (i32, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
-    let program = dir.path().join("systemctl");
-    std::fs::write(&program, format!("#!/bin/sh\n{script}")).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&dir.path().join("systemctl"), &format!("#!/bin/sh\n{script}"));
     let path = std::env::join_paths([dir.path(), "/bin".as_ref(), "/usr/bin".as_ref()]).unwrap();
     let mut command = setup.command();
     command.env("PATH", path);

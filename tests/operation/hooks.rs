@@ -1,17 +1,16 @@
 //! Programs that are run for connection events, beside real nodes.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::support::relay::Relay;
-use crate::support::{Identities, PATIENCE, client, server};
+use crate::support::{Identities, PATIENCE, client, server, write_script};
 
 const ON_SERVER: &str = "RP_SERVER_CONNECTION_STATE_CHANGE_EVENT_CLASS";
 const ON_CLIENT: &str = "RP_CLIENT_CONNECTION_STATE_CHANGE_EVENT_CLASS";
@@ -24,15 +23,8 @@ struct Hook {
 impl Hook {
     fn new(text: &str) -> Self {
         let hook = Self { dir: tempfile::tempdir().unwrap() };
-        // Written by another process: no child of this one may have it open for writing when it is
-        // run.
-        let mut copy = Command::new("cp");
-        copy.arg("/dev/stdin").arg(hook.script()).stdin(Stdio::piped());
-        let mut copy = copy.spawn().unwrap();
         let script = format!("#!/bin/sh\ncd '{}' || exit 1\n{text}\n", hook.dir.path().display());
-        copy.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-        assert!(copy.wait().unwrap().success());
-        fs::set_permissions(hook.script(), fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&hook.script(), &script);
         hook
     }
 

@@ -38,6 +38,17 @@ fn every_file_below_tests_is_used() {
     assert!(missing.is_empty(), "there is no {missing:?}");
 }
 
+/// `Cargo.toml` says of each program that it has no tests in itself, so that no harness is linked for it.
+#[test]
+fn programs_have_no_tests_in_themselves() {
+    let mut files = BTreeSet::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin"), &mut files);
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(!text.contains("cfg(test)") && !text.contains("#[test]"), "{}", file.display());
+    }
+}
+
 /// Adds this file and all that its `mod` lines name, each where the compiler looks for it.
 fn reach(file: PathBuf, reached: &mut BTreeSet<PathBuf>) {
     let text = fs::read_to_string(&file).unwrap();

@@ -373,6 +373,16 @@ impl Drop for Node {
     }
 }
 
+/// Makes a script that can be run. Another process writes it: a file that this one has open for writing, if only
+/// in a child that another test has just forked, cannot be run.
+pub fn write_script(path: &Path, text: &str) {
+    let mut install = Command::new("install");
+    install.args(["-m755", "/dev/stdin"]).arg(path).stdin(Stdio::piped());
+    let mut install = install.spawn().unwrap();
+    install.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(install.wait().unwrap().success(), "{}", path.display());
+}
+
 /// An HTTP answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
