@@ -12,6 +12,8 @@ READY_S=20
 END_S=15
 
 work=
+bin=             # where the programs are, and how they were built
+built=
 pids=()          # every process that was started in the background
 server_pid=
 client_pid=
@@ -57,15 +59,21 @@ close_workshop() {
     exit "$status"
 }
 
-# Builds the programs and sets $bin to where they are. The working directory is the project's.
+# build PROFILE: builds the programs with this profile of Cargo.toml and sets $bin to where they are, and $built to
+# how. The working directory is the project's.
 build() {
+    local profile=$1
     bin=${RESTPIPE_BIN_DIR:-}
+    built="as they are in $bin"
     if [ -z "$bin" ]; then
         need cargo "install a Rust toolchain from https://rustup.rs"
         command -v "${CC:-cc}" >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null ||
             fail "a C compiler is missing: install gcc or clang"
-        cargo build --release --locked --bins
-        bin=${CARGO_TARGET_DIR:-target}/release
+        echo "${0##*/}: building the programs (profile $profile); only the first time takes minutes" >&2
+        cargo build --profile "$profile" --locked --bins
+        # What cargo calls dev is in debug.
+        bin=${CARGO_TARGET_DIR:-target}/${profile/#dev/debug}
+        built="built with the profile $profile"
     fi
     [ -x "$bin/rp_server_start" ] || fail "the programs are not in $bin"
 }
