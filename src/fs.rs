@@ -1,5 +1,14 @@
-//! Files of this machine.
+//! Files: opened without a wait, read with a bound, replaced as a whole, also by root in a directory
+//! of somebody else.
 //!
-//! In scope: mechanisms without a subject of their own. Not in scope: what the files hold.
+//! In scope: one way to do each of these. Not in scope: what the files hold; the files that a handler
+//! serves, which stay inside their own directory (`handler::files`).
 
 pub(crate) mod changes;
+mod directory;
+mod read;
+mod replace;
+
+pub(crate) use directory::{Directory, create_directories};
+pub(crate) use read::{open, read, read_guarded, read_open};
+pub(crate) use replace::{Replacement, replace};

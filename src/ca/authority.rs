@@ -90,7 +90,7 @@ pub(super) fn certificates(dir: &Path) -> Result<Vec<CertificateDer<'static>>, I
     if !file.exists() {
         return Err(IdentityError::new(&file, Fault::NoCaHere));
     }
-    pem::certificates(&pem::read_file(&file)?, &file)
+    pem::certificates(&pem::read_guarded(&file)?, &file)
 }
 
 /// Whether one of `authorities` has this name, DER, and signed this message, by any algorithm that

@@ -144,7 +144,7 @@ impl List {
         if file.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
             return Ok(None);
         }
-        let lists = pem::revocation_lists(&pem::read_file(&file)?, &file)?;
+        let lists = pem::revocation_lists(&pem::read_guarded(&file)?, &file)?;
         let [der] = &lists[..] else { return Err(at(Fault::from(CaFault::ManyLists))) };
         let ca = dir.join(CA_CRT);
         Self::parse(der, authorities, &ca).map(Some).map_err(|fault| at(Fault::from(fault)))

@@ -2,14 +2,15 @@
 //!
 //! In scope: writing. Not in scope: what is written.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::fault::CaFault;
+use crate::fs::{Directory, create_directories};
 use crate::identity::error::{Fault, IdentityError};
 
 /// How long one process waits for another that writes in the same directory.
@@ -17,6 +18,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// How long between two looks at a lock that another process holds.
 const LOCK_POLL: Duration = Duration::from_millis(20);
+
+const LOCK: &str = ".lock";
 
 /// Held while files of the directory are read in order to be changed. Where the process ends, the
 /// system lets go of it; the file stays, and means nothing by itself.
@@ -28,15 +31,10 @@ pub(super) struct Lock {
 impl Lock {
     /// Waits at most ten seconds.
     pub fn take(dir: &Path) -> Result<Self, IdentityError> {
-        let path = dir.join(".lock");
+        let path = dir.join(LOCK);
         let failed = |e: io::Error| IdentityError::new(&path, Fault::Unwritable(e.to_string()));
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed)?;
+        let opened = Directory::open(dir).and_then(|dir| dir.open_lock(OsStr::new(LOCK)));
+        let file = opened.map_err(failed)?;
         let until = Instant::now() + LOCK_WAIT;
         loop {
             match file.try_lock() {
@@ -55,11 +53,10 @@ impl Lock {
 
 /// Makes a directory, for its owner alone, and those above it.
 pub(super) fn make_directory(dir: &Path) -> Result<(), IdentityError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|e| IdentityError::new(dir, Fault::Unwritable(e.to_string())))
+    match create_directories(dir) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(IdentityError::new(dir, Fault::Unwritable(error.to_string()))),
+    }
 }
 
 /// Says no where one of these is there already, as whatever it may be.
@@ -73,41 +70,42 @@ pub(super) fn refuse_existing(files: &[&Path]) -> Result<(), IdentityError> {
 /// New files that are written together: all of them, or none is left.
 #[derive(Default)]
 pub(super) struct NewFiles {
-    written: Vec<PathBuf>,
+    written: Vec<(Directory, OsString)>,
 }
 
 impl NewFiles {
     /// Writes one more. What was there already stays as it is, and is an error.
     pub fn write(&mut self, path: &Path, text: &str, mode: u32) -> Result<(), IdentityError> {
-        let mut file = create(path, mode).map_err(|error| failed(path, &error))?;
-        self.written.push(path.to_owned());
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(|error| failed(path, &error))
+        let mut create = || {
+            let (directory, name) = Directory::of(path)?;
+            let file = directory.create(name, mode)?;
+            self.written.push((directory, name.to_owned()));
+            Ok(file)
+        };
+        let written = create().and_then(|mut file: File| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
+        written.map_err(|error| failed(path, &error))
     }
 
     /// Counts a file that was just made as one of them.
-    pub fn adopt(&mut self, path: PathBuf) {
-        self.written.push(path);
+    pub fn adopt(&mut self, path: &Path) -> Result<(), IdentityError> {
+        let (directory, name) = Directory::of(path).map_err(|error| failed(path, &error))?;
+        self.written.push((directory, name.to_owned()));
+        Ok(())
     }
 
     /// They stay.
     pub fn keep(mut self) {
-        let mut directories: Vec<_> =
-            self.written.drain(..).map(|path| directory(&path).to_owned()).collect();
-        directories.dedup();
-        // So that new names outlive a power cut. The files are in place whether or not the file
-        // system can promise that.
-        for directory in directories {
-            let _ = File::open(directory).and_then(|directory| directory.sync_all());
-        }
+        self.written.drain(..).for_each(|(directory, _)| directory.sync());
     }
 }
 
 impl Drop for NewFiles {
     fn drop(&mut self) {
-        for path in self.written.iter().rev() {
-            let _ = fs::remove_file(path);
+        for (directory, name) in self.written.iter().rev() {
+            let _ = directory.remove(name);
         }
     }
 }
@@ -115,19 +113,7 @@ impl Drop for NewFiles {
 /// Replaces a file, or makes it. At every moment, whatever happens, there is either the old
 /// content or the new.
 pub(super) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), IdentityError> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = format!(".{}.{:016x}", name.unwrap_or_default(), fastrand::u64(..));
-    let temporary = path.with_file_name(name);
-    let mut new = NewFiles::default();
-    // The message names the file that was to be, not the one beside it.
-    new.write(&temporary, text, mode).map_err(|error| IdentityError::new(path, error.fault))?;
-    fs::rename(&temporary, path).map_err(|error| failed(path, &error))?;
-    new.keep();
-    Ok(())
-}
-
-fn create(path: &Path, mode: u32) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
+    crate::fs::replace(path, text.as_bytes(), mode).map_err(|error| failed(path, &error))
 }
 
 fn failed(path: &Path, error: &io::Error) -> IdentityError {
@@ -136,14 +122,6 @@ fn failed(path: &Path, error: &io::Error) -> IdentityError {
         _ => Fault::Unwritable(error.to_string()),
     };
     IdentityError::new(path, fault)
-}
-
-/// The directory a file is in, also for a bare name.
-fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl CaKey {
         file: &Path,
         ask: &dyn Fn(&Path) -> Result<Passphrase, IdentityError>,
     ) -> Result<Self, IdentityError> {
-        let bytes = Zeroizing::new(pem::read_file(file)?);
+        let bytes = Zeroizing::new(pem::read_guarded(file)?);
         let at = |fault| IdentityError::new(file, fault);
         let mut key = match pem::private_key(&bytes, file) {
             Ok(key) => key,

@@ -42,7 +42,7 @@ pub(super) struct Record {
 impl Record {
     /// Reads the first certificate in a file.
     pub fn read(file: &Path) -> Result<Self, IdentityError> {
-        let certificates = pem::certificates(&pem::read_file(file)?, file)?;
+        let certificates = pem::certificates(&pem::read_guarded(file)?, file)?;
         let der = certificates.into_iter().next();
         let der = der.ok_or_else(|| Fault::Malformed("there is none".to_owned()));
         der.and_then(Self::of).map_err(|fault| IdentityError::new(file, fault))
@@ -84,8 +84,7 @@ pub(super) fn keep_copy(
     // of revoking by name. No other can be called the same.
     let path = directory.join(format!("{}{SUFFIX}", hex(serial)));
     replace(&path, pem, 0o644)?;
-    new.adopt(path);
-    Ok(())
+    new.adopt(&path)
 }
 
 /// Everything that was issued in `dir`, by name and then by age, and the files that cannot be read.

@@ -52,7 +52,7 @@ enum Ask {
 impl Request {
     /// Reads the one request in `file`.
     pub fn read(file: &Path) -> Result<Self, IdentityError> {
-        let der = pem::request(&pem::read_file(file)?, file)?;
+        let der = pem::request(&pem::read_guarded(file)?, file)?;
         Self::parse(&der).map_err(|fault| IdentityError::new(file, Fault::from(fault)))
     }
 

@@ -38,7 +38,7 @@ impl Ca<'_> {
         now: UnixTime,
     ) -> Result<Verdict, IdentityError> {
         let ca = self.path(CA_CRT);
-        let chain = pem::certificates(&pem::read_file(crt)?, crt)?;
+        let chain = pem::certificates(&pem::read_guarded(crt)?, crt)?;
         let authorities = authority::certificates(self.dir)?;
         let judge = |role| judge(&chain, &authorities, crt, &ca, role, now);
         let (certificate, roles) = match role {

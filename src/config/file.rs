@@ -1,21 +1,16 @@
 //! A file of `NAME=value` lines. In scope: its form. Not in scope: which names there are.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
+
+use crate::fs;
 
 /// The `NAME=value` lines of a file: `#` comments, quotes and `export` as in a shell, each value on
 /// its own line and taken as it is. An error says what is wrong, and in which line.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, String>, String> {
     // All variables together fit many times; a file that is larger was not meant.
     const MAX_BYTES: u64 = 1 << 20;
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("larger than {MAX_BYTES} bytes"));
-    }
+    let bytes = fs::read(path, MAX_BYTES).map_err(|error| error.to_string())?;
     let text = String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())?;
     let mut values = BTreeMap::new();
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {

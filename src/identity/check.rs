@@ -4,6 +4,7 @@
 //! chain is judged by the same code that judges it in a peer's handshake. Not in scope: where the
 //! bytes come from and go to.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
@@ -27,11 +28,19 @@ pub(crate) struct Bytes {
 
 impl Bytes {
     pub fn read(files: &IdentityFiles) -> Result<Self, IdentityError> {
-        Ok(Self {
-            key: pem::read_file(&files.key)?,
-            crt: pem::read_file(&files.crt)?,
-            ca: pem::read_file(&files.ca)?,
-        })
+        Self::read_by(pem::read_file, files)
+    }
+
+    /// As [`Bytes::read`], for an installation: see [`pem::read_guarded`].
+    pub fn read_guarded(files: &IdentityFiles) -> Result<Self, IdentityError> {
+        Self::read_by(pem::read_guarded, files)
+    }
+
+    fn read_by(
+        read: fn(&Path) -> Result<Vec<u8>, IdentityError>,
+        files: &IdentityFiles,
+    ) -> Result<Self, IdentityError> {
+        Ok(Self { key: read(&files.key)?, crt: read(&files.crt)?, ca: read(&files.ca)? })
     }
 }
 
@@ -142,7 +151,6 @@ pub(crate) fn roots(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::time::Duration;
 
     use super::super::tls;

@@ -3,9 +3,7 @@
 //! In scope: check first, then replace all files or none. Not in scope: where that place is
 //! (`config`).
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::UnixTime;
@@ -16,6 +14,7 @@ use super::error::{Fault, IdentityError};
 use super::tls;
 use crate::config::IdentityFiles;
 use crate::event::peer::Role;
+use crate::fs::{Directory, Replacement, create_directories};
 
 /// The files that an operator hands over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +29,9 @@ pub struct GivenFiles {
 
 /// Checks `given` for `role` as of `now`, then copies it to `place`: mode 0600, directories that
 /// are missing 0700. What root installs belongs to whom the directory belongs to, for that is who
-/// will have to read it. Gives what the certificate says.
+/// will have to read it. In a directory of another user no link is followed, neither to `given` nor
+/// to `place`: it could have root give away a file that is not that user's. Gives what the
+/// certificate says.
 ///
 /// All is read and checked before anything is written, and all is written beside its place before
 /// anything is renamed. When a rename fails, those before it are taken back. Only the end of the
@@ -48,7 +49,7 @@ pub fn install(
         None => return Err(IdentityError::new(&place.ca, Fault::NoCaInPlace)),
     };
     let sources = IdentityFiles { key: given.key.clone(), crt: given.crt.clone(), ca };
-    let bytes = Bytes::read(&sources)?;
+    let bytes = Bytes::read_guarded(&sources)?;
     let own = check::check(&bytes, &sources, role, now, &tls::provider())?.own;
 
     let mut files = vec![(place.key.as_path(), &bytes.key), (place.crt.as_path(), &bytes.crt)];
@@ -69,7 +70,7 @@ fn replace_all<'a>(files: &[(&'a Path, &Vec<u8>)]) -> Result<(), (&'a Path, io::
     }
     let mut replacements = Vec::new();
     for (path, bytes) in files {
-        replacements.push(Replacement::prepare(path, bytes).map_err(|e| (*path, e))?);
+        replacements.push(prepare(path, bytes).map_err(|e| (*path, e))?);
     }
     for at in 0..replacements.len() {
         if let Err(error) = replacements[at].commit() {
@@ -79,94 +80,12 @@ fn replace_all<'a>(files: &[(&'a Path, &Vec<u8>)]) -> Result<(), (&'a Path, io::
             return Err((files[at].0, error));
         }
     }
-    for (path, _) in files {
-        // So that the new names outlive a power cut. The files are in place whether or not the
-        // file system can promise that.
-        let _ = File::open(directory(path)).and_then(|directory| directory.sync_all());
-    }
+    replacements.into_iter().for_each(Replacement::keep);
     Ok(())
 }
 
-/// One file on its way: what is to come and what was there, both beside the place itself. What is
-/// left of them goes when this is dropped.
-struct Replacement {
-    path: PathBuf,
-    new: Temporary,
-    old: Option<Temporary>,
-}
-
-impl Replacement {
-    fn prepare(path: &Path, bytes: &[u8]) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory(path))?;
-        let new = Temporary::create(path, bytes)?;
-        // Anything but a file cannot be replaced; the rename will say so.
-        let old = if path.is_file() { Some(Temporary::copy_of(path)?) } else { None };
-        Ok(Self { path: path.to_owned(), new, old })
-    }
-
-    fn commit(&mut self) -> io::Result<()> {
-        fs::rename(&self.new.0, &self.path)
-    }
-
-    /// Best effort: it runs because something failed already, and that is what gets reported.
-    fn take_back(&mut self) {
-        let _ = match &self.old {
-            Some(old) => fs::rename(&old.0, &self.path),
-            None => fs::remove_file(&self.path),
-        };
-    }
-}
-
-/// The user that may give files away.
-const ROOT: u32 = 0;
-
-/// A file of mode 0600 beside another, removed when dropped unless it was renamed.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn create(beside: &Path, bytes: &[u8]) -> io::Result<Self> {
-        let (temporary, mut file) = Self::open(beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        Ok(temporary)
-    }
-
-    /// With the mode of the original, for it may take its place again.
-    fn copy_of(path: &Path) -> io::Result<Self> {
-        let mut original = File::open(path)?;
-        let (temporary, mut file) = Self::open(path)?;
-        io::copy(&mut original, &mut file)?;
-        file.set_permissions(original.metadata()?.permissions())?;
-        file.sync_all()?;
-        Ok(temporary)
-    }
-
-    fn open(beside: &Path) -> io::Result<(Self, File)> {
-        let name = beside.file_name().ok_or_else(|| io::Error::other("has no file name"))?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{:016x}", fastrand::u64(..)));
-        let path = directory(beside).join(hidden);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let temporary = Self(path);
-        let owner = fs::metadata(directory(beside))?;
-        if file.metadata()?.uid() == ROOT && owner.uid() != ROOT {
-            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-        }
-        Ok((temporary, file))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// The directory a file is in, also for a bare name.
-fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
+fn prepare(path: &Path, bytes: &[u8]) -> io::Result<Replacement> {
+    create_directories(path.parent().unwrap_or(Path::new("")))?;
+    let (directory, name) = Directory::of(path)?;
+    Replacement::prepare(directory, name, bytes, 0o600)
 }

@@ -3,29 +3,35 @@
 //! In scope: reading a file with a bound, and finding exactly what is wanted in it. Not in scope:
 //! what the certificates and keys say.
 
-use std::fs::File;
-use std::io::Read;
+use std::io;
 use std::path::Path;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_pemfile::Item;
 
 use super::error::{Fault, IdentityError, clean};
+use crate::fs;
 
 /// The largest PEM file that is read, in bytes. A long chain of large certificates has some 20 KB.
 pub const MAX_BYTES: u64 = 1 << 20;
 
 /// The whole file, at most [`MAX_BYTES`].
 pub fn read_file(file: &Path) -> Result<Vec<u8>, IdentityError> {
-    let unreadable = |e: std::io::Error| IdentityError::new(file, Fault::Unreadable(e.to_string()));
-    let mut bytes = Vec::new();
-    File::open(file)
-        .and_then(|opened| opened.take(MAX_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(IdentityError::new(file, Fault::TooLarge(MAX_BYTES)));
-    }
-    Ok(bytes)
+    fs::read(file, MAX_BYTES).map_err(|error| unread(file, &error))
+}
+
+/// As [`read_file`], for commands that root runs: in a directory of another user no link is
+/// followed, since what comes of the file may end up in that user's hands.
+pub(crate) fn read_guarded(file: &Path) -> Result<Vec<u8>, IdentityError> {
+    fs::read_guarded(file, MAX_BYTES).map_err(|error| unread(file, &error))
+}
+
+fn unread(file: &Path, error: &io::Error) -> IdentityError {
+    let fault = match error.kind() {
+        io::ErrorKind::FileTooLarge => Fault::TooLarge(MAX_BYTES),
+        _ => Fault::Unreadable(error.to_string()),
+    };
+    IdentityError::new(file, fault)
 }
 
 /// All certificates in `bytes`, at least one, in their order. `file` is named in errors.

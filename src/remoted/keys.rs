@@ -14,10 +14,9 @@
 //! ```
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,6 +26,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use super::random;
+use crate::fs::{self, Directory};
 use crate::rules::Pattern;
 
 /// The largest file that is read, in bytes.
@@ -97,16 +97,8 @@ impl Keyring {
     /// Reads the file. The warning is for the log.
     pub fn load(file: &Path) -> Result<(Self, Option<String>), KeysError> {
         let fail = |reason: String| KeysError { file: file.display().to_string(), reason };
-        let opened = File::open(file).map_err(|e| fail(e.to_string()))?;
-        let metadata = opened.metadata().map_err(|e| fail(e.to_string()))?;
-        if !metadata.is_file() {
-            return Err(fail("is no file".to_owned()));
-        }
-        let mut bytes = Vec::new();
-        opened.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| fail(e.to_string()))?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(fail(format!("is larger than {MAX_BYTES} bytes")));
-        }
+        let (opened, metadata) = fs::open(file).map_err(|e| fail(e.to_string()))?;
+        let bytes = fs::read_open(&opened, MAX_BYTES).map_err(|e| fail(e.to_string()))?;
         let keyring = Self::parse(&bytes).map_err(fail)?;
         let is_open = metadata.permissions().mode() & 0o077 != 0;
         let warning = format!("{}: other users can read this file; chmod 600 it", file.display());
@@ -169,8 +161,8 @@ impl Keyring {
     }
 }
 
-/// Makes a new file with a new key for each role, readable by its owner only. One that exists is
-/// left as it is.
+/// Makes a new file with a new key for each role, readable by its owner only; what root makes belongs
+/// to the directory's owner. One that exists is left as it is.
 pub fn create(file: &Path) -> Result<(), KeysError> {
     let fail = |e: io::Error| KeysError {
         file: file.display().to_string(),
@@ -187,18 +179,16 @@ pub fn create(file: &Path) -> Result<(), KeysError> {
         "host": "127.0.0.1",
         "port": PORT,
     });
-    let mut made =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(fail)?;
+    let (directory, name) = Directory::of(file).map_err(fail)?;
+    let mut made = directory.create(name, 0o600).map_err(fail)?;
     made.write_all(format!("{content:#}\n").as_bytes()).and_then(|()| made.sync_all()).map_err(
         |error| {
             // Half a file is worse than none: it would be in the way of the next attempt.
-            let _ = fs::remove_file(file);
+            let _ = directory.remove(name);
             fail(error)
         },
     )?;
-    // So that the name outlives a power cut; not every file system can promise that.
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let _ = File::open(parent.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all());
+    directory.sync();
     Ok(())
 }
 
@@ -281,6 +271,8 @@ fn bind(file: &Map<String, Value>) -> Result<Option<SocketAddr>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Keyring, String> {

@@ -1,6 +1,8 @@
 //! The two programs that install identities, with files made by `openssl`: what they refuse and
 //! in which words, what they accept, and that a failure changes nothing.
 
+mod as_root;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Whether the files are there that a node reads when it starts, and who else may read them.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -48,13 +48,12 @@ pub(super) fn check(config: &NodeConfig, role: Role) -> Result<String, Problem> 
 
 fn readable(path: &Path, role: Role) -> Result<(), Problem> {
     let shown = path.display();
-    let result = File::open(path).and_then(|file| file.metadata());
-    match result {
-        Ok(metadata) if metadata.is_file() => Ok(()),
-        Ok(_) => Err(Problem::new(format!("{shown}: not a file"), missing(role))),
+    match crate::fs::open(path) {
+        Ok(_) => Ok(()),
         Err(error) => {
+            use io::ErrorKind::{InvalidInput, IsADirectory, NotFound};
             let advice = match error.kind() {
-                io::ErrorKind::NotFound => missing(role),
+                NotFound | IsADirectory | InvalidInput => missing(role),
                 _ => format!(
                     "let the user that runs this program (here uid {}) read {shown} and search the \
                      directories above it (chown, chmod)",

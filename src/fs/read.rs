@@ -1,0 +1,86 @@
+//! Opening and reading. Only regular files: opening a FIFO waits for its other end, and opening a
+//! device can do anything.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::directory::Directory;
+
+/// Opens a regular file to be read. Links are followed.
+pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    // What is no file is not even opened; what takes its place meanwhile cannot make this wait.
+    check_kind(&std::fs::metadata(path)?)?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let metadata = file.metadata()?;
+    check_kind(&metadata)?;
+    Ok((file, metadata))
+}
+
+/// The whole of a regular file of at most `limit` bytes. Links are followed. A larger one is
+/// [`io::ErrorKind::FileTooLarge`].
+pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_open(&open(path)?.0, limit)
+}
+
+/// As [`read`], for what root runs: see [`Directory`] for the links that it does not follow.
+pub(crate) fn read_guarded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let (directory, name) = Directory::of(path)?;
+    directory.read(name, limit)
+}
+
+/// What is left of an open file, at most `limit` bytes.
+pub(crate) fn read_open(file: &File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One more than is taken, so that a file that is too large shows.
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let why = format!("larger than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(bytes)
+}
+
+/// Directories have an error of the system's own.
+pub(super) fn check_kind(metadata: &Metadata) -> io::Result<()> {
+    if metadata.is_dir() {
+        Err(io::Error::from_raw_os_error(libc::EISDIR))
+    } else if metadata.is_file() {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_within_their_bound_are_read_and_nothing_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("file"), "12345").unwrap();
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        mknodat(CWD, path("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        for read in [read, read_guarded] {
+            assert_eq!(read(&path("file"), 5).unwrap(), b"12345");
+            assert_eq!(read(&path("link"), 5).unwrap(), b"12345");
+            let kind = |name: &str, limit| read(&path(name), limit).unwrap_err().kind();
+            assert_eq!(kind("file", 4), io::ErrorKind::FileTooLarge);
+            assert_eq!(kind("none", 5), io::ErrorKind::NotFound);
+            assert_eq!(kind("", 5), io::ErrorKind::IsADirectory);
+            assert_eq!(read(&path("fifo"), 5).unwrap_err().to_string(), "not a regular file");
+            assert_eq!(
+                read(Path::new("/dev/zero"), 5).unwrap_err().to_string(),
+                "not a regular file"
+            );
+        }
+    }
+}
