@@ -32,8 +32,6 @@ const ROUNDS: u32 = 600_000;
 /// The most rounds of a key made elsewhere: some seconds.
 const MAX_ROUNDS: u32 = 10_000_000;
 
-const LABEL: &str = "ENCRYPTED PRIVATE KEY";
-
 /// A key that is wiped from memory when dropped, as far as the crates beneath let it.
 pub(super) struct CaKey(KeyPair);
 
@@ -54,7 +52,7 @@ impl CaKey {
         let mut key = match pem::private_key(&bytes, file) {
             Ok(key) => key,
             Err(error) if error.fault == Fault::Encrypted => {
-                let encrypted = Encrypted::parse(&bytes).map_err(at)?;
+                let encrypted = Encrypted::read(&bytes, file)?;
                 let plain = encrypted.open(&ask(file)?).map_err(at)?;
                 PrivateKeyDer::from(PrivatePkcs8KeyDer::from(plain.to_vec()))
             }
@@ -131,7 +129,7 @@ fn encrypt(plain: &[u8], passphrase: &Passphrase) -> Result<Zeroizing<String>, F
             encryption_algorithm,
             encrypted_data,
         })?
-        .to_pem(LABEL, LineEnding::LF)
+        .to_pem(pem::ENCRYPTED, LineEnding::LF)
     };
     encode().map_err(|_| failed("the encoding"))
 }
@@ -148,21 +146,20 @@ struct Encrypted {
 }
 
 impl Encrypted {
+    /// Reads the one encrypted key in `bytes`. `file` is named in errors.
+    fn read(bytes: &[u8], file: &Path) -> Result<Self, IdentityError> {
+        let parsed = match pem::encrypted_key(bytes, file)? {
+            Some(text) => Self::parse(&text),
+            None => Err(Fault::from(CaFault::KeyCipher("OpenSSL's old PEM encryption".to_owned()))),
+        };
+        parsed.map_err(|fault| IdentityError::new(file, fault))
+    }
+
     /// Reads what this program and openssl make: PBES2 with PBKDF2 and AES in CBC mode.
-    fn parse(bytes: &[u8]) -> Result<Self, Fault> {
+    fn parse(pem: &str) -> Result<Self, Fault> {
         let unread = |how: &str| Fault::from(CaFault::KeyCipher(how.to_owned()));
-        let not_pem = |why: String| Fault::NotPem(why);
-        let text = std::str::from_utf8(bytes).map_err(|e| not_pem(e.to_string()))?;
-        // Other sections, such as a certificate, may stand before it.
-        let begin = format!("-----BEGIN {LABEL}-----");
-        let start = text.find(&begin).ok_or_else(|| unread("OpenSSL's old PEM encryption"))?;
-        let text = &text[start..];
-        let end = format!("-----END {LABEL}-----");
-        let stop = text
-            .find(&end)
-            .ok_or_else(|| not_pem(format!("the section {LABEL} has no end line")))?;
-        let (_, document) = SecretDocument::from_pem(&text[..stop + end.len()])
-            .map_err(|e| not_pem(e.to_string()))?;
+        let (_, document) =
+            SecretDocument::from_pem(pem).map_err(|e| Fault::NotPem(e.to_string()))?;
         let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())
             .map_err(|_| unread("a scheme that is unknown, or it is damaged"))?;
 
@@ -230,7 +227,8 @@ mod tests {
     }
 
     fn open(pem: &[u8], with: &str) -> Result<Vec<u8>, Fault> {
-        Encrypted::parse(pem)?.open(&passphrase(with)).map(|plain| plain.to_vec())
+        let encrypted = Encrypted::read(pem, Path::new("f")).map_err(|error| error.fault)?;
+        encrypted.open(&passphrase(with)).map(|plain| plain.to_vec())
     }
 
     #[test]
@@ -259,7 +257,7 @@ mod tests {
             if round % 3 == 0 {
                 bytes.truncate(random.usize(..bytes.len()));
             }
-            match Encrypted::parse(&bytes) {
+            match Encrypted::read(&bytes, Path::new("f")) {
                 Ok(encrypted) => {
                     assert!(encrypted.rounds.get() <= MAX_ROUNDS);
                     parsed += 1;
@@ -267,8 +265,8 @@ mod tests {
                     let _ =
                         Encrypted { rounds: NonZeroU32::MIN, ..encrypted }.open(&passphrase("x"));
                 }
-                Err(fault) => {
-                    let line = fault.to_string();
+                Err(error) => {
+                    let line = error.to_string();
                     assert!(!line.chars().any(char::is_control), "{line}");
                 }
             }

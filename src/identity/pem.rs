@@ -1,15 +1,19 @@
 //! PEM files in, DER out; the only module that uses `rustls-pemfile`.
 //!
-//! In scope: reading a file with a bound, and finding exactly what is wanted in it. Not in scope:
-//! what the certificates and keys say.
+//! In scope: reading a file with a bound, and finding exactly what is wanted in it. Whatever is in
+//! the file is used, or the file is refused with the place. Not in scope: what the certificates and
+//! keys say.
+
+mod armour;
 
 use std::io;
 use std::path::Path;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_pemfile::Item;
+use zeroize::Zeroizing;
 
-use super::error::{Fault, IdentityError, clean};
+use super::error::{Fault, IdentityError};
 use crate::fs;
 
 /// The largest PEM file that is read, in bytes. A long chain of large certificates has some 20 KB.
@@ -34,14 +38,15 @@ fn unread(file: &Path, error: &io::Error) -> IdentityError {
     IdentityError::new(file, fault)
 }
 
-/// All certificates in `bytes`, at least one, in their order. `file` is named in errors.
-///
-/// A private key beside them is an error: this file is one that people pass on.
+/// The label of a key that a passphrase opens (RFC 5958).
+pub(crate) const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
+
+/// All certificates in `bytes`, at least one, in their order, and nothing else but parameters.
+/// `file` is named in errors.
 pub fn certificates(
     bytes: &[u8],
     file: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-    const EXPECTED: &str = "a certificate";
     let sections = sections(bytes, file)?;
     let mut certificates = Vec::new();
     let mut others = Vec::new();
@@ -52,63 +57,93 @@ pub fn certificates(
         }
     }
     if certificates.is_empty() {
-        return Err(wrong_kind(file, EXPECTED, &others));
+        return Err(wrong_kind(file, "a certificate", &others));
     }
-    if let Some(key) = others.iter().find(|section| section.is_private_key()) {
-        let found = format!("{} beside the certificate", described(&key.label));
-        let fault = Fault::WrongKind { expected: "a certificate alone", found };
-        return Err(IdentityError::new(file, fault));
+    // A private key first: this file is one that people pass on.
+    let telling = others.iter().find(|section| section.is_private_key());
+    let telling = telling.or_else(|| others.iter().find(|section| !section.is_parameters()));
+    match telling {
+        Some(other) => Err(beside(file, other, "the certificate", "a certificate alone")),
+        None => Ok(certificates),
     }
-    Ok(certificates)
 }
 
-/// The one certificate request in `bytes`, DER. `file` is named in errors.
+/// The one certificate request in `bytes`, DER, and nothing else. `file` is named in errors.
 pub fn request(bytes: &[u8], file: &Path) -> Result<Vec<u8>, IdentityError> {
+    const EXPECTED: &str = "one certificate request";
     let sections = sections(bytes, file)?;
-    match &sections[..] {
-        [Section { item: Some(Item::Csr(der)), .. }] => Ok(der.to_vec()),
-        _ => {
-            const EXPECTED: &str = "one certificate request";
-            // What is one of several is named only where nothing else is there.
-            let is_request = |section: &&Section| matches!(section.item, Some(Item::Csr(_)));
-            let others: Vec<_> = sections.iter().filter(|section| !is_request(section)).collect();
-            if others.is_empty() {
-                let found = "several".to_owned();
-                return Err(IdentityError::new(
-                    file,
-                    Fault::WrongKind { expected: EXPECTED, found },
-                ));
-            }
-            Err(wrong_kind(file, EXPECTED, &others))
+    let is_request = |section: &&Section| matches!(section.item, Some(Item::Csr(_)));
+    let others: Vec<_> = sections.iter().filter(|section| !is_request(section)).collect();
+    match (&sections[..], others.first()) {
+        ([Section { item: Some(Item::Csr(der)), .. }], None) => Ok(der.to_vec()),
+        (_, None) => {
+            let fault = Fault::WrongKind { expected: EXPECTED, found: "several".to_owned() };
+            Err(IdentityError::new(file, fault))
         }
+        (all, Some(other)) if others.len() < all.len() => {
+            Err(beside(file, other, "the certificate request", EXPECTED))
+        }
+        _ => Err(wrong_kind(file, EXPECTED, &others)),
     }
 }
 
-/// The one private key in `bytes`: PKCS#8, PKCS#1 or SEC1, not encrypted. Certificates and curve
-/// parameters beside it are passed over. `file` is named in errors.
+/// The one private key in `bytes`: PKCS#8, PKCS#1 or SEC1, not encrypted. Certificates, requests,
+/// public keys and parameters beside it are passed over, for they say nothing that is asked of this
+/// file; anything else is an error. `file` is named in errors.
 pub fn private_key(bytes: &[u8], file: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
     let sections = sections(bytes, file)?;
-    let fault = match sections.iter().filter(|section| section.is_private_key()).count() {
-        0 => {
-            return Err(wrong_kind(file, "a private key", &sections.iter().collect::<Vec<_>>()));
+    let keys = sections.iter().filter(|section| section.is_private_key()).count();
+    if keys == 0 {
+        return Err(wrong_kind(file, "a private key", &sections.iter().collect::<Vec<_>>()));
+    }
+    let is_needless = |section: &Section| {
+        let is_public = matches!(
+            section.item,
+            Some(Item::X509Certificate(_) | Item::Csr(_) | Item::SubjectPublicKeyInfo(_))
+        );
+        is_public || section.is_parameters()
+    };
+    let mut others = sections.iter().filter(|section| !section.is_private_key());
+    if let Some(other) = others.find(|section| !is_needless(section)) {
+        return Err(beside(file, other, "the private key", "a private key alone"));
+    }
+    let fault = if keys > 1 {
+        Fault::ManyKeys(keys)
+    } else if sections.iter().any(|section| section.encrypted) {
+        Fault::Encrypted
+    } else {
+        let key = sections.into_iter().find_map(|section| match section.item {
+            Some(Item::Pkcs8Key(key)) => Some(PrivateKeyDer::from(key)),
+            Some(Item::Pkcs1Key(key)) => Some(PrivateKeyDer::from(key)),
+            Some(Item::Sec1Key(key)) => Some(PrivateKeyDer::from(key)),
+            _ => None,
+        });
+        match key {
+            Some(key) => return Ok(key),
+            // Private, but of a kind with a format of its own (OpenSSH's, DSA's).
+            None => Fault::UnusableKey,
         }
-        1 if sections.iter().any(|section| section.encrypted) => Fault::Encrypted,
-        1 => {
-            let key = sections.into_iter().find_map(|section| match section.item {
-                Some(Item::Pkcs8Key(key)) => Some(PrivateKeyDer::from(key)),
-                Some(Item::Pkcs1Key(key)) => Some(PrivateKeyDer::from(key)),
-                Some(Item::Sec1Key(key)) => Some(PrivateKeyDer::from(key)),
-                _ => None,
-            });
-            match key {
-                Some(key) => return Ok(key),
-                // Private, but of a kind with a format of its own (OpenSSH's, DSA's).
-                None => Fault::UnusableKey,
-            }
-        }
-        count => Fault::ManyKeys(count),
     };
     Err(IdentityError::new(file, fault))
+}
+
+/// The section of the encrypted private key in `bytes`, which [`private_key`] has found encrypted,
+/// as PEM with nothing around it. None: it is in OpenSSL's old form. `file` is named in errors.
+pub(crate) fn encrypted_key(
+    bytes: &[u8],
+    file: &Path,
+) -> Result<Option<Zeroizing<String>>, IdentityError> {
+    let mut sections = sections(bytes, file)?.into_iter();
+    let Some(section) = sections.find(|section| section.label == ENCRYPTED) else {
+        return Ok(None);
+    };
+    match std::str::from_utf8(&section.text) {
+        Ok(text) => Ok(Some(Zeroizing::new(text.to_owned()))),
+        Err(_) => {
+            let why = format!("line {}: the section {ENCRYPTED} is not base64", section.line);
+            Err(IdentityError::new(file, Fault::NotPem(why)))
+        }
+    }
 }
 
 /// All revocation lists in `bytes`, DER, at least one, in their order, and nothing else. `file` is
@@ -116,18 +151,26 @@ pub fn private_key(bytes: &[u8], file: &Path) -> Result<PrivateKeyDer<'static>, 
 pub fn revocation_lists(bytes: &[u8], file: &Path) -> Result<Vec<Vec<u8>>, IdentityError> {
     let sections = sections(bytes, file)?;
     let mut lists = Vec::new();
+    let mut others = Vec::new();
     for section in &sections {
         match &section.item {
             Some(Item::Crl(der)) => lists.push(der.to_vec()),
-            _ => return Err(wrong_kind(file, "a revocation list", &[section])),
+            _ => others.push(section),
         }
     }
-    Ok(lists)
+    match others.first() {
+        None => Ok(lists),
+        Some(_) if lists.is_empty() => Err(wrong_kind(file, "a revocation list", &others)),
+        Some(other) => Err(beside(file, other, "the revocation list", "a revocation list alone")),
+    }
 }
 
-/// One `-----BEGIN LABEL-----` section.
+/// One section, decoded.
 struct Section {
     label: String,
+    /// Of its BEGIN line.
+    line: usize,
+    text: Zeroizing<Vec<u8>>,
     encrypted: bool,
     /// None where the parser does not know the label, or cannot know the content.
     item: Option<Item>,
@@ -137,81 +180,48 @@ impl Section {
     fn is_private_key(&self) -> bool {
         self.label.ends_with("PRIVATE KEY")
     }
+
+    /// Whether it says nothing of its own: parameters that the key repeats.
+    fn is_parameters(&self) -> bool {
+        self.label.ends_with(" PARAMETERS")
+    }
 }
 
-/// Everything in the file. `rustls-pemfile` passes over labels it does not know and fails on
-/// encrypted sections, both in silence about what they were; so sections are cut apart here first.
+/// Everything in the file. `rustls-pemfile` passes over what it does not know, drops what stands
+/// behind an end line and fails on encrypted sections, all in silence about what they were; so it
+/// is given one section at a time.
 fn sections(bytes: &[u8], file: &Path) -> Result<Vec<Section>, IdentityError> {
-    const BEGIN: &[u8] = b"-----BEGIN ";
-    let not_pem = |why: &str| IdentityError::new(file, Fault::NotPem(why.to_owned()));
-    // Editors on Windows put a byte order mark before the first line.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-
-    let mut sections = Vec::new();
-    let mut rest = bytes;
-    while let Some(start) = find_line(rest, BEGIN) {
-        let after = &rest[start + BEGIN.len()..];
-        let end = find_line(after, BEGIN).unwrap_or(after.len());
-        let body = &rest[start..start + BEGIN.len() + end];
-        sections.push(section(body, file)?);
-        rest = &after[end..];
-    }
-    if !sections.is_empty() {
-        return Ok(sections);
-    }
-    Err(not_pem(match bytes {
-        [] => "the file is empty",
-        [0x30, 0x80..=0x84, ..] => "it looks like DER, the binary form; convert it with openssl",
-        _ => "there is no -----BEGIN line",
-    }))
+    let not_pem = |why: String| IdentityError::new(file, Fault::NotPem(why));
+    let sections = armour::sections(bytes).map_err(not_pem)?;
+    sections.into_iter().map(|section| decoded(section).map_err(not_pem)).collect()
 }
 
-/// One section from its `-----BEGIN` to where the next begins.
-fn section(body: &[u8], file: &Path) -> Result<Section, IdentityError> {
-    let first_line = body.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    let label = String::from_utf8_lossy(first_line);
-    let label = label.trim_start_matches("-----BEGIN ").trim_end().trim_end_matches('-');
-    let label = clean(&label.chars().take(64).collect::<String>());
-
-    let encrypted =
-        label == "ENCRYPTED PRIVATE KEY" || find_line(body, b"Proc-Type: 4,ENCRYPTED").is_some();
-    if encrypted {
-        return Ok(Section { label, encrypted, item: None });
-    }
-    let item = match rustls_pemfile::read_one_from_slice(body) {
-        Ok(item) => item.map(|(item, _)| item),
-        Err(error) => {
-            let why = match error {
-                rustls_pemfile::Error::MissingSectionEnd { .. } => {
-                    format!("the section {label} has no end line")
-                }
-                rustls_pemfile::Error::IllegalSectionStart { .. } => {
-                    format!("the line that begins {label} is damaged")
-                }
-                rustls_pemfile::Error::Base64Decode(_) => {
-                    format!("the section {label} is not base64")
-                }
-            };
-            return Err(IdentityError::new(file, Fault::NotPem(why)));
-        }
+fn decoded(section: armour::Section) -> Result<Section, String> {
+    let armour::Section { label, line, text } = section;
+    let is_old_form =
+        || text.split(|byte| *byte == b'\n').any(|line| line == b"Proc-Type: 4,ENCRYPTED");
+    let encrypted = label == ENCRYPTED || is_old_form();
+    let item = if encrypted {
+        None
+    } else {
+        let item = rustls_pemfile::read_one_from_slice(&text);
+        let not_base64 = |_| format!("line {line}: the section {label} is not base64");
+        item.map_err(not_base64)?.map(|(item, _)| item)
     };
-    Ok(Section { label, encrypted, item })
+    Ok(Section { label, line, text, encrypted, item })
 }
 
-/// Where `pattern` stands at the beginning of a line.
-fn find_line(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
-    bytes
-        .windows(pattern.len())
-        .enumerate()
-        .filter(|(_, window)| *window == pattern)
-        .map(|(at, _)| at)
-        .find(|at| *at == 0 || matches!(bytes[at - 1], b'\n' | b'\r'))
-}
-
+/// For a file without what is needed.
 fn wrong_kind(file: &Path, expected: &'static str, found: &[&Section]) -> IdentityError {
     // Curve parameters may stand before a key, and are not what the file is for.
     let telling = found.iter().find(|section| section.is_private_key()).or(found.first());
     let found = telling.map_or("nothing of use".to_owned(), |section| described(&section.label));
+    IdentityError::new(file, Fault::WrongKind { expected, found })
+}
+
+/// For a file with what is needed, and more.
+fn beside(file: &Path, found: &Section, what: &str, expected: &'static str) -> IdentityError {
+    let found = format!("{} beside {what} (line {})", described(&found.label), found.line);
     IdentityError::new(file, Fault::WrongKind { expected, found })
 }
 

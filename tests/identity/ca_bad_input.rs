@@ -148,6 +148,19 @@ fn a_file_of_another_kind_is_named() {
     lab.write("both.csr.pem", both);
     let line = refused(&dir, 1, &["sign", "both.csr.pem", "--client"]);
     assert!(line.contains("holds several where one certificate request is needed"), "{line}");
+    made(&dir, &["crl"]);
+    let list = String::from_utf8(lab.read("ca.crl.pem")).unwrap();
+    lab.write("ca.crl.pem", format!("{}{list}", list.trim_end()));
+    for command in [&["crl"][..], &["list"], &["verify", "web1.crt.pem"], &["revoke", "web1"]] {
+        let line = refused(&dir, 1, command);
+        let last = list.lines().count();
+        let words = format!("ca.crl.pem: is not PEM: line {last}: two lines have run together");
+        assert!(line.contains(&words), "{line}");
+    }
+    let request = String::from_utf8(lab.read("web2.csr.pem")).unwrap();
+    lab.write("web2.csr.pem", format!("{}{request}", request.trim_end()));
+    let line = refused(&dir, 1, &["sign", "web2.csr.pem", "--client"]);
+    assert!(line.contains("two lines have run together"), "{line}");
     lab.write("ca.crl.pem", lab.read("ca.crt.pem"));
     for command in [&["crl"][..], &["list"], &["verify", "web1.crt.pem"], &["revoke", "web1"]] {
         let line = refused(&dir, 1, command);

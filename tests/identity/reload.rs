@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -260,6 +261,46 @@ fn a_list_that_vanishes_still_counts() {
     fs::remove_file(scene.file("server", "ca.crl.pem")).unwrap();
     server.signal("HUP");
     server.wait_log(&["the old one stays: ", "ca.crl.pem: is gone; what it revoked stays revoked"]);
+}
+
+/// Two lists without the line break between them: the second one revokes the client.
+#[test]
+fn joined_lists_are_refused_with_their_line_at_the_start_and_while_it_runs() {
+    let scene = Scene::new();
+    let file = scene.file("server", "ca.crl.pem");
+    // The server's own certificate, which counts for its clients alone.
+    let first = scene.revoke(&scene.identities.path("localhost.crt.pem"));
+    replace(&file, &first);
+    let (server, client) = scene.pair();
+    let second = scene.revoke(&scene.identities.path("web1.crt.pem"));
+    let first = String::from_utf8(first).unwrap();
+    let line = first.lines().count();
+    let joined = [first.trim_end().as_bytes(), &second].concat();
+    let words = format!(
+        "ca.crl.pem: is not PEM: line {line}: two lines have run together; put a line break before"
+    );
+
+    let skip = server.log().len();
+    replace(&file, &joined);
+    server.signal("HUP");
+    server.wait_log_from(skip, &["identity not reloaded, the old one stays: ", &words]);
+    assert_eq!(client.get("/server/time").status, 200);
+
+    let output = scene.server().command().output().unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(&words), "{said}");
+    let key = scene.file("server", "node.key.pem");
+    fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
+    let check = scene.server().command().arg("--check").output().unwrap();
+    assert_eq!(check.status.code(), Some(1));
+    let said = String::from_utf8([check.stdout, check.stderr].concat()).unwrap();
+    assert!(said.contains(&words), "{said}");
+
+    // With the line break it counts. Of one CA's lists it is the newest, or the first of those.
+    replace(&file, &[&second, first.as_bytes()].concat());
+    server.signal("HUP");
+    server.wait_log(&["web1: lost", "revoked"]);
 }
 
 /// Asks about 200 times a second, and counts what failed. Half of it may not be sent twice.

@@ -161,8 +161,8 @@ fn files_of_the_wrong_kind_are_refused_by_name() {
         is(&large, "is larger than 1048576 bytes");
     }
     crt_is(&der, "is not PEM: it looks like DER");
-    crt_is(&cut, "is not PEM: the section CERTIFICATE has no end line");
-    crt_is(&damaged, "is not PEM: the section CERTIFICATE is not base64");
+    crt_is(&cut, "is not PEM: line 1: the section CERTIFICATE has no end line");
+    crt_is(&damaged, "is not PEM: line 1: the section CERTIFICATE is not base64");
     crt_is(&rubbish, "the certificate cannot be read");
     ca_is(&rubbish, "the certificate cannot be read");
     key_is(&bad_key, "the private key is damaged or of an unknown kind");
@@ -176,6 +176,51 @@ fn files_of_the_wrong_kind_are_refused_by_name() {
     crt_is(&both, "holds a private key beside the certificate");
     ca_is(&key, "holds a private key where a certificate is needed");
     ca_is(&crt, "the certificate of CN=localhost is not a CA certificate");
+}
+
+#[test]
+fn nothing_in_a_file_is_dropped_in_silence() {
+    let lab = lab();
+    let IdentityFiles { key, crt, ca } = lab.server("good", "ca");
+    lab.self_signed("next", "/CN=Next CA", P256, CA);
+    lab.openssl(&["req", "-new", "-key", "good.key.pem", "-subj", "/CN=a", "-out", "a.csr.pem"]);
+    let text = |name: &str| String::from_utf8(lab.read(name)).unwrap();
+    let (old, new) = (text("ca.crt.pem"), text("next.crt.pem"));
+    let last = old.lines().count();
+    let together =
+        format!("line {last}: two lines have run together; put a line break before -----BEGIN");
+    let damaged =
+        format!("line {}: a BEGIN or END line is damaged or has other text beside it", last + 1);
+    let beside = |what| {
+        let first = last + 1;
+        format!("holds {what} beside the certificate (line {first}) where a certificate alone is")
+    };
+    for (content, words) in [
+        (format!("{}{new}", old.trim_end()), &together),
+        (format!("{}\u{feff}{new}", old.trim_end()), &together),
+        (format!("{old}{}", &new[1..]), &damaged),
+        (format!("{old}{}", text("a.csr.pem")), &beside("a certificate request")),
+    ] {
+        let joined = lab.write("joined.pem", content);
+        assert_refused(SET_SERVER, &lab, &[&key, &crt, &joined], &joined, words);
+    }
+    let joined = lab.write("joined.pem", format!("{}{new}", text("good.crt.pem").trim_end()));
+    assert_refused(SET_SERVER, &lab, &[&key, &joined, &ca], &joined, "two lines have run together");
+    let joined = lab.write(
+        "joined.pem",
+        format!("{}{}", text("good.key.pem").trim_end(), text("good.key.pem")),
+    );
+    assert_refused(SET_SERVER, &lab, &[&joined, &crt, &ca], &joined, "two lines have run together");
+
+    // As `openssl x509 -text` writes it, and as editors on Windows and careless hands leave it.
+    lab.openssl(&["x509", "-in", "good.crt.pem", "-text", "-out", "text.crt.pem"]);
+    let both =
+        lab.write("both.pem", format!("\u{feff}{old}\u{feff}\r\n  {}", new.replace('\n', " \r\n")));
+    assert_accepted(
+        SET_SERVER,
+        &lab,
+        &IdentityFiles { key, crt: lab.path("text.crt.pem"), ca: both },
+    );
 }
 
 #[test]
