@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 
 pub(crate) use table::Origin;
@@ -22,6 +23,8 @@ use table::{Entered, Table};
 /// three seconds leave time for a lost segment over a satellite (three round trips of 0.6 s).
 pub(crate) const FIRST_BYTE: Duration = Duration::from_secs(3);
 
+/// Why one is not served that did not stay.
+pub(crate) const GONE: &str = "it ended without a byte";
 /// Why a newcomer is refused.
 pub(crate) const CROWDED: &str = "too many have not shown who they are";
 /// Why one ends that was let in.
@@ -118,6 +121,16 @@ impl<S: AsFd> Drop for Stranger<S> {
     }
 }
 
+/// Whether the other side has ended already, without a byte. Of a flood that keeps the queue full most
+/// have by the time they are accepted; it takes one call to see that, and no thread.
+pub(crate) fn has_gone(socket: &impl AsFd) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    match recv(socket, &mut [0; 1], flags) {
+        Ok((_, count)) => count == 0,
+        Err(error) => error != Errno::WOULDBLOCK && error != Errno::INTR,
+    }
+}
+
 /// Has a socket end with a reset, which leaves the system nothing to keep: a close in due form takes
 /// memory and a minute for each.
 pub(crate) fn reset_when_closed(socket: &impl AsFd) {
@@ -152,6 +165,18 @@ mod tests {
         assert!(!first.leave());
         assert!(second.leave());
         assert!(Arc::into_inner(other).is_some(), "nobody else has it");
+    }
+
+    #[test]
+    fn one_that_has_gone_is_told_from_one_that_says_nothing_yet() {
+        let (mut far, near) = pair();
+        assert!(!has_gone(&near));
+        far.write_all(b"x").unwrap();
+        drop(far);
+        assert!(!has_gone(&near), "it has said something first");
+        let (far, near) = pair();
+        drop(far);
+        assert!(has_gone(&near));
     }
 
     #[test]

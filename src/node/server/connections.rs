@@ -17,7 +17,7 @@ use crate::link::{
     Alert, EventService, HandshakeError, HeartbeatMode, Link, LinkEnd, LinkParts, LinkTls, trial,
 };
 use crate::net::accept::strangers::{
-    CROWDED, DISPLACED, FIRST_BYTE, Origin, Stranger, Strangers, reset_when_closed,
+    CROWDED, DISPLACED, FIRST_BYTE, GONE, Origin, Stranger, Strangers, has_gone, reset_when_closed,
 };
 use crate::node::catalog::{Added, Catalog};
 use crate::node::feed::{Feed, Happening};
@@ -91,6 +91,9 @@ impl Connections {
         // Without an address it has ended already.
         let address = socket.peer_addr().ok().and_then(|address| address.as_socket());
         let Some(address) = address else { return };
+        if has_gone(&socket) {
+            return self.refuse_one_of_many(address, GONE);
+        }
         let socket = Arc::new(TcpStream::from(socket));
         let origin = Origin::from(address.ip());
         let Some(stranger) = self.strangers.admit(origin, &socket, Instant::now()) else {

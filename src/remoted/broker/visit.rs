@@ -17,7 +17,7 @@ use super::refusal::Refusal;
 use super::request::{Route, TIMEOUT_S, Wish, judge};
 use super::{Shared, join, server};
 use crate::net::accept::strangers::{
-    CROWDED, DISPLACED, FIRST_BYTE, Origin, Stranger, reset_when_closed,
+    CROWDED, DISPLACED, FIRST_BYTE, Origin, Stranger, has_gone, reset_when_closed,
 };
 use crate::remoted::head::{HeadError, Request, read_request};
 use crate::remoted::keys::Key;
@@ -84,6 +84,10 @@ pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
             log::warn!("closed a new connection: {why}{more}");
         }
     };
+    // As whoever only looks whether the port is open: no words about it.
+    if has_gone(&socket) {
+        return;
+    }
     let origin = Origin::of(&socket);
     let socket = Arc::new(socket);
     let Some(permit) = shared.connections.take() else {
