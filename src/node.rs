@@ -4,14 +4,14 @@
 //! what happens on a link (`link`), HTTP (`http`).
 
 mod builder;
-mod catalog;
 mod client;
 mod dialer;
 mod feed;
 mod history;
+mod link_registry;
+mod peer_table;
 mod renewal;
 mod requests;
-mod roster;
 mod server;
 mod trial;
 mod view;
@@ -47,29 +47,29 @@ use crate::net::accept::{self, BindError, Bound};
 use crate::net::dial::Resolver;
 use crate::rules::{LoadError, Rulebook};
 use crate::tcp_tunnel::{self, Targets};
-use catalog::Catalog;
+use link_registry::LinkRegistry;
+use peer_table::PeerTable;
 use renewal::{OnNewCertificate, Renewal};
 use requests::Requests;
-use roster::Roster;
 use view::View;
 
 /// No node drains longer, whatever it is told.
-const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
+const MAX_DRAIN: Duration = Duration::from_secs(3600);
 /// How long links get to close properly when a node stops.
-const GOODBYE: Duration = Duration::from_millis(1500);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long the answers of callers that the drain did not wait for may take.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(500);
 /// Clients of a stopping server come back one after another, with about this much time for each, ...
-const SPREAD_PER_PEER: Duration = Duration::from_millis(5);
+const RECONNECT_SPREAD_PER_PEER: Duration = Duration::from_millis(5);
 /// ... but within this.
-const LONGEST_SPREAD: Duration = Duration::from_secs(5);
+const MAX_RECONNECT_SPREAD: Duration = Duration::from_secs(5);
 /// However few they are, they are given this much.
-const SHORTEST_SPREAD: Duration = Duration::from_millis(100);
+const MIN_RECONNECT_SPREAD: Duration = Duration::from_millis(100);
 /// After a restart that callers are not to notice, a name that nobody has had yet may be that of a
 /// client that is on its way back, for this long.
-const REUNION: Duration = Duration::from_secs(30);
+const RESTART_GRACE: Duration = Duration::from_secs(30);
 /// How often a stopping node looks whether its links have finished.
-const LOOK: Duration = Duration::from_millis(10);
+const CLOSE_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Why a node does not start.
 #[derive(Debug)]
@@ -120,12 +120,12 @@ impl std::error::Error for StartError {}
 /// What both roles are made of.
 struct Core {
     identity: Arc<Keeper>,
-    roster: Arc<Roster>,
+    registry: Arc<LinkRegistry>,
     /// Absent: every peer may ask anything.
     rules: Option<Arc<Rulebook>>,
     handler: Arc<dyn Handler>,
     service: Arc<EventService>,
-    catalog: Arc<Catalog>,
+    peers: Arc<PeerTable>,
     resolver: Arc<Resolver>,
     requests: Arc<Requests>,
     events: Arc<Events>,
@@ -165,16 +165,16 @@ impl Core {
         let service =
             EventService::start(role, Arc::clone(&handler), config.debug, Arc::clone(&meter))
                 .map_err(StartError::Thread)?;
-        let catalog = Arc::new(match role {
-            Role::Server => Catalog::default(),
-            Role::Client => Catalog::of_servers(),
+        let peers = Arc::new(match role {
+            Role::Server => PeerTable::default(),
+            Role::Client => PeerTable::of_servers(),
         });
         let resolver = Arc::new(Resolver::default());
         let requests = Arc::new(Requests {
-            catalog: Arc::clone(&catalog),
+            peers: Arc::clone(&peers),
             resolver: Arc::clone(&resolver),
             reply_timeout: config.reply_timeout,
-            reunion: http.as_ref().map(|_| Instant::now() + REUNION),
+            restart_grace: http.as_ref().map(|_| Instant::now() + RESTART_GRACE),
             meter,
         });
         let settings = Settings {
@@ -186,13 +186,13 @@ impl Core {
         };
         let pipe = Arc::clone(&requests) as Arc<dyn Pipe>;
         let identity = Arc::new(identity);
-        let roster: Arc<Roster> = Arc::default();
+        let registry: Arc<LinkRegistry> = Arc::default();
         let view = Arc::new(View::new(view::Parts {
             role,
             handler: handler_name,
             identity: Arc::clone(&identity),
-            roster: Arc::clone(&roster),
-            catalog: Arc::clone(&catalog),
+            registry: Arc::clone(&registry),
+            peers: Arc::clone(&peers),
             service: Arc::clone(&service),
             metrics,
         }));
@@ -205,11 +205,11 @@ impl Core {
         let ports = listen(config, &pipe)?;
         Ok(Self {
             identity,
-            roster,
+            registry,
             rules,
             handler,
             service,
-            catalog,
+            peers,
             resolver,
             requests,
             events,
@@ -222,9 +222,9 @@ impl Core {
 
     /// Keeps the identity up to date from now on.
     fn keep_up(&self, on_new_certificate: OnNewCertificate) -> Result<Renewal, StartError> {
-        let (keeper, roster) = (Arc::clone(&self.identity), Arc::clone(&self.roster));
+        let (keeper, registry) = (Arc::clone(&self.identity), Arc::clone(&self.registry));
         let view = Arc::clone(&self.view);
-        Renewal::start(keeper, roster, self.rules.clone(), view, on_new_certificate)
+        Renewal::start(keeper, registry, self.rules.clone(), view, on_new_certificate)
             .map_err(StartError::Thread)
     }
 
@@ -232,8 +232,8 @@ impl Core {
     /// held for moments; where one is never given back, it never returns.
     fn is_alive(&self) -> bool {
         // Only that they could be had matters.
-        let _ = self.catalog.open();
-        let _ = self.roster.entries().iter().map(|entry| entry.link.in_flight()).sum::<usize>();
+        let _ = self.peers.open();
+        let _ = self.registry.entries().iter().map(|entry| entry.link.in_flight()).sum::<usize>();
         self.face.is_alive()
     }
 
@@ -248,31 +248,33 @@ impl Core {
 
     /// Finishes what is in flight, for at most this long, and closes every link.
     fn stop(&self, drain: Duration) {
-        let deadline = Instant::now() + drain.min(LONGEST_DRAIN);
+        let deadline = Instant::now() + drain.min(MAX_DRAIN);
         self.view.stop();
         self.face.stop_accepting();
         drop(std::mem::take(&mut *self.ports.lock()));
-        let peers = u32::try_from(self.roster.entries().len()).unwrap_or(u32::MAX);
-        let spread = SPREAD_PER_PEER.saturating_mul(peers).clamp(SHORTEST_SPREAD, LONGEST_SPREAD);
+        let peers = u32::try_from(self.registry.entries().len()).unwrap_or(u32::MAX);
+        let spread = RECONNECT_SPREAD_PER_PEER
+            .saturating_mul(peers)
+            .clamp(MIN_RECONNECT_SPREAD, MAX_RECONNECT_SPREAD);
         self.service.stop(spread);
-        self.catalog.stop();
+        self.peers.stop();
         // Looked up after that: one that comes from here on is told when it has said who it is.
-        for entry in self.roster.entries() {
+        for entry in self.registry.entries() {
             entry.link.leave(spread);
         }
         self.face.finish(deadline);
         let (_alive, never) = crossbeam_channel::bounded::<()>(0);
-        let finished = || self.roster.entries().iter().all(|entry| entry.link.is_finished());
+        let finished = || self.registry.entries().iter().all(|entry| entry.link.is_finished());
         while Instant::now() < deadline && !finished() {
             // Nothing is sent: this is a pause between looks.
-            let _ = never.recv_timeout(LOOK);
+            let _ = never.recv_timeout(CLOSE_POLL_INTERVAL);
         }
         // Also those that came meanwhile.
-        for entry in self.roster.entries() {
+        for entry in self.registry.entries() {
             entry.link.close(LinkEnd::Stopping);
         }
         // Callers whose links were closed under them are being told so.
-        self.face.drain(Instant::now() + LAST_WORDS);
+        self.face.drain(Instant::now() + LAST_ANSWERS_TIMEOUT);
         self.handler.stop();
     }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 
-use super::dialer::{Dialer, News, QUEUE};
+use super::dialer::{Dialer, MAX_QUEUED_NEWS, News};
 use super::renewal::Renewal;
 use super::requests::SERVER;
-use super::{Builder, Core, GOODBYE, StartError};
+use super::{Builder, CLOSE_TIMEOUT, Core, StartError};
 use crate::config::{Bind, ClientConfig, Target, TargetMode};
 use crate::event::peer::Role;
 use crate::event::pipe::{Patient, Peer, Pipe, RequestError};
@@ -50,10 +50,10 @@ impl Client {
         let (running, ended) = bounded::<()>(0);
         let mut dialling = Vec::new();
         for (key, targets) in routes(&config) {
-            let (news, heard) = bounded(QUEUE);
+            let (news, heard) = bounded(MAX_QUEUED_NEWS);
             let dialer = Arc::new(Dialer {
                 identity: Arc::clone(&core.identity),
-                roster: Arc::clone(&core.roster),
+                registry: Arc::clone(&core.registry),
                 targets,
                 key,
                 heartbeat: HeartbeatMode::Sends {
@@ -64,7 +64,7 @@ impl Client {
                 stall: config.node.reply_timeout,
                 reply_timeout: config.node.reply_timeout,
                 service: Arc::clone(&core.service),
-                catalog: Arc::clone(&core.catalog),
+                peers: Arc::clone(&core.peers),
                 resolver: Arc::clone(&core.resolver),
                 events: Arc::clone(&core.events),
                 feed: Arc::clone(&core.view.feed),
@@ -159,7 +159,7 @@ impl Client {
             // A thread that is still inside an attempt to connect ends after that.
             let _ = dialer.news.try_send(News::Stop);
         }
-        let _ = self.ended.recv_timeout(GOODBYE);
+        let _ = self.ended.recv_timeout(CLOSE_TIMEOUT);
         self.core.finish();
     }
 }
@@ -170,7 +170,7 @@ impl Drop for Client {
     }
 }
 
-/// The servers of each pipe that is to be kept, with what the catalog calls it.
+/// The servers of each pipe that is to be kept, with what the peer table calls it.
 fn routes(config: &ClientConfig) -> Vec<(String, Vec<Target>)> {
     match config.target_mode {
         TargetMode::Failover => vec![(SERVER.to_owned(), config.targets())],

@@ -1,7 +1,7 @@
 //! The dialling thread: keeps one pipe to the first server of its list that works, and a new one beside
 //! it while a new certificate takes the place of the old or an earlier server is well again.
 
-mod desk;
+mod dial_loop;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use rustls::pki_types::{CertificateDer, ServerName};
 
-use super::catalog::{Added, Catalog};
 use super::feed::{Feed, Happening};
-use super::roster::{Entered, Entry, Roster};
+use super::link_registry::{Entry, LinkRegistration, LinkRegistry};
+use super::peer_table::{Added, PeerTable};
 use crate::config::Target;
 use crate::event::peer::{PeerIdentity, Role};
 use crate::identity::{Keeper, PeerCertificate, Witness};
@@ -26,11 +26,11 @@ use crate::net::dial::{self, Resolver};
 use crate::wire::FrameLimits;
 
 /// The time for connecting, with all addresses and the proxy, and for the handshake.
-const STEP: Duration = Duration::from_secs(10);
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Stack of a pipe's thread.
-const STACK: usize = 512 * 1024;
+const STACK_BYTES: usize = 512 * 1024;
 /// News that may wait for the dialling thread.
-pub(super) const QUEUE: usize = 64;
+pub(super) const MAX_QUEUED_NEWS: usize = 64;
 
 /// What the dialling thread is told.
 pub(super) enum News {
@@ -66,18 +66,18 @@ struct Purpose {
 /// Dials, for as long as the client runs.
 pub(super) struct Dialer {
     pub identity: Arc<Keeper>,
-    pub roster: Arc<Roster>,
+    pub registry: Arc<LinkRegistry>,
     /// The servers, in the order of preference.
     pub targets: Vec<Target>,
-    /// What the catalog calls whichever of them is connected.
+    /// What the peer table calls whichever of them is connected.
     pub key: String,
     pub heartbeat: HeartbeatMode,
     pub limits: FrameLimits,
     pub stall: Duration,
-    /// How long a relieved link may still wait for replies.
+    /// How long a superseded link may still wait for replies.
     pub reply_timeout: Duration,
     pub service: Arc<EventService>,
-    pub catalog: Arc<Catalog>,
+    pub peers: Arc<PeerTable>,
     pub resolver: Arc<Resolver>,
     pub events: Arc<Events>,
     pub feed: Arc<Feed>,
@@ -99,7 +99,7 @@ impl Dialer {
         let Target { host, port, server_name, proxy } = target;
         let name = ServerName::try_from(server_name.clone())
             .map_err(|_| format!("{server_name:?} is no name a certificate can have"))?;
-        let deadline = began + STEP;
+        let deadline = began + STEP_TIMEOUT;
         let socket = match proxy {
             Some(proxy) => proxy.connect(&self.resolver, host, *port, deadline),
             None => dial::connect(&self.resolver, host, *port, deadline),
@@ -109,7 +109,7 @@ impl Dialer {
             Some(_) => target.to_string(),
             None => address.to_string(),
         };
-        let deadline = Instant::now() + STEP;
+        let deadline = Instant::now() + STEP_TIMEOUT;
         let (judged_by, identity) = self.identity.numbered();
         let (config, witness) = identity.client_handshake();
         let (tls, chain) = LinkTls::connect(config, name, &socket, deadline)
@@ -138,25 +138,30 @@ impl Dialer {
         })
         .map_err(|error| error.to_string())?;
         let entry = Entry::new(Arc::clone(&link), certificate, chain, judged_by).to(target);
-        self.launch(Arc::clone(&link), self.roster.enter(entry))?;
+        self.launch(Arc::clone(&link), self.registry.register(entry))?;
         Ok(Dialled { target: at, link, place })
     }
 
-    fn launch(self: &Arc<Self>, link: Arc<Link>, entered: Entered) -> Result<(), String> {
+    fn launch(
+        self: &Arc<Self>,
+        link: Arc<Link>,
+        registration: LinkRegistration,
+    ) -> Result<(), String> {
         let dialer = Arc::clone(self);
-        let spawned =
-            thread::Builder::new().name("pipe".to_owned()).stack_size(STACK).spawn(move || {
+        let spawned = thread::Builder::new().name("pipe".to_owned()).stack_size(STACK_BYTES).spawn(
+            move || {
                 let end = link.run();
-                dialer.catalog.remove(&dialer.key, &link, |_| ());
+                dialer.peers.remove(&dialer.key, &link, |_| ());
                 if link.is_ready() {
                     dialer.events.stopped(link.peer(), &end);
                     dialer.feed.tell(Happening::Loss, Some(link.peer()), &end.to_string());
                 }
-                drop(entered);
+                drop(registration);
                 // Full: the dialling thread takes it when it is done connecting. Disconnected: it
                 // has ended.
                 let _ = dialer.news.send(News::Ended(link, end));
-            });
+            },
+        );
         spawned.map(drop).map_err(|error| format!("no thread for it: {error}"))
     }
 
@@ -176,7 +181,7 @@ impl Dialer {
     /// Has a link asked by from now on. One that was asked by until now finishes what is in flight.
     fn place(&self, link: &Arc<Link>, number: u64) {
         let peer = link.peer();
-        let added = self.catalog.add(&self.key, link, number, true, |added, _| {
+        let added = self.peers.add(&self.key, link, number, true, |added, _| {
             if matches!(added, Added::First | Added::InPlaceOf(..)) {
                 let peer = Arc::clone(peer);
                 self.events.tell_event(ConnectionEvent::ConnectSuccess { peer });
@@ -190,7 +195,7 @@ impl Dialer {
                 }
             }
             // The one before that is ended by the dialling thread.
-            Added::Relieving(older) => {
+            Added::Superseding(older) => {
                 older.iter().for_each(|older| older.close(LinkEnd::Superseded))
             }
             Added::TooLate => link.close(LinkEnd::Superseded),

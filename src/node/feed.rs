@@ -10,18 +10,19 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::{Mutex, MutexGuard};
+use rustls::pki_types::UnixTime;
 use serde_json::{Value, json};
 
-use super::view;
 use crate::event::peer::PeerIdentity;
 use crate::event::{Body, Source};
+use crate::identity::Date;
 
 /// Most who listen at once.
 const MAX_LISTENERS: usize = 64;
 /// Most events that wait for one of them.
-const MAX_QUEUED: usize = 256;
+const MAX_QUEUED_EVENTS: usize = 256;
 /// After so long without an event an empty line is sent, so that a listener that has gone is noticed.
-const QUIET: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// What has happened.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +73,7 @@ impl Feed {
         self.note_trouble(happening, peer.map_or("", |peer| &peer.name), why);
         self.note(happening, || {
             json!({
-                "time": view::now(),
+                "time": now(),
                 "name": peer.map(|peer| peer.name.as_str()),
                 "address": peer.map(|peer| peer.address.to_string()),
                 "fingerprint": peer.map(|peer| peer.fingerprint.as_str()),
@@ -84,7 +85,7 @@ impl Feed {
     /// The same about somebody who has not proved who it is.
     pub fn tell_stranger(&self, happening: Happening, who: &str, why: &str) {
         self.note_trouble(happening, who, why);
-        self.note(happening, || json!({ "time": view::now(), "address": who, "reason": why }));
+        self.note(happening, || json!({ "time": now(), "address": who, "reason": why }));
     }
 
     /// Counts one that nobody is told of, because there are too many: the listeners would not keep up.
@@ -109,7 +110,7 @@ impl Feed {
         if listeners.closed || listeners.all.len() >= MAX_LISTENERS {
             return None;
         }
-        let (sender, events) = bounded(MAX_QUEUED);
+        let (sender, events) = bounded(MAX_QUEUED_EVENTS);
         listeners.all.push(sender);
         // A first line at once: whoever listens knows then that nothing is missed from here on.
         let listening =
@@ -151,6 +152,11 @@ impl Feed {
     }
 }
 
+/// The time now, for programs.
+fn now() -> String {
+    Date::from(UnixTime::now()).rfc3339()
+}
+
 /// One who listens.
 struct Listening {
     events: Receiver<Arc<str>>,
@@ -166,7 +172,9 @@ impl Source for Listening {
             match self.events.recv_timeout(timeout) {
                 Ok(event) => self.rest = event.as_bytes().to_vec(),
                 Err(RecvTimeoutError::Disconnected) => return Ok(Some(0)),
-                Err(RecvTimeoutError::Timeout) if self.told.elapsed() < QUIET => return Ok(None),
+                Err(RecvTimeoutError::Timeout) if self.told.elapsed() < KEEPALIVE_INTERVAL => {
+                    return Ok(None);
+                }
                 Err(RecvTimeoutError::Timeout) => self.rest = b":\n\n".to_vec(),
             }
         }
@@ -218,7 +226,7 @@ mod tests {
     fn who_does_not_keep_up_is_let_go_and_there_is_a_bound() {
         let feed = Feed::default();
         let _slow = feed.listen().unwrap();
-        for _ in 0..=MAX_QUEUED {
+        for _ in 0..=MAX_QUEUED_EVENTS {
             feed.tell_stranger(Happening::Reload, "", "");
         }
         assert!(feed.lock().all.is_empty());

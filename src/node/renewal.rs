@@ -10,15 +10,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustls::pki_types::UnixTime;
 
 use super::feed::Happening;
-use super::roster::Roster;
+use super::link_registry::LinkRegistry;
 use super::view::View;
 use crate::identity::{IdentityError, Keeper, Notice, Reloaded, Reminders};
 use crate::rules::{LoadError, Rulebook};
 
 /// How often live links are looked at: one that ends is closed within this time.
-const TICK: Duration = Duration::from_secs(1);
+const LINK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(2);
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Told that this node shows another certificate from now on. May not wait for anything.
 pub(super) type OnNewCertificate = Box<dyn Fn() + Send>;
@@ -32,7 +32,7 @@ impl Renewal {
     /// Starts it.
     pub fn start(
         keeper: Arc<Keeper>,
-        roster: Arc<Roster>,
+        registry: Arc<LinkRegistry>,
         rules: Option<Arc<Rulebook>>,
         view: Arc<View>,
         on_new_certificate: OnNewCertificate,
@@ -40,7 +40,7 @@ impl Renewal {
         // One place: two wishes to read the files are as good as one.
         let (wake, woken) = bounded(1);
         let reminders = Reminders::default();
-        let watch = Watch { keeper, roster, rules, view, on_new_certificate, reminders };
+        let watch = Watch { keeper, registry, rules, view, on_new_certificate, reminders };
         thread::Builder::new().name("renewal".to_owned()).spawn(move || watch.run(&woken))?;
         Ok(Self { wake })
     }
@@ -57,7 +57,7 @@ impl Renewal {
 
 struct Watch {
     keeper: Arc<Keeper>,
-    roster: Arc<Roster>,
+    registry: Arc<LinkRegistry>,
     rules: Option<Arc<Rulebook>>,
     view: Arc<View>,
     on_new_certificate: OnNewCertificate,
@@ -69,14 +69,14 @@ impl Watch {
         let mut looked = Instant::now();
         self.remind(UnixTime::now());
         loop {
-            let wake = woken.recv_timeout(TICK);
+            let wake = woken.recv_timeout(LINK_CHECK_INTERVAL);
             let now = UnixTime::now();
             match &wake {
                 Ok(_done) => {
                     self.note(&self.keeper.reload(now), now);
                     self.read_rules(|book| Some(book.reload()));
                 }
-                Err(RecvTimeoutError::Timeout) if looked.elapsed() >= LOOK => {
+                Err(RecvTimeoutError::Timeout) if looked.elapsed() >= FILE_CHECK_INTERVAL => {
                     looked = Instant::now();
                     if let Some(result) = self.keeper.look(now) {
                         self.note(&result, now);
@@ -88,7 +88,7 @@ impl Watch {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             let (number, identity) = self.keeper.numbered();
-            self.roster.judge(number, &identity, now);
+            self.registry.judge(number, &identity, now);
             self.remind(now);
             self.view.sample(Instant::now());
             // Whoever waits for it is told.
@@ -148,7 +148,7 @@ impl Watch {
         for notice in self.keeper.current().notices(now) {
             self.say(&notice, now);
         }
-        for entry in self.roster.entries() {
+        for entry in self.registry.entries() {
             let whose = format!("{}: its certificate", entry.certificate.name);
             if let Some(notice) = Notice::certificate(&whose, &entry.certificate, now) {
                 self.say(&notice, now);

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::catalog::{Catalog, FindError, Wanted};
+use super::peer_table::{FindError, PeerQuery, PeerTable};
 use crate::event::pipe::{Caller, Peer, Pipe, RequestError};
 use crate::event::{Event, Reply};
 use crate::link::{Link, LinkError};
@@ -17,22 +17,22 @@ use crate::net::dial::Resolver;
 use crate::wire::Unsendable;
 
 /// A name that resolves slowly may take this much of a request's wait, at least.
-const LOOKUP: Duration = Duration::from_secs(5);
+const MIN_LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// No request waits longer for a peer that is away.
-const LONGEST: Duration = Duration::from_secs(86_400);
+const MAX_WAIT: Duration = Duration::from_secs(86_400);
 
-/// The name under which a client's catalog has its server, whatever the certificate says.
+/// The name under which a client's peer table has its server, whatever the certificate says.
 pub(super) const SERVER: &str = "server";
 
-/// Asks the peers of a catalog.
+/// Asks the peers of a peer table.
 pub(super) struct Requests {
-    pub catalog: Arc<Catalog>,
+    pub peers: Arc<PeerTable>,
     pub resolver: Arc<Resolver>,
     /// How long a request waits for its reply.
     pub reply_timeout: Duration,
     /// Until then a name that nobody has had yet is waited for as well; absent: it never is.
-    pub reunion: Option<Instant>,
+    pub restart_grace: Option<Instant>,
     pub meter: Arc<dyn Meter>,
 }
 
@@ -44,14 +44,14 @@ impl Pipe for Requests {
         wait: Duration,
         caller: &dyn Caller,
     ) -> Result<Reply, RequestError> {
-        let wait = wait.min(LONGEST);
+        let wait = wait.min(MAX_WAIT);
         let deadline = Instant::now() + wait;
         let name = match peer {
             Peer::Server => SERVER,
             Peer::Client(name) => name,
         };
         // The way of nearly every request: the peer is known by this name, and here.
-        let mut link = match self.catalog.named(name) {
+        let mut link = match self.peers.named(name) {
             Some(link) => link,
             None => self.find(peer, name, wait, deadline)?,
         };
@@ -94,17 +94,17 @@ impl Requests {
         deadline: Instant,
     ) -> Result<Arc<Link>, RequestError> {
         let addresses = match peer {
-            Peer::Client(host) if !self.catalog.knows(host) => {
+            Peer::Client(host) if !self.peers.knows(host) => {
                 // A lookup of what is a client's name may take longer than the client to come back.
                 match host.parse::<IpAddr>() {
-                    Err(_) if self.is_reunion() => Vec::new(),
+                    Err(_) if self.is_in_restart_grace() => Vec::new(),
                     _ => self.addresses(host, deadline)?,
                 }
             }
             Peer::Server | Peer::Client(_) => Vec::new(),
         };
-        let wanted = Wanted { name, addresses: &addresses };
-        let found = self.catalog.wait_for(&wanted, deadline);
+        let wanted = PeerQuery { name, addresses: &addresses };
+        let found = self.peers.wait_for(&wanted, deadline);
         if found.is_err() {
             self.meter.mark(Mark::NotAsked);
         }
@@ -118,12 +118,12 @@ impl Requests {
         })
     }
 
-    fn is_reunion(&self) -> bool {
-        self.reunion.is_some_and(|until| Instant::now() < until)
+    fn is_in_restart_grace(&self) -> bool {
+        self.restart_grace.is_some_and(|until| Instant::now() < until)
     }
 
     fn addresses(&self, host: &str, deadline: Instant) -> Result<Vec<IpAddr>, RequestError> {
-        let timeout = deadline.saturating_duration_since(Instant::now()).max(LOOKUP);
+        let timeout = deadline.saturating_duration_since(Instant::now()).max(MIN_LOOKUP_TIMEOUT);
         self.resolver.resolve(host, timeout).map_err(|error| {
             log::debug!("{}: not resolved: {error}", host.escape_debug());
             not_resolved(host, &error)

@@ -1,7 +1,7 @@
 //! The server: accepts pipes, checks who they are, and keeps the newest of each name.
 
 mod connections;
-mod rivals;
+mod duplicate_keys;
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use super::renewal::Renewal;
-use super::{Builder, Core, GOODBYE, StartError};
+use super::{Builder, CLOSE_TIMEOUT, Core, StartError};
 use crate::config::{Bind, ServerConfig};
 use crate::event::pipe::{Patient, Peer, Pipe, RequestError};
 use crate::event::{Event, Reply};
@@ -106,8 +106,8 @@ impl Server {
     }
 
     /// How often one machine has taken the place of another that has the same key.
-    pub fn rival_takeovers(&self) -> u64 {
-        self.connections.rival_takeovers()
+    pub fn duplicate_identity_takeovers(&self) -> u64 {
+        self.connections.duplicate_identity_takeovers()
     }
 
     /// Whether it serves, for a watchdog; see [`Client::is_alive`](super::Client::is_alive).
@@ -125,7 +125,7 @@ impl Server {
         if !std::mem::replace(&mut self.stopped, true) {
             self.acceptor.stop();
             self.core.stop(drain);
-            self.connections.wait_closed(Instant::now() + GOODBYE);
+            self.connections.wait_closed(Instant::now() + CLOSE_TIMEOUT);
             self.core.finish();
         }
     }
@@ -172,7 +172,7 @@ mod tests {
         assert!(server.is_alive());
 
         let (say, heard) = crossbeam_channel::bounded(1);
-        let held = server.core.roster.lock();
+        let held = server.core.registry.lock();
         thread::scope(|scope| {
             scope.spawn(|| say.send(server.is_alive()).unwrap());
             assert!(

@@ -22,7 +22,7 @@ pub(crate) struct Trial {
 }
 
 /// Why a trial ended, and what to do.
-pub(crate) struct Ended {
+pub(crate) struct TrialFailure {
     /// What happened, in a line.
     pub what: String,
     /// What the operator does about it.
@@ -47,8 +47,8 @@ impl Trial {
         place: String,
         server_name: &str,
         deadline: Instant,
-    ) -> Result<Self, Ended> {
-        let name = ServerName::try_from(server_name.to_owned()).map_err(|_| Ended {
+    ) -> Result<Self, TrialFailure> {
+        let name = ServerName::try_from(server_name.to_owned()).map_err(|_| TrialFailure {
             what: format!("{server_name:?} is no name a certificate can have"),
             advice: WRONG_SERVER,
         })?;
@@ -56,7 +56,7 @@ impl Trial {
         match LinkTls::connect(config, name, &socket, deadline) {
             Ok((tls, chain)) => {
                 let server = server_certificate(&place, &chain)
-                    .map_err(|what| Ended { what, advice: WRONG_SERVER })?;
+                    .map_err(|what| TrialFailure { what, advice: WRONG_SERVER })?;
                 Ok(Self { socket, tls: Some(tls), place, server: Some(server) })
             }
             Err(HandshakeError::NoTrials) => Ok(Self { socket, tls: None, place, server: None }),
@@ -68,7 +68,7 @@ impl Trial {
                     }
                     _ => WRONG_PORT,
                 };
-                Err(Ended { what: not_shaken(&place, error, &witness), advice })
+                Err(TrialFailure { what: not_shaken(&place, error, &witness), advice })
             }
         }
     }
@@ -80,13 +80,13 @@ impl Trial {
 
     /// How long a heartbeat took to be answered. By then the server has judged this client, too.
     /// None where the server knows no trials.
-    pub fn beat(self, deadline: Instant) -> Result<Option<Duration>, Ended> {
+    pub fn beat(self, deadline: Instant) -> Result<Option<Duration>, TrialFailure> {
         let Some(tls) = &self.tls else { return Ok(None) };
         trial::ask(tls, &self.socket, deadline).map(Some).map_err(|end| match end {
             LinkEnd::Refused(alert) => {
-                Ended { what: refused_by(&self.place, alert), advice: ASK_THE_SERVER }
+                TrialFailure { what: refused_by(&self.place, alert), advice: ASK_THE_SERVER }
             }
-            end => Ended { what: format!("{}: {end}", self.place), advice: NOT_WELL },
+            end => TrialFailure { what: format!("{}: {end}", self.place), advice: NOT_WELL },
         })
     }
 }

@@ -18,10 +18,10 @@ use shown::{
     Totals,
 };
 
-use super::catalog::Catalog;
 use super::feed::{Feed, Happening};
 use super::history::History;
-use super::roster::{Entry, Roster};
+use super::link_registry::{Entry, LinkRegistry};
+use super::peer_table::PeerTable;
 use crate::event::Body;
 use crate::event::inspect::Inspect;
 use crate::event::peer::Role;
@@ -31,9 +31,9 @@ use crate::metrics::exposition::Metrics;
 use crate::metrics::meter::Outcome;
 
 /// How often the sums of the node's requests are noted.
-const SAMPLE: Duration = Duration::from_secs(5);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 /// How many of these are kept: ten minutes.
-const SAMPLES: usize = 120;
+const MAX_SAMPLES: usize = 120;
 
 /// A node, as it is shown.
 pub(super) struct View {
@@ -55,15 +55,10 @@ pub(super) struct Parts {
     /// What answers events, in a word.
     pub handler: Option<String>,
     pub identity: Arc<Keeper>,
-    pub roster: Arc<Roster>,
-    pub catalog: Arc<Catalog>,
+    pub registry: Arc<LinkRegistry>,
+    pub peers: Arc<PeerTable>,
     pub service: Arc<EventService>,
     pub metrics: Arc<Metrics>,
-}
-
-/// The time now, for programs.
-pub(super) fn now() -> String {
-    Date::from(UnixTime::now()).rfc3339()
 }
 
 impl View {
@@ -76,7 +71,7 @@ impl View {
             started: Instant::now(),
             stopping: AtomicBool::new(false),
             accepts: OnceLock::new(),
-            history: Mutex::new(History::new(SAMPLE, SAMPLES, Instant::now())),
+            history: Mutex::new(History::new(SAMPLE_INTERVAL, MAX_SAMPLES, Instant::now())),
         }
     }
 
@@ -95,7 +90,7 @@ impl View {
     /// Notes the sums of requests, when that is due. To be called about once a second.
     pub fn sample(&self, now: Instant) {
         self.history().note(now, || self.parts.metrics.totals());
-        for entry in self.parts.roster.entries() {
+        for entry in self.parts.registry.entries() {
             entry.history().note(now, || sums(&entry.link));
         }
     }
@@ -106,8 +101,8 @@ impl View {
     }
 
     fn totals(&self) -> Totals {
-        let Parts { roster, metrics, .. } = &self.parts;
-        let (bytes_in, bytes_out) = roster.bytes();
+        let Parts { registry, metrics, .. } = &self.parts;
+        let (bytes_in, bytes_out) = registry.bytes();
         let (requests, errors) = metrics.totals();
         Totals {
             requests,
@@ -116,7 +111,7 @@ impl View {
             handled: ByOutcome::new(|outcome| metrics.handled(outcome)),
             bytes_in,
             bytes_out,
-            links: roster.entered(),
+            links: registry.registered(),
             connects: self.feed.count(Happening::Connect),
             losses: self.feed.count(Happening::Loss),
             takeovers: self.feed.count(Happening::Takeover),
@@ -132,7 +127,7 @@ impl View {
             () if link.is_closed() => "closing",
             () if !link.is_ready() => "coming",
             () if !link.is_open() => "leaving",
-            () if !self.parts.catalog.asks_by(link) => "spare",
+            () if !self.parts.peers.asks_by(link) => "spare",
             () => "ready",
         };
         let mut extensions = Vec::new();
@@ -152,7 +147,7 @@ impl View {
             traffic: figures.traffic,
             asked: ByOutcome::new(|outcome| link.asked().get(outcome)),
             handled: ByOutcome::new(|outcome| link.served().get(outcome)),
-            reconnects: self.parts.roster.reconnects(entry),
+            reconnects: self.parts.registry.reconnects(entry),
             history: entry.history().steps(),
             certificate: certificate(&entry.certificate, now),
             extensions,
@@ -161,7 +156,7 @@ impl View {
 
     /// The links, by name and then by age.
     fn links(&self) -> Vec<Arc<Entry>> {
-        let mut entries = self.parts.roster.entries();
+        let mut entries = self.parts.registry.entries();
         entries.sort_by_cached_key(|entry| (entry.link.peer().name.clone(), entry.link.since()));
         entries
     }
@@ -178,7 +173,7 @@ impl View {
 impl Inspect for View {
     fn status(&self) -> Body {
         let now = UnixTime::now();
-        let Parts { role, handler, identity, catalog, service, .. } = &self.parts;
+        let Parts { role, handler, identity, peers, service, .. } = &self.parts;
         let (ready, load, identity) = (self.ready(), service.load(), identity.current());
         let entries = self.links();
         Body::json(&NodeShown {
@@ -195,7 +190,7 @@ impl Inspect for View {
                 certificate: certificate(identity.own(), now),
             },
             handler_pool: PoolShown { threads: load.threads, idle: load.idle, queued: load.queued },
-            waiting_for_peers: catalog.waiting(),
+            waiting_for_peers: peers.waiting(),
             totals: self.totals(),
             history: self.history().steps(),
             links: entries.iter().map(|entry| self.link(entry, now)).collect(),
@@ -235,7 +230,7 @@ impl Inspect for View {
                 Err("connections of clients cannot be accepted; the log says why".to_owned())
             }
             Role::Client => {
-                let links = self.parts.catalog.open();
+                let links = self.parts.peers.open();
                 // One of several is enough.
                 links.iter().map(|link| link.is_well()).reduce(Result::or).unwrap_or_else(|| {
                     let why = self.feed.trouble().map_or(String::new(), |why| format!(": {why}"));

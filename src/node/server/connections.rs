@@ -19,31 +19,31 @@ use crate::link::{
 use crate::net::accept::strangers::{
     CROWDED, DISPLACED, FIRST_BYTE, GONE, Origin, Stranger, Strangers, has_gone, reset_when_closed,
 };
-use crate::node::catalog::{Added, Catalog};
 use crate::node::feed::{Feed, Happening};
-use crate::node::roster::{Entered, Entry, Roster};
-use crate::node::server::rivals::{Rivals, Takeover};
-use crate::node::{Core, LOOK};
+use crate::node::link_registry::{Entry, LinkRegistration, LinkRegistry};
+use crate::node::peer_table::{Added, PeerTable};
+use crate::node::server::duplicate_keys::{DuplicateKeys, Takeover};
+use crate::node::{CLOSE_POLL_INTERVAL, Core};
 use crate::sync::throttle::Throttles;
 use crate::wire::FrameLimits;
 
 /// The time for a TLS handshake, and with it to prove who one is.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most connections that have not proved who they are. A handshake takes about a millisecond of a
 /// core, so this is the work of half a second; each has a thread, some 50 kB of memory.
-const MAX_STRANGERS: usize = 512;
+const MAX_HANDSHAKES: usize = 512;
 /// Stack of a connection's thread.
-const STACK: usize = 512 * 1024;
+const STACK_BYTES: usize = 512 * 1024;
 /// How long a client may be silent that announces no time of its own, as the original has it.
-const SILENCE: Duration = Duration::from_secs(10);
+const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What all connections of the server share.
 pub(super) struct Connections {
     identity: Arc<Keeper>,
-    roster: Arc<Roster>,
-    rivals: Rivals,
+    registry: Arc<LinkRegistry>,
+    duplicate_keys: DuplicateKeys,
     service: Arc<EventService>,
-    catalog: Arc<Catalog>,
+    peers: Arc<PeerTable>,
     events: Arc<Events>,
     feed: Arc<Feed>,
     limits: FrameLimits,
@@ -65,15 +65,15 @@ impl Connections {
     pub fn new(core: &Core, config: &NodeConfig) -> Self {
         Self {
             identity: Arc::clone(&core.identity),
-            roster: Arc::clone(&core.roster),
-            rivals: Rivals::default(),
+            registry: Arc::clone(&core.registry),
+            duplicate_keys: DuplicateKeys::default(),
             service: Arc::clone(&core.service),
-            catalog: Arc::clone(&core.catalog),
+            peers: Arc::clone(&core.peers),
             events: Arc::clone(&core.events),
             feed: Arc::clone(&core.view.feed),
             limits: FrameLimits { max_data: config.max_body_bytes },
             stall: config.reply_timeout,
-            strangers: Strangers::new(MAX_STRANGERS, HANDSHAKE),
+            strangers: Strangers::new(MAX_HANDSHAKES, HANDSHAKE_TIMEOUT),
             open: AtomicUsize::new(0),
             number: AtomicU64::new(0),
             refusals: Throttles::default(),
@@ -82,8 +82,8 @@ impl Connections {
     }
 
     /// How often one machine has taken the place of another that has the same key.
-    pub fn rival_takeovers(&self) -> u64 {
-        self.rivals.found()
+    pub fn duplicate_identity_takeovers(&self) -> u64 {
+        self.duplicate_keys.found()
     }
 
     /// Gives a connection its thread. The handshake is made there: it may take its time.
@@ -101,11 +101,12 @@ impl Connections {
             return self.refuse_one_of_many(address, CROWDED);
         };
         let connections = Arc::clone(self);
-        let spawned =
-            thread::Builder::new().name("pipe".to_owned()).stack_size(STACK).spawn(move || {
+        let spawned = thread::Builder::new().name("pipe".to_owned()).stack_size(STACK_BYTES).spawn(
+            move || {
                 let _open = Counted::new(&connections);
                 connections.serve(socket, address, stranger);
-            });
+            },
+        );
         if let Err(error) = spawned {
             self.refuse(&address.to_string(), &format!("refused: no thread for it: {error}"));
         }
@@ -121,11 +122,11 @@ impl Connections {
         match self.welcome(socket, address, stranger) {
             // It was a trial.
             Ok(None) => {}
-            Ok(Some((link, number, entered))) => {
+            Ok(Some((link, number, registration))) => {
                 let end = link.run();
-                drop(entered);
+                drop(registration);
                 let peer = link.peer();
-                self.catalog.remove(&peer.name, &link, |count| {
+                self.peers.remove(&peer.name, &link, |count| {
                     let peer = Arc::clone(peer);
                     self.events.tell_event(ConnectionEvent::ConnectionRemoved { peer, count });
                 });
@@ -147,7 +148,7 @@ impl Connections {
         socket: Arc<TcpStream>,
         address: SocketAddr,
         stranger: Stranger<TcpStream>,
-    ) -> Result<Option<(Arc<Link>, u64, Entered)>, Refused> {
+    ) -> Result<Option<(Arc<Link>, u64, LinkRegistration)>, Refused> {
         let met = self.meet(&socket, address, &stranger);
         // Whatever else went wrong then, it went wrong because of that.
         if stranger.is_displaced() {
@@ -156,8 +157,8 @@ impl Connections {
         let Some(met) = met? else { return Ok(None) };
         let socket = stranger.leave().then(|| Arc::into_inner(socket)).flatten();
         let socket = socket.ok_or(Refused::Displaced)?;
-        let (link, number, entered) = self.join(socket, address, met)?;
-        Ok(Some((link, number, entered)))
+        let (link, number, registration) = self.join(socket, address, met)?;
+        Ok(Some((link, number, registration)))
     }
 
     /// Shakes hands. None for a trial, which is over then.
@@ -200,7 +201,7 @@ impl Connections {
         socket: TcpStream,
         address: SocketAddr,
         met: Met,
-    ) -> Result<(Arc<Link>, u64, Entered), String> {
+    ) -> Result<(Arc<Link>, u64, LinkRegistration), String> {
         let Met { tls, chain, certificate, judged_by } = met;
         let peer = PeerIdentity {
             name: certificate.name.clone(),
@@ -214,7 +215,7 @@ impl Connections {
             socket,
             tls,
             service: Arc::clone(&self.service),
-            heartbeat: HeartbeatMode::Answers { silence: SILENCE },
+            heartbeat: HeartbeatMode::Answers { silence: DEFAULT_IDLE_TIMEOUT },
             limits: self.limits,
             stall: self.stall,
             takes_over: false,
@@ -223,22 +224,21 @@ impl Connections {
         })
         .map_err(|error| error.to_string())?;
         let entry = Entry::new(Arc::clone(&link), certificate, chain, judged_by);
-        let entered = self.roster.enter(entry);
-        Ok((link, number, entered))
+        let registration = self.registry.register(entry);
+        Ok((link, number, registration))
     }
 
-    /// Gives a link its place in the catalog, and ends the one that had it.
+    /// Gives a link its place in the peer table, and ends the one that had it.
     fn note_ready(&self, link: &Arc<Link>, address: SocketAddr, number: u64) {
         let peer = link.peer();
         self.events.started(peer);
         self.feed.tell(Happening::Connect, Some(peer), &format!("from {address}"));
-        let added =
-            self.catalog.add(&peer.name, link, number, link.takes_over(), |added, count| {
-                self.tell_added(peer, added, count);
-            });
+        let added = self.peers.add(&peer.name, link, number, link.takes_over(), |added, count| {
+            self.tell_added(peer, added, count);
+        });
         let (place, gone) = match added {
             Added::First => ("", Vec::new()),
-            Added::Relieving(older) => {
+            Added::Superseding(older) => {
                 (", beside an older connection that its client ends", older.into_iter().collect())
             }
             Added::InPlaceOf(old, older) => {
@@ -254,17 +254,17 @@ impl Connections {
         let old = replaced.peer().address;
         let takeover = match link.takes_over() {
             true => Takeover::Usual,
-            false => self.rivals.note(&peer.name, old, peer.address, Instant::now()),
+            false => self.duplicate_keys.note(&peer.name, old, peer.address, Instant::now()),
         };
         self.warn_of(takeover, &peer.name, old, peer.address);
         let why = match takeover {
-            Takeover::Rivals => "two machines seem to share this key",
+            Takeover::DuplicateIdentity => "two machines seem to share this key",
             Takeover::Usual | Takeover::Often => "in place of an older connection",
         };
         self.feed.tell(Happening::Takeover, Some(peer), &format!("{why}, from {old}"));
         for gone in gone {
             gone.close(match takeover {
-                Takeover::Rivals => LinkEnd::DuplicateIdentity(address.to_string()),
+                Takeover::DuplicateIdentity => LinkEnd::DuplicateIdentity(address.to_string()),
                 Takeover::Usual | Takeover::Often => LinkEnd::Replaced(address.to_string()),
             });
         }
@@ -279,7 +279,7 @@ impl Connections {
                 let (peer, count) = (Arc::clone(old.peer()), count.saturating_sub(1));
                 self.events.tell_event(ConnectionEvent::ConnectionRemoved { peer, count });
             }
-            Added::Relieving(_) | Added::TooLate => return,
+            Added::Superseding(_) | Added::TooLate => return,
         }
         let peer = Arc::clone(peer);
         self.events.tell_event(ConnectionEvent::ConnectionAdded { peer, count });
@@ -289,11 +289,11 @@ impl Connections {
         if takeover == Takeover::Usual || self.shared_keys.allow(name).is_none() {
             return;
         }
-        if takeover == Takeover::Rivals {
+        if takeover == Takeover::DuplicateIdentity {
             log::warn!(
                 "{name}: two machines use the key of this name, {old} and {new}, and each replaces \
                  the other ({} such takeovers so far); give each an identity of its own",
-                self.rivals.found()
+                self.duplicate_keys.found()
             );
         } else {
             log::warn!(
@@ -327,7 +327,7 @@ impl Connections {
         let (_alive, never) = crossbeam_channel::bounded::<()>(0);
         while self.open.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
             // Nothing is sent: this is a pause between looks.
-            let _ = never.recv_timeout(LOOK);
+            let _ = never.recv_timeout(CLOSE_POLL_INTERVAL);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use rustls::pki_types::UnixTime;
 
 use super::super::feed::Happening;
-use super::super::roster::Entry;
+use super::super::link_registry::Entry;
 use super::{Parts, View, left};
 use crate::event::inspect::Inspect;
 use crate::event::peer::Role;
@@ -15,10 +15,10 @@ use crate::metrics::exposition::Level;
 impl View {
     /// The levels now.
     pub(super) fn levels(&self) -> Vec<Level> {
-        let Parts { role, identity, roster, catalog, service, .. } = &self.parts;
+        let Parts { role, identity, registry, peers, service, .. } = &self.parts;
         let now = UnixTime::now();
         let (entries, load) = (self.links(), service.load());
-        let (bytes_in, bytes_out) = roster.bytes();
+        let (bytes_in, bytes_out) = registry.bytes();
         let level = |name, help, value: f64| Level {
             name,
             help,
@@ -71,7 +71,7 @@ impl View {
                 values: vec![(vec![role.as_str().to_owned()], entries.len() as f64)],
                 ..level("links", "Links that stand, or are being made or closed.", 0.0)
             },
-            counter("links_total", "Links there have been.", roster.entered()),
+            counter("links_total", "Links there have been.", registry.registered()),
             counter("bytes_received_total", "Bytes that came over all links, as TLS.", bytes_in),
             counter("bytes_sent_total", "Bytes that went over all links, as TLS.", bytes_out),
             counter("connects_total", "Links that stood.", self.feed.count(Happening::Connect)),
@@ -113,7 +113,7 @@ impl View {
             level(
                 "waiting_for_peers",
                 "Requests that wait for peers that are away.",
-                catalog.waiting() as f64,
+                peers.waiting() as f64,
             ),
             level("handler_threads", "Threads that run handlers.", load.threads as f64),
             level("handler_threads_idle", "Those of them without work.", load.idle as f64),
@@ -129,7 +129,7 @@ impl View {
                 &|entry| Some(left(&entry.certificate, now)),
             ),
             by_peer("peer_reconnects", "How often a peer has connected again.", &|entry| {
-                Some(roster.reconnects(entry) as f64)
+                Some(registry.reconnects(entry) as f64)
             }),
             by_peer(
                 "peer_round_trip_seconds",

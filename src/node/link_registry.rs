@@ -1,6 +1,6 @@
 //! Every live link of a node, in whatever state, with what its peer has proved itself by.
 //!
-//! The catalog has the link to ask by; here are also those that are not ready yet and those that
+//! The peer table has the link to ask by; here are also those that are not ready yet and those that
 //! finish what is in flight.
 
 use std::collections::HashMap;
@@ -20,13 +20,13 @@ use crate::link::{Link, LinkEnd};
 const MAX_NAMES: usize = 65_536;
 
 /// How often the sums of a link's requests are noted.
-const SAMPLE: Duration = Duration::from_secs(10);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 /// How many of these are kept: five minutes.
-const SAMPLES: usize = 30;
+const MAX_SAMPLES: usize = 30;
 
 /// The links of a node.
 #[derive(Default)]
-pub(super) struct Roster {
+pub(super) struct LinkRegistry {
     /// Guards the links, by a number of their own. Held for moments; nothing is judged or closed
     /// while it is held.
     entries: Mutex<HashMap<u64, Arc<Entry>>>,
@@ -55,9 +55,9 @@ pub(super) struct Entry {
     judged_by: AtomicU64,
 }
 
-/// Keeps a link on the roster for as long as it lives.
-pub(super) struct Entered {
-    roster: Arc<Roster>,
+/// Keeps a link in the registry for as long as it lives.
+pub(super) struct LinkRegistration {
+    registry: Arc<LinkRegistry>,
     key: u64,
 }
 
@@ -71,7 +71,7 @@ impl Entry {
     ) -> Self {
         let ends = earliest_end(&chain);
         let judged_by = AtomicU64::new(judged_by);
-        let history = Mutex::new(History::new(SAMPLE, SAMPLES, Instant::now()));
+        let history = Mutex::new(History::new(SAMPLE_INTERVAL, MAX_SAMPLES, Instant::now()));
         Self { link, certificate, target: None, history, chain, ends, judged_by }
     }
 
@@ -97,13 +97,13 @@ impl Entry {
     }
 }
 
-impl Roster {
+impl LinkRegistry {
     /// Adds a link.
-    pub fn enter(self: &Arc<Self>, entry: Entry) -> Entered {
+    pub fn register(self: &Arc<Self>, entry: Entry) -> LinkRegistration {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
         self.note_connect(entry.counted_as());
         self.lock().insert(key, Arc::new(entry));
-        Entered { roster: Arc::clone(self), key }
+        LinkRegistration { registry: Arc::clone(self), key }
     }
 
     /// Every link.
@@ -112,7 +112,7 @@ impl Roster {
     }
 
     /// How many links there have been.
-    pub fn entered(&self) -> u64 {
+    pub fn registered(&self) -> u64 {
         self.next.load(Ordering::Relaxed)
     }
 
@@ -163,13 +163,13 @@ impl Roster {
     }
 }
 
-impl Drop for Entered {
+impl Drop for LinkRegistration {
     fn drop(&mut self) {
-        let mut entries = self.roster.lock();
+        let mut entries = self.registry.lock();
         if let Some(entry) = entries.remove(&self.key) {
             let (bytes_in, bytes_out) = entry.link.bytes();
-            self.roster.gone[0].fetch_add(bytes_in, Ordering::Relaxed);
-            self.roster.gone[1].fetch_add(bytes_out, Ordering::Relaxed);
+            self.registry.gone[0].fetch_add(bytes_in, Ordering::Relaxed);
+            self.registry.gone[1].fetch_add(bytes_out, Ordering::Relaxed);
         }
     }
 }

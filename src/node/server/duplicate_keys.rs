@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Takeovers of one name within [`WINDOW`] that are still nothing special.
-const USUAL: usize = 3;
+/// Takeovers of one name within [`TAKEOVER_WINDOW`] that are still nothing special.
+const MAX_NORMAL_TAKEOVERS: usize = 3;
 /// The time in which takeovers are counted.
-const WINDOW: Duration = Duration::from_secs(60);
+const TAKEOVER_WINDOW: Duration = Duration::from_secs(60);
 /// For how long after the last such takeover a name stays suspect: one that backs off comes less
 /// often, and would be let off too early.
-const SUSPECT: Duration = Duration::from_secs(300);
+const SUSPECT_TIME: Duration = Duration::from_secs(300);
 /// Most names with a history; beyond that new ones are not watched.
 const MAX_NAMES: usize = 4096;
 
 /// Counts takeovers by name.
 #[derive(Default)]
-pub(super) struct Rivals {
+pub(super) struct DuplicateKeys {
     /// Guards the histories. Held for moments.
     names: Mutex<HashMap<String, History>>,
-    /// Takeovers between rivals so far.
+    /// Takeovers between machines with one key so far.
     found: AtomicU64,
 }
 
@@ -34,7 +34,7 @@ pub(super) enum Takeover {
     /// It does so again and again, from one address: a bad line, or two machines behind one router.
     Often,
     /// Two machines share a key.
-    Rivals,
+    DuplicateIdentity,
 }
 
 #[derive(Default)]
@@ -44,7 +44,7 @@ struct History {
     suspect_until: Option<Instant>,
 }
 
-impl Rivals {
+impl DuplicateKeys {
     /// Notes that a connection of this name from `new` has replaced a live one from `old`.
     pub fn note(&self, name: &str, old: IpAddr, new: IpAddr, now: Instant) -> Takeover {
         let mut names = self.names.lock();
@@ -56,13 +56,13 @@ impl Rivals {
         }
         let takeover = names.entry(name.to_ascii_lowercase()).or_default().note(old, new, now);
         drop(names);
-        if takeover == Takeover::Rivals {
+        if takeover == Takeover::DuplicateIdentity {
             self.found.fetch_add(1, Ordering::Relaxed);
         }
         takeover
     }
 
-    /// Takeovers between rivals so far.
+    /// Takeovers between machines with one key so far.
     pub fn found(&self) -> u64 {
         self.found.load(Ordering::Relaxed)
     }
@@ -71,15 +71,15 @@ impl Rivals {
 impl History {
     fn note(&mut self, old: IpAddr, new: IpAddr, now: Instant) -> Takeover {
         self.takeovers.push_back(now);
-        while self.takeovers.len() > USUAL + 1 {
+        while self.takeovers.len() > MAX_NORMAL_TAKEOVERS + 1 {
             self.takeovers.pop_front();
         }
-        self.takeovers.retain(|at| now.duration_since(*at) < WINDOW);
-        let many = self.takeovers.len() > USUAL;
+        self.takeovers.retain(|at| now.duration_since(*at) < TAKEOVER_WINDOW);
+        let many = self.takeovers.len() > MAX_NORMAL_TAKEOVERS;
         let is_suspect = self.suspect_until.is_some_and(|until| now < until);
         if old != new && (many || is_suspect) {
-            self.suspect_until = Some(now + SUSPECT);
-            Takeover::Rivals
+            self.suspect_until = Some(now + SUSPECT_TIME);
+            Takeover::DuplicateIdentity
         } else if many {
             Takeover::Often
         } else {
@@ -89,7 +89,7 @@ impl History {
 
     fn is_over(&self, now: Instant) -> bool {
         self.suspect_until.is_none_or(|until| now >= until)
-            && self.takeovers.iter().all(|at| now.duration_since(*at) >= WINDOW)
+            && self.takeovers.iter().all(|at| now.duration_since(*at) >= TAKEOVER_WINDOW)
     }
 }
 
@@ -106,40 +106,44 @@ mod tests {
 
     #[test]
     fn the_fourth_takeover_in_a_minute_from_two_addresses_is_one_too_many() {
-        let (rivals, start) = (Rivals::default(), Instant::now());
-        let note = |at, old, new| rivals.note("web1", old, new, start + secs(at));
+        let (duplicates, start) = (DuplicateKeys::default(), Instant::now());
+        let note = |at, old, new| duplicates.note("web1", old, new, start + secs(at));
         assert_eq!([note(0, A, B), note(1, B, A), note(2, A, B)], [Takeover::Usual; 3]);
-        assert_eq!(note(3, B, A), Takeover::Rivals);
-        let other = rivals.note("web2", A, B, start + secs(3));
+        assert_eq!(note(3, B, A), Takeover::DuplicateIdentity);
+        let other = duplicates.note("web2", A, B, start + secs(3));
         assert_eq!(other, Takeover::Usual, "each name has its own count");
-        assert_eq!(note(40, A, B), Takeover::Rivals);
+        assert_eq!(note(40, A, B), Takeover::DuplicateIdentity);
         assert_eq!(note(41, B, B), Takeover::Often, "it came back itself");
-        assert_eq!(note(150, B, A), Takeover::Rivals, "it stays suspect while it backs off");
+        assert_eq!(
+            note(150, B, A),
+            Takeover::DuplicateIdentity,
+            "it stays suspect while it backs off"
+        );
         assert_eq!(note(500, A, B), Takeover::Usual);
-        assert_eq!(rivals.found(), 3);
+        assert_eq!(duplicates.found(), 3);
     }
 
     #[test]
-    fn neither_one_address_nor_slow_changes_make_rivals() {
-        let (rivals, start) = (Rivals::default(), Instant::now());
-        let one: Vec<_> = (0..5).map(|at| rivals.note("a", A, A, start + secs(at))).collect();
+    fn neither_one_address_nor_slow_changes_are_taken_for_duplicates() {
+        let (duplicates, start) = (DuplicateKeys::default(), Instant::now());
+        let one: Vec<_> = (0..5).map(|at| duplicates.note("a", A, A, start + secs(at))).collect();
         assert_eq!(one[..3], [Takeover::Usual; 3]);
         assert_eq!(one[3..], [Takeover::Often; 2]);
         for at in 0..20 {
             let (old, new) = if at % 2 == 0 { (A, B) } else { (B, A) };
-            let takeover = rivals.note("b", old, new, start + secs(at * 20));
+            let takeover = duplicates.note("b", old, new, start + secs(at * 20));
             assert_eq!(takeover, Takeover::Usual);
         }
     }
 
     #[test]
     fn the_memory_has_a_bound_and_is_given_back() {
-        let (rivals, start) = (Rivals::default(), Instant::now());
+        let (duplicates, start) = (DuplicateKeys::default(), Instant::now());
         for name in 0..2 * MAX_NAMES {
-            rivals.note(&name.to_string(), A, B, start);
+            duplicates.note(&name.to_string(), A, B, start);
         }
-        assert_eq!(rivals.names.lock().len(), MAX_NAMES);
-        rivals.note("later", A, B, start + 2 * WINDOW);
-        assert_eq!(rivals.names.lock().len(), 1);
+        assert_eq!(duplicates.names.lock().len(), MAX_NAMES);
+        duplicates.note("later", A, B, start + 2 * TAKEOVER_WINDOW);
+        assert_eq!(duplicates.names.lock().len(), 1);
     }
 }

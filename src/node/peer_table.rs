@@ -16,7 +16,7 @@ const MAX_SEEN: usize = 65_536;
 
 /// The links of a node.
 #[derive(Default)]
-pub(super) struct Catalog {
+pub(super) struct PeerTable {
     /// Guards who is here. Held for moments; nothing is sent or closed while it is held.
     state: Mutex<State>,
     /// A link came, or the node is stopping.
@@ -37,7 +37,7 @@ struct Entry {
     link: Arc<Link>,
     number: u64,
     /// The one before it, while it finishes what is in flight.
-    relieved: Option<Arc<Link>>,
+    superseded: Option<Arc<Link>>,
 }
 
 /// What became of a link that was to be added.
@@ -47,13 +47,13 @@ pub(super) enum Added {
     /// It has the place of this one, which has to go. There may be an older one still.
     InPlaceOf(Arc<Link>, Option<Arc<Link>>),
     /// It has the place of another, which its client ends. An older one of these has to go.
-    Relieving(Option<Arc<Link>>),
+    Superseding(Option<Arc<Link>>),
     /// A newer one is there already: this one has to go.
     TooLate,
 }
 
 /// Which link is wanted.
-pub(super) struct Wanted<'a> {
+pub(super) struct PeerQuery<'a> {
     /// The peer's name.
     pub name: &'a str,
     /// Addresses that will do where there is no peer of that name.
@@ -73,7 +73,7 @@ pub(super) enum FindError {
     Stopping,
 }
 
-impl Catalog {
+impl PeerTable {
     /// A client's: whichever of its servers has the least to do is asked, under whatever name.
     pub fn of_servers() -> Self {
         let state = State { alike: true, ..State::default() };
@@ -81,7 +81,7 @@ impl Catalog {
     }
 
     /// Adds a link under a name; the newest connection of a name wins. `number` counts connections
-    /// in the order in which they were authenticated. `relieves`: an older one finishes what is in
+    /// in the order in which they were authenticated. `supersedes`: an older one finishes what is in
     /// flight and is ended by its client. `note` is told what became of it, and how many
     /// peers there are now, before anybody can change that; it may not wait for anything.
     pub fn add(
@@ -89,7 +89,7 @@ impl Catalog {
         name: &str,
         link: &Arc<Link>,
         number: u64,
-        relieves: bool,
+        supersedes: bool,
         note: impl FnOnce(&Added, usize),
     ) -> Added {
         let name = key(name);
@@ -101,14 +101,14 @@ impl Catalog {
             state.seen.insert(name.clone());
         }
         let old = state.links.remove(&name);
-        let mut entry = Entry { link: Arc::clone(link), number, relieved: None };
+        let mut entry = Entry { link: Arc::clone(link), number, superseded: None };
         let added = match old {
             None => Added::First,
-            Some(old) if relieves => {
-                entry.relieved = Some(old.link);
-                Added::Relieving(old.relieved)
+            Some(old) if supersedes => {
+                entry.superseded = Some(old.link);
+                Added::Superseding(old.superseded)
             }
-            Some(old) => Added::InPlaceOf(old.link, old.relieved),
+            Some(old) => Added::InPlaceOf(old.link, old.superseded),
         };
         state.links.insert(name, entry);
         note(&added, state.links.len());
@@ -118,7 +118,7 @@ impl Catalog {
     }
 
     /// Removes a link that has ended, unless another has its place already. If it had the place, `note`
-    /// is told how many peers are left, as for [`Catalog::add`].
+    /// is told how many peers are left, as for [`PeerTable::add`].
     pub fn remove(&self, name: &str, link: &Arc<Link>, note: impl FnOnce(usize)) {
         let name = key(name);
         let mut state = self.lock();
@@ -126,7 +126,7 @@ impl Catalog {
             state.links.remove(&name);
             note(state.links.len());
         } else if let Some(entry) = state.links.get_mut(&name) {
-            entry.relieved.take_if(|relieved| Arc::ptr_eq(relieved, link));
+            entry.superseded.take_if(|superseded| Arc::ptr_eq(superseded, link));
         }
     }
 
@@ -163,7 +163,11 @@ impl Catalog {
     }
 
     /// The link that is wanted, waiting for it until the deadline.
-    pub fn wait_for(&self, wanted: &Wanted<'_>, deadline: Instant) -> Result<Arc<Link>, FindError> {
+    pub fn wait_for(
+        &self,
+        wanted: &PeerQuery<'_>,
+        deadline: Instant,
+    ) -> Result<Arc<Link>, FindError> {
         let mut state = self.lock();
         let mut counted = false;
         let found = loop {
@@ -219,7 +223,7 @@ impl State {
         entry.link.is_open().then(|| Arc::clone(&entry.link))
     }
 
-    fn find(&self, wanted: &Wanted<'_>) -> Option<Result<Arc<Link>, FindError>> {
+    fn find(&self, wanted: &PeerQuery<'_>) -> Option<Result<Arc<Link>, FindError>> {
         if let Some(link) = self.named(wanted.name) {
             return Some(Ok(link));
         }

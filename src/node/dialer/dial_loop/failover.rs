@@ -1,35 +1,35 @@
 //! More than one server: which is asked, and when another is.
 //!
-//! In scope: the choice between links that stand or may. Not in scope: waits after failures (`desk`).
+//! In scope: the choice between links that stand or may. Not in scope: waits after failures (`dial_loop`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Desk, Pipe, Stage};
+use super::{DialLoop, Pipe, Stage};
 use crate::link::LinkEnd;
 use crate::node::dialer::{Dialled, News, Purpose};
 use crate::wire::GoodbyeReason;
 
 /// How often an earlier server is tried while a later one is asked.
-const TRIAL_EVERY: Duration = Duration::from_secs(5);
+const RETRY_EARLIER_INTERVAL: Duration = Duration::from_secs(5);
 /// An earlier server that has kept a link for this long is well again.
-const TRIAL: Duration = Duration::from_secs(10);
+const PROBATION_TIME: Duration = Duration::from_secs(10);
 
-impl Desk<'_> {
+impl DialLoop<'_> {
     /// Tries the servers before the one that is asked, on a thread of its own: one that is away may
     /// take its time to be away.
     pub fn try_earlier_if_due(&mut self) {
         let Some(current) = self.pipes.iter().find(|pipe| pipe.stage == Stage::Current) else {
             return;
         };
-        let is_busy = self.trying || self.pipes.iter().any(|pipe| pipe.stage == Stage::Trial);
+        let is_busy = self.trying || self.pipes.iter().any(|pipe| pipe.stage == Stage::Probation);
         if current.target == 0 || is_busy || self.dialer.stopping.load(Ordering::Acquire) {
             self.trial_due = None;
             return;
         }
-        let due = *self.trial_due.get_or_insert_with(|| Instant::now() + TRIAL_EVERY);
+        let due = *self.trial_due.get_or_insert_with(|| Instant::now() + RETRY_EARLIER_INTERVAL);
         if due > Instant::now() {
             return;
         }
@@ -63,7 +63,7 @@ impl Desk<'_> {
         match tried {
             // Its end was told before.
             Ok(dialled) if dialled.link.is_closed() => {}
-            Ok(dialled) => self.add(dialled, Stage::Trial),
+            Ok(dialled) => self.add(dialled, Stage::Probation),
             Err(reason) => log::debug!("an earlier server is still away: {reason}"),
         }
     }
@@ -78,7 +78,7 @@ impl Desk<'_> {
         }
         let own = self.dialer.targets[pipe.target].to_string();
         let fingerprint = &pipe.link.peer().fingerprint;
-        let double = self.dialer.roster.entries().into_iter().find(|entry| {
+        let double = self.dialer.registry.entries().into_iter().find(|entry| {
             entry.certificate.fingerprint == *fingerprint
                 && entry.target.as_ref().is_some_and(|target| *target != own)
         });
@@ -97,10 +97,10 @@ impl Desk<'_> {
         let is_asked = |pipe: &Pipe| pipe.stage == Stage::Current && pipe.link.is_open();
         let is_needed = !self.pipes.iter().any(is_asked);
         let is_well = |pipe: &Pipe| {
-            pipe.stage == Stage::Trial
+            pipe.stage == Stage::Probation
                 && pipe.link.is_ready()
                 && pipe.link.is_open()
-                && (is_needed || now.duration_since(pipe.started) >= TRIAL)
+                && (is_needed || now.duration_since(pipe.started) >= PROBATION_TIME)
         };
         if let Some(at) = self.pipes.iter().position(is_well) {
             self.number += 1;

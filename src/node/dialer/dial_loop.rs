@@ -1,5 +1,5 @@
 //! What the dialling thread knows and decides: when to dial, which link is the one to ask by, and when
-//! one that was relieved has finished.
+//! one that was superseded has finished.
 
 mod failover;
 
@@ -20,21 +20,21 @@ use crate::wire::GoodbyeReason;
 /// A link that lived this long was well; the next loss starts with short waits again. Longer than
 /// any wait: of two machines with one certificate, each lives for as long as the other waits, and
 /// neither may take that for a reason to come back faster.
-const WELL: Duration = Duration::from_secs(60);
-const _: () = assert!(WELL.as_secs() > dial::LONGEST.as_secs());
+const STABLE_AFTER: Duration = Duration::from_secs(60);
+const _: () = assert!(STABLE_AFTER.as_secs() > dial::LONGEST.as_secs());
 /// Where another machine has this one's key, it is left alone for this long, and up to
-/// [`RIVAL_JITTER`] more.
-const RIVAL: Duration = Duration::from_secs(30);
-/// See [`RIVAL`].
-const RIVAL_JITTER: Duration = Duration::from_secs(10);
+/// [`DUPLICATE_IDENTITY_JITTER`] more.
+const DUPLICATE_IDENTITY_WAIT: Duration = Duration::from_secs(30);
+/// See [`DUPLICATE_IDENTITY_WAIT`].
+const DUPLICATE_IDENTITY_JITTER: Duration = Duration::from_secs(10);
 /// Clients that have lost one server together come to the next within this.
-const HOP: Duration = Duration::from_millis(200);
-/// A link that another relieves stays this long at least, for those who were about to ask by it.
-const LINGER: Duration = Duration::from_secs(1);
+const NEXT_SERVER_JITTER: Duration = Duration::from_millis(200);
+/// A link that another supersedes stays this long at least, for those who were about to ask by it.
+const SUPERSEDED_MIN_TIME: Duration = Duration::from_secs(1);
 /// How often it is looked whether it has finished.
-const LOOK: Duration = Duration::from_millis(100);
+const SUPERSEDED_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// With nothing to do the thread waits this long; only news end that.
-const IDLE: Duration = Duration::from_secs(3600);
+const MAX_IDLE_WAIT: Duration = Duration::from_secs(3600);
 
 /// One link, and how far it is.
 struct Pipe {
@@ -52,15 +52,15 @@ enum Stage {
     /// The server has not spoken: it may still refuse this client.
     Coming,
     /// To an earlier server than the one that is asked: it has to last for a while.
-    Trial,
+    Probation,
     /// The one that is asked by.
     Current,
     /// Another has its place since then.
-    Relieved(Instant),
+    Superseded(Instant),
 }
 
 /// What the dialling thread knows.
-struct Desk<'a> {
+struct DialLoop<'a> {
     dialer: &'a Arc<Dialer>,
     /// The server that is dialled next.
     aim: usize,
@@ -85,7 +85,7 @@ struct Desk<'a> {
 impl Dialer {
     /// The thread. It ends after [`News::Stop`], when every link has.
     pub fn run(self: &Arc<Self>, news: &Receiver<News>) {
-        let mut desk = Desk {
+        let mut dial_loop = DialLoop {
             dialer: self,
             aim: 0,
             missed: 0,
@@ -99,18 +99,18 @@ impl Dialer {
             lost_at: None,
         };
         let mut stopped = false;
-        while !(stopped && desk.pipes.is_empty()) {
-            desk.dial_if_due();
-            desk.advance();
-            desk.try_earlier_if_due();
-            match news.recv_timeout(desk.wait()) {
+        while !(stopped && dial_loop.pipes.is_empty()) {
+            dial_loop.dial_if_due();
+            dial_loop.advance();
+            dial_loop.try_earlier_if_due();
+            match news.recv_timeout(dial_loop.wait()) {
                 Ok(News::Ready) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(News::Ended(link, end)) => desk.note_end(&link, &end),
-                Ok(News::Tried(tried)) => desk.note_tried(tried),
-                Ok(News::NewCertificate) => desk.due = Some(Instant::now()),
+                Ok(News::Ended(link, end)) => dial_loop.note_end(&link, &end),
+                Ok(News::Tried(tried)) => dial_loop.note_tried(tried),
+                Ok(News::NewCertificate) => dial_loop.due = Some(Instant::now()),
                 Ok(News::Stop) => {
                     stopped = true;
-                    desk.pipes.iter().for_each(|pipe| pipe.link.close(LinkEnd::Stopping));
+                    dial_loop.pipes.iter().for_each(|pipe| pipe.link.close(LinkEnd::Stopping));
                 }
                 // Not before the last link has ended: the dialler itself holds a sender.
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -119,7 +119,7 @@ impl Dialer {
     }
 }
 
-impl Desk<'_> {
+impl DialLoop<'_> {
     fn dial_if_due(&mut self) {
         if self.dialer.stopping.load(Ordering::Acquire) {
             self.due = None;
@@ -159,7 +159,7 @@ impl Desk<'_> {
         self.aim = (self.aim + 1) % self.dialer.targets.len();
         self.missed += 1;
         if self.missed < self.dialer.targets.len() {
-            self.due = Some(Instant::now() + HOP.mul_f64(fastrand::f64()));
+            self.due = Some(Instant::now() + NEXT_SERVER_JITTER.mul_f64(fastrand::f64()));
         } else {
             self.missed = 0;
             self.aim = 0;
@@ -175,12 +175,12 @@ impl Desk<'_> {
                 self.missed = 0;
                 self.aim = pipe.target;
             } else if pipe.stage == Stage::Current {
-                pipe.stage = Stage::Relieved(now);
+                pipe.stage = Stage::Superseded(now);
             }
         }
     }
 
-    /// Gives a link that has become ready its place, and ends those that were relieved.
+    /// Gives a link that has become ready its place, and ends those that were superseded.
     fn advance(&mut self) {
         let now = Instant::now();
         let ready = |pipe: &Pipe| pipe.stage == Stage::Coming && pipe.link.is_ready();
@@ -189,10 +189,10 @@ impl Desk<'_> {
         }
         self.settle_targets(now);
         for pipe in &self.pipes {
-            if let Stage::Relieved(since) = pipe.stage {
+            if let Stage::Superseded(since) = pipe.stage {
                 let age = now.duration_since(since);
-                let has_finished = age >= LINGER && pipe.link.is_idle();
-                if has_finished || age >= LINGER + self.dialer.reply_timeout {
+                let has_finished = age >= SUPERSEDED_MIN_TIME && pipe.link.is_idle();
+                if has_finished || age >= SUPERSEDED_MIN_TIME + self.dialer.reply_timeout {
                     pipe.link.close(LinkEnd::Superseded);
                 }
             }
@@ -200,10 +200,18 @@ impl Desk<'_> {
     }
 
     fn wait(&self) -> Duration {
-        let is_relieved = |pipe: &Pipe| matches!(pipe.stage, Stage::Relieved(_));
-        let longest = if self.pipes.iter().any(is_relieved) { LOOK } else { IDLE };
+        let is_superseded = |pipe: &Pipe| matches!(pipe.stage, Stage::Superseded(_));
+        let longest = if self.pipes.iter().any(is_superseded) {
+            SUPERSEDED_POLL_INTERVAL
+        } else {
+            MAX_IDLE_WAIT
+        };
         // An earlier server that is on trial, or due to be tried, is looked after in time.
-        let trial = self.pipes.iter().any(|pipe| pipe.stage == Stage::Trial).then_some(LOOK);
+        let trial = self
+            .pipes
+            .iter()
+            .any(|pipe| pipe.stage == Stage::Probation)
+            .then_some(SUPERSEDED_POLL_INTERVAL);
         let tried = self.trial_due.map(|due| due.saturating_duration_since(Instant::now()));
         let longest = trial.into_iter().chain(tried).fold(longest, Duration::min);
         let due = self.due.map(|due| due.saturating_duration_since(Instant::now()));
@@ -216,7 +224,7 @@ impl Desk<'_> {
         };
         let pipe = self.pipes.remove(at);
         let target = self.target(pipe.target);
-        let was_relieved = matches!(pipe.stage, Stage::Relieved(_));
+        let was_superseded = matches!(pipe.stage, Stage::Superseded(_));
         if link.is_ready() {
             log::info!("{target}: lost: {end}");
             self.warn_of_double(&pipe, end);
@@ -225,7 +233,7 @@ impl Desk<'_> {
                 self.lost_at = Some(SystemTime::now());
                 self.dialer.meter.mark(Mark::Lost);
             }
-            if pipe.started.elapsed() >= WELL {
+            if pipe.started.elapsed() >= STABLE_AFTER {
                 self.backoff.reset();
             }
         } else {
@@ -248,14 +256,14 @@ impl Desk<'_> {
         if self.dialer.stopping.load(Ordering::Acquire) {
             return;
         }
-        if pipe.stage == Stage::Trial {
+        if pipe.stage == Stage::Probation {
             return;
         }
         let is_asked = |pipe: &Pipe| matches!(pipe.stage, Stage::Coming | Stage::Current);
         let is_needed = !self.pipes.iter().any(is_asked) && self.due.is_none();
         let was_refused = pipe.stage == Stage::Coming && !link.is_ready();
-        if !was_relieved && (is_needed || was_refused) {
-            let is_rival = matches!(end, LinkEnd::Dismissed(goodbye) if goodbye.reason == GoodbyeReason::DuplicateIdentity);
+        if !was_superseded && (is_needed || was_refused) {
+            let is_duplicate = matches!(end, LinkEnd::Dismissed(goodbye) if goodbye.reason == GoodbyeReason::DuplicateIdentity);
             match link.spread() {
                 // It has said that it would go, and when to come back.
                 Some(spread) => self.due = Some(Instant::now() + spread.mul_f64(fastrand::f64())),
@@ -264,9 +272,17 @@ impl Desk<'_> {
                     if pipe.stage == Stage::Current {
                         self.missed = 0;
                     }
-                    self.dial_next(if is_rival { RIVAL } else { Duration::ZERO });
+                    self.dial_next(if is_duplicate {
+                        DUPLICATE_IDENTITY_WAIT
+                    } else {
+                        Duration::ZERO
+                    });
                 }
-                None => self.dial_later(if is_rival { RIVAL } else { Duration::ZERO }),
+                None => self.dial_later(if is_duplicate {
+                    DUPLICATE_IDENTITY_WAIT
+                } else {
+                    Duration::ZERO
+                }),
             }
         }
     }
@@ -289,7 +305,7 @@ impl Desk<'_> {
     fn dial_later(&mut self, least: Duration) {
         let mut wait = self.backoff.next_wait(fastrand::f64());
         if !least.is_zero() {
-            wait = least + RIVAL_JITTER.mul_f64(fastrand::f64());
+            wait = least + DUPLICATE_IDENTITY_JITTER.mul_f64(fastrand::f64());
             log::warn!(
                 "{}: another machine uses this client's key; staying away for {:.0} s",
                 self.target(self.aim),
