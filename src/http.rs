@@ -17,7 +17,6 @@ mod connection;
 mod face;
 mod guard;
 mod head;
-mod input;
 mod local;
 mod output;
 mod refusal;

@@ -23,23 +23,24 @@ mod upload;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connection::{Connection, Place, TURN, Watch};
-use fault::Fault;
-use idle::Idle;
+use connection::{POLL_INTERVAL, ProgressWatch, ServiceConnection, ServiceEndpoint};
+use fault::ServiceFault;
+use idle::IdleConnections;
 use reply::Exchange;
-use request::Framing;
-use response::Head;
-use upload::Upload;
+use response::ServiceReplyHead;
+use upload::ProxyUpload;
 
 use super::{Context, Failure, Handler};
 use crate::config::ServiceAddress;
 use crate::event::{Body, CODE_FINE, Event, Reply};
+use crate::http1::framing::Framing;
+use crate::http1::head::InvalidHead;
 use crate::sync::throttle::Throttle;
 
 /// Bodies up to this size, in bytes, are written with the head: any service takes as much unread.
 const SMALL: usize = 16 * 1024;
 /// Most interim replies (1xx) before the final one.
-const MOST_INTERIM: usize = 16;
+const MAX_INTERIM: usize = 16;
 /// How long a service may take to reply, unless told otherwise.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -50,14 +51,14 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 /// headers, body, with code 0. Where there is none, the reply is an error of its own: 502 `unreachable`
 /// or `bad_answer` and 504 `service_timeout` with code 251, 400 `bad_path` with code 400.
 pub struct Service {
-    place: Place,
+    endpoint: ServiceEndpoint,
     /// What `Host` says.
     host: String,
     prefix: String,
     /// The words for it in messages.
     name: String,
     reply_timeout: Duration,
-    idle: Arc<Idle>,
+    idle: Arc<IdleConnections>,
     /// Keeps a service that is down from flooding the log.
     faults: Throttle,
 }
@@ -71,7 +72,7 @@ impl Service {
             ServiceAddress::Unix(_) => String::new(),
         };
         Ok(Self {
-            place: Place::of(address).map_err(|error| error.to_string())?,
+            endpoint: ServiceEndpoint::of(address).map_err(|error| error.to_string())?,
             host: address.authority(),
             prefix,
             name: format!("the service at {address}"),
@@ -89,11 +90,11 @@ impl Service {
     }
 
     /// One request and its reply, on a connection that was kept or a new one.
-    fn ask(&self, context: &Context, event: &mut Event) -> Result<Reply, Fault> {
+    fn ask(&self, context: &Context, event: &mut Event) -> Result<Reply, ServiceFault> {
         let head = request::head(&self.prefix, &self.host, context, event);
-        let mut request = head.map_err(Fault::BadPath)?;
+        let mut request = head.map_err(ServiceFault::BadPath)?;
         let head_only = request::is_head(event);
-        let mut watch = Watch::new(context, self.reply_timeout);
+        let mut watch = ProgressWatch::new(context, self.reply_timeout);
         let small = event.body.whole().filter(|body| body.len() <= SMALL);
         let repeatable = small.is_some() && event.verb.is_idempotent();
         let mut rest = match small {
@@ -101,28 +102,28 @@ impl Service {
                 request.extend_from_slice(body);
                 None
             }
-            None => Some((Framing::of(event), event.body.take_out())),
+            None => Some((request::framing(event), event.body.take_out())),
         };
         if let Some(kept) = self.idle.take(repeatable) {
             match self.ask_on(kept, &request, rest.take(), head_only, &mut watch) {
                 // The service has closed it meanwhile.
-                Err(Fault::Silent(_)) if repeatable => {}
+                Err(ServiceFault::Silent(_)) if repeatable => {}
                 result => return result,
             }
         }
-        let fresh = Connection::open(&self.place, &watch)?;
+        let fresh = ServiceConnection::open(&self.endpoint, &watch)?;
         self.ask_on(fresh, &request, rest, head_only, &mut watch)
     }
 
     /// Writes `request`, sends what follows it, and reads the reply.
     fn ask_on(
         &self,
-        mut connection: Connection,
+        mut connection: ServiceConnection,
         request: &[u8],
         rest: Option<(Framing, Body)>,
         head_only: bool,
-        watch: &mut Watch<'_>,
-    ) -> Result<Reply, Fault> {
+        watch: &mut ProgressWatch<'_>,
+    ) -> Result<Reply, ServiceFault> {
         // What was not taken shows when the reply is read: there may be one.
         let taken = connection.write(request, watch)?;
         let upload = match rest.filter(|_| taken) {
@@ -135,8 +136,8 @@ impl Service {
         let body = if head_only {
             exchange.end();
             Body::left_out(match head.framing {
-                response::Framing::Length(length) => Some(length),
-                response::Framing::Chunked | response::Framing::Close => None,
+                Framing::Length(length) => Some(length),
+                Framing::None | Framing::Chunked | Framing::Close => None,
             })
         } else if matches!(head.status, 204 | 304) {
             exchange.end();
@@ -153,13 +154,18 @@ impl Service {
         })
     }
 
-    fn send(&self, connection: &Connection, framing: Framing, body: Body) -> Result<Upload, Fault> {
-        Upload::begin(connection, body, framing, Arc::clone(&self.idle))
-            .map_err(|error| Fault::NoThread(format!("no thread to send the body: {error}")))
+    fn send(
+        &self,
+        connection: &ServiceConnection,
+        framing: Framing,
+        body: Body,
+    ) -> Result<ProxyUpload, ServiceFault> {
+        ProxyUpload::begin(connection, body, framing, Arc::clone(&self.idle))
+            .map_err(|error| ServiceFault::NoThread(format!("no thread to send the body: {error}")))
     }
 
-    fn note(&self, context: &Context, event: &Event, fault: &Fault) {
-        if *fault == Fault::Cancelled {
+    fn note(&self, context: &Context, event: &Event, fault: &ServiceFault) {
+        if *fault == ServiceFault::Cancelled {
             return;
         }
         if let Some(more) = self.faults.allow() {
@@ -186,57 +192,58 @@ impl Handler for Service {
 
 /// Reads heads until one is final (RFC 9110, section 15.2).
 fn read_final_head(
-    connection: &mut Connection,
-    upload: Option<&Upload>,
-    watch: &mut Watch<'_>,
-) -> Result<Head, Fault> {
-    for interim in 0..=MOST_INTERIM {
+    connection: &mut ServiceConnection,
+    upload: Option<&ProxyUpload>,
+    watch: &mut ProgressWatch<'_>,
+) -> Result<ServiceReplyHead, ServiceFault> {
+    for interim in 0..=MAX_INTERIM {
         let head = read_head(connection, interim == 0, upload, watch)?;
         match head.status {
-            101 => return Err(Fault::BadAnswer("it changes the protocol (101)".to_owned())),
+            101 => return Err(ServiceFault::BadAnswer("it changes the protocol (101)".to_owned())),
             100..=199 => {}
             _ => return Ok(head),
         }
     }
-    Err(Fault::BadAnswer(format!("over {MOST_INTERIM} interim replies (1xx)")))
+    Err(ServiceFault::BadAnswer(format!("over {MAX_INTERIM} interim replies (1xx)")))
 }
 
 /// Reads one head; `first`: nothing of the reply came before.
 fn read_head(
-    connection: &mut Connection,
+    connection: &mut ServiceConnection,
     first: bool,
-    upload: Option<&Upload>,
-    watch: &mut Watch<'_>,
-) -> Result<Head, Fault> {
+    upload: Option<&ProxyUpload>,
+    watch: &mut ProgressWatch<'_>,
+) -> Result<ServiceReplyHead, ServiceFault> {
+    let unusable = |error: InvalidHead| ServiceFault::BadAnswer(error.to_string());
     let mut seen = 0;
     let mut moves = 0;
     loop {
-        let buffered = connection.buffered();
-        if let Some(end) = response::find_end(buffered, seen).map_err(Fault::BadAnswer)? {
-            let head = response::parse(&buffered[..end]).map_err(Fault::BadAnswer)?;
-            connection.consume(end);
+        let buffered = connection.input.buffered();
+        if let Some(end) = response::find_end(buffered, seen).map_err(unusable)? {
+            let head = response::parse(&buffered[..end]).map_err(ServiceFault::BadAnswer)?;
+            connection.input.consume(end);
             return Ok(head);
         }
         seen = buffered.len();
-        let end = match connection.fill(TURN) {
+        let end = match connection.input.fill(POLL_INTERVAL) {
             Ok(Some(0)) => Ok(()),
             Ok(Some(_) | None) => {
                 // While the body is on its way, its own limits hold.
-                let now = upload.map_or(0, Upload::moves);
+                let now = upload.map_or(0, ProxyUpload::moves);
                 if now != moves {
                     moves = now;
                     watch.moved();
                 }
-                watch.look("reply")?;
+                watch.check("reply")?;
                 continue;
             }
             Err(error) => Err(error),
         };
-        let why = Fault::ended(end);
-        return Err(match upload.and_then(Upload::broken) {
-            Some(broken) => Fault::Body(broken),
-            None if first && seen == 0 => Fault::Silent(why),
-            None => Fault::BadAnswer(format!("its head is not complete: {why}")),
+        let why = ServiceFault::ended(end);
+        return Err(match upload.and_then(ProxyUpload::broken) {
+            Some(broken) => ServiceFault::Body(broken),
+            None if first && seen == 0 => ServiceFault::Silent(why),
+            None => ServiceFault::BadAnswer(format!("its head is not complete: {why}")),
         });
     }
 }

@@ -12,9 +12,10 @@ use socket2::Socket;
 use crate::http::answer::Answer;
 use crate::http::connection;
 use crate::http::face::Shared;
-use crate::http::output::{Announced, print_head};
+use crate::http::output::print_head;
 use crate::http::refusal::Refusal;
 use crate::http::slots::Slot;
+use crate::http1::framing::Framing;
 
 /// Stack of a connection's thread: room for a TLS record written by the asking thread.
 const STACK_BYTES: usize = 256 * 1024;
@@ -67,7 +68,7 @@ fn turn_away(socket: Socket) {
     let mut bytes = Vec::new();
     if socket.set_nonblocking(true).is_ok()
         && let body = body.whole().unwrap_or_default()
-        && let length = Announced::Length(body.len() as u64)
+        && let length = Framing::Length(body.len() as u64)
         && print_head(&mut bytes, status, headers, length, Some("close")).is_ok()
     {
         bytes.extend_from_slice(body);

@@ -12,22 +12,29 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Instant;
 
+use socket2::Socket;
+
 use crate::event::pipe::RequestError;
 use crate::event::{Body, Event, RequestId};
 use crate::http::answer::Answer;
-use crate::http::body::{self, Framing, is_timeout};
+use crate::http::body;
 use crate::http::face::Shared;
 use crate::http::head;
-use crate::http::input::Input;
 use crate::http::output::{self, Output};
 use crate::http::refusal::Refusal;
 use crate::http::request::{self, Request, Wanted};
 use crate::http::slots::Slot;
 use crate::http::streamed::Sent;
 use crate::http::upload::{self, WayBack};
+use crate::http1::framing::Framing;
+use crate::http1::input::HttpInput;
+use crate::sync::deadline::time_left;
 
 /// Most bytes that are read from a caller only to let it see its refusal.
 const MAX_LINGER_BYTES: usize = 16 * 1024 * 1024;
+
+/// The buffer's size until a longer head comes.
+const FIRST_BYTES: usize = 4 * 1024;
 
 /// Serves a connection to its end.
 pub(super) fn serve(shared: &Shared, slot: &Slot) {
@@ -40,9 +47,8 @@ pub(super) fn serve(shared: &Shared, slot: &Slot) {
     // Answers are written in one piece, so waiting for more would only delay them. A Unix socket
     // knows no such option.
     let _ = socket.set_tcp_nodelay(true);
-    let input = Input::new(Arc::clone(socket));
     let mut connection =
-        Connection { shared, slot, input, output: Output::new(socket), lent: None };
+        Connection { shared, slot, input: input(socket), output: Output::new(socket), lent: None };
     loop {
         match connection.turn() {
             Ok(After::Next) => {}
@@ -53,11 +59,16 @@ pub(super) fn serve(shared: &Shared, slot: &Slot) {
     }
 }
 
+/// Nothing read yet, and no memory taken.
+fn input(socket: &Arc<Socket>) -> HttpInput {
+    HttpInput::new(Arc::clone(socket), FIRST_BYTES, head::MAX_BYTES)
+}
+
 struct Connection<'a> {
     shared: &'a Shared,
     slot: &'a Slot,
     /// An empty one while an upload has it.
-    input: Input,
+    input: HttpInput,
     output: Output<'a>,
     /// Where the input comes back from, if the pipe still reads the body beside the answer.
     lent: Option<WayBack>,
@@ -126,9 +137,8 @@ impl Connection<'_> {
         }
         let limits = &self.shared.settings.limits;
         let expected = request.expects_continue && framing != Framing::None;
-        let Some(length) = framing.small() else {
-            let empty = Input::new(Arc::clone(self.slot.socket()));
-            let input = std::mem::replace(&mut self.input, empty);
+        let Some(length) = body::small(framing) else {
+            let input = std::mem::replace(&mut self.input, input(self.slot.socket()));
             let (body, way_back) = upload::begin(input, framing, expected, limits.body_timeout);
             return self.ask(request, body, Some(way_back), caller);
         };
@@ -173,14 +183,14 @@ impl Connection<'_> {
             } else if self.slot.stopping() {
                 return Ok(None);
             }
-            match self.input.fill(limits.idle_timeout, deadline) {
-                Ok(0) => return Ok(None),
-                Ok(_) => {}
-                Err(e) if is_timeout(&e) && deadline.is_some() => {
+            let left = deadline.map(time_left);
+            match self.input.fill(left.unwrap_or(limits.idle_timeout).min(limits.idle_timeout)) {
+                Ok(None) if deadline.is_some() => {
                     let message = "the head did not arrive in time";
                     return Err(Refusal::closing(408, "head_timeout", message));
                 }
-                Err(_) => return Ok(None),
+                Ok(Some(0) | None) | Err(_) => return Ok(None),
+                Ok(Some(_)) => {}
             }
         }
     }
@@ -313,9 +323,9 @@ impl Connection<'_> {
         let mut read = 0;
         while read < MAX_LINGER_BYTES {
             self.input.consume(self.input.buffered().len());
-            match self.input.fill(limits.linger, Some(deadline)) {
-                Ok(0) | Err(_) => return,
-                Ok(n) => read += n,
+            match self.input.fill(time_left(deadline)) {
+                Ok(None | Some(0)) | Err(_) => return,
+                Ok(Some(count)) => read += count,
             }
         }
     }

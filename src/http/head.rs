@@ -5,10 +5,11 @@
 
 pub(super) mod forward;
 
-use httparse::{EMPTY_HEADER, Header, Request};
-
-use crate::http::body::Framing;
 use crate::http::refusal::Refusal;
+use crate::http1::framing::Framing;
+use crate::http1::head::{
+    self, ConnectionOptions, Field, InvalidHead, NO_FIELD, ParsedRequest, Profile,
+};
 
 /// Most bytes of a head.
 pub(super) const MAX_BYTES: usize = 16 * 1024;
@@ -16,36 +17,9 @@ pub(super) const MAX_BYTES: usize = 16 * 1024;
 const MAX_FIELDS: usize = 64;
 
 /// Where the head that `bytes` starts with ends, or `None` where it does not end yet. The first
-/// `seen` bytes were looked at before.
-///
-/// Only visible ASCII, space, tab, and CR LF in pairs may occur: a lone LF, a NUL or a byte above
-/// 127 is where two parsers of one request disagree (RFC 9112, section 2.2).
-pub(super) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> {
-    // What a CR at the end means shows with the next byte.
-    for i in seen.saturating_sub(1)..bytes.len() {
-        match bytes[i] {
-            0x20..=0x7e | b'\t' => {}
-            b'\r' if bytes.get(i + 1).is_none_or(|next| *next == b'\n') => {}
-            b'\n' if i > 0 && bytes[i - 1] == b'\r' => {
-                if bytes[..i].ends_with(b"\r\n\r") {
-                    return within_limit(i + 1).map(Some);
-                }
-            }
-            b'\r' => return Err(Refusal::malformed("the head has a CR without an LF")),
-            b'\n' => return Err(Refusal::malformed("the head has an LF without a CR")),
-            0x80.. => return Err(Refusal::malformed("the head is not ASCII")),
-            _ => return Err(Refusal::malformed("the head has a control character")),
-        }
-    }
-    within_limit(bytes.len() + 1).map(|_| None)
-}
-
-fn within_limit(length: usize) -> Result<usize, Refusal> {
-    if length <= MAX_BYTES {
-        return Ok(length);
-    }
-    let message = format!("the head is longer than {MAX_BYTES} bytes");
-    Err(Refusal::closing(431, "head_too_large", message))
+/// `seen` bytes were searched before.
+pub(super) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, InvalidHead> {
+    head::find_end(bytes, seen, Profile::LocalPort, MAX_BYTES)
 }
 
 /// What this port takes from a head; text is ASCII.
@@ -83,31 +57,8 @@ pub(super) struct Head<'a> {
 
 /// Parses a whole head, as [`find_end`] found it. Every error ends the connection.
 pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
-    let mut fields = [EMPTY_HEADER; MAX_FIELDS];
-    let mut request = Request::new(&mut fields);
-    match request.parse(bytes) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Refusal::malformed("the head has no end")),
-        Err(httparse::Error::TooManyHeaders) => {
-            let message = format!("more than {MAX_FIELDS} header fields");
-            return Err(Refusal::closing(431, "too_many_fields", message));
-        }
-        Err(httparse::Error::Version) => return Err(wrong_version(bytes)),
-        Err(e) => return Err(Refusal::malformed(format!("the head cannot be parsed: {e}"))),
-    }
-    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
-    else {
-        return Err(Refusal::malformed("the request line is not complete"));
-    };
-    fields_into_head(method, target, minor == 0, request.headers)
-}
-
-fn fields_into_head<'a>(
-    method: &'a str,
-    target: &'a str,
-    http_1_0: bool,
-    fields: &[Header<'a>],
-) -> Result<Head<'a>, Refusal> {
+    let mut room = [NO_FIELD; MAX_FIELDS];
+    let ParsedRequest { method, target, http_1_0, fields } = head::parse_request(bytes, &mut room)?;
     let mut found = Fields::default();
     for field in fields {
         found.take(field)?;
@@ -115,6 +66,9 @@ fn fields_into_head<'a>(
     if found.host.is_none() && !http_1_0 {
         return Err(Refusal::malformed("HTTP/1.1 requires a Host field"));
     }
+    let connection = ConnectionOptions::of(fields);
+    let length = found.content_length.map(str::as_bytes);
+    let transfer_encoding = found.transfer_encoding.map(str::as_bytes);
     Ok(Head {
         method,
         target,
@@ -126,10 +80,10 @@ fn fields_into_head<'a>(
         wait: found.wait,
         expect: found.expect,
         request_id: found.request_id.filter(|_| !found.more_request_ids),
-        headers: forward::headers(fields),
-        framing: Framing::of(found.content_length, found.transfer_encoding, http_1_0)?,
-        keep_alive: !found.close && (!http_1_0 || found.keep_alive),
-        upgrade: found.upgrade.filter(|_| found.upgrades && !http_1_0),
+        headers: forward::headers(fields, &connection),
+        framing: Framing::of_request(length, transfer_encoding, http_1_0)?,
+        keep_alive: connection.keeps_alive(http_1_0),
+        upgrade: found.upgrade.filter(|_| connection.names("upgrade") && !http_1_0),
     })
 }
 
@@ -146,15 +100,12 @@ struct Fields<'a> {
     request_id: Option<&'a str>,
     more_request_ids: bool,
     upgrade: Option<&'a str>,
-    close: bool,
-    keep_alive: bool,
-    upgrades: bool,
 }
 
 impl<'a> Fields<'a> {
-    fn take(&mut self, field: &Header<'a>) -> Result<(), Refusal> {
+    fn take(&mut self, field: &Field<'a>) -> Result<(), Refusal> {
         // Most fields of a browser or a proxy are none of these; the length tells fast.
-        if !matches!(field.name.len(), 4 | 6 | 7 | 10 | 12 | 14 | 17) {
+        if !matches!(field.name.len(), 4 | 6 | 7 | 12 | 14 | 17) {
             return Ok(());
         }
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
@@ -177,9 +128,7 @@ impl<'a> Fields<'a> {
         } else if is("upgrade") {
             &mut self.upgrade
         } else {
-            if is("connection") {
-                self.take_connection(text(field)?);
-            } else if is("x-request-id") {
+            if is("x-request-id") {
                 // Nothing depends on it, so two are no reason to refuse the request.
                 self.more_request_ids |= self.request_id.replace(text(field)?).is_some();
             }
@@ -190,40 +139,12 @@ impl<'a> Fields<'a> {
         }
         Ok(())
     }
-
-    /// The options of RFC 9112, section 9.3; the field may occur more than once.
-    fn take_connection(&mut self, options: &str) {
-        for option in options.split(',').map(trim) {
-            self.close |= option.eq_ignore_ascii_case("close");
-            self.keep_alive |= option.eq_ignore_ascii_case("keep-alive");
-            self.upgrades |= option.eq_ignore_ascii_case("upgrade");
-        }
-    }
 }
 
-fn text<'a>(field: &Header<'a>) -> Result<&'a str, Refusal> {
+fn text<'a>(field: &Field<'a>) -> Result<&'a str, Refusal> {
     let value = std::str::from_utf8(field.value)
         .map_err(|_| Refusal::malformed("a header field is not ASCII"))?;
-    Ok(trim(value))
-}
-
-fn trim(text: &str) -> &str {
-    text.trim_matches([' ', '\t'])
-}
-
-/// A well-formed version that is not 1.0 or 1.1 has a status of its own.
-fn wrong_version(bytes: &[u8]) -> Refusal {
-    let line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
-    let version = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
-    match version {
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
-            let message = "this port speaks HTTP/1.1 and HTTP/1.0";
-            Refusal::closing(505, "version_not_supported", message)
-        }
-        _ => Refusal::malformed("the request line does not end with an HTTP version"),
-    }
+    Ok(value.trim_matches([' ', '\t']))
 }
 
 #[cfg(test)]
@@ -232,7 +153,7 @@ mod tests {
 
     fn status(bytes: &[u8]) -> u16 {
         match find_end(bytes, 0) {
-            Err(refusal) => refusal.status,
+            Err(error) => Refusal::from(error).status,
             Ok(None) => 0,
             Ok(Some(end)) => parse(&bytes[..end]).map_or_else(|refusal| refusal.status, |_| 200),
         }

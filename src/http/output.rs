@@ -9,6 +9,7 @@ use socket2::Socket;
 use tiny_http::{HTTPVersion, Response, StatusCode};
 
 use crate::http::answer::Answer;
+use crate::http1::framing::Framing;
 
 /// Bodies up to this size are copied behind the head; larger ones are written from where they are.
 const COPY_BYTES: usize = 4 * 1024;
@@ -22,17 +23,6 @@ pub(super) struct Framed {
     pub head_only: bool,
     /// What the `Connection` field says, where it has to say anything.
     pub connection: Option<&'static str>,
-}
-
-/// How a head says where its body ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Announced {
-    /// After so many bytes.
-    Length(u64),
-    /// By the chunked coding.
-    Chunked,
-    /// Not at all: with the connection, or because there is none.
-    Nothing,
 }
 
 /// Writes answers, one after the other, from one buffer.
@@ -53,7 +43,7 @@ impl<'a> Output<'a> {
         let Answer { status, headers, body } = answer;
         let body = body.whole().filter(|_| has_body(status)).unwrap_or_default();
         self.buffer.clear();
-        let length = Announced::Length(body.len() as u64);
+        let length = Framing::Length(body.len() as u64);
         print_head(&mut self.buffer, status, headers, length, framed.connection)?;
         let mut body = if framed.head_only { &[] } else { body };
         if body.len() <= COPY_BYTES {
@@ -72,11 +62,11 @@ impl<'a> Output<'a> {
         &mut self,
         status: u16,
         headers: Vec<tiny_http::Header>,
-        announced: Announced,
+        framing: Framing,
         connection: Option<&str>,
     ) -> io::Result<()> {
         self.buffer.clear();
-        print_head(&mut self.buffer, status, headers, announced, connection)?;
+        print_head(&mut self.buffer, status, headers, framing, connection)?;
         write_all(self.socket, &[&self.buffer, &[]], None)
     }
 }
@@ -102,13 +92,13 @@ pub(super) fn print_head(
     buffer: &mut Vec<u8>,
     status: u16,
     headers: Vec<tiny_http::Header>,
-    announced: Announced,
+    framing: Framing,
     connection: Option<&str>,
 ) -> io::Result<()> {
-    let length = match announced {
+    let length = match framing {
         // Longer than memory is nothing that memory could hold.
-        Announced::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
-        Announced::Chunked | Announced::Nothing => 0,
+        Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
+        Framing::None | Framing::Chunked | Framing::Close => 0,
     };
     // The serializer takes the length on trust, so the body need not pass through it.
     Response::new(StatusCode(status), headers, io::empty(), Some(length), None)
@@ -118,11 +108,11 @@ pub(super) fn print_head(
     // right here. A 204 must not and a 304 need not have a length.
     buffer.truncate(buffer.len() - 2);
     let no_length: &[u8] = b"Content-Length: 0\r\n";
-    let is_unsaid = !matches!(announced, Announced::Length(_)) || matches!(status, 204 | 304);
+    let is_unsaid = !matches!(framing, Framing::Length(_)) || matches!(status, 204 | 304);
     if is_unsaid && buffer.ends_with(no_length) {
         buffer.truncate(buffer.len() - no_length.len());
     }
-    if announced == Announced::Chunked {
+    if framing == Framing::Chunked {
         buffer.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if let Some(connection) = connection {
@@ -166,10 +156,10 @@ mod tests {
     use super::*;
 
     fn head(status: u16, length: u64, connection: Option<&str>) -> String {
-        announced(status, Announced::Length(length), connection)
+        announced(status, Framing::Length(length), connection)
     }
 
-    fn announced(status: u16, length: Announced, connection: Option<&str>) -> String {
+    fn announced(status: u16, length: Framing, connection: Option<&str>) -> String {
         let mut buffer = Vec::new();
         let server = tiny_http::Header::from_bytes("Server", "restpipe").unwrap();
         print_head(&mut buffer, status, vec![server], length, connection).unwrap();
@@ -192,10 +182,10 @@ mod tests {
 
     #[test]
     fn a_head_says_how_a_body_of_unknown_length_ends() {
-        let text = announced(200, Announced::Chunked, None);
+        let text = announced(200, Framing::Chunked, None);
         let expected = ["HTTP/1.1 200 OK", "Server: restpipe", "Transfer-Encoding: chunked", ""];
         assert_eq!(lines(&text), expected);
-        let text = announced(200, Announced::Nothing, Some("close"));
+        let text = announced(200, Framing::Close, Some("close"));
         let expected = ["HTTP/1.1 200 OK", "Server: restpipe", "Connection: close", ""];
         assert_eq!(lines(&text), expected);
     }

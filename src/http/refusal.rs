@@ -7,7 +7,10 @@
 use serde_json::{Value, json};
 
 use crate::event::pipe::RequestError;
-use crate::http1::chunked::Broken;
+use crate::http1::chunked::ChunkError;
+use crate::http1::framing::FramingError;
+use crate::http1::head::InvalidHead;
+use crate::http1::input::BodyError;
 
 /// An answer that is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,11 +98,42 @@ impl From<RequestError> for Refusal {
     }
 }
 
-impl From<Broken> for Refusal {
-    fn from(broken: Broken) -> Self {
-        match broken {
-            Broken::Malformed => Self::malformed(broken.to_string()),
-            Broken::TooLong => Self::closing(431, "trailers_too_large", broken.to_string()),
+/// Each of these ends the connection: where the next request begins is not known.
+impl From<InvalidHead> for Refusal {
+    fn from(error: InvalidHead) -> Self {
+        let message = error.to_string();
+        match error {
+            InvalidHead::TooLong(_) => Self::closing(431, "head_too_large", message),
+            InvalidHead::TooManyFields(_) => Self::closing(431, "too_many_fields", message),
+            InvalidHead::UnsupportedVersion => Self::closing(505, "version_not_supported", message),
+            _ => Self::malformed(message),
+        }
+    }
+}
+
+impl From<FramingError> for Refusal {
+    fn from(error: FramingError) -> Self {
+        let message = error.to_string();
+        match error {
+            FramingError::LengthTooLarge => Self::closing(413, "body_too_large", message),
+            FramingError::CodingUnknown => Self::closing(501, "coding_not_implemented", message),
+            FramingError::LengthAndCoding
+            | FramingError::CodingInHttp10
+            | FramingError::LengthNotANumber
+            | FramingError::CodingWithoutEnd => Self::malformed(message),
+        }
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Coding(error @ ChunkError::TooLong) => {
+                Self::closing(431, "trailers_too_large", error.to_string())
+            }
+            BodyError::Coding(error @ ChunkError::Malformed) => Self::malformed(error.to_string()),
+            BodyError::Cut(_) => Self::malformed("the body was cut short"),
+            BodyError::Io(error) => Self::malformed(format!("the body was cut short: {error}")),
         }
     }
 }

@@ -10,13 +10,12 @@ use socket2::Socket;
 
 use crate::event::Body;
 use crate::event::pipe::Caller;
-use crate::http::output::{Announced, write_all};
-use crate::http1::chunked::{self, BEFORE, BEHIND};
+use crate::http::output::write_all;
+use crate::http1::body::{self, WrongLength};
+use crate::http1::framing::Framing;
 
-/// Most bytes of one piece.
-const PIECE: usize = 64 * 1024;
 /// How often a body that gives nothing lets us look whether the caller is still there.
-const LOOK: Duration = Duration::from_millis(250);
+const CALLER_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How the writing of a body ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,69 +33,42 @@ pub(super) enum Sent {
 pub(super) fn send(
     socket: &Socket,
     body: &mut Body,
-    announced: Announced,
+    framing: Framing,
     caller: &dyn Caller,
 ) -> io::Result<Sent> {
-    let mut buffer = vec![0; BEFORE + PIECE + BEHIND];
-    let mut left = match announced {
-        Announced::Length(length) => length,
-        Announced::Chunked | Announced::Nothing => u64::MAX,
-    };
-    loop {
-        let count = match next(body, &mut buffer[BEFORE..BEFORE + PIECE], caller) {
-            Next::Bytes(count) => count,
-            Next::Stop(sent) => return Ok(sent),
-        };
-        if count == 0 {
-            break;
-        }
-        if count as u64 > left {
-            return Ok(Sent::Broken("it is longer than it was said to be".to_owned()));
-        }
-        left -= count as u64;
-        // The last piece of a known length makes the body whole in the caller's eyes: only once it
-        // is.
-        if left == 0 {
-            match next(body, &mut [0; 1], caller) {
-                Next::Bytes(0) => {}
-                Next::Bytes(_) => {
-                    return Ok(Sent::Broken("it is longer than it was said to be".to_owned()));
-                }
-                Next::Stop(sent) => return Ok(sent),
-            }
-        }
-        let piece = match announced {
-            Announced::Chunked => chunked::encode(&mut buffer, count),
-            Announced::Length(_) | Announced::Nothing => &buffer[BEFORE..BEFORE + count],
-        };
-        write_all(socket, &[piece, &[]], None)?;
-        if left == 0 {
-            return Ok(Sent::Whole);
-        }
+    let sent = body::send(
+        framing,
+        |buffer| next(body, buffer, caller),
+        |piece| write_all(socket, &[piece, &[]], None).map_err(Stopped::NotTaken),
+    );
+    match sent {
+        Ok(()) => Ok(Sent::Whole),
+        Err(Stopped::Broken(why)) => Ok(Sent::Broken(why)),
+        Err(Stopped::CallerGone) => Ok(Sent::Gone),
+        Err(Stopped::NotTaken(error)) => Err(error),
     }
-    match announced {
-        Announced::Length(length) if left > 0 => {
-            return Ok(Sent::Broken(format!("it ended after {} of {length} bytes", length - left)));
-        }
-        Announced::Chunked => write_all(socket, &[b"0\r\n\r\n", &[]], None)?,
-        Announced::Length(_) | Announced::Nothing => {}
-    }
-    Ok(Sent::Whole)
 }
 
-enum Next {
-    /// So many; none at the end.
-    Bytes(usize),
-    Stop(Sent),
+/// Why a body was not sent to its end.
+enum Stopped {
+    Broken(String),
+    CallerGone,
+    NotTaken(io::Error),
 }
 
-fn next(body: &mut Body, buffer: &mut [u8], caller: &dyn Caller) -> Next {
+impl From<WrongLength> for Stopped {
+    fn from(error: WrongLength) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+fn next(body: &mut Body, buffer: &mut [u8], caller: &dyn Caller) -> Result<usize, Stopped> {
     loop {
-        match body.read_within(buffer, LOOK) {
-            Ok(Some(count)) => return Next::Bytes(count),
-            Ok(None) if caller.is_gone() => return Next::Stop(Sent::Gone),
+        match body.read_within(buffer, CALLER_POLL_INTERVAL) {
+            Ok(Some(count)) => return Ok(count),
+            Ok(None) if caller.is_gone() => return Err(Stopped::CallerGone),
             Ok(None) => {}
-            Err(e) => return Next::Stop(Sent::Broken(e.to_string())),
+            Err(error) => return Err(Stopped::Broken(error.to_string())),
         }
     }
 }

@@ -12,17 +12,17 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::event::{Body, Source};
-use crate::http::body::{Framing, is_timeout};
-use crate::http::input::Input;
 use crate::http::output;
 use crate::http::refusal::Refusal;
-use crate::http1::chunked::Decoder;
+use crate::http1::body::BodyDecoder;
+use crate::http1::framing::Framing;
+use crate::http1::input::{BodyError, HttpInput};
 
 /// A request's body on its way. It has the connection's input to itself until its end, or until it
 /// is dropped.
 pub(super) struct Upload {
-    input: Option<Input>,
-    coding: Coding,
+    input: Option<HttpInput>,
+    decoder: BodyDecoder,
     /// Whether the caller has to be told to send it.
     expected: bool,
     /// How long the caller may send nothing while it is waited for.
@@ -50,16 +50,10 @@ struct State {
     ended: Option<Ended>,
 }
 
-enum Coding {
-    /// So many bytes to go.
-    Length(u64),
-    Chunked(Decoder),
-}
-
 /// An upload that nobody reads any more.
 pub(super) struct Ended {
     /// The connection's input, behind what was read.
-    pub input: Input,
+    pub input: HttpInput,
     /// Whether that was all of it, so that the next request follows.
     pub whole: bool,
     /// What was wrong with it.
@@ -95,22 +89,22 @@ impl Shared {
 /// A body that reads from `input`. With `expected` the caller is told to send it when somebody reads
 /// it. A caller that is waited for and sends nothing for `patience` in all has failed.
 pub(super) fn begin(
-    input: Input,
+    input: HttpInput,
     framing: Framing,
     expected: bool,
     patience: Duration,
 ) -> (Body, WayBack) {
-    let (coding, length) = match framing {
-        Framing::None => (Coding::Length(0), Some(0)),
-        Framing::Length(length) => (Coding::Length(length), Some(length)),
-        Framing::Chunked => (Coding::Chunked(Decoder::new()), None),
+    let length = match framing {
+        Framing::None => Some(0),
+        Framing::Length(length) => Some(length),
+        Framing::Chunked | Framing::Close => None,
     };
     let shared = Arc::new(Shared::default());
     let upload = Upload {
         // A caller that did not wait is not told to go on.
         expected: expected && input.buffered().is_empty(),
         input: Some(input),
-        coding,
+        decoder: BodyDecoder::new(framing),
         patience,
         silence: Duration::ZERO,
         failure: None,
@@ -119,43 +113,25 @@ pub(super) fn begin(
     (Body::from_source(upload, length), WayBack(shared))
 }
 
-/// Why a read gave nothing.
-enum Failed {
-    Refused(Refusal),
-    Io(io::Error),
-}
-
-impl From<io::Error> for Failed {
-    fn from(e: io::Error) -> Self {
-        Self::Io(e)
-    }
-}
-
-impl From<Refusal> for Failed {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
 impl Source for Upload {
     fn read_within(&mut self, buffer: &mut [u8], timeout: Duration) -> io::Result<Option<usize>> {
         if let Some(failure) = &self.failure {
             return Err(io::Error::other(failure.clone()));
         }
-        if buffer.is_empty() || self.coding.is_done() {
+        if buffer.is_empty() || self.decoder.is_done() {
             return Ok(Some(0));
         }
         let wait = timeout.min(self.patience.saturating_sub(self.silence));
         let (kind, refusal) = match self.invite_and_read(buffer, wait) {
-            Ok(read) => {
+            Ok(Some(count)) => {
                 self.silence = Duration::ZERO;
                 // At once: who has seen the end may answer, and then the next request is read.
-                if self.coding.is_done() {
+                if self.decoder.is_done() {
                     self.give_back(None);
                 }
-                return Ok(read);
+                return Ok(Some(count));
             }
-            Err(Failed::Io(e)) if is_timeout(&e) => {
+            Ok(None) => {
                 self.silence += wait;
                 if self.silence < self.patience {
                     return Ok(None);
@@ -163,13 +139,7 @@ impl Source for Upload {
                 let message = "the body did not arrive in time";
                 (io::ErrorKind::TimedOut, Refusal::closing(408, "body_timeout", message))
             }
-            Err(Failed::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                (e.kind(), Refusal::malformed("the body was cut short"))
-            }
-            Err(Failed::Io(e)) => {
-                (e.kind(), Refusal::malformed(format!("the body was cut short: {e}")))
-            }
-            Err(Failed::Refused(refusal)) => (io::ErrorKind::InvalidData, refusal),
+            Err(error) => (error.kind(), Refusal::from(error)),
         };
         let failure = refusal.message.clone();
         self.failure = Some(failure.clone());
@@ -187,22 +157,22 @@ impl Upload {
         &mut self,
         buffer: &mut [u8],
         timeout: Duration,
-    ) -> Result<Option<usize>, Failed> {
-        let Some(input) = &mut self.input else { return Err(Failed::from(gone())) };
+    ) -> Result<Option<usize>, BodyError> {
+        let Some(input) = &mut self.input else { return Err(gone().into()) };
         if std::mem::take(&mut self.expected) {
             let state = self.shared.lock();
             // Behind the answer's first byte it would be a part of it.
             if state.answered {
-                return Err(Failed::from(gone()));
+                return Err(gone().into());
             }
             output::go_on(input.socket(), Instant::now() + self.patience)?;
         }
-        self.coding.read(input, buffer, timeout)
+        input.read_body(&mut self.decoder, buffer, timeout)
     }
 
     fn give_back(&mut self, refusal: Option<Refusal>) {
         let Some(input) = self.input.take() else { return };
-        let whole = self.failure.is_none() && self.coding.is_done();
+        let whole = self.failure.is_none() && self.decoder.is_done();
         self.shared.lock().ended = Some(Ended { input, whole, refusal });
         self.shared.ended.notify_all();
     }
@@ -210,66 +180,6 @@ impl Upload {
 
 fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the request was answered already")
-}
-
-impl Coding {
-    fn is_done(&self) -> bool {
-        match self {
-            Self::Length(left) => *left == 0,
-            Self::Chunked(decoder) => decoder.is_done(),
-        }
-    }
-
-    /// Reads at least one byte of the body, or 0 at its end; `None` where only the coding went on.
-    fn read(
-        &mut self,
-        input: &mut Input,
-        buffer: &mut [u8],
-        timeout: Duration,
-    ) -> Result<Option<usize>, Failed> {
-        match self {
-            Self::Length(left) => {
-                let most = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
-                let count = some(input.read(&mut buffer[..most], timeout)?)?;
-                *left -= count as u64;
-                Ok(Some(count))
-            }
-            Self::Chunked(decoder) => read_chunked(decoder, input, buffer, timeout),
-        }
-    }
-}
-
-fn read_chunked(
-    decoder: &mut Decoder,
-    input: &mut Input,
-    buffer: &mut [u8],
-    timeout: Duration,
-) -> Result<Option<usize>, Failed> {
-    let started = Instant::now();
-    loop {
-        let (used, count) = decoder.feed(input.buffered(), buffer).map_err(Refusal::from)?;
-        input.consume(used);
-        if count > 0 || decoder.is_done() {
-            return Ok(Some(count));
-        }
-        let ahead = decoder.data_ahead();
-        if ahead > 0 {
-            // Past the buffer, which is empty and small.
-            let most = usize::try_from(ahead).unwrap_or(usize::MAX).min(buffer.len());
-            let count = some(input.read(&mut buffer[..most], timeout)?)?;
-            decoder.skip_data(count);
-            return Ok(Some(count));
-        }
-        some(input.fill(timeout, None)?)?;
-        if started.elapsed() >= timeout && input.buffered().is_empty() {
-            return Ok(None);
-        }
-    }
-}
-
-/// The end of the connection is none of a body.
-fn some(count: usize) -> io::Result<usize> {
-    if count == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(count) }
 }
 
 impl Drop for Upload {

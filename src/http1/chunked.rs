@@ -3,13 +3,15 @@
 //!
 //! Extensions and trailers are bounded and dropped.
 
-use std::fmt;
+use thiserror::Error;
 
 /// Most hexadecimal digits of a chunk's size: those of 64 bits.
 const MAX_SIZE_DIGITS: usize = 16;
 /// Most bytes of all chunk extensions and trailers of one body together.
 const MAX_EXTRA: usize = 8 * 1024;
 
+/// What ends a body: the empty chunk, and no trailers.
+pub(crate) const LAST: &[u8] = b"0\r\n\r\n";
 /// Room for a chunk's size before it: up to five digits, CR and LF.
 pub(crate) const BEFORE: usize = 8;
 /// CR and LF behind it.
@@ -49,13 +51,13 @@ enum State {
 }
 
 /// Decodes one body.
-pub(crate) struct Decoder {
+pub(crate) struct ChunkDecoder {
     state: State,
     size: u64,
     extra: usize,
 }
 
-impl Decoder {
+impl ChunkDecoder {
     /// At the start of a body.
     pub fn new() -> Self {
         Self { state: State::Size(0), size: 0, extra: 0 }
@@ -87,7 +89,7 @@ impl Decoder {
     /// Takes bytes and writes to `body` what they stand for. Returns how many were used, and how many
     /// written; all are used unless `body` is full or the body's end was among them. Every error
     /// ends the connection.
-    pub fn feed(&mut self, bytes: &[u8], body: &mut [u8]) -> Result<(usize, usize), Broken> {
+    pub fn feed(&mut self, bytes: &[u8], body: &mut [u8]) -> Result<(usize, usize), ChunkError> {
         let (mut used, mut written) = (0, 0);
         while used < bytes.len() && !self.is_done() {
             if let State::Data(left) = self.state {
@@ -108,11 +110,11 @@ impl Decoder {
         Ok((used, written))
     }
 
-    fn step(&mut self, byte: u8) -> Result<State, Broken> {
+    fn step(&mut self, byte: u8) -> Result<State, ChunkError> {
         match (self.state, byte) {
             (State::Size(digits), _) if byte.is_ascii_hexdigit() => {
                 if digits == MAX_SIZE_DIGITS {
-                    return Err(Broken::Malformed);
+                    return Err(ChunkError::Malformed);
                 }
                 // Of 16 digits at most, so nothing is shifted out.
                 let digit = (byte as char).to_digit(16).unwrap_or(0);
@@ -135,34 +137,23 @@ impl Decoder {
             }
             (State::TrailerLf { empty: true }, b'\n') => Ok(State::Done),
             (State::TrailerLf { empty: false }, b'\n') => Ok(State::Trailer { empty: true }),
-            _ => Err(Broken::Malformed),
+            _ => Err(ChunkError::Malformed),
         }
     }
 
-    fn extra(&mut self) -> Result<(), Broken> {
+    fn extra(&mut self) -> Result<(), ChunkError> {
         self.extra += 1;
-        if self.extra <= MAX_EXTRA { Ok(()) } else { Err(Broken::TooLong) }
+        if self.extra <= MAX_EXTRA { Ok(()) } else { Err(ChunkError::TooLong) }
     }
 }
 
 /// Why a body cannot be decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Broken {
-    /// It is not the coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum ChunkError {
+    #[error("the chunked coding is broken")]
     Malformed,
-    /// Extensions and trailers are longer than is taken.
+    #[error("chunk extensions and trailers of more than {MAX_EXTRA} bytes")]
     TooLong,
-}
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed => write!(f, "the chunked coding is broken"),
-            Self::TooLong => {
-                write!(f, "chunk extensions and trailers of more than {MAX_EXTRA} bytes")
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -170,8 +161,8 @@ mod tests {
     use super::*;
 
     /// The body and what follows it; `None` where more bytes are wanted.
-    fn decode(bytes: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, Broken> {
-        let mut decoder = Decoder::new();
+    fn decode(bytes: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, ChunkError> {
+        let mut decoder = ChunkDecoder::new();
         let mut body = Vec::new();
         let mut room = [0; 100];
         let mut done = 0;
@@ -238,7 +229,7 @@ mod tests {
             for step in [1, 100] {
                 assert_eq!(
                     decode(bytes, step),
-                    Err(Broken::Malformed),
+                    Err(ChunkError::Malformed),
                     "{:?}",
                     bytes.escape_ascii().to_string()
                 );
@@ -250,8 +241,8 @@ mod tests {
     #[test]
     fn extensions_and_trailers_are_bounded_together() {
         let long = "x".repeat(MAX_EXTRA);
-        assert_eq!(decode(format!("1;{long}\r\n").as_bytes(), 99), Err(Broken::TooLong));
-        assert_eq!(decode(format!("0\r\n{long}x").as_bytes(), 99), Err(Broken::TooLong));
+        assert_eq!(decode(format!("1;{long}\r\n").as_bytes(), 99), Err(ChunkError::TooLong));
+        assert_eq!(decode(format!("0\r\n{long}x").as_bytes(), 99), Err(ChunkError::TooLong));
         let small = "1;y\r\na\r\n".repeat(50);
         assert!(decode(format!("{small}0\r\n\r\n").as_bytes(), 99).unwrap().is_some());
     }

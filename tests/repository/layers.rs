@@ -17,6 +17,7 @@ const HOUSE: &[(&str, &[&str])] = &[
             "net",
             "lifecycle",
             "rules",
+            "http1",
             "event",
             "sync",
             "fs",
@@ -41,7 +42,7 @@ const HOUSE: &[(&str, &[&str])] = &[
         ],
     ),
     ("http", &["tcp_tunnel", "config", "net", "http1", "event", "sync"]),
-    ("remoted", &["identity", "config", "net", "rules", "sync", "fs"]),
+    ("remoted", &["identity", "config", "net", "rules", "http1", "sync", "fs"]),
     ("tcp_tunnel", &["handler", "config", "net", "event", "sync"]),
     ("link", &["handler", "identity", "metrics", "wire", "event", "sync"]),
     ("handler", &["config", "http1", "rules", "event", "sync"]),
@@ -49,7 +50,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("identity", &["config", "event", "fs"]),
     ("metrics", &["config", "event", "sync"]),
     ("config", &["net", "event", "fs"]),
-    ("net", &["sync"]),
+    ("net", &["http1", "sync"]),
     ("lifecycle", &["event", "sync"]),
     ("rules", &["event", "fs"]),
     ("wire", &["event"]),
@@ -113,7 +114,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("thread::spawn", &[]),
     ("thread::scope", &[]),
     // Formats.
-    ("httparse", &["http/head", "handler/reverse_proxy", "remoted/head/read", "run/tcp"]),
+    ("httparse", &["http1/head"]),
     ("tungstenite", &["remoted"]),
     ("tiny_http", &["http"]),
     ("quick_protobuf", &["wire"]),
@@ -123,7 +124,16 @@ const HOMES: &[(&str, &[&str])] = &[
 ];
 
 /// What is decided without sockets, files, threads, clocks, locks or logs, and may not name them.
-const PURE: &[&str] = &["wire", "event/pipe", "http1", "rules/table", "rules/pattern"];
+const PURE: &[&str] = &[
+    "wire",
+    "event/pipe",
+    "http1/body",
+    "http1/chunked",
+    "http1/framing",
+    "http1/head",
+    "rules/table",
+    "rules/pattern",
+];
 const IMPURE: &[&str] = &[
     "std::net",
     "std::thread",

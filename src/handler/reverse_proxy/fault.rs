@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::event::{CODE_EXCEPTION, Reply};
 
-/// Why there is no reply of the service. Only after [`Fault::BadAnswer`] and [`Fault::Timeout`] may it
+/// Why there is no reply of the service. Only after [`ServiceFault::BadAnswer`] and [`ServiceFault::Timeout`] may it
 /// have handled the request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum ServiceFault {
     /// The path would leave the prefix, or cannot stand in a request.
     BadPath(&'static str),
     /// The request's body did not come whole.
@@ -29,7 +29,7 @@ pub(super) enum Fault {
     Cancelled,
 }
 
-impl Fault {
+impl ServiceFault {
     /// The connection ended, or failed, before the reply was whole.
     pub fn ended(result: io::Result<()>) -> String {
         match result {

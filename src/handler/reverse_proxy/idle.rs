@@ -2,31 +2,31 @@
 
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
-use super::connection::Connection;
+use super::connection::ServiceConnection;
 
 /// Most that wait.
-const MOST: usize = 64;
+const MAX_IDLE: usize = 64;
 /// How long one may wait: shorter than the five seconds after which many services close them.
-const LONGEST: Duration = Duration::from_secs(4);
+const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
 /// The same where the request could not be repeated on another: no service closes one so soon.
-const BRIEF: Duration = Duration::from_secs(1);
+const MAX_IDLE_TIME_UNREPEATABLE: Duration = Duration::from_secs(1);
 
-/// Idle connections; the one that was used last is taken first.
+/// IdleConnections connections; the one that was used last is taken first.
 #[derive(Default)]
-pub(super) struct Idle {
+pub(super) struct IdleConnections {
     /// Guards the connections, the oldest first. None is read, written or closed while it is held.
-    waiting: Mutex<Vec<(Instant, Connection)>>,
+    waiting: Mutex<Vec<(Instant, ServiceConnection)>>,
 }
 
-impl Idle {
+impl IdleConnections {
     /// One that is still open, for a request that can be repeated where it turns out that it is not,
     /// or for one that cannot.
-    pub fn take(&self, repeatable: bool) -> Option<Connection> {
-        let longest = if repeatable { LONGEST } else { BRIEF };
+    pub fn take(&self, repeatable: bool) -> Option<ServiceConnection> {
+        let longest = if repeatable { MAX_IDLE_TIME } else { MAX_IDLE_TIME_UNREPEATABLE };
         loop {
-            let (since, connection) = self.lock().pop()?;
+            let (since, connection) = self.waiting.lock().pop()?;
             if since.elapsed() > longest {
                 // The others are older still.
                 self.drop_old();
@@ -39,12 +39,12 @@ impl Idle {
     }
 
     /// Keeps one whose reply was read whole.
-    pub fn give(&self, connection: Connection) {
-        let mut waiting = self.lock();
-        if waiting.len() < MOST {
+    pub fn give(&self, connection: ServiceConnection) {
+        let mut waiting = self.waiting.lock();
+        if waiting.len() < MAX_IDLE {
             waiting.push((Instant::now(), connection));
         }
-        let is_old = waiting.first().is_some_and(|(since, _)| since.elapsed() > LONGEST);
+        let is_old = waiting.first().is_some_and(|(since, _)| since.elapsed() > MAX_IDLE_TIME);
         drop(waiting);
         if is_old {
             self.drop_old();
@@ -52,14 +52,10 @@ impl Idle {
     }
 
     fn drop_old(&self) {
-        let mut waiting = self.lock();
-        let count = waiting.iter().take_while(|(since, _)| since.elapsed() > LONGEST).count();
+        let mut waiting = self.waiting.lock();
+        let count = waiting.iter().take_while(|(since, _)| since.elapsed() > MAX_IDLE_TIME).count();
         let old: Vec<_> = waiting.drain(..count).collect();
         drop(waiting);
         drop(old);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<(Instant, Connection)>> {
-        self.waiting.lock()
     }
 }

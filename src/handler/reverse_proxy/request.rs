@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use super::path;
 use crate::event::{Event, Verb, header};
 use crate::handler::Context;
+use crate::http1::framing::Framing;
 
 /// Who asks, as far as a service can know. Nobody else says it.
 const PEER_NAME: &str = "RP-Peer-Name";
@@ -25,27 +26,14 @@ const OWN: [&str; 7] = [
     "rp-request-id",
 ];
 
-/// How the body of a request is framed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    /// There is none.
-    None,
-    /// By its length in bytes.
-    Length(u64),
-    /// Chunked.
-    Chunked,
-}
-
-impl Framing {
-    /// That of this event's body. A method that usually has a body says that it is empty (RFC 9110,
-    /// section 8.6).
-    pub fn of(event: &Event) -> Self {
-        use Verb::{Delete, Get, Options};
-        match (event.body.length(), event.verb) {
-            (Some(0), Get | Delete | Options) => Self::None,
-            (Some(length), _) => Self::Length(length),
-            (None, _) => Self::Chunked,
-        }
+/// How an event's body is framed. A method that usually has a body says that it is empty (RFC 9110,
+/// section 8.6).
+pub(super) fn framing(event: &Event) -> Framing {
+    use Verb::{Delete, Get, Options};
+    match (event.body.length(), event.verb) {
+        (Some(0), Get | Delete | Options) => Framing::None,
+        (Some(length), _) => Framing::Length(length),
+        (None, _) => Framing::Chunked,
     }
 }
 
@@ -72,8 +60,9 @@ pub(super) fn head(
     if !event.media_type.is_empty() && header::is_clean(&event.media_type) {
         add(&mut head, "Content-Type", &event.media_type);
     }
-    match Framing::of(event) {
-        Framing::None => {}
+    match framing(event) {
+        // An answer's alone.
+        Framing::None | Framing::Close => {}
         Framing::Length(length) => add(&mut head, "Content-Length", &length.to_string()),
         Framing::Chunked => add(&mut head, "Transfer-Encoding", "chunked"),
     }
@@ -126,7 +115,7 @@ fn stays(name: &str) -> bool {
     is_one(&folded) || folded.eq_ignore_ascii_case("x-forwarded-host")
 }
 
-/// Whether a `Connection` field names this one. The caller's node has seen to that; a peer is not
+/// Whether a `ServiceConnection` field names this one. The caller's node has seen to that; a peer is not
 /// trusted with it.
 fn is_named(event: &Event, name: &str) -> bool {
     let connections =
@@ -187,18 +176,18 @@ mod tests {
 
     #[test]
     fn the_body_is_framed_as_it_is_known() {
-        let framing = |verb, body: Body| {
+        let framed = |verb, body: Body| {
             let mut event = Event::new(verb, "").unwrap();
             event.body = body;
             lines(&event).split_off(1 + FIRST.len()).concat()
         };
         let unknown = || Body::stream(&b"x"[..], None);
-        assert_eq!(framing(Verb::Get, Body::empty()), "");
-        assert_eq!(framing(Verb::Delete, "x".into()), "Content-Length: 1");
-        assert_eq!(framing(Verb::Put, Body::empty()), "Content-Length: 0");
-        assert_eq!(framing(Verb::Get, unknown()), "Transfer-Encoding: chunked");
+        assert_eq!(framed(Verb::Get, Body::empty()), "");
+        assert_eq!(framed(Verb::Delete, "x".into()), "Content-Length: 1");
+        assert_eq!(framed(Verb::Put, Body::empty()), "Content-Length: 0");
+        assert_eq!(framed(Verb::Get, unknown()), "Transfer-Encoding: chunked");
         assert_eq!(
-            framing(Verb::Put, Body::stream(&b""[..], Some(1 << 40))),
+            framed(Verb::Put, Body::stream(&b""[..], Some(1 << 40))),
             "Content-Length: 1099511627776"
         );
     }

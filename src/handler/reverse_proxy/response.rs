@@ -5,27 +5,18 @@
 //! What two readers could take for two different replies (RFC 9112, sections 6.3 and 11.2) is none. A
 //! field whose value is not visible ASCII is left out: the pipe carries no other.
 
-use httparse::{EMPTY_HEADER, Header, Response};
-
 use crate::event::header;
+use crate::http1::framing::Framing;
+use crate::http1::head::{
+    self, ConnectionOptions, Field, InvalidHead, NO_FIELD, ParsedResponse, Profile,
+};
 
 /// Most bytes of a head.
 pub(super) const MAX_BYTES: usize = header::MAX_BYTES;
 
-/// How the end of a body is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    /// By its length in bytes.
-    Length(u64),
-    /// By the chunked coding.
-    Chunked,
-    /// By the end of the connection.
-    Close,
-}
-
 /// What a reply's head says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct ServiceReplyHead {
     /// 100 to 599.
     pub status: u16,
     /// Empty where there is none.
@@ -39,50 +30,20 @@ pub(super) struct Head {
 }
 
 /// Where the head that `bytes` starts with ends, or `None` where it does not end yet. The first
-/// `seen` bytes were looked at before.
-pub(super) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, String> {
-    // What a CR at the end means shows with the next byte.
-    for i in seen.saturating_sub(1)..bytes.len() {
-        match bytes[i] {
-            b'\r' if bytes.get(i + 1).is_some_and(|next| *next != b'\n') => {
-                return Err("its head has a CR without an LF".to_owned());
-            }
-            b'\n' if i == 0 || bytes[i - 1] != b'\r' => {
-                return Err("its head has an LF without a CR".to_owned());
-            }
-            b'\n' if bytes[..i].ends_with(b"\r\n\r") => return within_limit(i + 1).map(Some),
-            _ => {}
-        }
-    }
-    within_limit(bytes.len() + 1).map(|_| None)
+/// `seen` bytes were searched before.
+pub(super) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, InvalidHead> {
+    head::find_end(bytes, seen, Profile::ServiceReply, MAX_BYTES)
 }
 
-fn within_limit(length: usize) -> Result<usize, String> {
-    if length <= MAX_BYTES {
-        Ok(length)
-    } else {
-        Err(format!("its head is over {MAX_BYTES} bytes"))
-    }
-}
-
-/// Parses a whole head, as [`find_end`] found it.
-pub(super) fn parse(bytes: &[u8]) -> Result<Head, String> {
-    let mut fields = [EMPTY_HEADER; header::MAX_FIELDS];
-    let mut response = Response::new(&mut fields);
-    match response.parse(bytes) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err("its head has no end".to_owned()),
-        Err(httparse::Error::TooManyHeaders) => {
-            return Err(format!("its head has over {} fields", header::MAX_FIELDS));
-        }
-        Err(error) => return Err(format!("its head is not HTTP: {error}")),
-    }
-    let (Some(status @ 100..=599), Some(minor)) = (response.code, response.version) else {
+/// Parses a whole head, as [`find_end`] found it. The error says why there is no reply.
+pub(super) fn parse(bytes: &[u8]) -> Result<ServiceReplyHead, String> {
+    let mut room = [NO_FIELD; header::MAX_FIELDS];
+    let response = head::parse_response(bytes, &mut room).map_err(|error| error.to_string())?;
+    let ParsedResponse { status: status @ 100..=599, http_1_0, fields, .. } = response else {
         return Err("its status is not one of HTTP".to_owned());
     };
-    let mut connection = Options::default();
     let (mut length, mut coding, mut media_type) = (None, None, None);
-    for field in response.headers.iter() {
+    for field in fields {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         if is("content-length") {
             once(&mut length, field)?;
@@ -90,95 +51,46 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, String> {
             once(&mut coding, field)?;
         } else if is("content-type") {
             once(&mut media_type, field)?;
-        } else if is("connection") {
-            connection.take(field.value);
         }
     }
     let media_type = media_type.and_then(header::clean).unwrap_or_default().to_owned();
-    let crosses = |field: &&Header<'_>| {
+    let connection = ConnectionOptions::of(fields);
+    let framing = Framing::of_response(length, coding, http_1_0);
+    let crosses = |field: &&Field<'_>| {
         !field.name.eq_ignore_ascii_case("content-type") && !connection.names(field.name)
     };
-    let fields = response.headers.iter().filter(crosses);
+    let fields = fields.iter().filter(crosses);
     let fields = fields.filter_map(|field| Some((field.name, header::clean(field.value)?)));
     let headers =
         header::crossing(fields).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Ok(Head {
+    Ok(ServiceReplyHead {
         status,
         media_type,
         headers,
-        framing: framing(length, coding, minor == 0)?,
-        keep_alive: !connection.close && (minor == 1 || connection.keep_alive),
+        framing: framing.map_err(|error| error.to_string())?,
+        keep_alive: connection.keeps_alive(http_1_0),
     })
 }
 
-fn once<'a>(place: &mut Option<&'a [u8]>, field: &Header<'a>) -> Result<(), String> {
+fn once<'a>(place: &mut Option<&'a [u8]>, field: &Field<'a>) -> Result<(), String> {
     if place.replace(field.value.trim_ascii()).is_some() {
-        return Err(format!("its head has more than one {} field", field.name));
+        return Err(format!("the head has more than one {} field", field.name));
     }
     Ok(())
-}
-
-fn framing(
-    length: Option<&[u8]>,
-    coding: Option<&[u8]>,
-    http_1_0: bool,
-) -> Result<Framing, String> {
-    let wrong = |what: &str| Err(what.to_owned());
-    match (length, coding) {
-        (None, None) => Ok(Framing::Close),
-        (Some(_), Some(_)) => wrong("it has both Content-Length and Transfer-Encoding"),
-        (None, Some(_)) if http_1_0 => wrong("HTTP/1.0 knows no Transfer-Encoding"),
-        (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
-        (None, Some(_)) => wrong("its Transfer-Encoding is not chunked"),
-        (Some(length), None) => {
-            let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
-            let number = std::str::from_utf8(length).ok().and_then(|text| text.parse().ok());
-            match number.filter(|_| digits) {
-                Some(length) => Ok(Framing::Length(length)),
-                None => wrong("its Content-Length is not a number of bytes"),
-            }
-        }
-    }
-}
-
-/// The options of RFC 9110, section 7.6.1; the field may occur more than once.
-#[derive(Default)]
-struct Options<'a> {
-    close: bool,
-    keep_alive: bool,
-    fields: Vec<&'a [u8]>,
-}
-
-impl<'a> Options<'a> {
-    fn take(&mut self, value: &'a [u8]) {
-        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            if option.eq_ignore_ascii_case(b"close") {
-                self.close = true;
-            } else if option.eq_ignore_ascii_case(b"keep-alive") {
-                self.keep_alive = true;
-            } else {
-                self.fields.push(option);
-            }
-        }
-    }
-
-    fn names(&self, field: &str) -> bool {
-        self.fields.iter().any(|option| option.eq_ignore_ascii_case(field.as_bytes()))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(bytes: &[u8]) -> Result<Head, String> {
-        match find_end(bytes, 0)? {
+    fn read(bytes: &[u8]) -> Result<ServiceReplyHead, String> {
+        match find_end(bytes, 0).map_err(|error| error.to_string())? {
             Some(end) => parse(&bytes[..end]),
             None => Err("more".to_owned()),
         }
     }
 
-    fn with(fields: &str) -> Result<Head, String> {
+    fn with(fields: &str) -> Result<ServiceReplyHead, String> {
         read(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes())
     }
 
@@ -192,7 +104,7 @@ mod tests {
             assert_eq!(find_end(&bytes[..cut], 0), Ok(None), "{cut}");
             assert_eq!(find_end(bytes, cut), Ok(Some(end)), "{cut}");
         }
-        let expected = Head {
+        let expected = ServiceReplyHead {
             status: 404,
             media_type: "a/b".to_owned(),
             headers: vec![("X-A".to_owned(), "b".to_owned())],

@@ -10,22 +10,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use socket2::Socket;
 
-use super::connection::{Connection, TURN, is_turn};
-use super::idle::Idle;
-use super::request::Framing;
+use super::connection::{POLL_INTERVAL, ServiceConnection, is_timeout};
+use super::idle::IdleConnections;
 use crate::event::Body;
-use crate::http1::chunked::{self, BEFORE, BEHIND};
+use crate::http1::body::{self, WrongLength};
+use crate::http1::framing::Framing;
 
-/// Most bytes of one write.
-const PIECE: usize = 64 * 1024;
-/// Bytes of the thread's stack.
-const STACK: usize = 256 * 1024;
+/// Stack of the thread that sends a body.
+const STACK_BYTES: usize = 256 * 1024;
 
 /// A body on its way. Dropped, it is not sent any further.
-pub(super) struct Upload {
+pub(super) struct ProxyUpload {
     shared: Arc<Shared>,
 }
 
@@ -40,14 +38,14 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    ended: Option<Ended>,
+    ended: Option<SendEnd>,
     /// The connection, where the reply ended first.
-    connection: Option<Connection>,
+    connection: Option<ServiceConnection>,
 }
 
 /// How sending ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Ended {
+enum SendEnd {
     Whole,
     /// The service takes no more of it, or nobody wants it to.
     Stopped,
@@ -55,32 +53,38 @@ enum Ended {
     Broken(String),
 }
 
-impl Upload {
+impl From<WrongLength> for SendEnd {
+    fn from(error: WrongLength) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+impl ProxyUpload {
     /// Sends `body` on this connection, behind the head that says how it is framed. A connection that
     /// was good to its end goes to `idle`.
     pub fn begin(
-        connection: &Connection,
+        connection: &ServiceConnection,
         mut body: Body,
         framing: Framing,
-        idle: Arc<Idle>,
+        idle: Arc<IdleConnections>,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
         let socket = connection.socket();
-        thread::Builder::new().name("service-upload".to_owned()).stack_size(STACK).spawn(
+        thread::Builder::new().name("service-upload".to_owned()).stack_size(STACK_BYTES).spawn(
             move || {
-                let ended = own.send(&socket, &mut body, framing).unwrap_or_else(|ended| ended);
+                let ended = own.send(&socket, &mut body, framing);
                 // Whoever sends it is told that no more is wanted.
                 drop(body);
-                let mut state = own.lock();
+                let mut state = own.state.lock();
                 state.ended = Some(ended.clone());
                 let left = state.connection.take();
                 drop(state);
                 match (ended, left) {
-                    (Ended::Whole, Some(connection)) => idle.give(connection),
+                    (SendEnd::Whole, Some(connection)) => idle.give(connection),
                     // The service must not take it for whole, and whoever reads the reply finds out.
-                    (Ended::Broken(_), _) => drop(socket.shutdown(Shutdown::Both)),
-                    (Ended::Whole | Ended::Stopped, _) => {}
+                    (SendEnd::Broken(_), _) => drop(socket.shutdown(Shutdown::Both)),
+                    (SendEnd::Whole | SendEnd::Stopped, _) => {}
                 }
             },
         )?;
@@ -94,104 +98,71 @@ impl Upload {
 
     /// Why the body could not be read to its end, if it could not.
     pub fn broken(&self) -> Option<String> {
-        match &self.shared.lock().ended {
-            Some(Ended::Broken(why)) => Some(why.clone()),
-            Some(Ended::Whole | Ended::Stopped) | None => None,
+        match &self.shared.state.lock().ended {
+            Some(SendEnd::Broken(why)) => Some(why.clone()),
+            Some(SendEnd::Whole | SendEnd::Stopped) | None => None,
         }
     }
 
     /// The reply is whole: what was not sent is not wanted any more. The connection goes to `idle`, now
     /// or when the last byte, which may be on its way, was sent.
-    pub fn end(self, connection: Connection, idle: &Idle) {
-        let mut state = self.shared.lock();
+    pub fn end(self, connection: ServiceConnection, idle: &IdleConnections) {
+        let mut state = self.shared.state.lock();
         match state.ended {
-            Some(Ended::Whole) => {
+            Some(SendEnd::Whole) => {
                 drop(state);
                 idle.give(connection);
             }
-            Some(Ended::Stopped | Ended::Broken(_)) => drop(state),
+            Some(SendEnd::Stopped | SendEnd::Broken(_)) => drop(state),
             None => state.connection = Some(connection),
         }
     }
 }
 
-impl Drop for Upload {
+impl Drop for ProxyUpload {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+    fn send(&self, socket: &Socket, body: &mut Body, framing: Framing) -> SendEnd {
+        let sent = body::send(
+            framing,
+            |buffer| self.next(body, buffer),
+            |bytes| self.write(socket, bytes),
+        );
+        sent.err().unwrap_or(SendEnd::Whole)
     }
 
-    fn send(&self, socket: &Socket, body: &mut Body, framing: Framing) -> Result<Ended, Ended> {
-        let mut buffer = vec![0; BEFORE + PIECE + BEHIND];
-        let mut left = match framing {
-            Framing::None => 0,
-            Framing::Length(length) => length,
-            Framing::Chunked => u64::MAX,
-        };
+    fn next(&self, body: &mut Body, buffer: &mut [u8]) -> Result<usize, SendEnd> {
         loop {
-            let count = self.next(body, &mut buffer[BEFORE..BEFORE + PIECE])?;
-            if count as u64 > left {
-                return Err(Ended::Broken("it is longer than it was said to be".to_owned()));
-            }
-            left -= count as u64;
-            match (count, framing) {
-                (0, Framing::Chunked) => {
-                    self.write(socket, b"0\r\n\r\n")?;
-                    return Ok(Ended::Whole);
-                }
-                (0, _) if left > 0 => {
-                    return Err(Ended::Broken(format!("{left} bytes are missing at its end")));
-                }
-                (0, _) => return Ok(Ended::Whole),
-                (_, Framing::Chunked) => self.write(socket, chunked::encode(&mut buffer, count))?,
-                (_, _) => {
-                    // The last piece makes it whole in the service's eyes: only once it is.
-                    if left == 0 && self.next(body, &mut [0; 1])? > 0 {
-                        let longer = "it is longer than it was said to be";
-                        return Err(Ended::Broken(longer.to_owned()));
-                    }
-                    self.write(socket, &buffer[BEFORE..BEFORE + count])?;
-                    if left == 0 {
-                        return Ok(Ended::Whole);
-                    }
-                }
-            }
-        }
-    }
-
-    fn next(&self, body: &mut Body, buffer: &mut [u8]) -> Result<usize, Ended> {
-        loop {
-            self.look()?;
-            let read = body.read_within(buffer, TURN);
+            self.check()?;
+            let read = body.read_within(buffer, POLL_INTERVAL);
             self.moves.fetch_add(1, Ordering::Relaxed);
             match read {
                 Ok(Some(count)) => return Ok(count),
                 Ok(None) => {}
-                Err(error) => return Err(Ended::Broken(error.to_string())),
+                Err(error) => return Err(SendEnd::Broken(error.to_string())),
             }
         }
     }
 
-    fn write(&self, mut socket: &Socket, mut bytes: &[u8]) -> Result<(), Ended> {
+    fn write(&self, mut socket: &Socket, mut bytes: &[u8]) -> Result<(), SendEnd> {
         while !bytes.is_empty() {
             match socket.write(bytes) {
                 Ok(count) => {
                     bytes = &bytes[count..];
                     self.moves.fetch_add(1, Ordering::Relaxed);
                 }
-                Err(error) if is_turn(&error) => self.look()?,
-                Err(_) => return Err(Ended::Stopped),
+                Err(error) if is_timeout(&error) => self.check()?,
+                Err(_) => return Err(SendEnd::Stopped),
             }
         }
         Ok(())
     }
 
-    fn look(&self) -> Result<(), Ended> {
-        if self.stop.load(Ordering::Acquire) { Err(Ended::Stopped) } else { Ok(()) }
+    fn check(&self) -> Result<(), SendEnd> {
+        if self.stop.load(Ordering::Acquire) { Err(SendEnd::Stopped) } else { Ok(()) }
     }
 }

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::{After, Caller, Connection};
 use crate::http::answer::Answer;
-use crate::http::output::{self, Announced, Framed};
+use crate::http::output::{self, Framed};
 use crate::http::streamed::{self, Sent};
 use crate::http::upload::Ended;
+use crate::http1::framing::Framing;
 
 impl Connection<'_> {
     /// Sends an answer whose body is in memory.
@@ -32,35 +33,33 @@ impl Connection<'_> {
     /// Sends an answer whose body arrives meanwhile.
     pub(super) fn stream(&mut self, answer: Answer, caller: Caller) -> io::Result<(Sent, After)> {
         let Answer { status, headers, mut body } = answer.with_request_id(&caller.id);
-        let length = body.length().map(Announced::Length);
+        let length = body.length().map(Framing::Length);
         if caller.head_only || !output::has_body(status) {
             // Nobody reads it, and its sender is told so.
             drop(body);
-            let announced = match status {
-                205 => Announced::Length(0),
-                _ if caller.head_only && output::has_body(status) => {
-                    length.unwrap_or(Announced::Nothing)
-                }
-                _ => Announced::Nothing,
+            let framing = match status {
+                205 => Framing::Length(0),
+                _ if output::has_body(status) => length.unwrap_or(Framing::None),
+                _ => Framing::None,
             };
             let (keep, connection) = self.keep(false, caller);
-            self.output.head(status, headers, announced, connection)?;
+            self.output.head(status, headers, framing, connection)?;
             return Ok((Sent::Whole, self.after(keep, caller)));
         }
-        let unknown = if caller.http_1_0 { Announced::Nothing } else { Announced::Chunked };
-        let announced = length.unwrap_or(unknown);
-        let (keep, connection) = self.keep(announced == Announced::Nothing, caller);
-        self.output.head(status, headers, announced, connection)?;
+        let unknown = if caller.http_1_0 { Framing::Close } else { Framing::Chunked };
+        let framing = length.unwrap_or(unknown);
+        let (keep, connection) = self.keep(framing == Framing::Close, caller);
+        self.output.head(status, headers, framing, connection)?;
         let socket = self.slot.socket();
-        if announced == Announced::Nothing {
+        if framing == Framing::Close {
             // The end of the connection is the body's: until that has come, whatever ends it is a
             // reset. A Unix socket has none.
             let _ = socket.set_linger(Some(Duration::ZERO));
         }
-        let sent = streamed::send(socket, &mut body, announced, self.slot)?;
+        let sent = streamed::send(socket, &mut body, framing, self.slot)?;
         drop(body);
         if sent == Sent::Whole {
-            if announced == Announced::Nothing {
+            if framing == Framing::Close {
                 let _ = socket.set_linger(None);
             }
             return Ok((sent, self.after(keep, caller)));

@@ -3,9 +3,9 @@
 use std::io;
 
 use super::{After, Caller, Connection};
-use crate::http::body::Framing;
 use crate::http::local::Local;
 use crate::http::refusal::Refusal;
+use crate::http1::framing::Framing;
 
 impl Connection<'_> {
     /// Answers one.

@@ -4,9 +4,8 @@
 //! another form. Not in scope: their syntax, which was checked with the head: visible ASCII, spaces
 //! and tabs.
 
-use httparse::Header;
-
 use crate::event::header;
+use crate::http1::head::{ConnectionOptions, Field};
 
 /// Fields that stay, beside those of the connection and those that `Connection` names. `Host` comes
 /// back under [`FORWARDED_HOST`].
@@ -22,11 +21,14 @@ pub(in crate::http) fn host(host: &str) -> (String, String) {
 const FORWARDED_HOST: &str = "X-Forwarded-Host";
 
 /// The fields that cross, in their order.
-pub(super) fn headers(fields: &[Header<'_>]) -> Vec<(String, String)> {
+pub(super) fn headers(
+    fields: &[Field<'_>],
+    connection: &ConnectionOptions<'_>,
+) -> Vec<(String, String)> {
     // One for the `Host`.
     let mut headers = Vec::with_capacity(1 + fields.len());
     for field in fields {
-        if stays(field.name) || is_named(fields, field.name) {
+        if stays(field.name) || connection.names(field.name) {
             continue;
         }
         if let Ok(value) = std::str::from_utf8(field.value) {
@@ -40,21 +42,14 @@ fn stays(name: &str) -> bool {
     header::is_hop_by_hop(name) || OWN.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
-/// Whether a `Connection` field names this one.
-fn is_named(fields: &[Header<'_>], name: &str) -> bool {
-    let connections = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("connection"));
-    let mut options = connections.flat_map(|field| field.value.split(|b| *b == b','));
-    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn forwarded(fields: &[(&str, &str)]) -> Vec<(String, String)> {
-        let fields: Vec<Header<'_>> =
-            fields.iter().map(|(name, value)| Header { name, value: value.as_bytes() }).collect();
-        headers(&fields)
+        let fields: Vec<Field<'_>> =
+            fields.iter().map(|(name, value)| Field { name, value: value.as_bytes() }).collect();
+        headers(&fields, &ConnectionOptions::of(&fields))
     }
 
     #[test]

@@ -1,0 +1,140 @@
+//! Bodies, however they are framed: taken out of the bytes of a connection, and put among them.
+//!
+//! A body that is not what it was announced to be is an error, and never looks whole to whoever gets it.
+
+use thiserror::Error;
+
+use super::chunked::{self, BEFORE, BEHIND, ChunkDecoder, ChunkError};
+use super::framing::Framing;
+
+/// Where in a body the next byte stands.
+pub(crate) enum BodyDecoder {
+    /// So many bytes to go.
+    Length(u64),
+    /// By the chunked coding.
+    Chunked(ChunkDecoder),
+    /// Until the connection ends.
+    Close,
+}
+
+impl BodyDecoder {
+    /// At the start of a body.
+    pub fn new(framing: Framing) -> Self {
+        match framing {
+            Framing::None => Self::Length(0),
+            Framing::Length(length) => Self::Length(length),
+            Framing::Chunked => Self::Chunked(ChunkDecoder::new()),
+            Framing::Close => Self::Close,
+        }
+    }
+
+    /// Whether the body is whole. One that ends with its connection is not before that.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(decoder) => decoder.is_done(),
+            Self::Close => false,
+        }
+    }
+
+    /// How many bytes of the body come next, before any of the coding.
+    pub fn data_ahead(&self) -> u64 {
+        match self {
+            Self::Length(left) => *left,
+            Self::Chunked(decoder) => decoder.data_ahead(),
+            Self::Close => u64::MAX,
+        }
+    }
+
+    /// So many of them were read past this decoder.
+    pub fn skip_data(&mut self, count: usize) {
+        match self {
+            Self::Length(left) => *left = left.saturating_sub(count as u64),
+            Self::Chunked(decoder) => decoder.skip_data(count),
+            Self::Close => {}
+        }
+    }
+
+    /// Takes bytes and writes to `body` what they stand for. Returns how many were used, and how many
+    /// written; all are used unless `body` is full or the body's end was among them.
+    pub fn feed(&mut self, bytes: &[u8], body: &mut [u8]) -> Result<(usize, usize), ChunkError> {
+        if let Self::Chunked(decoder) = self {
+            return decoder.feed(bytes, body);
+        }
+        let ahead = usize::try_from(self.data_ahead()).unwrap_or(usize::MAX);
+        let count = ahead.min(bytes.len()).min(body.len());
+        body[..count].copy_from_slice(&bytes[..count]);
+        self.skip_data(count);
+        Ok((count, count))
+    }
+
+    /// The connection has ended.
+    pub fn end(&mut self) -> Result<(), BodyCut> {
+        match self {
+            Self::Close => {
+                *self = Self::Length(0);
+                Ok(())
+            }
+            _ if self.is_done() => Ok(()),
+            _ => Err(BodyCut),
+        }
+    }
+}
+
+/// The connection ended before the body did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the connection ended")]
+pub(crate) struct BodyCut;
+
+/// A body has not the length that was announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum WrongLength {
+    #[error("it is longer than announced")]
+    TooLong,
+    #[error("it ended after {sent} of {announced} bytes")]
+    TooShort { sent: u64, announced: u64 },
+}
+
+/// Most bytes of a body that are written at once.
+const PIECE: usize = 64 * 1024;
+
+/// Sends a body behind its head. `read` gives the next bytes, 0 at the end; `write` takes all that it
+/// is given. Either may fail, which ends it.
+pub(crate) fn send<E: From<WrongLength>>(
+    framing: Framing,
+    mut read: impl FnMut(&mut [u8]) -> Result<usize, E>,
+    mut write: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let announced = match framing {
+        Framing::None => Some(0),
+        Framing::Length(length) => Some(length),
+        Framing::Chunked | Framing::Close => None,
+    };
+    let mut sent = 0;
+    let mut buffer = vec![0; BEFORE + PIECE + BEHIND];
+    loop {
+        let count = read(&mut buffer[BEFORE..BEFORE + PIECE])?;
+        sent += count as u64;
+        if let Some(announced) = announced {
+            if sent > announced {
+                return Err(WrongLength::TooLong.into());
+            }
+            if count == 0 && sent < announced {
+                return Err(WrongLength::TooShort { sent, announced }.into());
+            }
+            // The last piece makes it whole in the eyes of who gets it: only once it is.
+            if count > 0 && sent == announced && read(&mut [0])? > 0 {
+                return Err(WrongLength::TooLong.into());
+            }
+        }
+        match (count, framing) {
+            (0, Framing::Chunked) => return write(chunked::LAST),
+            (0, _) => return Ok(()),
+            (_, Framing::Chunked) => write(chunked::encode(&mut buffer, count))?,
+            (_, _) => write(&buffer[BEFORE..BEFORE + count])?,
+        }
+        if announced == Some(sent) {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The head of a message: where it ends, and what stands in it.
+//!
+//! In scope: the syntax of RFC 9112, by the profile of who reads. Not in scope: which fields matter.
+
+use httparse::{Request, Response, Status};
+use thiserror::Error;
+
+/// A header field; its value is bytes.
+pub(crate) use httparse::Header as Field;
+
+/// Room for a field; as many as a caller makes are the most it takes.
+pub(crate) const NO_FIELD: Field<'static> = httparse::EMPTY_HEADER;
+
+/// Which bytes one caller takes for a head, and for its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Requests to the local port: visible ASCII, space, tab, and CR LF in pairs. A lone LF, a NUL or a
+    /// byte above 127 is where two parsers of one request disagree (RFC 9112, section 2.2).
+    LocalPort,
+    /// Replies of a local service: CR LF in pairs. Other bytes are judged where they stand.
+    ServiceReply,
+    /// Upgrades at the broker: ends at the first CR LF CR LF. A lone LF before that ends a line.
+    Upgrade,
+    /// Answers of a proxy: ends with an empty line, whether lines end with CR LF or LF, and begins as
+    /// HTTP/1 does.
+    ProxyAnswer,
+}
+
+/// What every answer begins with.
+const VERSION: &[u8] = b"HTTP/1.";
+
+/// Why there is no head, or none yet.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum InvalidHead {
+    #[error("the head has no end")]
+    NoEnd,
+    #[error("the head is longer than {0} bytes")]
+    TooLong(usize),
+    #[error("the head has more than {0} fields")]
+    TooManyFields(usize),
+    #[error("the head has a CR without an LF")]
+    LoneCr,
+    #[error("the head has an LF without a CR")]
+    LoneLf,
+    #[error("the head is not ASCII")]
+    NotAscii,
+    #[error("the head has a control character")]
+    ControlCharacter,
+    #[error("it is not HTTP")]
+    NotHttp,
+    #[error("the request line does not end with an HTTP version")]
+    NoVersion,
+    /// A well-formed version that is not 1.0 or 1.1.
+    #[error("HTTP/1.1 and HTTP/1.0 are the only versions spoken here")]
+    UnsupportedVersion,
+    #[error("the head cannot be parsed: {0}")]
+    Syntax(httparse::Error),
+}
+
+/// Where the head that `bytes` starts with ends, or `None` where it does not end yet. The first `seen`
+/// bytes were searched before.
+pub(crate) fn find_end(
+    bytes: &[u8],
+    seen: usize,
+    profile: Profile,
+    max_bytes: usize,
+) -> Result<Option<usize>, InvalidHead> {
+    let end = match profile {
+        Profile::LocalPort => in_pairs(bytes, seen, true)?,
+        Profile::ServiceReply => in_pairs(bytes, seen, false)?,
+        Profile::Upgrade => blank_line(bytes, seen, &[b"\r\n\r\n"]),
+        Profile::ProxyAnswer => {
+            let begun = bytes.len().min(VERSION.len());
+            if bytes[..begun] != VERSION[..begun] {
+                return Err(InvalidHead::NotHttp);
+            }
+            blank_line(bytes, seen, &[b"\r\n\r\n", b"\n\n"])
+        }
+    };
+    // Without an end, there is at least one more byte to come.
+    if end.unwrap_or(bytes.len() + 1) > max_bytes {
+        return Err(InvalidHead::TooLong(max_bytes));
+    }
+    Ok(end)
+}
+
+fn in_pairs(bytes: &[u8], seen: usize, is_ascii: bool) -> Result<Option<usize>, InvalidHead> {
+    // What a CR at the end means shows with the next byte.
+    for at in seen.saturating_sub(1)..bytes.len() {
+        match bytes[at] {
+            0x20..=0x7e | b'\t' => {}
+            b'\r' if bytes.get(at + 1).is_none_or(|next| *next == b'\n') => {}
+            b'\n' if at > 0 && bytes[at - 1] == b'\r' => {
+                if bytes[..at].ends_with(b"\r\n\r") {
+                    return Ok(Some(at + 1));
+                }
+            }
+            b'\r' => return Err(InvalidHead::LoneCr),
+            b'\n' => return Err(InvalidHead::LoneLf),
+            _ if !is_ascii => {}
+            0x80.. => return Err(InvalidHead::NotAscii),
+            _ => return Err(InvalidHead::ControlCharacter),
+        }
+    }
+    Ok(None)
+}
+
+fn blank_line(bytes: &[u8], seen: usize, ends: &[&[u8]]) -> Option<usize> {
+    // The end may have begun among the bytes that were searched.
+    (seen.saturating_sub(3)..bytes.len())
+        .find(|at| ends.iter().any(|end| bytes[..=*at].ends_with(end)))
+        .map(|at| at + 1)
+}
+
+/// The head of a request.
+#[derive(Debug)]
+pub(crate) struct ParsedRequest<'b, 'f> {
+    /// As sent: methods are case-sensitive.
+    pub method: &'b str,
+    /// In whatever form.
+    pub target: &'b str,
+    /// HTTP/1.0, else 1.1.
+    pub http_1_0: bool,
+    /// In their order.
+    pub fields: &'f [Field<'b>],
+}
+
+/// The head of an answer.
+#[derive(Debug)]
+pub(crate) struct ParsedResponse<'b, 'f> {
+    /// Three digits.
+    pub status: u16,
+    /// HTTP/1.0, else 1.1.
+    pub http_1_0: bool,
+    /// In their order.
+    pub fields: &'f [Field<'b>],
+    /// The head's own, in bytes.
+    pub length: usize,
+}
+
+/// Parses a request's head, at most as many fields as there is `room` for.
+pub(crate) fn parse_request<'b, 'f>(
+    bytes: &'b [u8],
+    room: &'f mut [Field<'b>],
+) -> Result<ParsedRequest<'b, 'f>, InvalidHead> {
+    let max_fields = room.len();
+    let mut request = Request::new(room);
+    match request.parse(bytes) {
+        Err(httparse::Error::Version) => return Err(wrong_version(bytes)),
+        parsed => complete(parsed, max_fields)?,
+    };
+    match (request.method, request.path, request.version) {
+        (Some(method), Some(target), Some(minor)) => {
+            Ok(ParsedRequest { method, target, http_1_0: minor == 0, fields: request.headers })
+        }
+        _ => Err(InvalidHead::NoEnd),
+    }
+}
+
+/// As [`parse_request`], of an answer.
+pub(crate) fn parse_response<'b, 'f>(
+    bytes: &'b [u8],
+    room: &'f mut [Field<'b>],
+) -> Result<ParsedResponse<'b, 'f>, InvalidHead> {
+    let max_fields = room.len();
+    let mut response = Response::new(room);
+    let length = complete(response.parse(bytes), max_fields)?;
+    match (response.code, response.version) {
+        (Some(status), Some(minor)) => {
+            Ok(ParsedResponse { status, http_1_0: minor == 0, fields: response.headers, length })
+        }
+        _ => Err(InvalidHead::NoEnd),
+    }
+}
+
+fn complete(
+    parsed: Result<Status<usize>, httparse::Error>,
+    max_fields: usize,
+) -> Result<usize, InvalidHead> {
+    match parsed {
+        Ok(Status::Complete(length)) => Ok(length),
+        Ok(Status::Partial) => Err(InvalidHead::NoEnd),
+        Err(httparse::Error::TooManyHeaders) => Err(InvalidHead::TooManyFields(max_fields)),
+        Err(error) => Err(InvalidHead::Syntax(error)),
+    }
+}
+
+fn wrong_version(bytes: &[u8]) -> InvalidHead {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            InvalidHead::UnsupportedVersion
+        }
+        _ => InvalidHead::NoVersion,
+    }
+}
+
+/// The options of all `Connection` fields (RFC 9110, section 7.6.1).
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionOptions<'b> {
+    close: bool,
+    keep_alive: bool,
+    /// The others. Most heads have none, and a vector of none takes no memory.
+    named: Vec<&'b [u8]>,
+}
+
+impl<'b> ConnectionOptions<'b> {
+    /// Those of one head.
+    pub fn of(fields: &[Field<'b>]) -> Self {
+        let mut options = Self::default();
+        let connection =
+            fields.iter().filter(|field| field.name.eq_ignore_ascii_case("connection"));
+        for option in connection.flat_map(|field| field.value.split(|byte| *byte == b',')) {
+            match option.trim_ascii() {
+                option if option.eq_ignore_ascii_case(b"close") => options.close = true,
+                option if option.eq_ignore_ascii_case(b"keep-alive") => options.keep_alive = true,
+                option => options.named.push(option),
+            }
+        }
+        options
+    }
+
+    /// Whether the connection is kept after the message (RFC 9112, section 9.3).
+    pub fn keeps_alive(&self, http_1_0: bool) -> bool {
+        !self.close && (!http_1_0 || self.keep_alive)
+    }
+
+    /// Whether one of them is the name of this field, or protocol switch.
+    pub fn names(&self, field: &str) -> bool {
+        (self.close && field.eq_ignore_ascii_case("close"))
+            || (self.keep_alive && field.eq_ignore_ascii_case("keep-alive"))
+            || self.named.iter().any(|option| option.eq_ignore_ascii_case(field.as_bytes()))
+    }
+}
