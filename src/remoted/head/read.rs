@@ -4,9 +4,8 @@ use std::fmt;
 use std::io;
 use std::time::Instant;
 
-use httparse::{EMPTY_HEADER, Header, Status};
-
 use super::{Answer, Fields, Request};
+use crate::http1::head::{self, Field, InvalidHead, NO_FIELD, Profile};
 use crate::remoted::stream::Stream;
 
 /// Most bytes of a head.
@@ -15,7 +14,6 @@ pub const MAX_BYTES: usize = 16 * 1024;
 const MAX_FIELDS: usize = 64;
 /// What is read at once: more than a usual head has.
 const PIECE: usize = 1024;
-const END: &[u8] = b"\r\n\r\n";
 
 /// Why there is no head.
 #[derive(Debug)]
@@ -51,39 +49,39 @@ impl fmt::Display for HeadError {
 
 impl std::error::Error for HeadError {}
 
+impl From<InvalidHead> for HeadError {
+    fn from(error: InvalidHead) -> Self {
+        match error {
+            InvalidHead::TooLong(_) | InvalidHead::TooManyFields(_) => Self::TooLarge,
+            error => Self::Malformed(error.to_string()),
+        }
+    }
+}
+
 /// The head of a request, whole before `deadline`.
 pub fn read_request(stream: &mut Stream, deadline: Instant) -> Result<Request, HeadError> {
     let bytes = read(stream, deadline)?;
-    let mut fields = [EMPTY_HEADER; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut fields);
-    let status = request.parse(&bytes);
-    let fields = complete(status, request.headers)?;
-    let (Some(method), Some(target)) = (request.method, request.path) else {
-        return Err(HeadError::Malformed("the request line is not complete".to_owned()));
-    };
-    Ok(Request { method: method.to_owned(), target: target.to_owned(), fields })
+    let mut room = [NO_FIELD; MAX_FIELDS];
+    let request = head::parse_request(&bytes, &mut room)?;
+    let fields = owned(request.fields)?;
+    Ok(Request { method: request.method.to_owned(), target: request.target.to_owned(), fields })
 }
 
 /// The head of an answer, whole before `deadline`.
 pub fn read_answer(stream: &mut Stream, deadline: Instant) -> Result<Answer, HeadError> {
     let bytes = read(stream, deadline)?;
-    let mut fields = [EMPTY_HEADER; MAX_FIELDS];
-    let mut answer = httparse::Response::new(&mut fields);
-    let status = answer.parse(&bytes);
-    let fields = complete(status, answer.headers)?;
-    let Some(status) = answer.code else {
-        return Err(HeadError::Malformed("the status line is not complete".to_owned()));
-    };
-    Ok(Answer { status, fields })
+    let mut room = [NO_FIELD; MAX_FIELDS];
+    let answer = head::parse_response(&bytes, &mut room)?;
+    Ok(Answer { status: answer.status, fields: owned(answer.fields)? })
 }
 
 fn read(stream: &mut Stream, deadline: Instant) -> Result<Vec<u8>, HeadError> {
-    let mut head = Vec::new();
+    let mut bytes = Vec::new();
     loop {
-        let seen = head.len();
-        head.resize(seen + PIECE, 0);
-        let count = stream.read_within(&mut head[seen..], deadline);
-        head.truncate(seen + *count.as_ref().unwrap_or(&0));
+        let seen = bytes.len();
+        bytes.resize(seen + PIECE, 0);
+        let count = stream.read_within(&mut bytes[seen..], deadline);
+        bytes.truncate(seen + *count.as_ref().unwrap_or(&0));
         match count {
             Ok(0) if seen == 0 => return Err(HeadError::Nothing),
             Ok(0) => return Err(HeadError::Ended),
@@ -94,32 +92,14 @@ fn read(stream: &mut Stream, deadline: Instant) -> Result<Vec<u8>, HeadError> {
             Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(HeadError::TooSlow),
             Err(e) => return Err(HeadError::Failed(e)),
         }
-        // The end may have begun in the piece before.
-        let from = seen.saturating_sub(END.len() - 1);
-        if let Some(at) = head[from..].windows(END.len()).position(|four| four == END) {
-            let length = from + at + END.len();
-            if length > MAX_BYTES {
-                return Err(HeadError::TooLarge);
-            }
-            stream.unread(head.split_off(length));
-            return Ok(head);
-        }
-        if head.len() >= MAX_BYTES {
-            return Err(HeadError::TooLarge);
+        if let Some(length) = head::find_end(&bytes, seen, Profile::Upgrade, MAX_BYTES)? {
+            stream.unread(bytes.split_off(length));
+            return Ok(bytes);
         }
     }
 }
 
-fn complete(
-    status: Result<Status<usize>, httparse::Error>,
-    fields: &[Header<'_>],
-) -> Result<Fields, HeadError> {
-    match status {
-        Ok(Status::Complete(_)) => {}
-        Ok(Status::Partial) => return Err(HeadError::Malformed("it has no end".to_owned())),
-        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
-        Err(error) => return Err(HeadError::Malformed(error.to_string())),
-    }
+fn owned(fields: &[Field<'_>]) -> Result<Fields, HeadError> {
     let owned = fields.iter().map(|field| {
         let value = std::str::from_utf8(field.value)
             .map_err(|_| HeadError::Malformed(format!("{} is not text", field.name)))?;
