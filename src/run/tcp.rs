@@ -12,6 +12,7 @@ use pico_args::Arguments;
 use socket2::Socket;
 
 use crate::config::Forward;
+use crate::http1::head::{self, InvalidHead, NO_FIELD};
 use crate::net::dial::{Address, Resolver};
 use crate::run::cli::{self, Failure, Program};
 use crate::sync::threads;
@@ -41,6 +42,8 @@ const DIAL: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(300);
 /// Most bytes of the answer's head, and of a refusal's body.
 const MAX_ANSWER: usize = 64 * 1024;
+/// Most fields of its head.
+const MAX_FIELDS: usize = 64;
 
 /// The whole `main` of `rp_tcp`.
 pub fn tcp() -> ExitCode {
@@ -86,7 +89,7 @@ impl Asked {
         socket.write_all(request.as_bytes()).map_err(failed)?;
         let mut answer = Vec::new();
         loop {
-            if let Some((status, length)) = head(&answer).map_err(failed)? {
+            if let Some((status, length)) = status(&answer).map_err(failed)? {
                 let rest = answer.split_off(length);
                 return if status == 101 { Ok(rest) } else { Err(self.refused(socket, rest)) };
             }
@@ -113,13 +116,11 @@ impl Asked {
 }
 
 /// The status of an answer and the length of its head, once that is whole.
-fn head(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
-    let mut fields = [httparse::EMPTY_HEADER; 64];
-    let mut answer = httparse::Response::new(&mut fields);
-    let wrong = |_| io::Error::other("what answers there is no HTTP");
-    match answer.parse(bytes).map_err(wrong)? {
-        httparse::Status::Complete(length) => Ok(answer.code.map(|code| (code, length))),
-        httparse::Status::Partial => Ok(None),
+fn status(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
+    match head::parse_response(bytes, &mut [NO_FIELD; MAX_FIELDS]) {
+        Ok(answer) => Ok(Some((answer.status, answer.length))),
+        Err(InvalidHead::NoEnd) => Ok(None),
+        Err(_) => Err(io::Error::other("what answers there is no HTTP")),
     }
 }
 

@@ -4,6 +4,7 @@ use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
 use super::{Credentials, ProxyError, Wire};
+use crate::http1::head::{self, InvalidHead, Profile};
 use crate::net::dial::bracketed;
 
 /// Longest head of an answer, in bytes.
@@ -45,18 +46,18 @@ fn request(credentials: Option<&Credentials>, host: &str, port: u16) -> Zeroizin
 fn head(wire: &mut Wire<'_>) -> Result<Vec<u8>, ProxyError> {
     let mut head = Vec::new();
     let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
-        if head.len() == MAX_HEAD {
-            return Err(ProxyError::Garbage("its head has no end"));
-        }
+    loop {
         wire.receive(&mut byte)?;
+        let seen = head.len();
         head.push(byte[0]);
-        // What is no HTTP is not waited for.
-        if !head.starts_with(b"HTTP/1.") && !b"HTTP/1.".starts_with(&head) {
-            return Err(ProxyError::Garbage("it is not HTTP"));
+        match head::find_end(&head, seen, Profile::ProxyAnswer, MAX_HEAD) {
+            Ok(Some(_)) => return Ok(head),
+            Ok(None) => {}
+            Err(InvalidHead::TooLong(_)) => return Err(ProxyError::Garbage("its head has no end")),
+            // It is not waited for.
+            Err(_) => return Err(ProxyError::Garbage("it is not HTTP")),
         }
     }
-    Ok(head)
 }
 
 /// Status and reason (RFC 9112, section 4).
