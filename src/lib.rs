@@ -124,6 +124,7 @@ pub mod link;
 pub mod metrics;
 mod net;
 pub mod node;
+mod process;
 pub mod remoted;
 pub mod rules;
 pub mod run;

@@ -37,7 +37,7 @@ use crate::event::pipe::Pipe;
 use crate::handler::{Guarded, Handler, Role};
 use crate::http::{Face, Settings};
 use crate::identity::{IdentityError, Keeper};
-use crate::lifecycle::hook::{Program, Unusable};
+use crate::lifecycle::hook::{HookProgram, Unusable};
 use crate::lifecycle::{Events, Listeners};
 use crate::link::{EventService, LinkEnd};
 use crate::metrics::exposition::{self, Metrics};
@@ -306,7 +306,7 @@ fn start_events(
     mut listeners: Listeners,
 ) -> Result<Events, StartError> {
     if let Some(hook) = &config.hook {
-        let program = Program::new(&hook.path, listeners.ending())
+        let program = HookProgram::new(&hook.path, listeners.ending())
             .map_err(|unusable| StartError::Hook(role, unusable))?;
         listeners.on_event(move |event| program.run(event));
     }

@@ -6,11 +6,9 @@
 //! A run costs one process and, where the event's body arrives as a stream, one thread. All else
 //! happens on the thread that asks: it polls the script's pipes, and its end.
 
-mod fault;
+mod error;
 mod feed;
-mod group;
 mod head;
-mod keeper;
 mod opening;
 mod output;
 mod run;
@@ -22,12 +20,15 @@ use std::time::{Duration, Instant};
 
 use super::{Context, Failure, Handler, verbs_where};
 use crate::event::{Body, Event, Reply};
-use fault::{Fault, Origin};
-use keeper::Keeper;
+use crate::process::supervisor::Supervisor;
+use error::{LogContext, ScriptError};
 use opening::Opening;
-use output::Output;
+use output::ScriptOutput;
 use run::{Call, Run};
 use scripts::Scripts;
+
+/// Most scripts at once, with those that are being ended.
+const MAX_SCRIPTS: usize = 64;
 
 /// Runs the scripts of a folder. The README's part about scripts tells all that they get and may say;
 /// in short:
@@ -40,7 +41,7 @@ use scripts::Scripts;
 ///   everything else is code 251.
 pub struct Exec {
     scripts: Scripts,
-    keeper: Keeper,
+    supervisor: Supervisor,
     timeout: Duration,
 }
 
@@ -55,9 +56,9 @@ impl Exec {
     /// that not everybody may write to.
     pub fn new(dir: &Path, timeout: Duration) -> Result<Self, String> {
         let scripts = Scripts::open(dir)?;
-        let keeper = Keeper::start()
+        let supervisor = Supervisor::start("exec-keeper", MAX_SCRIPTS)
             .map_err(|error| format!("cannot start the thread that ends scripts: {error}"))?;
-        Ok(Self { scripts, keeper, timeout })
+        Ok(Self { scripts, supervisor, timeout })
     }
 
     fn run(&self, context: &Context, event: &mut Event, name: &str, path: &Path) -> Reply {
@@ -69,10 +70,10 @@ impl Exec {
         if let Some(at) = arguments.iter().position(|argument| argument.contains('\0')) {
             return cannot_be_passed(&format!("parameter {}", at + 1));
         }
-        let Some(place) = self.keeper.place() else {
+        let Some(permit) = self.supervisor.permit() else {
             return Reply::busy("too many scripts are running");
         };
-        let origin = Origin::new(context, name);
+        let log_context = LogContext::new(context, name);
         let call = Call {
             path,
             dir: self.scripts.dir(),
@@ -80,13 +81,13 @@ impl Exec {
             variables: &variables,
             deadline: Instant::now() + self.timeout,
         };
-        let mut run = match Run::start(&call, event.body.take_out(), &self.keeper, place) {
+        let mut run = match Run::start(&call, event.body.take_out(), &self.supervisor, permit) {
             Ok(run) => run,
-            Err(error) => return failed(&origin, context, &Fault::Start(error), ""),
+            Err(error) => return failed(&log_context, context, &ScriptError::Start(error), ""),
         };
         match opening::open(&mut run, || context.is_cancelled()) {
-            Ok(opening) => reply(opening, run, origin),
-            Err(fault) => failed(&origin, context, &fault, &run.said()),
+            Ok(opening) => reply(opening, run, log_context),
+            Err(error) => failed(&log_context, context, &error, &run.stderr_tail()),
         }
     }
 }
@@ -102,28 +103,22 @@ impl Handler for Exec {
     }
 
     fn stop(&self) {
-        self.keeper.stop();
-    }
-}
-
-/// No script outlives the handler that ran it.
-impl Drop for Exec {
-    fn drop(&mut self) {
-        self.keeper.stop();
+        self.supervisor.stop();
     }
 }
 
 /// The reply of a script that has begun to answer, or is done already.
-fn reply(opening: Opening, run: Run, origin: Origin) -> Reply {
+fn reply(opening: Opening, run: Run, log_context: LogContext) -> Reply {
     let Opening { head, bytes, ended } = opening;
     let body = if ended {
-        if !run.said().is_empty() {
-            log::debug!("{origin}: standard error: {}", fault::last_line(&run.said()));
+        let stderr = run.stderr_tail();
+        if !stderr.is_empty() {
+            log::debug!("{log_context}: standard error: {}", error::last_line(&stderr));
         }
         Body::from(bytes)
     } else {
         let length = head.length;
-        Body::from_source(Output::new(bytes, run, length, origin), length)
+        Body::from_source(ScriptOutput::new(bytes, run, length, log_context), length)
     };
     let mut reply = Reply::new(head.media_type, body);
     reply.status = head.status;
@@ -132,11 +127,11 @@ fn reply(opening: Opening, run: Run, origin: Origin) -> Reply {
 }
 
 /// The reply for a script that failed before it had begun to answer; one log line says it too.
-fn failed(origin: &Origin, context: &Context, fault: &Fault, said: &str) -> Reply {
-    // That it ends when nobody waits for it any more is no news.
+fn failed(log_context: &LogContext, context: &Context, error: &ScriptError, stderr: &str) -> Reply {
+    // That it ends when nobody waits for it is no news.
     let level = if context.is_cancelled() { log::Level::Debug } else { log::Level::Warn };
-    log::log!(level, "{origin}: {}", fault.log_line(said));
-    fault.reply(said)
+    log::log!(level, "{log_context}: {}", error.log_line(stderr));
+    error.reply(stderr)
 }
 
 /// No argument and no variable can hold a NUL: the caller asks for something that does not exist.

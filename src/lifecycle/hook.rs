@@ -1,17 +1,13 @@
 //! A program that is run for each connection event.
 //!
 //! In scope: what it is given, and that it ends. Not in scope: when events happen, and that no two
-//! programs run at a time: both are seen to by `events`.
+//! programs run at a time: both are up to `lifecycle`.
 //!
 //! It gets the event's name and values as arguments, and as variables in an environment that has
 //! nothing else but a `PATH`; standard input and output are empty. After ten seconds, or when the node
 //! has stopped, it is killed with everything that it has started.
 
-mod process;
-
-use std::fmt;
 use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,10 +16,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::event::peer::PeerIdentity;
 use crate::lifecycle::{ConnectionEvent, Ending};
-use process::{Outcome, Running};
+use crate::process::run::{RunEnd, run};
 
+/// Most bytes that are kept of its standard error: the last ones.
+const MAX_STDERR: usize = 1024;
+/// Most characters of that in a log line.
+const MAX_LOGGED: usize = 160;
 /// How long it may run.
-const LIMIT: Duration = Duration::from_secs(10);
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Where it finds other programs, whatever the node's own environment says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Execute permission of anybody.
@@ -44,28 +44,21 @@ const LOST_AT: &str = "RP_LOST_AT";
 const REASON: &str = "RP_REASON";
 
 /// A program that can be run.
-pub struct Program {
+pub struct HookProgram {
     path: PathBuf,
-    limit: Duration,
+    time_limit: Duration,
     ending: Arc<Ending>,
 }
 
 /// Why a program cannot be run for events.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("exec:{}: {why}", .path.display().to_string().escape_debug())]
 pub struct Unusable {
     path: PathBuf,
     why: String,
 }
 
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "exec:{}: {}", self.path.display().to_string().escape_debug(), self.why)
-    }
-}
-
-impl std::error::Error for Unusable {}
-
-impl Program {
+impl HookProgram {
     /// The program in this file, an absolute path. `ending` cuts it short when the node stops.
     pub fn new(path: &Path, ending: Arc<Ending>) -> Result<Self, Unusable> {
         let unusable = |why: String| Unusable { path: path.to_owned(), why };
@@ -84,7 +77,7 @@ impl Program {
             let why = "everybody may write to it, and so decide what is run (chmod o-w)";
             return Err(unusable(why.to_owned()));
         }
-        Ok(Self { path: path.to_owned(), limit: LIMIT, ending })
+        Ok(Self { path: path.to_owned(), time_limit: TIME_LIMIT, ending })
     }
 
     /// Runs it for this event, until it has ended. A failure is one line in the log.
@@ -100,22 +93,30 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.arg(event.name()).args(&values.arguments);
         command.env_clear().env("PATH", PATH).env(EVENT, event.name()).envs(values.variables);
-        let start = |error: io::Error| format!("cannot be started: {error}");
-        let mut running = Running::start(&mut command).map_err(start)?;
-        let own = Instant::now() + self.limit;
-        let outcome = running.wait(|| self.ending.deadline().map_or(own, |end| end.min(own)));
-        match outcome.map_err(|error| format!("cannot be waited for: {error}"))? {
-            Outcome::Ended(status) if status.success() => Ok(()),
-            Outcome::Ended(status) => Err(format!("{status}{}", running.last_words())),
-            Outcome::Killed if self.ending.deadline().is_some() => {
+        let own = Instant::now() + self.time_limit;
+        let deadline = || self.ending.deadline().map_or(own, |end| end.min(own));
+        let (end, stderr) =
+            run(&mut command, MAX_STDERR, deadline).map_err(|error| error.to_string())?;
+        match end {
+            RunEnd::Exited(status) if status.success() => Ok(()),
+            RunEnd::Exited(status) => Err(format!("{status}{}", last_line(&stderr))),
+            RunEnd::Killed if self.ending.deadline().is_some() => {
                 Err("killed, for the node has stopped".to_owned())
             }
-            Outcome::Killed => Err(format!("killed after {} s", self.limit.as_secs_f64())),
+            RunEnd::Killed => Err(format!("killed after {} s", self.time_limit.as_secs_f64())),
         }
     }
 }
 
-/// What an event says.
+/// The last line of its standard error, as the end of a log line.
+fn last_line(stderr: &str) -> String {
+    stderr.lines().next_back().map_or_else(String::new, |line| {
+        let shown: String = line.trim().chars().take(MAX_LOGGED).collect();
+        format!(": {}", shown.escape_debug())
+    })
+}
+
+/// The values of an event.
 #[derive(Default)]
 struct Values {
     arguments: Vec<String>,
@@ -190,7 +191,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let text = format!("echo \"$@\" >'{0}'; env | grep -v PWD | sort >>'{0}'", out.display());
-        let program = Program::new(&script(dir.path(), &text, 0o755), Arc::default()).unwrap();
+        let program = HookProgram::new(&script(dir.path(), &text, 0o755), Arc::default()).unwrap();
         assert_eq!(program.try_run(&event()), Ok(()));
         let said = fs::read_to_string(&out).unwrap();
         let mut lines: Vec<&str> = said.lines().collect();
@@ -226,7 +227,7 @@ mod tests {
             ("yes 12345678 | head -n 40000 >&2; exit 1", "exit status: 1: 12345678"),
         ] {
             let path = script(dir.path(), text, 0o755);
-            let program = Program::new(&path, Arc::default()).unwrap();
+            let program = HookProgram::new(&path, Arc::default()).unwrap();
             assert_eq!(program.try_run(&event()), Err(expected.to_owned()), "{text}");
         }
     }
@@ -236,8 +237,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let text = format!("sleep 1000 & echo $! >'{}'; wait", pid.display());
-        let mut program = Program::new(&script(dir.path(), &text, 0o755), Arc::default()).unwrap();
-        program.limit = Duration::from_millis(500);
+        let mut program =
+            HookProgram::new(&script(dir.path(), &text, 0o755), Arc::default()).unwrap();
+        program.time_limit = Duration::from_millis(500);
         assert_eq!(program.try_run(&event()), Err("killed after 0.5 s".to_owned()));
         let pid = fs::read_to_string(pid).unwrap();
         let until = Instant::now() + Duration::from_secs(10);
@@ -252,7 +254,8 @@ mod tests {
     #[test]
     fn what_cannot_be_run_is_said_at_once() {
         let dir = tempfile::tempdir().unwrap();
-        let refused = |path: &Path| Program::new(path, Arc::default()).err().unwrap().to_string();
+        let refused =
+            |path: &Path| HookProgram::new(path, Arc::default()).err().unwrap().to_string();
         assert_eq!(
             refused(Path::new("/no/such\nfile")),
             "exec:/no/such\\nfile: No such file or directory (os error 2)"

@@ -4,60 +4,59 @@
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::process::ChildStdin;
-use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::group::{Group, Why};
-use super::run::wait;
 use crate::event::Body;
+use crate::process::pipes::wait_ready;
+use crate::process::supervisor::{EndReason, SupervisedChild};
+use crate::sync::threads;
 
 /// Most bytes on their way.
-const PIECE: usize = 16 * 1024;
-/// How often a feeder that waits looks at what else may have happened.
-const LOOK: Duration = Duration::from_millis(250);
+const BUFFER_SIZE: usize = 16 * 1024;
+/// How often a wait for the body, or for room in the pipe, checks whether the script is over.
+const SCRIPT_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Feeds the body to the script as it comes. It ends when the body does, when the script closes its
+/// Feeds the body to the script as it arrives. It ends when the body does, when the script closes its
 /// input, and when the script is over. A body that breaks off ends the script: its input must not look
-/// whole.
-pub(super) fn start(group: &Arc<Group>, stdin: ChildStdin, body: Body) -> io::Result<()> {
-    let group = Arc::clone(group);
-    let feed = move || feed(&group, stdin, body);
-    thread::Builder::new().name("exec-stdin".to_owned()).spawn(feed).map(drop)
+/// complete.
+pub(super) fn start(child: &SupervisedChild, stdin: ChildStdin, body: Body) -> io::Result<()> {
+    let child = child.clone();
+    threads::spawn("exec-stdin", move || feed(&child, stdin, body)).map(drop)
 }
 
-fn feed(group: &Group, mut stdin: ChildStdin, mut body: Body) {
-    let mut buffer = vec![0; PIECE];
+fn feed(child: &SupervisedChild, mut stdin: ChildStdin, mut body: Body) {
+    let mut buffer = vec![0; BUFFER_SIZE];
     loop {
-        match body.read_within(&mut buffer, LOOK) {
+        match body.read_within(&mut buffer, SCRIPT_POLL_INTERVAL) {
             Ok(Some(0)) => return,
             Ok(Some(count)) => {
-                if !give(group, &mut stdin, &buffer[..count]) {
+                if !write_all(child, &mut stdin, &buffer[..count]) {
                     break;
                 }
             }
-            Ok(None) if group.is_over() || wants_no_more(&stdin) => break,
+            Ok(None) if child.is_over() || is_closed(&stdin) => break,
             Ok(None) => {}
             Err(error) => {
-                return group.end(Why::Upload(error.to_string()), Some(OwnedFd::from(stdin)));
+                let reason = EndReason::InputFailed(error.to_string());
+                return child.end(reason, Some(OwnedFd::from(stdin)));
             }
         }
     }
     // Either the script has closed it, and this closes nothing it could see, or it is being ended.
-    group.hold(OwnedFd::from(stdin));
+    child.hold_input(OwnedFd::from(stdin));
 }
 
-/// Whether all of it was taken.
-fn give(group: &Group, stdin: &mut ChildStdin, mut bytes: &[u8]) -> bool {
+/// Returns whether all of it was taken.
+fn write_all(child: &SupervisedChild, stdin: &mut ChildStdin, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         match stdin.write(bytes) {
             Ok(count) => bytes = &bytes[count..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let waited = wait(&mut [PollFd::new(stdin, PollFlags::OUT)], LOOK);
-                if waited.is_err() || group.is_over() {
+                let mut room = [PollFd::new(stdin, PollFlags::OUT)];
+                if wait_ready(&mut room, SCRIPT_POLL_INTERVAL).is_err() || child.is_over() {
                     return false;
                 }
             }
@@ -67,8 +66,8 @@ fn give(group: &Group, stdin: &mut ChildStdin, mut bytes: &[u8]) -> bool {
     true
 }
 
-/// Whether nobody holds the other end any more.
-fn wants_no_more(stdin: &ChildStdin) -> bool {
+/// Whether no process has the other end open.
+fn is_closed(stdin: &ChildStdin) -> bool {
     let mut fds = [PollFd::new(stdin, PollFlags::empty())];
-    wait(&mut fds, Duration::ZERO).is_err() || fds[0].revents().contains(PollFlags::ERR)
+    wait_ready(&mut fds, Duration::ZERO).is_err() || fds[0].revents().contains(PollFlags::ERR)
 }

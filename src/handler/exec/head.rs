@@ -10,7 +10,7 @@ const MAX_BYTES: usize = 8 * 1024;
 
 /// What a script said about its body.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct CgiHead {
     /// From `Status`; 302 where there is only a `Location`.
     pub status: Option<u16>,
     /// From `Content-Type`; empty where there is none.
@@ -33,7 +33,7 @@ pub(super) enum Beginning {
     /// All of it is body.
     Body,
     /// Headers, and where the body begins.
-    Head(Head, usize),
+    Head(CgiHead, usize),
     /// Headers that cannot be used, and why.
     Bad(String),
 }
@@ -82,7 +82,7 @@ fn too_long(is_cgi: bool) -> Beginning {
 
 /// The first of several fields counts. What is not a clean value is left out.
 fn read(fields: &[(&str, &[u8])], end: usize) -> Beginning {
-    let mut head = Head::default();
+    let mut head = CgiHead::default();
     let mut seen: Vec<String> = Vec::new();
     for (name, value) in fields {
         let Some(value) = header::clean(value) else { continue };
@@ -143,7 +143,7 @@ fn length(value: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn head(output: &str) -> (Head, &str) {
+    fn head(output: &str) -> (CgiHead, &str) {
         match begins(output.as_bytes()) {
             Beginning::Head(head, at) => (head, &output[at..]),
             other => panic!("{output:?}: {other:?}"),

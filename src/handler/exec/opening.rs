@@ -3,24 +3,24 @@
 
 use std::time::{Duration, Instant};
 
-use super::fault::Fault;
-use super::head::{self, Beginning, Head};
+use super::error::ScriptError;
+use super::head::{self, Beginning, CgiHead};
 use super::run::{Run, Step};
 
 /// Most bytes of a body that are held back: what fits into one message of the pipe.
-const HELD: usize = 16 * 1024;
+const MAX_HELD: usize = 16 * 1024;
 /// A script that has begun its body, or sent all headers, streams if it then is silent for this long.
-const QUIET: Duration = Duration::from_millis(100);
+const STREAM_AFTER: Duration = Duration::from_millis(100);
 /// Lines that may still become headers, though none of CGI's own is among them, are body if nothing
 /// follows them for this long.
-const UNDECIDED: Duration = Duration::from_secs(1);
-/// How often it is looked whether anybody still waits.
-const LOOK: Duration = Duration::from_millis(100);
+const BODY_AFTER: Duration = Duration::from_secs(1);
+/// How often to check whether the caller still waits.
+const CALLER_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The beginning of an answer.
 pub(super) struct Opening {
     /// Its headers.
-    pub head: Head,
+    pub head: CgiHead,
     /// The body, as far as it is there.
     pub bytes: Vec<u8>,
     /// Whether that is all, and the script has ended well.
@@ -28,34 +28,36 @@ pub(super) struct Opening {
 }
 
 /// Waits for the beginning of the answer.
-pub(super) fn open(run: &mut Run, is_cancelled: impl Fn() -> bool) -> Result<Opening, Fault> {
+pub(super) fn open(run: &mut Run, is_cancelled: impl Fn() -> bool) -> Result<Opening, ScriptError> {
     let mut output = Vec::new();
-    let mut buffer = vec![0; HELD];
+    let mut buffer = vec![0; MAX_HELD];
     let mut begins = Beginning::Unknown { is_cgi: false };
-    let mut heard = Instant::now();
+    let mut last_output = Instant::now();
     let ended = loop {
         let now = Instant::now();
         if is_cancelled() {
-            return Err(Fault::Unwanted);
+            return Err(ScriptError::Unwanted);
         }
-        let (is_clear, patience) = match &begins {
-            Beginning::Bad(why) => return Err(Fault::Head(why.clone())),
+        let (is_clear, silence) = match &begins {
+            Beginning::Bad(why) => return Err(ScriptError::Head(why.clone())),
             Beginning::Unknown { is_cgi: true } => (false, None),
             Beginning::Unknown { is_cgi: false } if output.is_empty() => (false, None),
-            Beginning::Unknown { is_cgi: false } => (false, Some(UNDECIDED)),
-            Beginning::Body => (output.len() > HELD, Some(QUIET)),
-            Beginning::Head(_, at) => (output.len() - at > HELD, Some(QUIET)),
+            Beginning::Unknown { is_cgi: false } => (false, Some(BODY_AFTER)),
+            Beginning::Body => (output.len() > MAX_HELD, Some(STREAM_AFTER)),
+            Beginning::Head(_, at) => (output.len() - at > MAX_HELD, Some(STREAM_AFTER)),
         };
-        if is_clear || patience.is_some_and(|patience| now - heard >= patience) {
+        if is_clear || silence.is_some_and(|silence| now - last_output >= silence) {
             break false;
         }
-        let until = patience.map_or(now + LOOK, |patience| (heard + patience).min(now + LOOK));
+        let until = silence.map_or(now + CALLER_POLL_INTERVAL, |silence| {
+            (last_output + silence).min(now + CALLER_POLL_INTERVAL)
+        });
         match run.step(&mut buffer, until)? {
             Step::Nothing => {}
             Step::Ended => break true,
             Step::Bytes(count) => {
                 output.extend_from_slice(&buffer[..count]);
-                heard = Instant::now();
+                last_output = Instant::now();
                 if matches!(begins, Beginning::Unknown { .. }) {
                     begins = head::begins(&output);
                 }
@@ -63,16 +65,16 @@ pub(super) fn open(run: &mut Run, is_cancelled: impl Fn() -> bool) -> Result<Ope
         }
     };
     match begins {
-        Beginning::Bad(why) => Err(Fault::Head(why)),
+        Beginning::Bad(why) => Err(ScriptError::Head(why)),
         Beginning::Head(head, at) => {
             output.drain(..at);
             if ended && head.length.is_some_and(|length| length != output.len() as u64) {
-                return Err(Fault::Length);
+                return Err(ScriptError::Length);
             }
             Ok(Opening { head, bytes: output, ended })
         }
         Beginning::Unknown { .. } | Beginning::Body => {
-            Ok(Opening { head: Head::default(), bytes: output, ended })
+            Ok(Opening { head: CgiHead::default(), bytes: output, ended })
         }
     }
 }

@@ -3,29 +3,29 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::fault::{Fault, Origin};
+use super::error::{LogContext, ScriptError};
 use super::run::{Run, Step};
 use crate::event::Source;
 
 /// A body that ends well only if the script does. Dropping it ends the script.
-pub(super) struct Output {
+pub(super) struct ScriptOutput {
     /// What was there when the answer began, and how much of it is read.
     begun: Vec<u8>,
     at: usize,
     run: Run,
-    /// Bytes that are still to come, where the script said how many.
+    /// Bytes that are still to come, where the script announced how many.
     left: Option<u64>,
-    origin: Origin,
+    log_context: LogContext,
     is_done: bool,
 }
 
-impl Output {
+impl ScriptOutput {
     /// What is there, and what the run gives after it.
-    pub fn new(begun: Vec<u8>, run: Run, length: Option<u64>, origin: Origin) -> Self {
-        Self { begun, at: 0, run, left: length, origin, is_done: false }
+    pub fn new(begun: Vec<u8>, run: Run, length: Option<u64>, log_context: LogContext) -> Self {
+        Self { begun, at: 0, run, left: length, log_context, is_done: false }
     }
 
-    fn next(&mut self, buffer: &mut [u8], until: Instant) -> Result<Option<usize>, Fault> {
+    fn next(&mut self, buffer: &mut [u8], until: Instant) -> Result<Option<usize>, ScriptError> {
         let begun = &self.begun[self.at..];
         let count = if !begun.is_empty() {
             let count = begun.len().min(buffer.len());
@@ -47,7 +47,7 @@ impl Output {
         if let Some(left) = &mut self.left {
             let is_wrong = if count == 0 { *left > 0 } else { count as u64 > *left };
             if is_wrong {
-                return Err(Fault::Length);
+                return Err(ScriptError::Length);
             }
             *left -= count as u64;
         }
@@ -55,18 +55,18 @@ impl Output {
     }
 }
 
-impl Source for Output {
+impl Source for ScriptOutput {
     fn read_within(&mut self, buffer: &mut [u8], timeout: Duration) -> io::Result<Option<usize>> {
         if buffer.is_empty() {
             return Ok(Some(0));
         }
-        self.next(buffer, Instant::now() + timeout).map_err(|fault| {
+        self.next(buffer, Instant::now() + timeout).map_err(|error| {
             log::warn!(
                 "{}: {}; its answer had begun and is cut short",
-                self.origin,
-                fault.log_line(&self.run.said())
+                self.log_context,
+                error.log_line(&self.run.stderr_tail())
             );
-            io::Error::other(format!("the script failed: {fault}"))
+            io::Error::other(format!("the script failed: {error}"))
         })
     }
 }

@@ -1,26 +1,28 @@
 //! One run of a script: its pipes, served by whoever wants its output.
 //!
-//! Nobody who reads stops the script, as a pipe does: what it writes waits, and so does the rest of a
-//! body in memory. Its deadline counts all the same.
+//! If nobody reads, the script waits, as with any pipe: for room for its output, and for the rest of a
+//! body in memory. Its deadline holds all the same.
 
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, ioctl_fionbio};
+use rustix::event::{PollFd, PollFlags};
 
-use super::fault::Fault;
+use super::error::ScriptError;
 use super::feed;
-use super::group::{Exit, Group, Why};
-use super::keeper::{Keeper, Place};
 use crate::event::Body;
+use crate::process::group::Exit;
+use crate::process::pipes::{read_available, wait_ready};
+use crate::process::stderr_tail::StderrTail;
+use crate::process::supervisor::{EndReason, SupervisedChild, Supervisor};
+use crate::sync::deadline::time_left;
+use crate::sync::permits::Permit;
 
 /// Most bytes that are kept of what a script writes to its standard error: the last ones.
-const TAIL: usize = 4 * 1024;
+const MAX_STDERR: usize = 4 * 1024;
 
 /// What a script is called with.
 pub(super) struct Call<'a> {
@@ -38,12 +40,11 @@ pub(super) struct Call<'a> {
 
 /// A script that runs. Dropping it ends the script's whole group.
 pub(super) struct Run {
-    group: Arc<Group>,
+    child: SupervisedChild,
     stdin: Option<Input>,
     stdout: Option<ChildStdout>,
-    stderr: Option<ChildStderr>,
+    stderr: StderrTail,
     exit: Option<Exit>,
-    said: Vec<u8>,
 }
 
 /// What came of a wait.
@@ -59,7 +60,12 @@ pub(super) enum Step {
 
 impl Run {
     /// Starts a script. Never by a shell: a file without a `#!` line that is no program is an error.
-    pub fn start(call: &Call<'_>, body: Body, keeper: &Keeper, place: Place) -> io::Result<Self> {
+    pub fn start(
+        call: &Call<'_>,
+        body: Body,
+        supervisor: &Supervisor,
+        permit: Permit,
+    ) -> io::Result<Self> {
         let has_body = body.whole().is_none_or(|bytes| !bytes.is_empty());
         let mut command = Command::new(call.path);
         command
@@ -70,28 +76,15 @@ impl Run {
             .stdin(if has_body { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let (group, pipes) = Group::start(&mut command, call.deadline, keeper, place)?;
-        let mut run = Self {
-            group,
-            stdin: None,
-            stdout: pipes.stdout,
-            stderr: pipes.stderr,
-            exit: None,
-            said: Vec::new(),
-        };
-        if let Some(stdout) = &run.stdout {
-            ioctl_fionbio(stdout, true)?;
-        }
-        if let Some(stderr) = &run.stderr {
-            ioctl_fionbio(stderr, true)?;
-        }
+        let (child, pipes) = supervisor.spawn(&mut command, call.deadline, permit)?;
+        let stderr = StderrTail::new(pipes.stderr, MAX_STDERR);
+        let mut run = Self { child, stdin: None, stdout: pipes.stdout, stderr, exit: None };
         if let Some(stdin) = pipes.stdin {
-            ioctl_fionbio(&stdin, true)?;
             match body.whole() {
                 Some(bytes) => {
                     run.stdin = Some(Input { pipe: stdin, bytes: bytes.to_vec(), at: 0 })
                 }
-                None => feed::start(&run.group, stdin, body)?,
+                None => feed::start(&run.child, stdin, body)?,
             }
         }
         Ok(run)
@@ -99,70 +92,56 @@ impl Run {
 
     /// Waits for output, the script's end or its deadline, but not longer than until then. A script that
     /// failed is noticed before its last output is read.
-    pub fn step(&mut self, buffer: &mut [u8], until: Instant) -> Result<Step, Fault> {
+    pub fn step(&mut self, buffer: &mut [u8], until: Instant) -> Result<Step, ScriptError> {
         loop {
             let now = Instant::now();
-            self.still_runs(now)?;
-            self.hear();
-            if self.stdin.as_mut().is_some_and(Input::give) {
+            self.check_not_ended(now)?;
+            self.stderr.drain();
+            if self.stdin.as_mut().is_some_and(Input::write_available) {
                 self.stdin = None;
             }
             if self.exit.is_none() {
-                self.exit = self.group.exit().map_err(Fault::Pipe)?;
+                self.exit = self.child.exit().map_err(ScriptError::Pipe)?;
             }
             if let Some(exit) = self.exit.filter(|exit| *exit != Exit::Code(0)) {
-                // It may have been ended for one of these reasons between the two looks.
-                self.still_runs(now)?;
-                self.hear();
-                self.group.finish();
-                return Err(Fault::Exit(exit));
+                // It may have been ended for one of these reasons between the two checks.
+                self.check_not_ended(now)?;
+                self.stderr.drain();
+                self.child.finish();
+                return Err(ScriptError::exited(exit));
             }
-            match read(&mut self.stdout, buffer).map_err(Fault::Pipe)? {
-                Some(0) => self.stdout = None,
-                Some(count) => return Ok(Step::Bytes(count)),
-                None => {}
+            if let Some(stdout) = &mut self.stdout {
+                match read_available(stdout, buffer).map_err(ScriptError::Pipe)? {
+                    Some(0) => self.stdout = None,
+                    Some(count) => return Ok(Step::Bytes(count)),
+                    None => {}
+                }
             }
             if self.stdout.is_none() && self.exit.is_some() {
-                self.hear();
-                self.group.finish();
+                self.stderr.drain();
+                self.child.finish();
                 return Ok(Step::Ended);
             }
             if now >= until {
                 return Ok(Step::Nothing);
             }
-            self.wait(until.min(self.group.deadline())).map_err(Fault::Pipe)?;
+            self.wait(until.min(self.child.deadline())).map_err(ScriptError::Pipe)?;
         }
     }
 
     /// The end of what it has written to its standard error.
-    pub fn said(&self) -> String {
-        String::from_utf8_lossy(&self.said).trim().to_owned()
+    pub fn stderr_tail(&self) -> String {
+        self.stderr.text()
     }
 
-    /// Whether somebody has ended it, or its time is up.
-    fn still_runs(&self, now: Instant) -> Result<(), Fault> {
-        let why = if self.group.is_over() { self.group.why() } else { None };
-        match why {
-            Some(why) => Err(Fault::Ended(why, self.exit)),
-            None if now >= self.group.deadline() => Err(Fault::Ended(Why::Timeout, self.exit)),
-            None => Ok(()),
-        }
-    }
-
-    /// Takes what is there of the standard error, and keeps its end.
-    fn hear(&mut self) {
-        let mut buffer = [0; TAIL];
-        // As much as a pipe holds: one that never stops must not keep us here.
-        for _ in 0..16 {
-            match read(&mut self.stderr, &mut buffer) {
-                Ok(Some(count)) if count > 0 => {
-                    self.said.extend_from_slice(&buffer[..count]);
-                    let beyond = self.said.len().saturating_sub(TAIL);
-                    self.said.drain(..beyond);
-                }
-                Ok(None) => return,
-                Ok(Some(_)) | Err(_) => self.stderr = None,
+    /// An error where somebody has ended it, or its time is up.
+    fn check_not_ended(&self, now: Instant) -> Result<(), ScriptError> {
+        match self.child.end_reason() {
+            Some(reason) => Err(ScriptError::ended(reason.clone(), self.exit)),
+            None if now >= self.child.deadline() => {
+                Err(ScriptError::ended(EndReason::Timeout, self.exit))
             }
+            None => Ok(()),
         }
     }
 
@@ -171,25 +150,24 @@ impl Run {
         if let Some(stdout) = &self.stdout {
             fds.push(PollFd::new(stdout, PollFlags::IN));
         }
-        if let Some(stderr) = &self.stderr {
-            fds.push(PollFd::new(stderr, PollFlags::IN));
+        if let Some(stderr) = self.stderr.pipe() {
+            fds.push(PollFd::from_borrowed_fd(stderr, PollFlags::IN));
         }
         if let Some(stdin) = &self.stdin {
             fds.push(PollFd::new(&stdin.pipe, PollFlags::OUT));
         }
-        let ended = self.group.ended();
         if self.exit.is_none() {
-            fds.push(PollFd::new(&ended, PollFlags::IN));
+            fds.push(PollFd::from_borrowed_fd(self.child.pidfd(), PollFlags::IN));
         }
-        wait(&mut fds, until.saturating_duration_since(Instant::now()))
+        wait_ready(&mut fds, time_left(until))
     }
 }
 
-/// A script whose output nobody wants, or that failed, has no use any more.
+/// The output of a script that still runs is no longer wanted, or the script has failed.
 impl Drop for Run {
     fn drop(&mut self) {
         let input = self.stdin.take().map(|input| OwnedFd::from(input.pipe));
-        self.group.end(Why::Unwanted, input);
+        self.child.end(EndReason::Unwanted, input);
     }
 }
 
@@ -201,8 +179,8 @@ struct Input {
 }
 
 impl Input {
-    /// Gives as much as the pipe takes; whether that was all, or the script wants no more.
-    fn give(&mut self) -> bool {
+    /// Writes as much as the pipe takes. Returns whether that was all, or the script reads no more.
+    fn write_available(&mut self) -> bool {
         while self.at < self.bytes.len() {
             match self.pipe.write(&self.bytes[self.at..]) {
                 Ok(count) => self.at += count,
@@ -211,31 +189,5 @@ impl Input {
             }
         }
         true
-    }
-}
-
-/// Reads what is there; `None` where that is nothing, or there is no pipe.
-fn read(pipe: &mut Option<impl Read + AsFd>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    let Some(pipe) = pipe else { return Ok(None) };
-    loop {
-        return match pipe.read(buffer) {
-            Ok(count) => Ok(Some(count)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        };
-    }
-}
-
-/// Waits until one of these is ready, or for so long.
-pub(super) fn wait(fds: &mut [PollFd<'_>], most: Duration) -> io::Result<()> {
-    let most = Timespec {
-        tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: most.subsec_nanos().into(),
-    };
-    match poll(fds, Some(&most)) {
-        // Whoever waits looks again, whatever woke it.
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
