@@ -56,7 +56,7 @@ use crate::event::{Event, Reply, RequestId, Verb};
 ///                 some => count += some,
 ///             }
 ///             if context.is_cancelled() {
-///                 return Err(Failure::exception("Cancelled", "nobody waits any more"));
+///                 return Err(Failure::exception("Cancelled", "nobody waits for the reply"));
 ///             }
 ///         }
 ///     }
@@ -68,8 +68,8 @@ pub trait Handler: Send + Sync {
     /// while it is sent.
     fn handle(&self, context: &Context, event: &mut Event) -> Result<Reply, Failure>;
 
-    /// The node has stopped, and nobody waits for any reply: what is still at work is to end, and may
-    /// take a moment for that. A handler that asks others passes it on.
+    /// The node has stopped, and nobody waits for any reply: what is still running has to end, and may
+    /// take a moment for that. A handler that wraps others calls their `stop`.
     fn stop(&self) {}
 }
 
@@ -82,12 +82,12 @@ pub struct Context {
     pub peer: Arc<PeerIdentity>,
     /// What the request is called in the logs of both sides, and in the caller's `X-Request-Id`.
     pub request_id: RequestId,
-    /// Set when nobody waits for the reply any more.
+    /// Set when nobody waits for the reply.
     pub cancelled: Arc<AtomicBool>,
 }
 
 impl Context {
-    /// Whether nobody waits for the reply any more, so that a long handler may stop: the caller went
+    /// Whether nobody waits for the reply, so that a long handler may stop: the caller went
     /// away, or the connection was lost.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
@@ -105,7 +105,7 @@ pub fn answer(handler: &dyn Handler, context: &Context, event: &mut Event, debug
         Failure::Unhandled => Reply::unhandled(),
         Failure::WrongVerb(allowed) => Reply::wrong_verb(&allowed),
         Failure::Exception { class, message, trace } => {
-            // That a handler fails when nobody waits for it any more is no news.
+            // A failure of a handler that nobody waits for is no news.
             let level = if context.is_cancelled() { log::Level::Debug } else { log::Level::Warn };
             log::log!(
                 level,

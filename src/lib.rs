@@ -121,7 +121,7 @@ mod http1;
 pub mod identity;
 pub mod lifecycle;
 pub mod link;
-pub mod metrics;
+mod metrics;
 mod net;
 pub mod node;
 mod process;

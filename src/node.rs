@@ -38,11 +38,11 @@ use crate::handler::{Guarded, Handler, Role};
 use crate::http::{Face, Settings};
 use crate::identity::{IdentityError, Keeper};
 use crate::lifecycle::hook::{HookProgram, Unusable};
-use crate::lifecycle::{Events, Listeners};
+use crate::lifecycle::{EventListeners, Events};
 use crate::link::{EventService, LinkEnd};
 use crate::metrics::exposition::{self, Metrics};
 use crate::metrics::meter::Meter;
-use crate::metrics::statsd::Statsd;
+use crate::metrics::statsd::StatsdSender;
 use crate::net::accept::{self, BindError, Bound};
 use crate::net::dial::Resolver;
 use crate::rules::{LoadError, Rulebook};
@@ -130,7 +130,7 @@ struct Core {
     requests: Arc<Requests>,
     events: Arc<Events>,
     view: Arc<View>,
-    statsd: Option<Arc<Statsd>>,
+    statsd: Option<Arc<StatsdSender>>,
     face: Face,
     /// Guards what stopping takes away.
     ports: Mutex<tcp_tunnel::Listeners>,
@@ -141,7 +141,7 @@ impl Core {
         role: Role,
         config: &NodeConfig,
         (handler, handler_name): (Arc<dyn Handler>, Option<String>),
-        listeners: Listeners,
+        listeners: EventListeners,
         http: Option<Bound>,
     ) -> Result<Self, StartError> {
         let now = UnixTime::now();
@@ -156,7 +156,7 @@ impl Core {
             None => handler,
         };
         let events = Arc::new(start_events(role, config, listeners)?);
-        let statsd = config.statsd.as_ref().map(Statsd::start).transpose();
+        let statsd = config.statsd.as_ref().map(StatsdSender::start).transpose();
         let statsd = statsd.map_err(StartError::Thread)?.map(Arc::new);
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
         let mut meters = vec![Arc::clone(&metrics) as Arc<dyn Meter>];
@@ -303,7 +303,7 @@ fn listen(config: &NodeConfig, pipe: &Arc<dyn Pipe>) -> Result<tcp_tunnel::Liste
 fn start_events(
     role: Role,
     config: &NodeConfig,
-    mut listeners: Listeners,
+    mut listeners: EventListeners,
 ) -> Result<Events, StartError> {
     if let Some(hook) = &config.hook {
         let program = HookProgram::new(&hook.path, listeners.ending())

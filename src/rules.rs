@@ -1,7 +1,7 @@
 //! Which peer may ask what: lines `allow PEER VERB NOUN`, on the handling side.
 //!
-//! In scope: what the lines mean, the file they stand in, and the verdict about one question. Not in
-//! scope: who a peer is (`identity`), and what one is told that is refused (`handler`).
+//! In scope: what the lines mean, the file that has them, and the decision about one request. Not in
+//! scope: who a peer is (`identity`), and how a request is refused (`handler`).
 //!
 //! - Words are separated by spaces or tabs. A word that begins with `#` begins a comment. Empty
 //!   lines mean nothing.
@@ -10,8 +10,8 @@
 //! - PEER is compared with the name in the peer's certificate, without regard to the case of ASCII
 //!   letters.
 //! - VERB is one of the methods that cross the pipe, in any case. `HEAD` is asked as `GET`.
-//! - NOUN is compared with the decoded noun, with regard to case. Parameters and the query have no
-//!   say. As handlers are named after verb and noun, `a/b` and `a_b` are two nouns of one method.
+//! - NOUN is compared with the decoded noun, with regard to case. Parameters and the query are
+//!   ignored. As handlers are named after verb and noun, `a/b` and `a_b` are two nouns of one method.
 //! - `%XX` in PEER or NOUN is the byte of that number, as in a URL: a space is `%20`, an asterisk
 //!   that is none but itself `%2A`.
 //!

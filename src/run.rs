@@ -42,7 +42,7 @@ use crossbeam_channel::{Receiver, never, select, tick};
 use pico_args::Arguments;
 
 use check_rule::Asked;
-use cli::{Failure, Program};
+use cli::{CliFailure, Program};
 pub use handlers::Handlers;
 pub use set_identity::{client_set_identity, server_set_identity};
 use signals::Signals;
@@ -65,8 +65,8 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("", "1 refused, 2 the rules cannot be used"),
 ];
 
-/// Files that do not come are not waited for longer, so that signals are heard.
-const RELOAD: Duration = Duration::from_secs(10);
+/// How long reading the files anew may take, so that signals are received in time.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs a server until SIGTERM or SIGINT; the whole `main` of a program of this name.
 pub fn server(name: &'static str, handlers: Handlers) -> ExitCode {
@@ -123,7 +123,7 @@ enum Task {
 }
 
 impl Task {
-    fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
+    fn parse(arguments: &mut Arguments) -> Result<Self, CliFailure> {
         if arguments.contains("--check") {
             return Ok(Self::Check);
         }
@@ -131,7 +131,7 @@ impl Task {
     }
 }
 
-fn start_server(handlers: Handlers) -> Result<(), Failure> {
+fn start_server(handlers: Handlers) -> Result<(), CliFailure> {
     let env = Environment::from_process();
     let (config, warnings) = ServerConfig::from_environment(&env)?;
     let handler = handlers.choose(&config.node, Role::Server)?;
@@ -140,12 +140,12 @@ fn start_server(handlers: Handlers) -> Result<(), Failure> {
     let (default, _) = ServerConfig::from_environment(&Environment::default())?;
     let [pipe, default_pipe] = [config.pipe_bind, default.pipe_bind].map(Bind::Tcp);
     let (http, default_http) = (&config.node.http_bind, &default.node.http_bind);
-    warn_in_vain(sockets.pipe_address(), "the pipe port is set to", &pipe, &default_pipe);
-    warn_in_vain(sockets.http_address(), "RP_SERVER_HTTP_BIND is", http, default_http);
+    warn_if_ignored(sockets.pipe_address(), "the pipe port is set to", &pipe, &default_pipe);
+    warn_if_ignored(sockets.http_address(), "RP_SERVER_HTTP_BIND is", http, default_http);
     warn_if_public(sockets.http_address());
-    let signals = Signals::new().map_err(Failure::failed)?;
+    let signals = Signals::new().map_err(CliFailure::failed)?;
     let notifier = Arc::new(Notifier::new(&env));
-    let telling = Arc::clone(&notifier);
+    let status = Arc::clone(&notifier);
     let server = Server::builder(config.clone())
         .shared_handler(handler)
         .handler_name(handlers.name(&config.node))
@@ -154,22 +154,22 @@ fn start_server(handlers: Handlers) -> Result<(), Failure> {
             if let ConnectionEvent::ConnectionAdded { count, .. }
             | ConnectionEvent::ConnectionRemoved { count, .. } = event
             {
-                telling.status(&format!("clients connected: {count}"));
+                status.status(&format!("clients connected: {count}"));
             }
         })
         .start()
-        .map_err(Failure::failed)?;
+        .map_err(CliFailure::failed)?;
     let (pipe, http) = (server.pipe_address(), server.http_address());
     cli::say(&format!("ready pipe={pipe} http={http}{}", tcp_fields(&server.tcp_addresses())));
     notifier.ready();
-    let reload = || server.reload_within(RELOAD);
+    let reload = || server.reload_within(RELOAD_TIMEOUT);
     wait_for(&signals, &notifier, config.node.drain, reload, || server.is_alive());
     server.stop(config.node.drain);
     log::info!("stopped");
     Ok(())
 }
 
-fn start_client(handlers: Handlers) -> Result<(), Failure> {
+fn start_client(handlers: Handlers) -> Result<(), CliFailure> {
     let env = Environment::from_process();
     let (config, warnings) = ClientConfig::from_environment(&env)?;
     let handler = handlers.choose(&config.node, Role::Client)?;
@@ -177,9 +177,9 @@ fn start_client(handlers: Handlers) -> Result<(), Failure> {
     let sockets = handed_sockets(&env, false)?;
     let (default, _) = ClientConfig::from_environment(&Environment::default())?;
     let (http, default_http) = (&config.node.http_bind, &default.node.http_bind);
-    warn_in_vain(sockets.http_address(), "RP_CLIENT_HTTP_BIND is", http, default_http);
+    warn_if_ignored(sockets.http_address(), "RP_CLIENT_HTTP_BIND is", http, default_http);
     warn_if_public(sockets.http_address());
-    let signals = Signals::new().map_err(Failure::failed)?;
+    let signals = Signals::new().map_err(CliFailure::failed)?;
     let notifier = Arc::new(Notifier::new(&env));
     let [connected, lost] = [Arc::clone(&notifier), Arc::clone(&notifier)];
     let client = Client::builder(config.clone())
@@ -189,11 +189,11 @@ fn start_client(handlers: Handlers) -> Result<(), Failure> {
         .on_start(move |peer| connected.status(&format!("connected to {}", peer.name)))
         .on_stop(move |peer, why| lost.status(&format!("{} lost: {why}", peer.name)))
         .start()
-        .map_err(Failure::failed)?;
+        .map_err(CliFailure::failed)?;
     let tcp = tcp_fields(&client.tcp_addresses());
     cli::say(&format!("ready http={}{tcp}", client.http_address()));
     notifier.ready();
-    let reload = || client.reload_within(RELOAD);
+    let reload = || client.reload_within(RELOAD_TIMEOUT);
     wait_for(&signals, &notifier, config.node.drain, reload, || client.is_alive());
     client.stop(config.node.drain);
     log::info!("stopped");
@@ -221,9 +221,9 @@ fn warn_if_public(socket: Option<&Bind>) {
     }
 }
 
-/// A setting that looks as if it counted, and does not because a socket was handed over. The default
-/// is nothing that somebody asked for.
-fn warn_in_vain(socket: Option<&Bind>, what: &str, set: &Bind, default: &Bind) {
+/// Warns of a setting that is ignored because a socket was handed over. The default is no setting
+/// that somebody made.
+fn warn_if_ignored(socket: Option<&Bind>, what: &str, set: &Bind, default: &Bind) {
     if let Some(socket) = socket.filter(|socket| *socket != set && set != default) {
         log::warn!(
             "{what} {set}, which changes nothing: the socket that was handed over is {socket}; \
@@ -232,8 +232,8 @@ fn warn_in_vain(socket: Option<&Bind>, what: &str, set: &Bind, default: &Bind) {
     }
 }
 
-/// Waits for the wish to stop; a second one ends the process without our help. SIGHUP meanwhile has
-/// the identity read anew. A watchdog hears from a node that is alive only, and ends another.
+/// Waits for the signal to stop; the second one ends the process by itself. SIGHUP has the identity read
+/// again. Only a node that is alive sends keep-alives, so that a watchdog ends another.
 fn wait_for(
     signals: &Signals,
     notifier: &Notifier,
@@ -242,7 +242,7 @@ fn wait_for(
     is_alive: impl Fn() -> bool,
 ) {
     let watchdog: Receiver<Instant> = notifier.watchdog().map_or_else(never, tick);
-    let mut ill = false;
+    let mut unhealthy = false;
     notifier.alive();
     loop {
         select! {
@@ -256,10 +256,10 @@ fn wait_for(
             },
             recv(watchdog) -> _ => match is_alive() {
                 true => notifier.alive(),
-                false if std::mem::replace(&mut ill, true) => {}
+                false if std::mem::replace(&mut unhealthy, true) => {}
                 false => log::error!(
-                    "a thread that this node needs has ended, see above: it gives no sign of life any \
-                     more, so that the watchdog ends it"
+                    "a thread that this node needs has ended, see above: it sends no more keep-alives, \
+                     so that the watchdog ends it"
                 ),
             },
             recv(signals.receiver()) -> signal => {
@@ -275,7 +275,7 @@ fn wait_for(
 }
 
 /// The sockets that a service manager holds for this process.
-fn handed_sockets(env: &Environment, takes_pipe: bool) -> Result<Handed, Failure> {
+fn handed_sockets(env: &Environment, takes_pipe: bool) -> Result<Handed, CliFailure> {
     let (count, names) = (env.manager("LISTEN_FDS"), env.manager("LISTEN_FDNAMES"));
-    Handed::take(count, names, takes_pipe).map_err(Failure::failed)
+    Handed::take(count, names, takes_pipe).map_err(CliFailure::failed)
 }

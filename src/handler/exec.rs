@@ -30,7 +30,7 @@ use scripts::Scripts;
 /// Most scripts at once, with those that are being ended.
 const MAX_SCRIPTS: usize = 64;
 
-/// Runs the scripts of a folder. The README's part about scripts tells all that they get and may say;
+/// Runs the scripts of a folder. The README's part about scripts has all that they get and may answer;
 /// in short:
 ///
 /// - The event's method name is the script's: a regular executable file directly in the folder.
@@ -128,7 +128,7 @@ fn reply(opening: Opening, run: Run, log_context: LogContext) -> Reply {
 
 /// The reply for a script that failed before it had begun to answer; one log line says it too.
 fn failed(log_context: &LogContext, context: &Context, error: &ScriptError, stderr: &str) -> Reply {
-    // That it ends when nobody waits for it is no news.
+    // The end of a script that nobody waits for is no news.
     let level = if context.is_cancelled() { log::Level::Debug } else { log::Level::Warn };
     log::log!(level, "{log_context}: {}", error.log_line(stderr));
     error.reply(stderr)

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use super::{Context, Failure, Handler};
 use crate::event::{Event, Reply, Verb};
-use problem::Problem;
+use problem::FileProblem;
 
 /// The files of a directory. `GET file//PATH` is a file with its media type, with ranges (RFC 9110,
 /// section 14) and conditions (section 13); `GET list//PATH` is a JSON list of a directory. Where
@@ -46,18 +46,18 @@ impl Files {
         Ok(Self { dir, writable, writing: Mutex::new(()) })
     }
 
-    fn file(&self, event: &mut Event) -> Result<Reply, Problem> {
+    fn file(&self, event: &mut Event) -> Result<Reply, FileProblem> {
         let path = path::of_file(event.target.parameters())?;
         match event.verb {
             Verb::Get => send::get(&self.dir, &path, event),
-            Verb::Put if self.writable => store::put(self, &path, event),
-            Verb::Delete if self.writable => store::delete(self, &path, event),
+            Verb::Put if self.writable => store::put(&self.dir, &self.writing, &path, event),
+            Verb::Delete if self.writable => store::delete(&self.dir, &self.writing, &path, event),
             _ if self.writable => Err(wrong_verb(&[Verb::Get, Verb::Put, Verb::Delete])),
             _ => Err(wrong_verb(&[Verb::Get])),
         }
     }
 
-    fn list(&self, context: &Context, event: &Event) -> Result<Reply, Problem> {
+    fn list(&self, context: &Context, event: &Event) -> Result<Reply, FileProblem> {
         let path = path::of_directory(event.target.parameters())?;
         match event.verb {
             Verb::Get => list::get(&self.dir, &path, context, event),
@@ -77,6 +77,6 @@ impl Handler for Files {
     }
 }
 
-fn wrong_verb(allowed: &[Verb]) -> Problem {
-    Problem::Failed(Failure::WrongVerb(allowed.to_vec()))
+fn wrong_verb(allowed: &[Verb]) -> FileProblem {
+    FileProblem::Failed(Failure::WrongVerb(allowed.to_vec()))
 }

@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-/// How often.
-const PERIOD: Duration = Duration::from_secs(60);
+/// The time without clients after which, and how often, it does.
+const IDLE_PERIOD: Duration = Duration::from_secs(60);
 
-/// A clock of its own: the time comes in.
-pub(super) struct Idle {
+/// The time is an argument.
+pub(super) struct IdleTimer {
     due: Option<Instant>,
 }
 
-impl Idle {
+impl IdleTimer {
     /// The first time in a minute.
     pub fn new(now: Instant) -> Self {
-        Self { due: Some(now + PERIOD) }
+        Self { due: Some(now + IDLE_PERIOD) }
     }
 
     /// For clients.
@@ -24,7 +24,7 @@ impl Idle {
     /// A client came or went: the minute begins anew.
     pub fn begin(&mut self, now: Instant) {
         if let Some(due) = &mut self.due {
-            *due = now + PERIOD;
+            *due = now + IDLE_PERIOD;
         }
     }
 
@@ -51,7 +51,7 @@ mod tests {
     fn once_a_minute_counted_from_the_last_change() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut idle = Idle::new(start);
+        let mut idle = IdleTimer::new(start);
         assert_eq!(idle.wait(at(59)), Some(Duration::from_secs(1)));
         assert!(!idle.is_due(at(59)));
         assert!(idle.is_due(at(60)));
@@ -69,9 +69,9 @@ mod tests {
     #[test]
     fn a_client_never_is() {
         let start = Instant::now();
-        let mut idle = Idle::never();
+        let mut idle = IdleTimer::never();
         idle.begin(start);
         assert_eq!(idle.wait(start), None);
-        assert!(!idle.is_due(start + PERIOD * 100));
+        assert!(!idle.is_due(start + IDLE_PERIOD * 100));
     }
 }

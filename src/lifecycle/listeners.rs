@@ -1,4 +1,4 @@
-//! Who is told of events.
+//! Those who listen to events.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -6,30 +6,37 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::{ConnectionEvent, News};
+use super::connection_event::ConnectionEvent;
 use crate::event::peer::PeerIdentity;
+
+/// What the listeners are called for.
+pub(super) enum Notification {
+    Started(Arc<PeerIdentity>),
+    Stopped(Arc<PeerIdentity>, String),
+    Event(ConnectionEvent),
+}
 
 type OnStart = Box<dyn FnMut(&PeerIdentity) + Send>;
 type OnStop = Box<dyn FnMut(&PeerIdentity, &str) + Send>;
 type OnEvent = Box<dyn FnMut(&ConnectionEvent) + Send>;
 
-/// Who is told. All of them are called on one thread, never two at a time; a panic of one is logged
+/// What is called for events. All of them are called on one thread, never two at a time; a panic of one is logged
 /// and costs nothing else.
 #[derive(Default)]
-pub struct Listeners {
+pub struct EventListeners {
     on_start: Vec<OnStart>,
     on_stop: Vec<OnStop>,
     on_event: Vec<OnEvent>,
     pub(super) ending: Arc<Ending>,
 }
 
-impl Listeners {
-    /// Called when a connection stands: the peer has proved who it is, and has spoken.
+impl EventListeners {
+    /// Called when a connection is up: the peer is authenticated and has sent its first frame.
     pub fn on_start(&mut self, hook: impl FnMut(&PeerIdentity) + Send + 'static) {
         self.on_start.push(Box::new(hook));
     }
 
-    /// Called when a connection that stood has ended, with the reason in a line.
+    /// Called when a connection that was up has ended, with the reason in a line.
     pub fn on_stop(&mut self, hook: impl FnMut(&PeerIdentity, &str) + Send + 'static) {
         self.on_stop.push(Box::new(hook));
     }
@@ -48,13 +55,15 @@ impl Listeners {
         self.on_start.is_empty() && self.on_stop.is_empty() && self.on_event.is_empty()
     }
 
-    pub(super) fn hear(&mut self, news: &News) {
-        match news {
-            News::Started(peer) => self.on_start.iter_mut().for_each(|hook| guard(|| hook(peer))),
-            News::Stopped(peer, why) => {
+    pub(super) fn call(&mut self, notification: &Notification) {
+        match notification {
+            Notification::Started(peer) => {
+                self.on_start.iter_mut().for_each(|hook| guard(|| hook(peer)))
+            }
+            Notification::Stopped(peer, why) => {
                 self.on_stop.iter_mut().for_each(|hook| guard(|| hook(peer, why)));
             }
-            News::Event(event) => {
+            Notification::Event(event) => {
                 self.on_event.iter_mut().for_each(|listener| guard(|| listener(event)));
             }
         }

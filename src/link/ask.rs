@@ -10,7 +10,7 @@ use super::output::{Outgoing, SendError};
 use super::streams::{Key, Outbound};
 use super::{Link, LinkEnd, Unanswered, lock, patience};
 use crate::event::{Body, Event, Reply, Verb};
-use crate::metrics::meter::Outcome;
+use crate::metrics::meter::RequestOutcome;
 use crate::wire::{Payload, RegisterError, Unsendable, encode_event, encode_stop};
 
 /// Bodies up to this size travel inside their event or reply, in bytes.
@@ -40,12 +40,14 @@ pub enum LinkError {
 
 impl LinkError {
     /// For those who count.
-    pub const fn outcome(&self) -> Outcome {
+    pub const fn outcome(&self) -> RequestOutcome {
         match self {
-            Self::Lost(_) => Outcome::Lost,
-            Self::NoReply => Outcome::NoReply,
-            Self::CallerGone => Outcome::CallerGone,
-            Self::NotSent(_) | Self::Full | Self::Unsendable(_) | Self::Body(_) => Outcome::NotSent,
+            Self::Lost(_) => RequestOutcome::Lost,
+            Self::NoReply => RequestOutcome::NoReply,
+            Self::CallerGone => RequestOutcome::CallerGone,
+            Self::NotSent(_) | Self::Full | Self::Unsendable(_) | Self::Body(_) => {
+                RequestOutcome::NotSent
+            }
         }
     }
 }
@@ -60,7 +62,7 @@ impl Link {
     ) -> Result<Reply, LinkError> {
         let answer = self.ask(event, timeout, gone);
         self.counts.asked.add(match &answer {
-            Ok(reply) => Outcome::of_code(reply.code),
+            Ok(reply) => RequestOutcome::of_code(reply.code),
             Err(error) => error.outcome(),
         });
         answer

@@ -13,7 +13,7 @@ use super::pool::{Load, Pool};
 use super::{Link, lock};
 use crate::event::{Event, Reply, Verb};
 use crate::handler::{Context, Handler, Role, answer};
-use crate::metrics::meter::{Mark, Meter, Outcome};
+use crate::metrics::meter::{Mark, Meter, RequestOutcome};
 use crate::sync::workers::Workers;
 
 /// The handler and its threads.
@@ -139,7 +139,7 @@ impl EventService {
 
     /// Counts what is not handled, so that it can be seen on this side too.
     fn turned_away(&self, link: &Link) {
-        link.counts.handled.add(Outcome::Exception);
+        link.counts.handled.add(RequestOutcome::Exception);
         self.meter.mark(Mark::TurnedAway);
     }
 }
@@ -163,7 +163,7 @@ fn handle(handler: &dyn Handler, role: Role, debug: bool, mut job: Job) {
         Reply::exception("Panic", "the handler panicked", "")
     });
     let meter = job.link.service.meter();
-    job.link.counts.handled.add(Outcome::of_code(reply.code));
+    job.link.counts.handled.add(RequestOutcome::of_code(reply.code));
     meter.mark(Mark::Handled { method: &method, code: reply.code, took: began.elapsed() });
     log::debug!(
         "{}: request {}: {} {} handled with code {}",

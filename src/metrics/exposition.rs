@@ -1,7 +1,7 @@
 //! Counts, times and levels in the text form of Prometheus.
 //!
 //! What is counted is an addition to a number of this node; levels are looked at when they are asked
-//! for, so that a peer that has gone leaves nothing behind.
+//! for, so that a peer that has left leaves nothing behind.
 //!
 //! In scope: names, labels, the text. Not in scope: where the marks are made, what the levels are.
 
@@ -12,17 +12,17 @@ use prometheus::{
     GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
 };
 
-use crate::metrics::meter::{Mark, Meter, Outcome};
+use crate::metrics::meter::{Mark, Meter, RequestOutcome};
 
-/// Upper bounds of the request times that are told apart, in seconds.
+/// Upper bounds of the buckets of request times, in seconds.
 const BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
 /// Counts for a node.
 pub struct Metrics {
     registry: Registry,
-    asked: [IntCounter; Outcome::ALL.len()],
-    handled: [IntCounter; Outcome::ALL.len()],
+    asked: [IntCounter; RequestOutcome::ALL.len()],
+    handled: [IntCounter; RequestOutcome::ALL.len()],
     not_asked: IntCounter,
     request_seconds: Histogram,
     handler_seconds: Histogram,
@@ -59,7 +59,7 @@ impl Metrics {
             registry.register(Box::new(counters.clone()))?;
             // Each is looked up once, here: counting is an addition then.
             Ok::<_, Error>(
-                Outcome::ALL.map(|outcome| counters.with_label_values(&[outcome.as_str()])),
+                RequestOutcome::ALL.map(|outcome| counters.with_label_values(&[outcome.as_str()])),
             )
         };
         let histogram = |name, help| {
@@ -92,19 +92,19 @@ impl Metrics {
     /// Requests both ways so far, and how many of them ended in an error.
     pub fn totals(&self) -> (u64, u64) {
         let not_asked = self.not_asked.get();
-        Outcome::ALL.iter().fold((not_asked, not_asked), |(requests, errors), outcome| {
+        RequestOutcome::ALL.iter().fold((not_asked, not_asked), |(requests, errors), outcome| {
             let count = self.asked(*outcome) + self.handled(*outcome);
             (requests + count, if outcome.is_error() { errors + count } else { errors })
         })
     }
 
     /// So many requests to peers had this outcome.
-    pub fn asked(&self, outcome: Outcome) -> u64 {
+    pub fn asked(&self, outcome: RequestOutcome) -> u64 {
         self.asked[outcome as usize].get()
     }
 
     /// So many requests of peers had this outcome.
-    pub fn handled(&self, outcome: Outcome) -> u64 {
+    pub fn handled(&self, outcome: RequestOutcome) -> u64 {
         self.handled[outcome as usize].get()
     }
 
@@ -129,10 +129,10 @@ impl Meter for Metrics {
             Mark::Unanswered { outcome } => self.asked[outcome as usize].inc(),
             Mark::NotAsked => self.not_asked.inc(),
             Mark::Handled { code, took, .. } => {
-                self.handled[Outcome::of_code(code) as usize].inc();
+                self.handled[RequestOutcome::of_code(code) as usize].inc();
                 self.handler_seconds.observe(took.as_secs_f64());
             }
-            Mark::TurnedAway => self.handled[Outcome::Exception as usize].inc(),
+            Mark::TurnedAway => self.handled[RequestOutcome::Exception as usize].inc(),
             Mark::Dialling => self.dials.inc(),
             Mark::Lost => self.losses.inc(),
             Mark::HeartbeatMissed => self.heartbeats_missed.inc(),
@@ -173,8 +173,8 @@ mod tests {
     fn marks_become_lines() {
         let metrics = Metrics::new().unwrap();
         let took = Duration::from_millis(3);
-        metrics.mark(Mark::Replied { outcome: Outcome::Fine, took });
-        metrics.mark(Mark::Unanswered { outcome: Outcome::Lost });
+        metrics.mark(Mark::Replied { outcome: RequestOutcome::Fine, took });
+        metrics.mark(Mark::Unanswered { outcome: RequestOutcome::Lost });
         metrics.mark(Mark::Handled { method: "get_time", code: 255, took });
         metrics.mark(Mark::NotAsked);
         let text = metrics.text(&[]).unwrap();

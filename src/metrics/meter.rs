@@ -1,4 +1,4 @@
-//! What happens in a node, told to whoever counts it.
+//! What happens in a node, reported to those who count it.
 //!
 //! In scope: the few moments that are worth a number, the trait of those who take them, and counters
 //! that cost a request next to nothing. Not in scope: names of metrics and where they go (`statsd`,
@@ -41,14 +41,14 @@ pub enum Mark<'a> {
     /// The peer has replied.
     Replied {
         /// What the reply's code says.
-        outcome: Outcome,
+        outcome: RequestOutcome,
         /// Since it was asked.
         took: Duration,
     },
     /// The peer was asked, and there is no reply.
     Unanswered {
         /// Why.
-        outcome: Outcome,
+        outcome: RequestOutcome,
     },
     /// Nobody could be asked: the peer is away or unknown.
     NotAsked,
@@ -69,7 +69,7 @@ pub enum Mark<'a> {
 
 /// What became of a request, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RequestOutcome {
     /// The handler answered, with code 0.
     Fine,
     /// It answered with a code of its own.
@@ -90,7 +90,7 @@ pub enum Outcome {
     NotSent,
 }
 
-impl Outcome {
+impl RequestOutcome {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 9] = [
         Self::Fine,
@@ -138,16 +138,16 @@ impl Outcome {
 
 /// Requests by what became of them.
 #[derive(Debug, Default)]
-pub struct Outcomes([AtomicU64; Outcome::ALL.len()]);
+pub struct Outcomes([AtomicU64; RequestOutcome::ALL.len()]);
 
 impl Outcomes {
     /// One more.
-    pub fn add(&self, outcome: Outcome) {
+    pub fn add(&self, outcome: RequestOutcome) {
         self.0[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// So many so far.
-    pub fn get(&self, outcome: Outcome) -> u64 {
+    pub fn get(&self, outcome: RequestOutcome) -> u64 {
         self.0[outcome as usize].load(Ordering::Relaxed)
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::config;
 use crate::metrics::meter::{Mark, Meter};
@@ -23,16 +23,16 @@ use crate::sync::threads;
 use tally::Tally;
 
 /// How often what was counted is sent.
-const FLUSH: Duration = Duration::from_millis(100);
-/// How long an address counts.
-const RESOLVED: Duration = Duration::from_secs(60);
+const SEND_INTERVAL: Duration = Duration::from_millis(100);
+/// How long an address is used before its name is looked up again.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long ending waits for the last packets.
-const LAST: Duration = Duration::from_millis(200);
+const FINISH_TIMEOUT: Duration = Duration::from_millis(200);
 /// Most bytes of a packet: what crosses an Ethernet in one piece.
 const MAX_PACKET: usize = 1432;
 
 /// Counts, and has the thread that sends.
-pub struct Statsd {
+pub struct StatsdSender {
     counting: Arc<Counting>,
     /// Dropped to end the thread.
     running: Mutex<Option<Sender<()>>>,
@@ -47,20 +47,13 @@ struct Counting {
     tally: Mutex<Tally>,
 }
 
-impl Counting {
-    fn tally(&self) -> MutexGuard<'_, Tally> {
-        // What it guards is whole between any two statements.
-        self.tally.lock()
-    }
-}
-
-impl Statsd {
+impl StatsdSender {
     /// Starts the thread. The host's name is looked up there.
     pub fn start(target: &config::Statsd) -> io::Result<Self> {
         let counting = Arc::new(Counting::default());
         let (running, stopped) = bounded(0);
         let (alive, ended) = bounded(0);
-        let mut courier = Courier {
+        let mut sender = PacketSender {
             counting: Arc::clone(&counting),
             target: target.clone(),
             socket: None,
@@ -68,7 +61,7 @@ impl Statsd {
         };
         threads::spawn("statsd", move || {
             let _alive = alive;
-            courier.run(&stopped);
+            sender.run(&stopped);
         })?;
         Ok(Self { counting, running: Mutex::new(Some(running)), ended })
     }
@@ -78,38 +71,38 @@ impl Statsd {
         let mut running = self.running.lock();
         if running.take().is_some() {
             // Not in time: it looks up a name, and ends when that has ended.
-            let _ = self.ended.recv_timeout(LAST);
+            let _ = self.ended.recv_timeout(FINISH_TIMEOUT);
         }
     }
 }
 
-impl Meter for Statsd {
+impl Meter for StatsdSender {
     fn mark(&self, mark: Mark<'_>) {
-        self.counting.tally().add(mark);
+        self.counting.tally.lock().add(mark);
     }
 }
 
 /// What the thread has.
-struct Courier {
+struct PacketSender {
     counting: Arc<Counting>,
     target: config::Statsd,
-    /// Absent: not looked up yet, or in vain.
+    /// Absent: not looked up yet, or the lookup failed.
     socket: Option<UdpSocket>,
     /// Whether the log has said that there is no address.
     warned: bool,
 }
 
-impl Courier {
+impl PacketSender {
     fn run(&mut self, stopped: &Receiver<()>) {
         let mut names = Vec::new();
         let mut resolved: Option<Instant> = None;
         loop {
-            if resolved.is_none_or(|resolved| resolved.elapsed() >= RESOLVED) {
+            if resolved.is_none_or(|resolved| resolved.elapsed() >= RESOLVE_INTERVAL) {
                 self.resolve();
                 resolved = Some(Instant::now());
             }
-            let stopping = stopped.recv_timeout(FLUSH) != Err(RecvTimeoutError::Timeout);
-            let sums = self.counting.tally().take(&mut names);
+            let stopping = stopped.recv_timeout(SEND_INTERVAL) != Err(RecvTimeoutError::Timeout);
+            let sums = self.counting.tally.lock().take(&mut names);
             if let Some(socket) = &self.socket {
                 let mut packet = Packet { socket, text: String::with_capacity(MAX_PACKET) };
                 sums.lines(&names, |line| packet.push(line));
@@ -140,7 +133,7 @@ impl Courier {
 }
 
 /// A socket that sends there and never waits. Where a name has addresses of both kinds it is the
-/// IPv4 one, which is where statsd listens unless it is told otherwise.
+/// IPv4 one, which is where statsd listens by default.
 fn connect(host: &str, port: u16) -> io::Result<UdpSocket> {
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
     let address = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
@@ -202,7 +195,7 @@ mod tests {
     #[test]
     fn what_was_counted_arrives_also_at_the_end() {
         let (socket, target) = listen();
-        let statsd = Statsd::start(&target).unwrap();
+        let statsd = StatsdSender::start(&target).unwrap();
         statsd.mark(Mark::Dialling);
         assert_eq!(packet(&socket), "client.connect.new.tick:1|c");
         statsd.mark(Mark::Lost);
@@ -213,7 +206,7 @@ mod tests {
     #[test]
     fn packets_are_filled_with_whole_lines() {
         let (socket, target) = listen();
-        let statsd = Statsd::start(&target).unwrap();
+        let statsd = StatsdSender::start(&target).unwrap();
         let took = Duration::ZERO;
         for number in 0..200 {
             statsd.mark(Mark::Handled { method: &format!("get_{number}"), code: 0, took });
@@ -233,7 +226,7 @@ mod tests {
     #[test]
     fn a_name_without_an_address_ends_as_any_other() {
         let target = config::Statsd { host: "no.such.name.invalid".to_owned(), port: 1 };
-        let statsd = Statsd::start(&target).unwrap();
+        let statsd = StatsdSender::start(&target).unwrap();
         statsd.mark(Mark::Asking);
         statsd.finish();
     }

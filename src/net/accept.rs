@@ -60,7 +60,7 @@ impl Acceptor {
     }
 
     /// Accepts from now on, on a thread of its own. `what` names the port in its log lines. `admit`
-    /// gets each connection and may not wait for anything.
+    /// gets each connection and must not block.
     pub fn start(
         what: &'static str,
         listener: Socket,

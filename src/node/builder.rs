@@ -7,7 +7,7 @@ use super::{Client, Server, StartError};
 use crate::config::{ClientConfig, ServerConfig};
 use crate::event::peer::PeerIdentity;
 use crate::handler::{Handler, Router};
-use crate::lifecycle::{ConnectionEvent, Listeners};
+use crate::lifecycle::{ConnectionEvent, EventListeners};
 use crate::net::accept::Handed;
 
 /// A node that is about to be started: made by [`Server::builder`] or [`Client::builder`].
@@ -21,7 +21,7 @@ pub struct Builder<C> {
     pub(super) config: C,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) handler_name: Option<String>,
-    pub(super) listeners: Listeners,
+    pub(super) listeners: EventListeners,
     pub(super) sockets: Handed,
 }
 
@@ -32,7 +32,7 @@ impl<C> Builder<C> {
             config,
             handler,
             handler_name: None,
-            listeners: Listeners::default(),
+            listeners: EventListeners::default(),
             sockets: Handed::default(),
         }
     }

@@ -184,7 +184,7 @@ impl Dialer {
         let added = self.peers.add(&self.key, link, number, true, |added, _| {
             if matches!(added, Added::First | Added::InPlaceOf(..)) {
                 let peer = Arc::clone(peer);
-                self.events.tell_event(ConnectionEvent::ConnectSuccess { peer });
+                self.events.report(ConnectionEvent::ConnectSuccess { peer });
             }
         });
         match added {

@@ -12,7 +12,7 @@ use super::peer_table::{FindError, PeerQuery, PeerTable};
 use crate::event::pipe::{Caller, Peer, Pipe, RequestError};
 use crate::event::{Event, Reply};
 use crate::link::{Link, LinkError};
-use crate::metrics::meter::{Mark, Meter, Outcome};
+use crate::metrics::meter::{Mark, Meter, RequestOutcome};
 use crate::net::dial::Resolver;
 use crate::wire::Unsendable;
 
@@ -60,7 +60,7 @@ impl Pipe for Requests {
             self.meter.mark(Mark::Asking);
             let lost = match link.request(event, self.reply_timeout, &|| caller.is_gone()) {
                 Ok(reply) => {
-                    let outcome = Outcome::of_code(reply.code);
+                    let outcome = RequestOutcome::of_code(reply.code);
                     self.meter.mark(Mark::Replied { outcome, took: began.elapsed() });
                     return Ok(reply);
                 }

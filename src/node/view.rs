@@ -28,7 +28,7 @@ use crate::event::peer::Role;
 use crate::identity::{Date, Keeper, PeerCertificate};
 use crate::link::{EventService, Link, LinkEnd};
 use crate::metrics::exposition::Metrics;
-use crate::metrics::meter::Outcome;
+use crate::metrics::meter::RequestOutcome;
 
 /// How often the sums of the node's requests are noted.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
@@ -248,7 +248,7 @@ impl Inspect for View {
 /// Requests both ways, and how many of them ended in an error.
 fn sums(link: &Link) -> (u64, u64) {
     let (mut requests, mut errors) = (0, 0);
-    for outcome in Outcome::ALL {
+    for outcome in RequestOutcome::ALL {
         let count = link.asked().get(outcome) + link.served().get(outcome);
         requests += count;
         errors += if outcome.is_error() { count } else { 0 };

@@ -22,7 +22,7 @@ pub(crate) enum RunEnd {
     Killed,
 }
 
-/// Why there is no end to tell of.
+/// Why it is not known how a child ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
     #[error("cannot be started: {0}")]

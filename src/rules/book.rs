@@ -1,6 +1,5 @@
-//! The rules that count now, and the file they come from.
+//! The rules in force, and the file they come from.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -8,13 +7,13 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::table::{MAX_BYTES, Question, Rules, RulesError};
+use super::table::{MAX_BYTES, Question, Rules};
 use crate::fs::changes::Changes;
 
 /// The rules of a file, which may change while they are in use.
 pub struct Rulebook {
     path: PathBuf,
-    /// Guards which rules count. Nothing is read or decided while it is held.
+    /// Guards which rules are in force. Nothing is read or decided while it is held.
     current: RwLock<Arc<Rules>>,
     /// Guards what the file looked like. Held while it is read: only one at a time does that.
     changes: Mutex<Changes>,
@@ -33,7 +32,7 @@ impl Rulebook {
         &self.path
     }
 
-    /// The rules that count now.
+    /// The rules in force.
     pub fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.current.read())
     }
@@ -43,12 +42,12 @@ impl Rulebook {
         self.rules().find(question).is_some()
     }
 
-    /// From now on these count.
+    /// Puts these in force.
     pub fn replace(&self, rules: Rules) {
         *self.current.write() = Arc::new(rules);
     }
 
-    /// Reads the file again. With any fault the old rules stay.
+    /// Reads the file again. After any error the old rules stay in force.
     pub fn reload(&self) -> Result<(), LoadError> {
         let mut changes = self.changes.lock();
         changes.note_reading();
@@ -63,46 +62,28 @@ impl Rulebook {
 }
 
 fn load(path: &Path) -> Result<Rules, LoadError> {
-    let fault = |fault| LoadError { path: path.to_owned(), fault };
+    let error = |message: String| LoadError { path: path.to_owned(), message };
+    let io_error = |cause: io::Error| error(cause.to_string());
     let mut bytes = Vec::new();
     // A pipe would keep whoever opens it waiting, and has nothing to read a second time.
-    let metadata = fs::metadata(path).map_err(|error| fault(Fault::Io(error)))?;
+    let metadata = fs::metadata(path).map_err(io_error)?;
     if !metadata.is_file() {
-        return Err(fault(Fault::NoFile));
+        return Err(error("not a regular file".to_owned()));
     }
     File::open(path)
         // One more than is taken, so that a file that is too large shows.
         .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| fault(Fault::Io(error)))?;
-    Rules::parse(&bytes).map_err(|error| fault(Fault::Content(error)))
+        .map_err(io_error)?;
+    Rules::parse(&bytes).map_err(|cause| error(cause.to_string()))
 }
 
 /// Why a file of rules cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("rules file {}: {message}", .path.display())]
 pub struct LoadError {
     path: PathBuf,
-    fault: Fault,
+    message: String,
 }
-
-#[derive(Debug)]
-enum Fault {
-    Io(io::Error),
-    NoFile,
-    Content(RulesError),
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
-        match &self.fault {
-            Fault::Io(error) => write!(f, "rules file {path}: {error}"),
-            Fault::NoFile => write!(f, "rules file {path}: not a regular file"),
-            Fault::Content(error) => write!(f, "rules file {path}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for LoadError {}
 
 #[cfg(test)]
 mod tests {
@@ -112,7 +93,7 @@ mod tests {
     const ASKED: Question<'_> = Question { peer: "a", verb: Verb::Get, noun: "b" };
 
     #[test]
-    fn rules_are_replaced_and_a_fault_keeps_the_old_ones() {
+    fn rules_are_replaced_and_an_error_keeps_the_old_ones() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rules");
         fs::write(&path, "allow a get b\n").unwrap();
@@ -131,7 +112,7 @@ mod tests {
             )
         );
         assert!(book.allows(&ASKED));
-        assert!(book.look().is_none(), "a fault is told once");
+        assert!(book.look().is_none(), "an error is reported once");
 
         fs::remove_file(&path).unwrap();
         assert!(book.reload().unwrap_err().to_string().contains("No such file"));

@@ -1,7 +1,6 @@
-//! From the bytes of a file to rules, and from a question to a verdict.
+//! From the bytes of a file to rules, and from a question to a decision.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use super::pattern::Pattern;
 use crate::event::Verb;
@@ -171,13 +170,16 @@ fn wrong_verb(word: &str) -> String {
 }
 
 /// Why the content of a file cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RulesError {
     /// It has more bytes than is taken.
+    #[error("larger than {MAX_BYTES} bytes")]
     TooLarge,
     /// It has more lines than is taken.
+    #[error("line {} is beyond the limit", MAX_LINES + 1)]
     TooManyLines,
     /// A line is wrong.
+    #[error("line {number}: {what}")]
     Line {
         /// Its number, from 1.
         number: usize,
@@ -185,18 +187,6 @@ pub enum RulesError {
         what: String,
     },
 }
-
-impl fmt::Display for RulesError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge => write!(f, "larger than {MAX_BYTES} bytes"),
-            Self::TooManyLines => write!(f, "line {} is beyond the limit", MAX_LINES + 1),
-            Self::Line { number, what } => write!(f, "line {number}: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for RulesError {}
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ mod manager;
 mod ports;
 mod reach;
 mod report;
+mod steps;
 
 use rustix::process::{Resource, getrlimit};
 use rustls::pki_types::UnixTime;
@@ -19,9 +20,10 @@ use crate::config::{
 };
 use crate::handler::Role;
 use crate::identity::{Date, Fault, Identity};
-use crate::run::cli::Failure;
+use crate::run::cli::CliFailure;
 use ports::Ports;
-use report::{Problem, Report};
+use report::{CheckProblem, Report};
+use steps::{CLOCK, CONFIGURATION, DESCRIPTORS, FILES, IDENTITY, NAME, PORTS, TO_SERVER};
 
 /// Fewer open files than this are too few: a server has two for each client, and both have one for
 /// each local caller and each TCP connection.
@@ -32,8 +34,8 @@ const fn least_descriptors(role: Role) -> u64 {
     }
 }
 
-/// Checks what a client is told, the way to each of its servers, and its ports.
-pub(super) fn client(handlers: &Handlers) -> Result<(), Failure> {
+/// Checks a client's settings, the way to each of its servers, and its ports.
+pub(super) fn client(handlers: &Handlers) -> Result<(), CliFailure> {
     let mut report = Report::default();
     let read = ClientConfig::from_environment(&Environment::from_process());
     match usable(read, |config| &config.node, handlers, Role::Client, &mut report) {
@@ -43,12 +45,12 @@ pub(super) fn client(handlers: &Handlers) -> Result<(), Failure> {
             report.note(CONFIGURATION, Ok(format!("a client of {}", all.join(", "))));
             match identity(&config.node, Role::Client, &mut report) {
                 Some(identity) => reach::servers(&targets, &identity, &mut report),
-                None => reach::STEPS.iter().for_each(|step| report.skip(step)),
+                None => TO_SERVER.iter().for_each(|step| report.skip(step)),
             }
             Ports::of(&config.node, Role::Client, None).check(&mut report);
         }
         None => {
-            let steps = [FILES, IDENTITY, CLOCK].iter().chain(&reach::STEPS).chain(&[ports::STEP]);
+            let steps = [FILES, IDENTITY, CLOCK].iter().chain(&TO_SERVER).chain(&[PORTS]);
             steps.for_each(|step| report.skip(step));
         }
     }
@@ -56,8 +58,8 @@ pub(super) fn client(handlers: &Handlers) -> Result<(), Failure> {
     report.end()
 }
 
-/// Checks what a server is told, and its ports.
-pub(super) fn server(handlers: &Handlers) -> Result<(), Failure> {
+/// Checks a server's settings and its ports.
+pub(super) fn server(handlers: &Handlers) -> Result<(), CliFailure> {
     let mut report = Report::default();
     let read = ServerConfig::from_environment(&Environment::from_process());
     match usable(read, |config| &config.node, handlers, Role::Server, &mut report) {
@@ -72,18 +74,11 @@ pub(super) fn server(handlers: &Handlers) -> Result<(), Failure> {
             }
             Ports::of(&config.node, Role::Server, Some(pipe)).check(&mut report);
         }
-        None => [FILES, IDENTITY, CLOCK, NAME, ports::STEP].iter().for_each(|s| report.skip(s)),
+        None => [FILES, IDENTITY, CLOCK, NAME, PORTS].iter().for_each(|s| report.skip(s)),
     }
     descriptors(Role::Server, &mut report);
     report.end()
 }
-
-const CONFIGURATION: &str = "configuration";
-const FILES: &str = "files";
-const IDENTITY: &str = "key and certificate";
-const CLOCK: &str = "clock";
-const NAME: &str = "name";
-const DESCRIPTORS: &str = "descriptors";
 
 /// The configuration, where a node could start with it.
 fn usable<T>(
@@ -109,7 +104,7 @@ fn usable<T>(
                 }
                 _ => "correct that variable; --help lists all of them with what they mean",
             };
-            report.note(CONFIGURATION, Err(Problem::new(error, advice)));
+            report.note(CONFIGURATION, Err(CheckProblem::new(error, advice)));
             None
         }
     }
@@ -128,14 +123,14 @@ fn identity(config: &NodeConfig, role: Role, report: &mut Report) -> Option<Iden
         Ok(identity) if identity.is_revoked(now) => {
             let what = format!("the certificate of {} is revoked", identity.own().name);
             let advice = "issue another (rp_ca issue) and install it";
-            report.note(IDENTITY, Err(Problem::new(what, advice)));
+            report.note(IDENTITY, Err(CheckProblem::new(what, advice)));
             report.skip(CLOCK);
             None
         }
         Ok(identity) => {
             let own = identity.own();
             report.note(IDENTITY, Ok(format!("{} (sha256 {})", own.name, own.fingerprint)));
-            let until = format!("{clock}; the certificate counts until {}", own.expires);
+            let until = format!("{clock}; the certificate is valid until {}", own.expires);
             report.note(CLOCK, Ok(until));
             Some(identity)
         }
@@ -143,7 +138,7 @@ fn identity(config: &NodeConfig, role: Role, report: &mut Report) -> Option<Iden
             report.note(IDENTITY, Ok("they belong together".to_owned()));
             let what = format!("this machine's clock says {clock}, and {error}");
             let advice = "set the clock (timedatectl), or wait until then";
-            report.note(CLOCK, Err(Problem::new(what, advice)));
+            report.note(CLOCK, Err(CheckProblem::new(what, advice)));
             None
         }
         Err(error) => {
@@ -157,7 +152,7 @@ fn identity(config: &NodeConfig, role: Role, report: &mut Report) -> Option<Iden
                      made for it and the CA that signed it, and checks them first"
                 ),
             };
-            report.note(IDENTITY, Err(Problem::new(error, advice)));
+            report.note(IDENTITY, Err(CheckProblem::new(error, advice)));
             report.skip(CLOCK);
             None
         }
@@ -167,7 +162,7 @@ fn identity(config: &NodeConfig, role: Role, report: &mut Report) -> Option<Iden
 fn descriptors(role: Role, report: &mut Report) {
     let least = least_descriptors(role);
     let result = match getrlimit(Resource::Nofile).current {
-        Some(limit) if limit < least => Err(Problem::new(
+        Some(limit) if limit < least => Err(CheckProblem::new(
             format!("at most {limit} files may be open; a {} needs {least}", role.as_str()),
             "raise the limit: `ulimit -n 4096` in a shell, LimitNOFILE= in a systemd unit",
         )),

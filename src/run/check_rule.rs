@@ -5,7 +5,7 @@ use pico_args::Arguments;
 use crate::config::{NodeConfig, Warning};
 use crate::event::{Target, Verb};
 use crate::rules::{Question, Rulebook};
-use crate::run::cli::{self, Failure, Program};
+use crate::run::cli::{self, CliFailure, Program};
 
 /// A question on the command line.
 pub(super) struct Asked {
@@ -16,7 +16,7 @@ pub(super) struct Asked {
 
 impl Asked {
     /// The question, where there is one.
-    pub fn parse(arguments: &mut Arguments) -> Result<Option<Self>, Failure> {
+    pub fn parse(arguments: &mut Arguments) -> Result<Option<Self>, CliFailure> {
         if !arguments.contains("--check-rule") {
             return Ok(None);
         }
@@ -26,10 +26,10 @@ impl Asked {
         // As a request is asked: HEAD as GET, and the path taken apart.
         let asked_as = if verb.eq_ignore_ascii_case("head") { "get" } else { &verb };
         let verb = Verb::parse(asked_as).ok_or_else(|| {
-            Failure::Usage(format!("VERB {verb:?} is no method that can be asked"))
+            CliFailure::Usage(format!("VERB {verb:?} is no method that can be asked"))
         })?;
         let target = Target::parse(&noun)
-            .map_err(|error| Failure::Usage(format!("NOUN {noun:?}: {error}")))?;
+            .map_err(|error| CliFailure::Usage(format!("NOUN {noun:?}: {error}")))?;
         Ok(Some(Self { peer, verb, target }))
     }
 
@@ -39,7 +39,7 @@ impl Asked {
         program: &Program,
         config: &NodeConfig,
         warnings: &[Warning],
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliFailure> {
         for warning in warnings {
             cli::warn(program, warning);
         }
@@ -47,7 +47,7 @@ impl Asked {
             cli::say("allowed: RP_RULES_FILE is not set, so every peer may ask anything");
             return Ok(());
         };
-        let book = Rulebook::open(path).map_err(|error| Failure::Wrong(error.to_string()))?;
+        let book = Rulebook::open(path).map_err(|error| CliFailure::Wrong(error.to_string()))?;
         let question = Question { peer: &self.peer, verb: self.verb, noun: self.target.noun() };
         match book.rules().find(&question) {
             Some(rule) => {
@@ -61,7 +61,7 @@ impl Asked {
             }
             None => {
                 cli::say(&format!("refused: no line of {} allows it", path.display()));
-                Err(Failure::No)
+                Err(CliFailure::No)
             }
         }
     }

@@ -5,8 +5,10 @@
 
 mod command;
 mod completion;
+mod failure;
 mod help;
 mod man;
+mod program;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -18,8 +20,10 @@ use std::str::FromStr;
 use pico_args::Arguments;
 
 pub use command::{Command, main_of_commands};
+pub use failure::CliFailure;
+pub use program::Program;
 
-use crate::config::{self, ConfigError, Reader};
+use crate::config;
 use crate::run::logging::{self, one_line};
 use completion::completion;
 use help::help;
@@ -30,70 +34,6 @@ const FAILED: u8 = 1;
 /// Exit code after wrong arguments or a wrong environment.
 const WRONG_USAGE: u8 = 2;
 
-/// A program, or one command of a program, as its `--help` describes it.
-#[derive(Clone, Copy, Debug)]
-pub struct Program {
-    /// Its name; that of a command is two words, such as `rp_ca init`.
-    pub name: &'static str,
-    /// What it does, in a line.
-    pub about: &'static str,
-    /// Its arguments in the usual notation, such as `KEY CRT [CA]`, one way to call it per line.
-    pub usage: &'static str,
-    /// Its arguments and what they mean, without `--help` and `--version`.
-    /// A row without an argument goes on with the meaning above it.
-    pub arguments: &'static [(&'static str, &'static str)],
-    /// Whole command lines to copy, one per line; `{name}` stands for the name.
-    pub examples: &'static str,
-    /// Whose variables it reads, if any.
-    pub reads: Option<Reader>,
-}
-
-impl Program {
-    /// The name of the file that runs.
-    fn file_name(&self) -> &'static str {
-        self.name.split(' ').next().unwrap_or(self.name)
-    }
-
-    /// The word that picks it, where it is a command.
-    fn word(&self) -> &'static str {
-        self.name.split_once(' ').map_or("", |(_, word)| word)
-    }
-}
-
-/// Why a program ends without having done its work.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The arguments are wrong: exit code 2 and a hint to `--help`.
-    Usage(String),
-    /// The environment is wrong: exit code 2.
-    Environment(ConfigError),
-    /// A value in the environment is wrong, as only the program itself can tell: exit code 2.
-    Wrong(String),
-    /// It did not work: exit code 1.
-    Failed(String),
-    /// It worked, and the answer, which was printed, is no: exit code 1 and no further line.
-    No,
-}
-
-impl Failure {
-    /// It did not work, for this reason.
-    pub fn failed(reason: impl Display) -> Self {
-        Self::Failed(reason.to_string())
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Self::Environment(error)
-    }
-}
-
-impl From<pico_args::Error> for Failure {
-    fn from(error: pico_args::Error) -> Self {
-        Self::Usage(error.to_string())
-    }
-}
-
 /// The whole `main` of a program: `parse` takes its arguments, and only when nothing is left over,
 /// `run` is called with the result.
 ///
@@ -103,7 +43,7 @@ impl From<pico_args::Error> for Failure {
 /// ```no_run
 /// use std::process::ExitCode;
 ///
-/// use restpipe::run::cli::{self, Failure, Program};
+/// use restpipe::run::cli::{self, CliFailure, Program};
 /// use restpipe::config::{Environment, Reader, ServerConfig};
 /// use restpipe::run::logging;
 /// use restpipe::run::signals::Signals;
@@ -121,24 +61,24 @@ impl From<pico_args::Error> for Failure {
 ///     cli::main(&PROGRAM, |_| Ok(()), |()| start())
 /// }
 ///
-/// fn start() -> Result<(), Failure> {
+/// fn start() -> Result<(), CliFailure> {
 ///     let env = Environment::from_process();
 ///     let (config, warnings) = ServerConfig::from_environment(&env)?;
 ///     logging::init(&env, config.node.debug, config.node.log_format);
 ///     for warning in warnings {
 ///         log::warn!("{warning}");
 ///     }
-///     let signals = Signals::new().map_err(Failure::failed)?;
+///     let signals = Signals::new().map_err(CliFailure::failed)?;
 ///     cli::say("ready");
-///     let signal = signals.receiver().recv().map_err(Failure::failed)?;
+///     let signal = signals.receiver().recv().map_err(CliFailure::failed)?;
 ///     log::info!("stopping after {signal}");
 ///     Ok(())
 /// }
 /// ```
 pub fn main<T>(
     program: &Program,
-    parse: impl FnOnce(&mut Arguments) -> Result<T, Failure>,
-    run: impl FnOnce(T) -> Result<(), Failure>,
+    parse: impl FnOnce(&mut Arguments) -> Result<T, CliFailure>,
+    run: impl FnOnce(T) -> Result<(), CliFailure>,
 ) -> ExitCode {
     let mut arguments = Arguments::from_env();
     let answer = asked(program, &[], &mut arguments);
@@ -153,12 +93,12 @@ pub fn main<T>(
 }
 
 /// The next argument that is no option; `what` names it in the message, such as `KEY`.
-pub fn positional(arguments: &mut Arguments, what: &str) -> Result<OsString, Failure> {
-    optional_positional(arguments)?.ok_or_else(|| Failure::Usage(format!("{what} is missing")))
+pub fn positional(arguments: &mut Arguments, what: &str) -> Result<OsString, CliFailure> {
+    optional_positional(arguments)?.ok_or_else(|| CliFailure::Usage(format!("{what} is missing")))
 }
 
 /// As [`positional`], where it may be left out.
-pub fn optional_positional(arguments: &mut Arguments) -> Result<Option<OsString>, Failure> {
+pub fn optional_positional(arguments: &mut Arguments) -> Result<Option<OsString>, CliFailure> {
     let argument = arguments.opt_free_from_os_str(|text| Ok::<_, String>(text.to_owned()))?;
     match argument {
         // A file of such a name can still be given as `./-name`.
@@ -168,7 +108,7 @@ pub fn optional_positional(arguments: &mut Arguments) -> Result<Option<OsString>
 }
 
 /// The next argument, as the path of a file.
-pub fn path(arguments: &mut Arguments, what: &str) -> Result<PathBuf, Failure> {
+pub fn path(arguments: &mut Arguments, what: &str) -> Result<PathBuf, CliFailure> {
     positional(arguments, what).map(PathBuf::from)
 }
 
@@ -176,18 +116,18 @@ pub fn path(arguments: &mut Arguments, what: &str) -> Result<PathBuf, Failure> {
 pub fn value<T: FromStr<Err: Display>>(
     arguments: &mut Arguments,
     what: &str,
-) -> Result<T, Failure> {
+) -> Result<T, CliFailure> {
     let text = positional(arguments, what)?;
     let text =
-        text.to_str().ok_or_else(|| Failure::Usage(format!("{text:?} is not UTF-8 text")))?;
-    text.parse().map_err(|error| Failure::Usage(format!("{what} {text:?}: {error}")))
+        text.to_str().ok_or_else(|| CliFailure::Usage(format!("{text:?} is not UTF-8 text")))?;
+    text.parse().map_err(|error| CliFailure::Usage(format!("{what} {text:?}: {error}")))
 }
 
 /// The value of an option such as `--dir`, as the path of a file.
 pub fn option_path(
     arguments: &mut Arguments,
     option: &'static str,
-) -> Result<Option<PathBuf>, Failure> {
+) -> Result<Option<PathBuf>, CliFailure> {
     Ok(arguments.opt_value_from_os_str(option, |text| Ok::<_, String>(PathBuf::from(text)))?)
 }
 
@@ -196,11 +136,11 @@ pub fn option<T, E: Display>(
     arguments: &mut Arguments,
     option: &'static str,
     parse: fn(&str) -> Result<T, E>,
-) -> Result<Option<T>, Failure> {
+) -> Result<Option<T>, CliFailure> {
     arguments.opt_value_from_fn(option, parse).map_err(|error| match error {
         // By itself it would not say whose value that is.
         pico_args::Error::Utf8ArgumentParsingFailed { value, cause } => {
-            Failure::Usage(format!("{option} {value:?}: {cause}"))
+            CliFailure::Usage(format!("{option} {value:?}: {cause}"))
         }
         other => other.into(),
     })
@@ -245,8 +185,8 @@ fn printed(program: &Program, commands: &[Program], arguments: &mut Arguments) -
 
 fn parse_all<T>(
     mut arguments: Arguments,
-    parse: impl FnOnce(&mut Arguments) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+    parse: impl FnOnce(&mut Arguments) -> Result<T, CliFailure>,
+) -> Result<T, CliFailure> {
     let parsed = parse(&mut arguments)?;
     match arguments.finish().first() {
         None => Ok(parsed),
@@ -254,14 +194,14 @@ fn parse_all<T>(
     }
 }
 
-fn unknown(argument: &OsString) -> Failure {
-    Failure::Usage(format!("unknown argument {argument:?}"))
+fn unknown(argument: &OsString) -> CliFailure {
+    CliFailure::Usage(format!("unknown argument {argument:?}"))
 }
 
-fn exit_code(program: &Program, result: Result<(), Failure>) -> ExitCode {
+fn exit_code(program: &Program, result: Result<(), CliFailure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::No) => ExitCode::from(FAILED),
+        Err(CliFailure::No) => ExitCode::from(FAILED),
         Err(failure) => {
             let (code, message) = report(program, &failure);
             if !logging::tells_end(&message) {
@@ -273,16 +213,16 @@ fn exit_code(program: &Program, result: Result<(), Failure>) -> ExitCode {
 }
 
 /// The exit code of a failure, and its line.
-fn report(program: &Program, failure: &Failure) -> (u8, String) {
+fn report(program: &Program, failure: &CliFailure) -> (u8, String) {
     let name = program.file_name();
     match failure {
-        Failure::Usage(reason) => {
+        CliFailure::Usage(reason) => {
             (WRONG_USAGE, format!("{name}: {}; see {} --help", one_line(reason), program.name))
         }
-        Failure::Environment(error) => (WRONG_USAGE, format!("{name}: {}", one_line(error))),
-        Failure::Wrong(reason) => (WRONG_USAGE, format!("{name}: {}", one_line(reason))),
-        Failure::No => (FAILED, String::new()),
-        Failure::Failed(reason) => (FAILED, format!("{name}: {}", one_line(reason))),
+        CliFailure::Environment(error) => (WRONG_USAGE, format!("{name}: {}", one_line(error))),
+        CliFailure::Wrong(reason) => (WRONG_USAGE, format!("{name}: {}", one_line(reason))),
+        CliFailure::No => (FAILED, String::new()),
+        CliFailure::Failed(reason) => (FAILED, format!("{name}: {}", one_line(reason))),
     }
 }
 
@@ -292,7 +232,7 @@ mod tests {
     use std::process::{Child, Command, Stdio};
 
     use super::*;
-    use crate::config::{Environment, ServerConfig};
+    use crate::config::{Environment, Reader, ServerConfig};
 
     const PROGRAM: Program = Program {
         name: "rp_test",
@@ -308,7 +248,7 @@ mod tests {
     }
 
     /// What a program with one needed and one optional argument and an option makes of these.
-    fn parse(list: &[&str]) -> Result<(OsString, Option<OsString>, Option<u32>), Failure> {
+    fn parse(list: &[&str]) -> Result<(OsString, Option<OsString>, Option<u32>), CliFailure> {
         parse_all(arguments(list), |arguments| {
             let days = option(arguments, "--days", str::parse::<u32>)?;
             Ok((positional(arguments, "KEY")?, optional_positional(arguments)?, days))
@@ -346,7 +286,7 @@ mod tests {
 
     #[test]
     fn failures_have_their_exit_codes_and_stay_one_line() {
-        let failed = report(&PROGRAM, &Failure::failed("no\nidea"));
+        let failed = report(&PROGRAM, &CliFailure::failed("no\nidea"));
         assert_eq!(failed, (1, "rp_test: no\\nidea".to_owned()));
         let env = Environment::from_pairs([("DEBUG", "x")]);
         let error = ServerConfig::from_environment(&env).map(|(config, _)| config).unwrap_err();

@@ -8,7 +8,7 @@ use rustls::pki_types::UnixTime;
 use crate::config::{Environment, IdentityFiles, Reader};
 use crate::event::peer::Role;
 use crate::identity::{self, GivenFiles};
-use crate::run::cli::{self, Failure, Program};
+use crate::run::cli::{self, CliFailure, Program};
 
 /// Checks a server's key, certificate and CA, then installs them; the whole `main` of a program of
 /// this name.
@@ -57,7 +57,7 @@ fn main(program: &Program, role: Role) -> ExitCode {
     cli::main(program, parse, |given| install(program, role, &given))
 }
 
-fn given_files(arguments: &mut Arguments, role: Role) -> Result<GivenFiles, Failure> {
+fn given_files(arguments: &mut Arguments, role: Role) -> Result<GivenFiles, CliFailure> {
     Ok(GivenFiles {
         key: cli::path(arguments, "KEY")?,
         crt: cli::path(arguments, "CRT")?,
@@ -68,7 +68,7 @@ fn given_files(arguments: &mut Arguments, role: Role) -> Result<GivenFiles, Fail
     })
 }
 
-fn install(program: &Program, role: Role, given: &GivenFiles) -> Result<(), Failure> {
+fn install(program: &Program, role: Role, given: &GivenFiles) -> Result<(), CliFailure> {
     let env = Environment::from_process();
     let (place, warnings) = match role {
         Role::Server => IdentityFiles::server(&env)?,
@@ -77,7 +77,8 @@ fn install(program: &Program, role: Role, given: &GivenFiles) -> Result<(), Fail
     for warning in warnings {
         cli::warn(program, warning);
     }
-    let own = identity::install(given, &place, role, UnixTime::now()).map_err(Failure::failed)?;
+    let own =
+        identity::install(given, &place, role, UnixTime::now()).map_err(CliFailure::failed)?;
     cli::say(&format!(
         "installed    {}\nname         {}\nexpires      {}\nsha256       {}",
         place.crt.display(),

@@ -1,7 +1,7 @@
 //! SIGTERM, SIGINT and SIGHUP as messages.
 //!
-//! In scope: the first wish to stop is handed to whoever receives, a second one ends the process;
-//! SIGHUP is a wish to read files anew. Not in scope: what stopping and reading mean (`node`), and
+//! In scope: the first signal to stop is a message for the receiver, the second one ends the process;
+//! SIGHUP is a message to read files again. Not in scope: what stopping and reading mean (`node`), and
 //! every other signal.
 
 use std::ffi::c_int;
@@ -18,7 +18,7 @@ use signal_hook::iterator::{self, Handle};
 
 use crate::sync::threads;
 
-/// A wish that this process end.
+/// A signal to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// SIGINT: Ctrl-C.
@@ -37,8 +37,8 @@ impl fmt::Display for Signal {
 }
 
 /// The first signal as a message. The second one, of either kind, ends the process at once in the
-/// way the signal does by default: it is acted on inside the signal handler, so no stuck thread is
-/// in its way. That stays so when this value is dropped.
+/// way the signal does by default: it is acted on inside the signal handler, so that no stuck thread
+/// prevents it. That stays so when this value is dropped.
 ///
 /// A process has one of these, made before other threads start.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Signals {
         let handle = signals.handle();
         // One place: there is never a second message, for the second signal ends the process.
         let (sender, receiver) = bounded(1);
-        // One place: two wishes to read files anew are as good as one.
+        // One place: to read files again once serves both of two signals.
         let (reload, reloads) = bounded(1);
         let thread = threads::spawn("signals", move || {
             for signal in signals.forever() {

@@ -1,4 +1,4 @@
-//! What a service manager is told: ready, reloading, stopping, a line of status, and a sign of life
+//! Notifications for a service manager: ready, reloading, stopping, a line of status, keep-alive
 //! (`sd_notify(3)`, `sd_watchdog_enabled(3)`).
 //!
 //! In scope: the messages and their socket. Not in scope: when each of them is true (`run`).
@@ -13,10 +13,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::config::Environment;
 
-/// Signs of life are not sent more often than this, whatever is asked.
-const SHORTEST: Duration = Duration::from_millis(10);
+/// The shortest interval of keep-alives, whatever is asked for.
+const MIN_WATCHDOG_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The way to the service manager; without one nothing is said.
+/// Sends to the service manager; without one it does nothing.
 #[derive(Debug, Default)]
 pub struct Notifier {
     socket: Option<UnixDatagram>,
@@ -33,44 +33,44 @@ impl Notifier {
         Self { socket: socket.ok(), watchdog: watchdog(env) }
     }
 
-    /// How often a sign of life is due: twice within the time after which the manager would end this
+    /// How often a keep-alive is due: twice within the time after which the manager would end this
     /// process.
     pub fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// It serves.
+    /// The node serves.
     pub fn ready(&self) {
-        self.say("READY=1");
+        self.send("READY=1");
     }
 
-    /// It takes in its files anew, until [`Notifier::ready`] is said again.
+    /// The node reads its files again, until the next [`Notifier::ready`].
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let usec = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
     }
 
-    /// It is about to end.
+    /// The node is about to end.
     pub fn stopping(&self) {
-        self.say("STOPPING=1");
+        self.send("STOPPING=1");
     }
 
-    /// What it does, in a line for people.
+    /// What the node does, in a line for people.
     pub fn status(&self, text: &str) {
-        self.say(&format!("STATUS={}", text.escape_debug()));
+        self.send(&format!("STATUS={}", text.escape_debug()));
     }
 
-    /// It lives.
+    /// The keep-alive of the watchdog.
     pub fn alive(&self) {
-        self.say("WATCHDOG=1");
+        self.send("WATCHDOG=1");
     }
 
-    fn say(&self, message: &str) {
+    fn send(&self, message: &str) {
         if let Some(socket) = &self.socket
             && let Err(error) = socket.send(message.as_bytes())
         {
-            log::debug!("the service manager was not told {message:?}: {error}");
+            log::debug!("the service manager was not notified of {message:?}: {error}");
         }
     }
 }
@@ -81,7 +81,7 @@ fn connect(name: &OsStr) -> std::io::Result<UnixDatagram> {
         [b'@', rest @ ..] => socket.connect_addr(&SocketAddr::from_abstract_name(rest)?)?,
         _ => socket.connect(name)?,
     }
-    // A manager that does not listen holds up nobody.
+    // A manager that does not read must not block this process.
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -92,14 +92,14 @@ fn watchdog(env: &Environment) -> Option<Duration> {
         return None;
     }
     let usec = number("WATCHDOG_USEC").filter(|usec| *usec > 0)?;
-    Some((Duration::from_micros(usec) / 2).max(SHORTEST))
+    Some((Duration::from_micros(usec) / 2).max(MIN_WATCHDOG_INTERVAL))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn heard(socket: &UnixDatagram) -> String {
+    fn received(socket: &UnixDatagram) -> String {
         let mut bytes = [0; 4096];
         let count = socket.recv(&mut bytes).unwrap();
         String::from_utf8(bytes[..count].to_vec()).unwrap()
@@ -116,17 +116,17 @@ mod tests {
         let notifier = Notifier::new(&env);
         assert_eq!(notifier.watchdog(), Some(Duration::from_millis(1500)));
         notifier.ready();
-        assert_eq!(heard(&manager), "READY=1");
+        assert_eq!(received(&manager), "READY=1");
         notifier.reloading();
-        let text = heard(&manager);
+        let text = received(&manager);
         let (first, usec) = text.split_once("\nMONOTONIC_USEC=").unwrap();
         assert_eq!(first, "RELOADING=1");
         assert!(usec.parse::<u64>().unwrap() > 0);
         notifier.status("2 clients\nREADY=1");
-        assert_eq!(heard(&manager), "STATUS=2 clients\\nREADY=1", "one line stays one");
+        assert_eq!(received(&manager), "STATUS=2 clients\\nREADY=1", "one line stays one");
         notifier.stopping();
         notifier.alive();
-        assert_eq!([heard(&manager), heard(&manager)], ["STOPPING=1", "WATCHDOG=1"]);
+        assert_eq!([received(&manager), received(&manager)], ["STOPPING=1", "WATCHDOG=1"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use socket2::Socket;
 use crate::config::Forward;
 use crate::http1::head::{self, InvalidHead, NO_FIELD};
 use crate::net::dial::{Address, Resolver};
-use crate::run::cli::{self, Failure, Program};
+use crate::run::cli::{self, CliFailure, Program};
 use crate::sync::threads;
 
 const PROGRAM: Program = Program {
@@ -56,7 +56,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
+    fn parse(arguments: &mut Arguments) -> Result<Self, CliFailure> {
         let http: Option<Address> = cli::option(arguments, "--http", str::parse)?;
         let to: Forward = cli::value(arguments, "NAME/TARGET")?;
         let port = if to.client.is_none() { 8082 } else { 8081 };
@@ -64,20 +64,20 @@ impl Asked {
         Ok(Self { to, http })
     }
 
-    fn connect(self) -> Result<(), Failure> {
-        let socket = self
-            .http
-            .connect(&Resolver::default(), Instant::now() + DIAL)
-            .map_err(|why| Failure::Failed(format!("no node listens on {}: {why}", self.http)))?;
-        let broken = |error: io::Error| Failure::Failed(format!("{}: {error}", self.to));
+    fn connect(self) -> Result<(), CliFailure> {
+        let socket =
+            self.http.connect(&Resolver::default(), Instant::now() + DIAL).map_err(|why| {
+                CliFailure::Failed(format!("no node listens on {}: {why}", self.http))
+            })?;
+        let broken = |error: io::Error| CliFailure::Failed(format!("{}: {error}", self.to));
         let early = self.ask(&socket)?;
         socket.set_read_timeout(None).map_err(broken)?;
         exchange(socket, &early).map_err(broken)
     }
 
     /// Asks for the connection. Returns what came behind the answer's head.
-    fn ask(&self, mut socket: &Socket) -> Result<Vec<u8>, Failure> {
-        let failed = |error: io::Error| Failure::Failed(format!("{}: {error}", self.http));
+    fn ask(&self, mut socket: &Socket) -> Result<Vec<u8>, CliFailure> {
+        let failed = |error: io::Error| CliFailure::Failed(format!("{}: {error}", self.http));
         socket.set_read_timeout(Some(ANSWER)).map_err(failed)?;
         let path = match &self.to.client {
             Some(client) => format!("/client/{client}/{}", self.to.target),
@@ -105,13 +105,13 @@ impl Asked {
     }
 
     /// Why there is no connection, as the node says it.
-    fn refused(&self, socket: &Socket, mut body: Vec<u8>) -> Failure {
+    fn refused(&self, socket: &Socket, mut body: Vec<u8>) -> CliFailure {
         // What cannot be read is not needed to know that there is none.
         let _ = socket.take(MAX_ANSWER as u64).read_to_end(&mut body);
         let said: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         let message = said.get("message").and_then(|message| message.as_str());
         let why = message.unwrap_or("it was refused").escape_debug();
-        Failure::Failed(format!("{}: {why}", self.to))
+        CliFailure::Failed(format!("{}: {why}", self.to))
     }
 }
 

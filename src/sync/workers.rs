@@ -1,5 +1,5 @@
-//! Threads for connections, kept for a while for the next one: making a thread and taking it down
-//! again takes longer than all that is done to join two connections, or to send a small body.
+//! Threads for connections, kept for a while for the next one: starting and ending a thread takes longer
+//! than all the work of joining two connections, or of sending a small body.
 //!
 //! In scope: starting, keeping and ending them. Not in scope: how many there may be: each serves a
 //! connection, and those are bounded.
@@ -12,16 +12,16 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use super::threads;
 
 /// The stack of a thread. Only what is used of it takes memory.
-const STACK: usize = 256 * 1024;
-/// How long a thread that has nothing to do is kept.
-const KEPT: Duration = Duration::from_secs(10);
+const STACK_SIZE: usize = 256 * 1024;
+/// How long an idle thread is kept.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads of one kind. Those that have nothing to do end when this is dropped.
 pub(crate) struct Workers {
     name: &'static str,
-    /// Without a place of its own: what is sent is in the hands of a thread.
+    /// Has no capacity: a job that was sent has been received by a thread.
     jobs: Sender<Job>,
     taken: Receiver<Job>,
 }
@@ -37,18 +37,18 @@ impl Workers {
     pub fn run(&self, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let job = match self.jobs.try_send(Box::new(job)) {
             Ok(()) => return Ok(()),
-            // Disconnected it never is: a receiver is kept here.
+            // Never disconnected: a receiver is kept here.
             Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => job,
         };
         let taken = self.taken.clone();
         let work = move || {
             job();
-            // Disconnected: whoever had work for it is gone.
-            while let Ok(job) = taken.recv_timeout(KEPT) {
+            // Disconnected: the `Workers` were dropped.
+            while let Ok(job) = taken.recv_timeout(IDLE_TIMEOUT) {
                 job();
             }
         };
-        threads::spawn_with_stack(self.name, STACK, work).map(drop)
+        threads::spawn_with_stack(self.name, STACK_SIZE, work).map(drop)
     }
 }
 
@@ -62,12 +62,12 @@ mod tests {
     #[test]
     fn a_thread_that_waits_is_taken_before_a_new_one_is_made() {
         let workers = Workers::new("test");
-        let (tell, told) = bounded(10);
+        let (sender, receiver) = bounded(10);
         let run = || {
-            let tell = tell.clone();
-            let job = move || tell.send(thread::current().id()).unwrap();
+            let sender = sender.clone();
+            let job = move || sender.send(thread::current().id()).unwrap();
             workers.run(job).unwrap();
-            told.recv_timeout(Duration::from_secs(10)).unwrap()
+            receiver.recv_timeout(Duration::from_secs(10)).unwrap()
         };
         let first = run();
         let until = Instant::now() + Duration::from_secs(5);
@@ -81,18 +81,18 @@ mod tests {
     fn one_that_takes_long_holds_up_no_other() {
         let workers = Workers::new("test");
         let (let_go, held) = bounded::<()>(0);
-        let (tell, told) = bounded(10);
+        let (sender, receiver) = bounded(10);
         for _ in 0..5 {
-            let (held, tell) = (held.clone(), tell.clone());
+            let (held, sender) = (held.clone(), sender.clone());
             workers
                 .run(move || {
-                    tell.send(()).unwrap();
+                    sender.send(()).unwrap();
                     let _ = held.recv();
                 })
                 .unwrap();
         }
         for _ in 0..5 {
-            told.recv_timeout(Duration::from_secs(10)).unwrap();
+            receiver.recv_timeout(Duration::from_secs(10)).unwrap();
         }
         drop(let_go);
     }

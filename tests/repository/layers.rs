@@ -99,15 +99,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("process::abort", &[]),
     (
         "rustix",
-        &[
-            "fs",
-            "net/accept",
-            "run/systemd",
-            "process",
-            "handler/exec",
-            "remoted",
-            "run/check",
-        ],
+        &["fs", "net/accept", "run/systemd", "process", "handler/exec", "remoted", "run/check"],
     ),
     ("listenfd", &["net/accept/handed"]),
     // Every thread has a name.

@@ -10,7 +10,7 @@ use pico_args::Arguments;
 use restpipe::ca::{self, Ca, Name, NewCa, Order, Passphrase, Reason, Target};
 use restpipe::event::peer::Role;
 use restpipe::identity::IdentityError;
-use restpipe::run::cli::{self, Command, Failure, Program};
+use restpipe::run::cli::{self, CliFailure, Command, Program};
 use rustls::pki_types::UnixTime;
 
 /// What a command does at a moment, once its arguments are taken; what it has to say of it.
@@ -30,12 +30,12 @@ const COMMANDS: [Command<Job>; 9] = [
 
 fn main() -> ExitCode {
     cli::main_of_commands(&pages::PROGRAM, &COMMANDS, |job| {
-        cli::say(&job(UnixTime::now()).map_err(Failure::failed)?);
+        cli::say(&job(UnixTime::now()).map_err(CliFailure::failed)?);
         Ok(())
     })
 }
 
-fn init(arguments: &mut Arguments) -> Result<Job, Failure> {
+fn init(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let dir = dir(arguments)?;
     let file = cli::option_path(arguments, "--passphrase-file")?;
     let days = days(arguments)?.unwrap_or(ca::DEFAULT_CA_DAYS);
@@ -47,7 +47,7 @@ fn init(arguments: &mut Arguments) -> Result<Job, Failure> {
     }))
 }
 
-fn issue(arguments: &mut Arguments) -> Result<Job, Failure> {
+fn issue(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let opened = Opened::parse(arguments, &pages::ISSUE)?;
     let days = days(arguments)?.unwrap_or(ca::DEFAULT_DAYS);
     let role = needed_role(arguments)?;
@@ -57,13 +57,13 @@ fn issue(arguments: &mut Arguments) -> Result<Job, Failure> {
     Ok(Box::new(move |now| opened.with(|ca| Ok(tell::made(&ca.issue(&order, now)?)))))
 }
 
-fn request(arguments: &mut Arguments) -> Result<Job, Failure> {
+fn request(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let dir = dir(arguments)?;
     let name: Name = cli::value(arguments, "NAME")?;
     Ok(Box::new(move |_| Ok(tell::requested(&ca::request(&dir, &name)?))))
 }
 
-fn sign(arguments: &mut Arguments) -> Result<Job, Failure> {
+fn sign(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let opened = Opened::parse(arguments, &pages::SIGN)?;
     let days = days(arguments)?.unwrap_or(ca::DEFAULT_DAYS);
     let role = needed_role(arguments)?;
@@ -77,7 +77,7 @@ fn sign(arguments: &mut Arguments) -> Result<Job, Failure> {
     }))
 }
 
-fn verify(arguments: &mut Arguments) -> Result<Job, Failure> {
+fn verify(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let dir = dir(arguments)?;
     let role = role(arguments)?;
     let crt = cli::path(arguments, "CRT")?;
@@ -91,7 +91,7 @@ fn verify(arguments: &mut Arguments) -> Result<Job, Failure> {
     }))
 }
 
-fn list(arguments: &mut Arguments) -> Result<Job, Failure> {
+fn list(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let dir = dir(arguments)?;
     Ok(Box::new(move |_| {
         let (listed, damaged) = Ca::new(&dir).list()?;
@@ -102,14 +102,14 @@ fn list(arguments: &mut Arguments) -> Result<Job, Failure> {
     }))
 }
 
-fn renew(arguments: &mut Arguments) -> Result<Job, Failure> {
+fn renew(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let opened = Opened::parse(arguments, &pages::RENEW)?;
     let days = days(arguments)?.unwrap_or(ca::DEFAULT_DAYS);
     let name: Name = cli::value(arguments, "NAME")?;
     Ok(Box::new(move |now| opened.with(|ca| Ok(tell::signed(&ca.renew(&name, days, now)?)))))
 }
 
-fn revoke(arguments: &mut Arguments) -> Result<Job, Failure> {
+fn revoke(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let opened = Opened::parse(arguments, &pages::REVOKE)?;
     let reason = cli::option(arguments, "--reason", str::parse)?.unwrap_or(Reason::UNSPECIFIED);
     let target = target(cli::path(arguments, "NAME-or-CRT")?)?;
@@ -118,7 +118,7 @@ fn revoke(arguments: &mut Arguments) -> Result<Job, Failure> {
     }))
 }
 
-fn crl(arguments: &mut Arguments) -> Result<Job, Failure> {
+fn crl(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let opened = Opened::parse(arguments, &pages::CRL)?;
     let days = days(arguments)?.unwrap_or(ca::DEFAULT_CRL_DAYS);
     Ok(Box::new(move |now| opened.with(|ca| Ok(tell::revocation(&ca.sign_list(days, now)?)))))
@@ -132,7 +132,7 @@ struct Opened {
 }
 
 impl Opened {
-    fn parse(arguments: &mut Arguments, page: &'static Program) -> Result<Self, Failure> {
+    fn parse(arguments: &mut Arguments, page: &'static Program) -> Result<Self, CliFailure> {
         let passphrase_file = cli::option_path(arguments, "--passphrase-file")?;
         Ok(Self { dir: dir(arguments)?, passphrase_file, page })
     }
@@ -155,18 +155,18 @@ fn passphrase(file: &Path, page: &Program) -> Result<Passphrase, IdentityError> 
     Ok(passphrase)
 }
 
-fn dir(arguments: &mut Arguments) -> Result<PathBuf, Failure> {
+fn dir(arguments: &mut Arguments) -> Result<PathBuf, CliFailure> {
     Ok(cli::option_path(arguments, "--dir")?.unwrap_or_else(|| PathBuf::from(".")))
 }
 
-fn days(arguments: &mut Arguments) -> Result<Option<u32>, Failure> {
+fn days(arguments: &mut Arguments) -> Result<Option<u32>, CliFailure> {
     cli::option(arguments, "--days", |text| match text.parse() {
         Ok(days) if (1..=ca::MAX_DAYS).contains(&days) => Ok(days),
         _ => Err(format!("a number from 1 to {} is needed", ca::MAX_DAYS)),
     })
 }
 
-fn alternatives(arguments: &mut Arguments) -> Result<Vec<Name>, Failure> {
+fn alternatives(arguments: &mut Arguments) -> Result<Vec<Name>, CliFailure> {
     let mut names = Vec::new();
     while let Some(name) = cli::option(arguments, "--san", str::parse)? {
         names.push(name);
@@ -174,22 +174,22 @@ fn alternatives(arguments: &mut Arguments) -> Result<Vec<Name>, Failure> {
     Ok(names)
 }
 
-fn role(arguments: &mut Arguments) -> Result<Option<Role>, Failure> {
+fn role(arguments: &mut Arguments) -> Result<Option<Role>, CliFailure> {
     match (arguments.contains("--server"), arguments.contains("--client")) {
         (true, false) => Ok(Some(Role::Server)),
         (false, true) => Ok(Some(Role::Client)),
         (false, false) => Ok(None),
-        (true, true) => Err(Failure::Usage("only one of --server and --client goes".to_owned())),
+        (true, true) => Err(CliFailure::Usage("only one of --server and --client goes".to_owned())),
     }
 }
 
-fn needed_role(arguments: &mut Arguments) -> Result<Role, Failure> {
-    let missing = || Failure::Usage("one of --server and --client is needed".to_owned());
+fn needed_role(arguments: &mut Arguments) -> Result<Role, CliFailure> {
+    let missing = || CliFailure::Usage("one of --server and --client is needed".to_owned());
     role(arguments)?.ok_or_else(missing)
 }
 
 /// What is there as a file is a file, and so is what cannot be a name.
-fn target(argument: PathBuf) -> Result<Target, Failure> {
+fn target(argument: PathBuf) -> Result<Target, CliFailure> {
     if argument.is_file() {
         return Ok(Target::File(argument));
     }
@@ -199,7 +199,7 @@ fn target(argument: PathBuf) -> Result<Target, Failure> {
         Err(_) if argument.components().count() > 1 => Ok(Target::File(argument)),
         Err(error) => {
             let what = format!("{argument:?} is neither a file nor a name: {error}");
-            Err(Failure::Usage(what))
+            Err(CliFailure::Usage(what))
         }
     }
 }

@@ -4,7 +4,7 @@ use crossbeam_channel::select;
 use restpipe::config::{BrokerConfig, Environment, Reader};
 use restpipe::remoted::broker::{Broker, Settings};
 use restpipe::remoted::use_all_descriptors;
-use restpipe::run::cli::{self, Command, Failure, Program};
+use restpipe::run::cli::{self, CliFailure, Command, Program};
 use restpipe::run::logging;
 use restpipe::run::signals::Signals;
 
@@ -24,7 +24,7 @@ pub const COMMAND: Command<Job> = Command {
     parse: |_| Ok(Box::new(run)),
 };
 
-fn run() -> Result<(), Failure> {
+fn run() -> Result<(), CliFailure> {
     let env = Environment::from_process();
     let (config, warnings) = BrokerConfig::from_environment(&env)?;
     logging::init(&env, config.debug, config.log_format);
@@ -32,9 +32,9 @@ fn run() -> Result<(), Failure> {
         log::warn!("{warning}");
     }
     use_all_descriptors();
-    let signals = Signals::new().map_err(Failure::failed)?;
+    let signals = Signals::new().map_err(CliFailure::failed)?;
     let drain = config.drain;
-    let broker = Broker::start(Settings::new(config)).map_err(Failure::failed)?;
+    let broker = Broker::start(Settings::new(config)).map_err(CliFailure::failed)?;
     cli::say(&format!("ready remoted={}", broker.address()));
     loop {
         select! {

@@ -7,7 +7,7 @@ use pico_args::Arguments;
 use restpipe::config::{Bind, Reader};
 use restpipe::remoted::forward::{self, Forward, Way};
 use restpipe::remoted::{DEFAULT_IDLE_S, Url};
-use restpipe::run::cli::{self, Command, Failure, Program};
+use restpipe::run::cli::{self, CliFailure, Command, Program};
 use restpipe::run::signals::Signals;
 
 use crate::Job;
@@ -49,7 +49,7 @@ enum Local {
     Stdio,
 }
 
-fn parse(arguments: &mut Arguments) -> Result<Job, Failure> {
+fn parse(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let ends = Ends::parse(arguments)?;
     let idle_s = cli::option(arguments, "--idle", |text| match text.parse() {
         Ok(seconds @ 1..=316_224_000) => Ok(seconds),
@@ -60,16 +60,16 @@ fn parse(arguments: &mut Arguments) -> Result<Job, Failure> {
     let local = match (port, arguments.contains("--stdio")) {
         (Some(port), false) => Local::Port(port),
         (None, true) => Local::Stdio,
-        _ => return Err(Failure::Usage("one of --listen and --stdio is needed".to_owned())),
+        _ => return Err(CliFailure::Usage("one of --listen and --stdio is needed".to_owned())),
     };
     let mut urls: Vec<Url> = Vec::new();
     // The original writes several into one text.
     for url in words(arguments)?.iter().flat_map(|word| word.split_whitespace()) {
-        let wrong = |error| Failure::Usage(format!("URL {}: {error}", urls.len() + 1));
+        let wrong = |error| CliFailure::Usage(format!("URL {}: {error}", urls.len() + 1));
         urls.push(url.parse().map_err(wrong)?);
     }
     if urls.is_empty() {
-        return Err(Failure::Usage("URL is missing".to_owned()));
+        return Err(CliFailure::Usage("URL is missing".to_owned()));
     }
     Ok(Box::new(move || run(ends, urls, &local, idle_s)))
 }
@@ -85,18 +85,18 @@ fn bind(text: &str) -> Result<Bind, &'static str> {
     }
 }
 
-fn run(ends: Ends, urls: Vec<Url>, local: &Local, idle_s: u64) -> Result<(), Failure> {
+fn run(ends: Ends, urls: Vec<Url>, local: &Local, idle_s: u64) -> Result<(), CliFailure> {
     let max_connections = ends.max_connections;
     let begun = ends.begin()?;
     let urls = urls.into_iter().map(|url| begun.with_key(url)).collect::<Result<_, _>>()?;
-    let way = Way::new(urls, begun.outbound, idle_s).map_err(Failure::Wrong)?;
-    let signals = Signals::new().map_err(Failure::failed)?;
+    let way = Way::new(urls, begun.outbound, idle_s).map_err(CliFailure::Wrong)?;
+    let signals = Signals::new().map_err(CliFailure::failed)?;
     match local {
         Local::Stdio => stdio(way, &signals),
         Local::Port(bind) => {
-            let forward = Forward::start(bind, way, max_connections).map_err(Failure::failed)?;
+            let forward = Forward::start(bind, way, max_connections).map_err(CliFailure::failed)?;
             cli::say(&format!("ready listen={}", forward.address()));
-            let signal = signals.receiver().recv().map_err(Failure::failed)?;
+            let signal = signals.receiver().recv().map_err(CliFailure::failed)?;
             log::info!("stopping after {signal}: at most {} s", begun.config.drain.as_secs());
             forward.stop(begun.config.drain);
             Ok(())
@@ -105,7 +105,7 @@ fn run(ends: Ends, urls: Vec<Url>, local: &Local, idle_s: u64) -> Result<(), Fai
 }
 
 /// Until the connection has ended, or a signal comes: then it is broken off.
-fn stdio(way: Way, signals: &Signals) -> Result<(), Failure> {
+fn stdio(way: Way, signals: &Signals) -> Result<(), CliFailure> {
     let (ended, end) = bounded(1);
     std::thread::Builder::new()
         .name("carry".to_owned())
@@ -113,11 +113,11 @@ fn stdio(way: Way, signals: &Signals) -> Result<(), Failure> {
             // Nobody waits for it when a signal came.
             let _ = ended.send(forward::stdio(way));
         })
-        .map_err(Failure::failed)?;
+        .map_err(CliFailure::failed)?;
     select! {
         recv(end) -> end => match end {
-            Ok(end) => end.map_err(Failure::Failed),
-            Err(_) => Err(Failure::Failed("carrying the bytes panicked".to_owned())),
+            Ok(end) => end.map_err(CliFailure::Failed),
+            Err(_) => Err(CliFailure::Failed("carrying the bytes panicked".to_owned())),
         },
         recv(signals.receiver()) -> _ => Ok(()),
     }

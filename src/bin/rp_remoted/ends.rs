@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pico_args::Arguments;
 use restpipe::config::{EndConfig, Environment, Warning};
 use restpipe::remoted::{Key, Outbound, Pin, Proxies, Trust, Url};
-use restpipe::run::cli::{self, Failure};
+use restpipe::run::cli::{self, CliFailure};
 use restpipe::run::logging;
 
 pub const KEY_FILE: (&str, &str) =
@@ -27,7 +27,7 @@ pub struct Ends {
 
 impl Ends {
     /// Takes the common options.
-    pub fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
+    pub fn parse(arguments: &mut Arguments) -> Result<Self, CliFailure> {
         let key_file = cli::option_path(arguments, "--key-file")?;
         let ca = cli::option_path(arguments, "--ca")?;
         let mut pins = Vec::new();
@@ -39,7 +39,7 @@ impl Ends {
             (Some(file), true) => Trust::File(file),
             (None, false) => Trust::Pins(pins),
             (Some(_), false) => {
-                return Err(Failure::Usage("only one of --ca and --pin goes".to_owned()));
+                return Err(CliFailure::Usage("only one of --ca and --pin goes".to_owned()));
             }
         };
         let max_connections =
@@ -53,15 +53,15 @@ impl Ends {
     }
 
     /// Starts the log, and finds the key for addresses without one.
-    pub fn begin(self) -> Result<Begun, Failure> {
+    pub fn begin(self) -> Result<Begun, CliFailure> {
         let env = Environment::from_process();
         let (config, warnings) = EndConfig::from_environment(&env)?;
         let proxies = Proxies::new(&config.https_proxy, &config.http_proxy, &config.no_proxy);
-        let outbound = Outbound::new(self.trust, proxies.map_err(Failure::Wrong)?);
+        let outbound = Outbound::new(self.trust, proxies.map_err(CliFailure::Wrong)?);
         let key = match (&self.key_file, &config.key) {
-            (Some(file), _) => Some(Key::from_file(file).map_err(Failure::Wrong)?),
+            (Some(file), _) => Some(Key::from_file(file).map_err(CliFailure::Wrong)?),
             (None, Some(text)) => {
-                let wrong = |error| Failure::Wrong(format!("RP_REMOTED_APIKEY: {error}"));
+                let wrong = |error| CliFailure::Wrong(format!("RP_REMOTED_APIKEY: {error}"));
                 Some((text.parse().map_err(wrong)?, false))
             }
             (None, None) => None,
@@ -86,10 +86,10 @@ pub struct Begun {
 
 impl Begun {
     /// This address with a key.
-    pub fn with_key(&self, url: Url) -> Result<Url, Failure> {
+    pub fn with_key(&self, url: Url) -> Result<Url, CliFailure> {
         let url = url.or_key(self.key.as_ref());
         if !url.has_key() {
-            return Err(Failure::Wrong(format!(
+            return Err(CliFailure::Wrong(format!(
                 "{url}: there is no key for it; it stands before an @, in the file of --key-file, or \
                  in RP_REMOTED_APIKEY"
             )));
@@ -99,11 +99,12 @@ impl Begun {
 }
 
 /// All further arguments that are no options. What they are is never repeated: they may hold a key.
-pub fn words(arguments: &mut Arguments) -> Result<Vec<String>, Failure> {
+pub fn words(arguments: &mut Arguments) -> Result<Vec<String>, CliFailure> {
     let mut words = Vec::new();
     while let Some(word) = cli::optional_positional(arguments)? {
         let word = word.into_string();
-        words.push(word.map_err(|_| Failure::Usage("an argument is not UTF-8 text".to_owned()))?);
+        words
+            .push(word.map_err(|_| CliFailure::Usage("an argument is not UTF-8 text".to_owned()))?);
     }
     Ok(words)
 }

@@ -1,7 +1,7 @@
 //! `rp_remoted keys`.
 
 use restpipe::remoted::keys;
-use restpipe::run::cli::{self, Command, Failure, Program};
+use restpipe::run::cli::{self, CliFailure, Command, Program};
 
 use crate::Job;
 
@@ -17,7 +17,7 @@ pub const COMMAND: Command<Job> = Command {
     parse: |arguments| {
         let file = cli::path(arguments, "FILE")?;
         Ok(Box::new(move || {
-            keys::create(&file).map_err(Failure::failed)?;
+            keys::create(&file).map_err(CliFailure::failed)?;
             cli::say(&format!("keys  {}", file.display()));
             Ok(())
         }))

@@ -8,10 +8,10 @@ mod publish;
 
 use std::process::ExitCode;
 
-use restpipe::run::cli::{self, Command, Failure, Program};
+use restpipe::run::cli::{self, CliFailure, Command, Program};
 
 /// What a command does, once its arguments are taken.
-type Job = Box<dyn FnOnce() -> Result<(), Failure>>;
+type Job = Box<dyn FnOnce() -> Result<(), CliFailure>>;
 
 const PROGRAM: Program = Program {
     name: "rp_remoted",

@@ -9,7 +9,7 @@ use pico_args::Arguments;
 use restpipe::config::Reader;
 use restpipe::remoted::publication::{Options, Publication, Route};
 use restpipe::remoted::{Address, Url};
-use restpipe::run::cli::{self, Command, Failure, Program};
+use restpipe::run::cli::{self, CliFailure, Command, Program};
 use restpipe::run::signals::Signals;
 
 use crate::Job;
@@ -46,7 +46,7 @@ pub const COMMAND: Command<Job> = Command {
     parse,
 };
 
-fn parse(arguments: &mut Arguments) -> Result<Job, Failure> {
+fn parse(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let ends = Ends::parse(arguments)?;
     let proxy_protocol = arguments.contains("--proxy-protocol");
     let mut targets = Vec::new();
@@ -60,18 +60,18 @@ fn parse(arguments: &mut Arguments) -> Result<Job, Failure> {
     let mut routes = Vec::new();
     let urls = words(arguments)?;
     if targets.len() != urls.len() && targets.len() != 1 || targets.len() > urls.len() {
-        return Err(Failure::Usage(
+        return Err(CliFailure::Usage(
             "each URL needs a --to TARGET, and each target a URL".to_owned(),
         ));
     }
     for (at, url) in urls.iter().enumerate() {
-        let wrong = |error| Failure::Usage(format!("URL {}: {error}", at + 1));
+        let wrong = |error| CliFailure::Usage(format!("URL {}: {error}", at + 1));
         let url: Url = url.parse().map_err(wrong)?;
         let target = targets.get(at).or(targets.first()).cloned();
         routes.extend(target.map(|target| Route { url, target }));
     }
     if routes.is_empty() && files.is_empty() {
-        return Err(Failure::Usage("URL is missing".to_owned()));
+        return Err(CliFailure::Usage("URL is missing".to_owned()));
     }
     let options = Options { proxy_protocol, max_connections: ends.max_connections };
     Ok(Box::new(move || run(ends, routes, &files, options)))
@@ -82,24 +82,24 @@ fn run(
     mut routes: Vec<Route>,
     files: &[PathBuf],
     options: Options,
-) -> Result<(), Failure> {
+) -> Result<(), CliFailure> {
     for file in files {
-        routes.extend(read(file).map_err(Failure::Wrong)?);
+        routes.extend(read(file).map_err(CliFailure::Wrong)?);
     }
     if routes.is_empty() || routes.len() > MAX_ROUTES {
-        return Err(Failure::Wrong(format!("there may be 1 to {MAX_ROUTES} paths")));
+        return Err(CliFailure::Wrong(format!("there may be 1 to {MAX_ROUTES} paths")));
     }
     let begun = ends.begin()?;
     for route in &mut routes {
         route.url = begun.with_key(route.url.clone())?;
     }
     let paths: Vec<String> = routes.iter().map(|route| route.url.path().to_owned()).collect();
-    let signals = Signals::new().map_err(Failure::failed)?;
+    let signals = Signals::new().map_err(CliFailure::failed)?;
     let published = move |at: usize| cli::say(&format!("ready published={}", paths[at]));
     let outbound = Arc::new(begun.outbound);
     let publication = Publication::start(routes, &outbound, options, published)
-        .map_err(|error| Failure::Wrong(error.to_string()))?;
-    let signal = signals.receiver().recv().map_err(Failure::failed)?;
+        .map_err(|error| CliFailure::Wrong(error.to_string()))?;
+    let signal = signals.receiver().recv().map_err(CliFailure::failed)?;
     log::info!("stopping after {signal}: at most {} s", begun.config.drain.as_secs());
     publication.stop(begun.config.drain);
     Ok(())

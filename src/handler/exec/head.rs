@@ -24,7 +24,7 @@ pub(super) struct CgiHead {
 /// What the beginning of an output is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Beginning {
-    /// More has to come before that can be said. `is_cgi`: it cannot be mere text any more, for one of
+    /// More has to come before that can be said. `is_cgi`: it cannot be mere text, for one of
     /// the fields that make headers is there.
     Unknown {
         /// Whether there is a `Status`, a `Content-Type` or a `Location`.

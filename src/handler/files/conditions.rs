@@ -44,9 +44,9 @@ impl Version {
 
 /// What follows from a request's conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Precondition {
     /// Do it.
-    Go,
+    Holds,
     /// The caller has this version: 304.
     NotModified,
     /// It is another version than the caller means: 412.
@@ -55,26 +55,26 @@ pub(super) enum Verdict {
 
 /// Whether a request may be done to the version that there is, in the order of section 13.2.2.
 /// `reads` is whether it only reads.
-pub(super) fn check(event: &Event, current: Option<&Version>, reads: bool) -> Verdict {
+pub(super) fn check(event: &Event, current: Option<&Version>, reads: bool) -> Precondition {
     let modified = current.and_then(|current| current.modified);
     match is_among(event, "if-match", current, true) {
         Some(true) => {}
-        Some(false) => return Verdict::Failed,
+        Some(false) => return Precondition::Failed,
         None => {
             if let (Some(date), Some(modified)) = (date(event, "if-unmodified-since"), modified)
                 && modified > date
             {
-                return Verdict::Failed;
+                return Precondition::Failed;
             }
         }
     }
     match is_among(event, "if-none-match", current, false) {
-        Some(true) if reads => Verdict::NotModified,
-        Some(true) => Verdict::Failed,
-        Some(false) => Verdict::Go,
+        Some(true) if reads => Precondition::NotModified,
+        Some(true) => Precondition::Failed,
+        Some(false) => Precondition::Holds,
         None => match (date(event, "if-modified-since"), modified) {
-            (Some(date), Some(modified)) if reads && modified <= date => Verdict::NotModified,
-            _ => Verdict::Go,
+            (Some(date), Some(modified)) if reads && modified <= date => Precondition::NotModified,
+            _ => Precondition::Holds,
         },
     }
 }
@@ -151,14 +151,14 @@ mod tests {
 
     #[test]
     fn conditions_are_judged_as_the_rfc_says() {
-        use Verdict::{Failed, Go, NotModified};
+        use Precondition::{Failed, Holds, NotModified};
         // The headers, and the verdict on a read and on a write.
         for (headers, read, write) in [
-            (&[][..], Go, Go),
-            (&[("If-Match", "\"1-2\"")], Go, Go),
-            (&[("If-Match", "*")], Go, Go),
-            (&[("If-Match", "\"x\" ,\"1-2\"")], Go, Go),
-            (&[("If-Match", "\"x\""), ("If-Match", "\"1-2\"")], Go, Go),
+            (&[][..], Holds, Holds),
+            (&[("If-Match", "\"1-2\"")], Holds, Holds),
+            (&[("If-Match", "*")], Holds, Holds),
+            (&[("If-Match", "\"x\" ,\"1-2\"")], Holds, Holds),
+            (&[("If-Match", "\"x\""), ("If-Match", "\"1-2\"")], Holds, Holds),
             (&[("If-Match", "W/\"1-2\"")], Failed, Failed),
             (&[("If-Match", "1-2")], Failed, Failed),
             (&[("If-Match", "\"1-2")], Failed, Failed),
@@ -167,14 +167,14 @@ mod tests {
             (&[("If-None-Match", "\"1-2\"")], NotModified, Failed),
             (&[("If-None-Match", "*")], NotModified, Failed),
             (&[("if-none-match", "\"a,b\", W/\"1-2\"")], NotModified, Failed),
-            (&[("If-None-Match", "\"x\"")], Go, Go),
-            (&[("If-None-Match", "\"x\""), ("If-Modified-Since", DATE)], Go, Go),
-            (&[("If-Modified-Since", DATE)], NotModified, Go),
-            (&[("If-Modified-Since", BEFORE)], Go, Go),
-            (&[("If-Modified-Since", "yesterday")], Go, Go),
-            (&[("If-Unmodified-Since", DATE)], Go, Go),
+            (&[("If-None-Match", "\"x\"")], Holds, Holds),
+            (&[("If-None-Match", "\"x\""), ("If-Modified-Since", DATE)], Holds, Holds),
+            (&[("If-Modified-Since", DATE)], NotModified, Holds),
+            (&[("If-Modified-Since", BEFORE)], Holds, Holds),
+            (&[("If-Modified-Since", "yesterday")], Holds, Holds),
+            (&[("If-Unmodified-Since", DATE)], Holds, Holds),
             (&[("If-Unmodified-Since", BEFORE)], Failed, Failed),
-            (&[("If-Match", "\"1-2\""), ("If-Unmodified-Since", BEFORE)], Go, Go),
+            (&[("If-Match", "\"1-2\""), ("If-Unmodified-Since", BEFORE)], Holds, Holds),
             (&[("If-Match", "\"1-2\""), ("If-None-Match", "\"1-2\"")], NotModified, Failed),
         ] {
             let event = event(headers);
@@ -183,7 +183,7 @@ mod tests {
         }
         // Nothing is there.
         assert_eq!(check(&event(&[("If-Match", "*")]), None, false), Failed);
-        assert_eq!(check(&event(&[("If-None-Match", "*")]), None, false), Go);
+        assert_eq!(check(&event(&[("If-None-Match", "*")]), None, false), Holds);
     }
 
     #[test]

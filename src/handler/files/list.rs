@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::path::UNFINISHED;
-use super::problem::Problem;
+use super::problem::FileProblem;
 use crate::event::{Event, Reply};
 use crate::handler::{Context, Failure};
 
@@ -27,7 +27,7 @@ pub(super) fn get(
     path: &Path,
     context: &Context,
     event: &Event,
-) -> Result<Reply, Problem> {
+) -> Result<Reply, FileProblem> {
     let after: Vec<u8> = event
         .target
         .query_value("after")
@@ -36,7 +36,10 @@ pub(super) fn get(
     let mut more = false;
     for entry in dir.read_dir(path)? {
         if context.is_cancelled() {
-            return Err(Problem::Failed(Failure::exception("Cancelled", "nobody waits for it")));
+            return Err(FileProblem::Failed(Failure::exception(
+                "Cancelled",
+                "nobody waits for it",
+            )));
         }
         let entry = entry?;
         let name = entry.file_name();
@@ -69,28 +72,29 @@ struct Named {
 }
 
 impl Named {
-    /// What is told of it; nothing where it is gone by now.
+    /// Its fields in the list; none where it no longer exists.
     fn described(self) -> io::Result<Option<Value>> {
         let metadata = match self.entry.metadata() {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut told = Map::new();
+        let mut fields = Map::new();
         match self.name.to_str() {
-            Some(name) => told.insert("name".to_owned(), name.into()),
+            Some(name) => fields.insert("name".to_owned(), name.into()),
             None => {
-                told.insert("name".to_owned(), self.name.to_string_lossy().into());
-                // No path can name it, for paths are UTF-8; so it is told apart at least.
-                told.insert("not_utf8".to_owned(), encoded(&self.name).into())
+                fields.insert("name".to_owned(), self.name.to_string_lossy().into());
+                // No path can name it, for paths are UTF-8; so this at least tells it from the others.
+                fields.insert("not_utf8".to_owned(), encoded(&self.name).into())
             }
         };
-        told.insert("kind".to_owned(), kind(&metadata).into());
+        fields.insert("kind".to_owned(), kind(&metadata).into());
         if metadata.is_file() {
-            told.insert("size".to_owned(), metadata.len().into());
+            fields.insert("size".to_owned(), metadata.len().into());
         }
-        told.insert("modified".to_owned(), modified(&metadata).map_or(Value::Null, |at| json!(at)));
-        Ok(Some(Value::Object(told)))
+        fields
+            .insert("modified".to_owned(), modified(&metadata).map_or(Value::Null, |at| json!(at)));
+        Ok(Some(Value::Object(fields)))
     }
 }
 
@@ -114,7 +118,7 @@ impl PartialEq for Named {
 
 impl Eq for Named {}
 
-/// A link is told as such, wherever it leads.
+/// A link is listed as such, wherever it leads.
 fn kind(metadata: &Metadata) -> &'static str {
     if metadata.is_file() {
         "file"

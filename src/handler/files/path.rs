@@ -5,13 +5,13 @@
 
 use std::path::PathBuf;
 
-use super::problem::Problem;
+use super::problem::FileProblem;
 
 /// What the names of files that are still being written begin with. Nobody sees those.
 pub(super) const UNFINISHED: &str = ".restpipe-put-";
 
 /// The path of a file: at least one name.
-pub(super) fn of_file(parameters: &[String]) -> Result<PathBuf, Problem> {
+pub(super) fn of_file(parameters: &[String]) -> Result<PathBuf, FileProblem> {
     match parameters {
         [] => Err(bad("the path names no file; ask file//PATH")),
         names => join(names),
@@ -19,7 +19,7 @@ pub(super) fn of_file(parameters: &[String]) -> Result<PathBuf, Problem> {
 }
 
 /// The path of a directory: `.` for the whole, and a slash at the end does no harm.
-pub(super) fn of_directory(parameters: &[String]) -> Result<PathBuf, Problem> {
+pub(super) fn of_directory(parameters: &[String]) -> Result<PathBuf, FileProblem> {
     let names = match parameters {
         [names @ .., last] if last.is_empty() => names,
         names => names,
@@ -27,7 +27,7 @@ pub(super) fn of_directory(parameters: &[String]) -> Result<PathBuf, Problem> {
     if names.is_empty() { Ok(PathBuf::from(".")) } else { join(names) }
 }
 
-fn join(names: &[String]) -> Result<PathBuf, Problem> {
+fn join(names: &[String]) -> Result<PathBuf, FileProblem> {
     let mut path = PathBuf::new();
     for name in names {
         match name.as_str() {
@@ -45,8 +45,8 @@ fn join(names: &[String]) -> Result<PathBuf, Problem> {
     Ok(path)
 }
 
-fn bad(message: &str) -> Problem {
-    Problem::refused(400, "bad_path", message)
+fn bad(message: &str) -> FileProblem {
+    FileProblem::refused(400, "bad_path", message)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Why a file is not given or taken, as the caller is told.
+//! Why a file is neither sent nor stored, and the answers that say so.
 
 use std::io::{self, ErrorKind};
 
@@ -7,8 +7,8 @@ use crate::handler::Failure;
 
 /// Why there is no file for the caller.
 #[derive(Debug)]
-pub(super) enum Problem {
-    /// It is told so.
+pub(super) enum FileProblem {
+    /// An answer with this status.
     Refused {
         /// The HTTP status.
         status: u16,
@@ -19,17 +19,17 @@ pub(super) enum Problem {
     },
     /// Too much is going on.
     Busy(&'static str),
-    /// As of any handler.
+    /// The same as for any handler.
     Failed(Failure),
 }
 
-impl Problem {
-    /// The caller is told this.
+impl FileProblem {
+    /// An answer with this status, name and message.
     pub fn refused(status: u16, error: &'static str, message: impl Into<String>) -> Self {
         Self::Refused { status, error, message: message.into() }
     }
 
-    /// The reply that says so about this path.
+    /// The reply about this path.
     pub fn reply(self, path: &[String]) -> Result<Reply, Failure> {
         match self {
             Self::Refused { status, error, message } => {
@@ -41,8 +41,8 @@ impl Problem {
     }
 }
 
-/// What the file system says, in words of HTTP.
-impl From<io::Error> for Problem {
+/// An error of the file system as an answer by HTTP.
+impl From<io::Error> for FileProblem {
     fn from(error: io::Error) -> Self {
         match (error.kind(), error.raw_os_error()) {
             (_, Some(libc::EMFILE | libc::ENFILE)) => Self::Busy("too many files are open"),
@@ -68,16 +68,24 @@ impl From<io::Error> for Problem {
 }
 
 /// A directory where a file was asked for.
-pub(super) fn is_directory() -> Problem {
-    Problem::refused(409, "is_directory", "it is a directory; GET list//PATH shows what it holds")
+pub(super) fn is_directory() -> FileProblem {
+    FileProblem::refused(
+        409,
+        "is_directory",
+        "it is a directory; GET list//PATH shows what it holds",
+    )
 }
 
 /// A FIFO, a device or a socket where a file was asked for.
-pub(super) fn not_a_file() -> Problem {
-    Problem::refused(403, "not_a_file", "it is neither a file nor a directory")
+pub(super) fn not_a_file() -> FileProblem {
+    FileProblem::refused(403, "not_a_file", "it is neither a file nor a directory")
 }
 
 /// The request's conditions do not hold.
-pub(super) fn precondition_failed() -> Problem {
-    Problem::refused(412, "precondition_failed", "the file is not as the request's condition says")
+pub(super) fn precondition_failed() -> FileProblem {
+    FileProblem::refused(
+        412,
+        "precondition_failed",
+        "the file is not as the request's condition says",
+    )
 }

@@ -8,21 +8,21 @@ use std::time::Duration;
 
 use cap_std::fs::{Dir, Metadata, OpenOptions, OpenOptionsExt};
 
-use super::conditions::{self, Verdict, Version};
-use super::problem::{Problem, is_directory, not_a_file, precondition_failed};
+use super::conditions::{self, Precondition, Version};
+use super::problem::{FileProblem, is_directory, not_a_file, precondition_failed};
 use crate::event::{Body, Event, Reply, Source};
 use crate::handler::range::Range;
 
 /// The file at this path, as the request wants it.
-pub(super) fn get(dir: &Dir, path: &Path, event: &Event) -> Result<Reply, Problem> {
+pub(super) fn get(dir: &Dir, path: &Path, event: &Event) -> Result<Reply, FileProblem> {
     let (file, metadata) = open(dir, path)?;
     let version = Version::of(&metadata);
     match conditions::check(event, Some(&version), true) {
-        Verdict::Go => {}
-        Verdict::NotModified => {
+        Precondition::Holds => {}
+        Precondition::NotModified => {
             return Ok(version.mark(Reply::new("", Body::empty()).with_status(304)));
         }
-        Verdict::Failed => return Err(precondition_failed()),
+        Precondition::Failed => return Err(precondition_failed()),
     }
     // Only GET has ranges (RFC 9110, section 14.2).
     let is_asked = !event.head_only && conditions::range_applies(event, &version);
@@ -40,7 +40,7 @@ pub(super) fn get(dir: &Dir, path: &Path, event: &Event) -> Result<Reply, Proble
 }
 
 /// Opens a file, and nothing else: not even for a moment does it wait for the other end of a FIFO.
-fn open(dir: &Dir, path: &Path) -> Result<(File, Metadata), Problem> {
+fn open(dir: &Dir, path: &Path) -> Result<(File, Metadata), FileProblem> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     let file = dir.open_with(path, &options)?;

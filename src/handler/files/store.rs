@@ -1,32 +1,38 @@
 //! Storing and removing a file.
 //!
-//! A file is stored as a whole or not at all: it is written under another name beside its place,
-//! brought to the disk, and then renamed. A caller that reads it meanwhile has the old one or the new.
+//! A file is stored as a whole or not at all: it is written under another name in the same directory,
+//! synced to the disk, and then renamed. A caller that reads it meanwhile has the old one or the new.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use cap_std::fs::{Dir, File, Metadata, OpenOptions, PermissionsExt};
+use parking_lot::Mutex;
 
-use super::Files;
-use super::conditions::{self, Verdict, Version};
+use super::conditions::{self, Precondition, Version};
 use super::path::UNFINISHED;
-use super::problem::{Problem, is_directory, not_a_file, precondition_failed};
+use super::problem::{FileProblem, is_directory, not_a_file, precondition_failed};
 use crate::event::{Body, Event, Reply};
 
 /// How much of a body is read at a time.
-const PIECE: usize = 64 * 1024;
+const BUFFER_SIZE: usize = 64 * 1024;
 
-/// Stores the body: 201 where there was no such file, else 204.
-pub(super) fn put(files: &Files, path: &Path, event: &mut Event) -> Result<Reply, Problem> {
+/// Stores the body: 201 where there was no such file, else 204. `writing` is held while the conditions
+/// are checked and the file is replaced.
+pub(super) fn put(
+    dir: &Dir,
+    writing: &Mutex<()>,
+    path: &Path,
+    event: &mut Event,
+) -> Result<Reply, FileProblem> {
     if event.header("content-range").is_some() {
         let message = "a part of a file cannot be stored; send all of it without Content-Range";
-        return Err(Problem::refused(400, "partial_put", message));
+        return Err(FileProblem::refused(400, "partial_put", message));
     }
     // Before the body is read, so that the caller need not send it.
-    let stands = check(&files.dir, path, event)?;
-    let place = Place::of(&files.dir, path).map_err(without_directory)?;
-    let mut unfinished = Unfinished::create(&place.parent)?;
+    let stands = check(dir, path, event)?;
+    let destination = Destination::of(dir, path).map_err(without_directory)?;
+    let mut unfinished = Unfinished::create(&destination.parent)?;
     copy(&mut event.body, &mut unfinished.file)?;
     if let Some(stands) = stands {
         // The bits for user, group and others; not those that lend rights.
@@ -35,32 +41,37 @@ pub(super) fn put(files: &Files, path: &Path, event: &mut Event) -> Result<Reply
     }
     unfinished.file.sync_all()?;
     let version = Version::of(&unfinished.file.metadata()?);
-    let lock = files.writing.lock();
-    let replaced = check(&files.dir, path, event)?;
-    unfinished.rename(&place.name)?;
+    let lock = writing.lock();
+    let replaced = check(dir, path, event)?;
+    unfinished.rename(&destination.name)?;
     drop(lock);
-    place.sync()?;
+    destination.sync()?;
     let status = if replaced.is_some() { 204 } else { 201 };
     Ok(version.mark(Reply::new("", Body::empty()).with_status(status)))
 }
 
 /// Removes a file, or a link: 204.
-pub(super) fn delete(files: &Files, path: &Path, event: &Event) -> Result<Reply, Problem> {
-    let lock = files.writing.lock();
-    check(&files.dir, path, event)?;
-    let place = Place::of(&files.dir, path)?;
-    let metadata = place.parent.symlink_metadata(&place.name)?;
+pub(super) fn delete(
+    dir: &Dir,
+    writing: &Mutex<()>,
+    path: &Path,
+    event: &Event,
+) -> Result<Reply, FileProblem> {
+    let lock = writing.lock();
+    check(dir, path, event)?;
+    let destination = Destination::of(dir, path)?;
+    let metadata = destination.parent.symlink_metadata(&destination.name)?;
     if metadata.is_dir() {
         return Err(is_directory());
     }
-    place.parent.remove_file(&place.name)?;
+    destination.parent.remove_file(&destination.name)?;
     drop(lock);
-    place.sync()?;
+    destination.sync()?;
     Ok(Reply::new("", Body::empty()).with_status(204))
 }
 
 /// What stands at this path, links followed, if the request may change it.
-fn check(dir: &Dir, path: &Path, event: &Event) -> Result<Option<Metadata>, Problem> {
+fn check(dir: &Dir, path: &Path, event: &Event) -> Result<Option<Metadata>, FileProblem> {
     let found = match dir.metadata(path) {
         Ok(metadata) if metadata.is_dir() => return Err(is_directory()),
         Ok(metadata) if !metadata.is_file() => return Err(not_a_file()),
@@ -69,8 +80,8 @@ fn check(dir: &Dir, path: &Path, event: &Event) -> Result<Option<Metadata>, Prob
         Err(error) => return Err(error.into()),
     };
     match conditions::check(event, found.as_ref().map(Version::of).as_ref(), false) {
-        Verdict::Go => Ok(found),
-        Verdict::NotModified | Verdict::Failed => Err(precondition_failed()),
+        Precondition::Holds => Ok(found),
+        Precondition::NotModified | Precondition::Failed => Err(precondition_failed()),
     }
 }
 
@@ -79,22 +90,22 @@ fn is_missing(error: &io::Error) -> bool {
 }
 
 /// A directory is not made for a file: a slip in its name would go unnoticed.
-fn without_directory(error: io::Error) -> Problem {
+fn without_directory(error: io::Error) -> FileProblem {
     if is_missing(&error) {
         let message = "the directory that it would be in does not exist";
-        Problem::refused(409, "no_directory", message)
+        FileProblem::refused(409, "no_directory", message)
     } else {
         error.into()
     }
 }
 
 /// A name in a directory that is open, so that nothing can be put between the two.
-struct Place {
+struct Destination {
     parent: Dir,
     name: PathBuf,
 }
 
-impl Place {
+impl Destination {
     fn of(dir: &Dir, path: &Path) -> io::Result<Self> {
         let parent = match path.parent() {
             Some(parent) if parent != Path::new("") => dir.open_dir(parent)?,
@@ -153,7 +164,7 @@ impl Drop for Unfinished<'_> {
 }
 
 fn copy(body: &mut Body, file: &mut File) -> io::Result<()> {
-    let mut buffer = vec![0; PIECE];
+    let mut buffer = vec![0; BUFFER_SIZE];
     loop {
         match body.read(&mut buffer)? {
             0 => return Ok(()),

@@ -196,7 +196,7 @@ impl Samples {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::meter::Outcome;
+    use crate::metrics::meter::RequestOutcome;
 
     fn handled(method: &str, code: u32) -> Mark<'_> {
         Mark::Handled { method, code, took: Duration::from_micros(1500) }
@@ -220,7 +220,7 @@ mod tests {
             Mark::HeartbeatAnswered { took },
             Mark::HeartbeatMissed,
             Mark::Asking,
-            Mark::Replied { outcome: Outcome::Fine, took },
+            Mark::Replied { outcome: RequestOutcome::Fine, took },
             Mark::Asked,
             handled("get_time", 0),
         ] {
@@ -254,7 +254,10 @@ mod tests {
     fn a_crowd_is_sampled_and_its_rate_is_sent() {
         let mut tally = Tally::default();
         for _ in 0..10 * MAX_SAMPLES {
-            tally.add(Mark::Replied { outcome: Outcome::Fine, took: Duration::from_millis(7) });
+            tally.add(Mark::Replied {
+                outcome: RequestOutcome::Fine,
+                took: Duration::from_millis(7),
+            });
         }
         let lines = lines(&mut tally, &mut Vec::new());
         assert_eq!(lines.len(), MAX_SAMPLES);

@@ -90,7 +90,7 @@ fn listen_unix(path: &Path) -> Result<Bound, String> {
     Ok(Bound { socket, address: Bind::Unix(path.to_owned()), file: Some(file), handed: false })
 }
 
-/// Removes a socket file that nobody listens on any more.
+/// Removes a socket file that nobody listens on.
 fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), String> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -130,7 +130,7 @@ impl SocketFile {
     pub fn remove(&self) {
         let ours = |m: &fs::Metadata| m.dev() == self.device && m.ino() == self.inode;
         if fs::symlink_metadata(&self.path).is_ok_and(|m| ours(&m)) {
-            // A file that is gone already needs no removing, and there is nobody to tell.
+            // A file that does not exist need not be removed, and there is nobody to report to.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -8,16 +8,18 @@ mod table;
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 
-pub(crate) use table::Origin;
-use table::{Entered, Table};
+use crate::sync::deadline::time_left;
+pub(crate) use table::SourceAddress;
+use table::{Admission, Table};
 
 /// The time for a stranger's first byte. An honest one sends it with the end of its TCP handshake;
 /// three seconds leave time for a lost segment over a satellite (three round trips of 0.6 s).
@@ -49,12 +51,12 @@ impl<S: AsFd> Strangers<S> {
     /// there is no place. It never waits.
     pub fn admit(
         self: &Arc<Self>,
-        origin: Origin,
+        origin: SourceAddress,
         socket: &Arc<S>,
         now: Instant,
     ) -> Option<Stranger<S>> {
-        let entered = self.lock().enter(origin, Arc::clone(socket), now);
-        let Entered { number, displaced } = entered?;
+        let entered = self.table.lock().enter(origin, Arc::clone(socket), now);
+        let Admission { number, displaced } = entered?;
         if let Some(displaced) = displaced {
             reset_when_closed(&displaced);
             // It wakes the thread that serves it. It fails for one that has ended by itself.
@@ -64,17 +66,12 @@ impl<S: AsFd> Strangers<S> {
         let first_until = until.min(now + FIRST_BYTE);
         Some(Stranger { of, origin, number, first_until, until })
     }
-
-    fn lock(&self) -> MutexGuard<'_, Table<Arc<S>>> {
-        // What it guards is whole between any two statements.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The place of one of them, free again when it is dropped.
 pub(crate) struct Stranger<S: AsFd> {
     of: Arc<Strangers<S>>,
-    origin: Origin,
+    origin: SourceAddress,
     number: u64,
     first_until: Instant,
     /// When it has to have shown who it is.
@@ -85,7 +82,7 @@ impl<S: AsFd> Stranger<S> {
     /// Waits for the first byte, or the end, of its socket. False if none came in time.
     pub fn wait_first_byte(&self, socket: &S) -> io::Result<bool> {
         loop {
-            let left = self.first_until.saturating_duration_since(Instant::now());
+            let left = time_left(self.first_until);
             let timeout =
                 Timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos() as _ };
             match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout)) {
@@ -95,13 +92,13 @@ impl<S: AsFd> Stranger<S> {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.of.lock().hear(self.origin, self.number);
+        self.of.table.lock().hear(self.origin, self.number);
         Ok(true)
     }
 
     /// Whether a newcomer has its place. Its socket is, or will be at once, shut down.
     pub fn is_displaced(&self) -> bool {
-        !self.of.lock().has(self.origin, self.number)
+        !self.of.table.lock().has(self.origin, self.number)
     }
 
     /// It has shown who it is. False if it was too late: a newcomer has its place.
@@ -110,7 +107,7 @@ impl<S: AsFd> Stranger<S> {
     }
 
     fn remove(&self) -> Option<Arc<S>> {
-        self.of.lock().leave(self.origin, self.number)
+        self.of.table.lock().leave(self.origin, self.number)
     }
 }
 
@@ -155,9 +152,9 @@ mod tests {
         let strangers = Strangers::new(1, Duration::from_secs(60));
         let now = Instant::now();
         let (mut far, near) = pair();
-        let first = strangers.admit(Origin::Local, &near, now).unwrap();
+        let first = strangers.admit(SourceAddress::Local, &near, now).unwrap();
         let (_other, other) = pair();
-        let v4 = Origin::V4([192, 0, 2, 1].into());
+        let v4 = SourceAddress::V4([192, 0, 2, 1].into());
         let second = strangers.admit(v4, &other, now).unwrap();
         assert_eq!(far.read(&mut [0]).unwrap(), 0);
         assert!(first.wait_first_byte(&near).unwrap(), "its end wakes it");
@@ -183,7 +180,7 @@ mod tests {
     fn a_first_byte_is_waited_for_until_its_time() {
         let strangers = Strangers::new(2, Duration::ZERO);
         let (mut far, near) = pair();
-        let stranger = strangers.admit(Origin::Local, &near, Instant::now()).unwrap();
+        let stranger = strangers.admit(SourceAddress::Local, &near, Instant::now()).unwrap();
         assert!(!stranger.wait_first_byte(&near).unwrap());
         far.write_all(b"x").unwrap();
         assert!(stranger.wait_first_byte(&near).unwrap());

@@ -297,7 +297,7 @@ impl DialLoop<'_> {
             self.failed += 1;
             let (attempts, lost_at) = (self.failed, self.lost_at);
             let event = ConnectionEvent::ConnectFail { attempts, lost_at, reason };
-            self.dialer.events.tell_event(event);
+            self.dialer.events.report(event);
         }
     }
 

@@ -17,7 +17,8 @@ use crate::link::{
     Alert, EventService, HandshakeError, HeartbeatMode, Link, LinkEnd, LinkParts, LinkTls, trial,
 };
 use crate::net::accept::strangers::{
-    CROWDED, DISPLACED, FIRST_BYTE, GONE, Origin, Stranger, Strangers, has_gone, reset_when_closed,
+    CROWDED, DISPLACED, FIRST_BYTE, GONE, SourceAddress, Stranger, Strangers, has_gone,
+    reset_when_closed,
 };
 use crate::node::feed::{Feed, Happening};
 use crate::node::link_registry::{Entry, LinkRegistration, LinkRegistry};
@@ -95,7 +96,7 @@ impl Connections {
             return self.refuse_one_of_many(address, GONE);
         }
         let socket = Arc::new(TcpStream::from(socket));
-        let origin = Origin::from(address.ip());
+        let origin = SourceAddress::from(address.ip());
         let Some(stranger) = self.strangers.admit(origin, &socket, Instant::now()) else {
             reset_when_closed(&socket);
             return self.refuse_one_of_many(address, CROWDED);
@@ -128,7 +129,7 @@ impl Connections {
                 let peer = link.peer();
                 self.peers.remove(&peer.name, &link, |count| {
                     let peer = Arc::clone(peer);
-                    self.events.tell_event(ConnectionEvent::ConnectionRemoved { peer, count });
+                    self.events.report(ConnectionEvent::ConnectionRemoved { peer, count });
                 });
                 if link.is_ready() {
                     self.events.stopped(peer, &end);
@@ -277,12 +278,12 @@ impl Connections {
             Added::First => {}
             Added::InPlaceOf(old, _) => {
                 let (peer, count) = (Arc::clone(old.peer()), count.saturating_sub(1));
-                self.events.tell_event(ConnectionEvent::ConnectionRemoved { peer, count });
+                self.events.report(ConnectionEvent::ConnectionRemoved { peer, count });
             }
             Added::Superseding(_) | Added::TooLate => return,
         }
         let peer = Arc::clone(peer);
-        self.events.tell_event(ConnectionEvent::ConnectionAdded { peer, count });
+        self.events.report(ConnectionEvent::ConnectionAdded { peer, count });
     }
 
     fn warn_of(&self, takeover: Takeover, name: &str, old: IpAddr, new: IpAddr) {

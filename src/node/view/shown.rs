@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 
 use crate::link::Traffic;
-use crate::metrics::meter::Outcome;
+use crate::metrics::meter::RequestOutcome;
 use crate::node::history::Steps;
 
 /// A node and its links.
@@ -96,17 +96,18 @@ pub(super) struct LinkShown<'a> {
 }
 
 /// A number for each outcome, as an object.
-pub(super) struct ByOutcome([u64; Outcome::ALL.len()]);
+pub(super) struct ByOutcome([u64; RequestOutcome::ALL.len()]);
 
 impl ByOutcome {
     /// What `count` says.
-    pub fn new(count: impl Fn(Outcome) -> u64) -> Self {
-        Self(Outcome::ALL.map(count))
+    pub fn new(count: impl Fn(RequestOutcome) -> u64) -> Self {
+        Self(RequestOutcome::ALL.map(count))
     }
 }
 
 impl Serialize for ByOutcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(Outcome::ALL.iter().map(|outcome| outcome.as_str()).zip(&self.0))
+        serializer
+            .collect_map(RequestOutcome::ALL.iter().map(|outcome| outcome.as_str()).zip(&self.0))
     }
 }

@@ -17,7 +17,7 @@ use super::refusal::Refusal;
 use super::request::{Route, TIMEOUT_S, Wish, judge};
 use super::{Shared, join, server};
 use crate::net::accept::strangers::{
-    CROWDED, DISPLACED, FIRST_BYTE, Origin, Stranger, has_gone, reset_when_closed,
+    CROWDED, DISPLACED, FIRST_BYTE, SourceAddress, Stranger, has_gone, reset_when_closed,
 };
 use crate::remoted::head::{HeadError, Request, read_request};
 use crate::remoted::keys::Key;
@@ -88,7 +88,7 @@ pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
     if has_gone(&socket) {
         return;
     }
-    let origin = Origin::of(&socket);
+    let origin = SourceAddress::of(&socket);
     let socket = Arc::new(socket);
     let Some(permit) = shared.connections.take() else {
         reset_when_closed(&socket);

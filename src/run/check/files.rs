@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::process::geteuid;
 
-use super::report::Problem;
+use super::report::CheckProblem;
 use crate::config::NodeConfig;
 use crate::handler::Role;
 use crate::rules::Rulebook;
@@ -17,7 +17,7 @@ const OTHERS: u32 = 0o006;
 const EXECUTE: u32 = 0o111;
 
 /// All of them. The first fault counts.
-pub(super) fn check(config: &NodeConfig, role: Role) -> Result<String, Problem> {
+pub(super) fn check(config: &NodeConfig, role: Role) -> Result<String, CheckProblem> {
     let files = &config.identity;
     let is_crl_there = config.crl.required || fs::symlink_metadata(&config.crl.path).is_ok();
     let mut all = vec![&files.key, &files.crt, &files.ca];
@@ -30,23 +30,26 @@ pub(super) fn check(config: &NodeConfig, role: Role) -> Result<String, Problem> 
     let mode = mode(&files.key);
     if mode & OTHERS != 0 {
         let key = files.key.display();
-        return Err(Problem::new(
+        return Err(CheckProblem::new(
             format!("{key}: every user of this machine may use the private key (mode {mode:04o})"),
             format!("chmod 600 {key}; if others may have read it, make another key"),
         ));
     }
     if let Some(hook) = config.hook.as_ref().filter(|hook| self::mode(&hook.path) & EXECUTE == 0) {
         let path = hook.path.display();
-        return Err(Problem::new(format!("{path}: not executable"), format!("chmod +x {path}")));
+        return Err(CheckProblem::new(
+            format!("{path}: not executable"),
+            format!("chmod +x {path}"),
+        ));
     }
     if let Some(rules) = &config.rules {
         let advice = "correct that line of RP_RULES_FILE";
-        Rulebook::open(rules).map_err(|error| Problem::new(error, advice))?;
+        Rulebook::open(rules).map_err(|error| CheckProblem::new(error, advice))?;
     }
     Ok(format!("{} of them, all readable", all.len()))
 }
 
-fn readable(path: &Path, role: Role) -> Result<(), Problem> {
+fn readable(path: &Path, role: Role) -> Result<(), CheckProblem> {
     let shown = path.display();
     match crate::fs::open(path) {
         Ok(_) => Ok(()),
@@ -60,7 +63,7 @@ fn readable(path: &Path, role: Role) -> Result<(), Problem> {
                     geteuid().as_raw()
                 ),
             };
-            Err(Problem::new(format!("{shown}: {error}"), advice))
+            Err(CheckProblem::new(format!("{shown}: {error}"), advice))
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::config::Bind;
 use crate::sync::threads;
 
 /// How long it may take to answer.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most bytes of an answer: thousands of sockets.
 const MAX_ANSWER: u64 = 1 << 20;
 
@@ -60,15 +60,15 @@ fn systemctl(arguments: &[&str]) -> Option<String> {
 }
 
 fn read(output: ChildStdout) -> Option<String> {
-    let (said, heard) = bounded(1);
+    let (sender, receiver) = bounded(1);
     threads::spawn("systemctl", move || {
         let mut text = String::new();
         let read = output.take(MAX_ANSWER).read_to_string(&mut text);
         // Disconnected: it came too late.
-        let _ = said.send(read.map(|_| text));
+        let _ = sender.send(read.map(|_| text));
     })
     .ok()?;
-    heard.recv_timeout(ANSWER).ok()?.ok()
+    receiver.recv_timeout(ANSWER_TIMEOUT).ok()?.ok()
 }
 
 #[cfg(test)]

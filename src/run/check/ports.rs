@@ -10,16 +10,15 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::manager;
-use super::report::{Problem, Report};
+use super::report::{CheckProblem, Report};
+use super::steps::PORTS;
 use crate::config::{Address, Bind, NodeConfig};
 use crate::handler::Role;
 use crate::net::dial::Resolver;
 use crate::sync::deadline::time_left;
 
-/// The step.
-pub(super) const STEP: &str = "ports";
 /// How long who holds a port may take to say who it is.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most bytes of that.
 const MAX_ANSWER: usize = 4096;
 /// What no node has, so that it says what it is.
@@ -42,10 +41,10 @@ impl<'a> Ports<'a> {
 
     /// Binds each and lets it go, without listening.
     pub fn check(&self, report: &mut Report) {
-        report.note(STEP, self.look());
+        report.note(PORTS, self.look());
     }
 
-    fn look(&self) -> Result<String, Problem> {
+    fn look(&self) -> Result<String, CheckProblem> {
         let role = self.role.as_str();
         let (mut free, mut sleeping) = (Vec::new(), Vec::new());
         let mut is_held = |bind: &Bind| {
@@ -92,8 +91,8 @@ impl<'a> Ports<'a> {
     }
 }
 
-fn taken(what: &str, bind: &Bind) -> Problem {
-    Problem::new(
+fn taken(what: &str, bind: &Bind) -> CheckProblem {
+    CheckProblem::new(
         format!("{what}, {bind}, is in use by another program"),
         "end that program (`ss -ltnpx` shows it), or choose another port: RP_CLIENT_HTTP_BIND, \
          RP_SERVER_HTTP_BIND, BIND_PORT, RP_TCP_LISTEN",
@@ -108,9 +107,9 @@ enum Holder {
     Manager(String),
 }
 
-fn holder(bind: &Bind) -> Result<Holder, Problem> {
+fn holder(bind: &Bind) -> Result<Holder, CheckProblem> {
     find_holder(bind).map_err(|error| {
-        Problem::new(
+        CheckProblem::new(
             format!("{bind} cannot be listened on: {error}"),
             "choose an address of this machine, a port from 1024 on, or a path in a directory that \
              is there and that this user may use",
@@ -160,7 +159,7 @@ fn is_socket(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Whether nobody listens there any more.
+/// Whether nobody listens there.
 fn is_left_over(path: &Path) -> io::Result<bool> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // A listener whose queue is full would hold this for as long as it likes.
@@ -178,9 +177,11 @@ fn says(bind: &Bind, words: &str) -> bool {
         Bind::Tcp(address) => Address::Tcp(address.ip().to_string(), address.port()),
         Bind::Unix(path) => Address::Unix(path.clone()),
     };
-    let deadline = Instant::now() + ANSWER;
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
     let Ok(mut socket) = address.connect(&Resolver::default(), deadline) else { return false };
-    if socket.set_write_timeout(Some(ANSWER)).is_err() || socket.write_all(QUESTION).is_err() {
+    if socket.set_write_timeout(Some(ANSWER_TIMEOUT)).is_err()
+        || socket.write_all(QUESTION).is_err()
+    {
         return false;
     }
     let (mut answer, mut part) = (Vec::new(), [0; 1024]);
@@ -209,7 +210,7 @@ mod tests {
         let bind = Bind::Tcp(listener.local_addr().unwrap());
         let talker = thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
-            // Ends when nobody listens any more.
+            // Ends when nobody listens.
             while socket.write_all(b"-").is_ok() {
                 thread::sleep(Duration::from_millis(50));
             }
@@ -217,7 +218,7 @@ mod tests {
         let began = Instant::now();
         assert!(!says(&bind, "words"));
         // All of MAX_ANSWER would take minutes.
-        assert!(began.elapsed() < 10 * ANSWER);
+        assert!(began.elapsed() < 10 * ANSWER_TIMEOUT);
         talker.join().unwrap();
     }
 }

@@ -3,31 +3,25 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::NAME;
-use super::report::{Problem, Report};
+use super::report::{CheckProblem, Report};
+use super::steps::TO_SERVER;
 use crate::config::Target;
 use crate::identity::Identity;
 use crate::net::dial::{self, Resolver};
 use crate::node::Trial;
 
-const TCP: &str = "TCP";
-const PROXY: &str = "proxy";
-const TLS: &str = "TLS";
-const HEARTBEAT: &str = "heartbeat";
-/// All of them, in this order.
-pub(super) const STEPS: [&str; 5] = [NAME, TCP, PROXY, TLS, HEARTBEAT];
-/// The time for each.
-const STEP: Duration = Duration::from_secs(10);
+/// The time for each step.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// From the name to an answered heartbeat, for each. Where there are several, each step says to which
 /// it belongs.
 pub(super) fn servers(targets: &[Target], identity: &Identity, report: &mut Report) {
     for target in targets {
-        let mut steps = STEPS.iter().map(|step| match targets {
+        let mut steps = TO_SERVER.iter().map(|step| match targets {
             [_] => (*step).to_owned(),
             _ => format!("{step} ({})", target.address()),
         });
-        let mut note = |result: Result<String, Problem>| {
+        let mut note = |result: Result<String, CheckProblem>| {
             steps.next().is_some_and(|step| report.note(&step, result))
         };
         walk(target, identity, &mut note);
@@ -39,21 +33,24 @@ pub(super) fn servers(targets: &[Target], identity: &Identity, report: &mut Repo
 fn walk(
     target: &Target,
     identity: &Identity,
-    note: &mut dyn FnMut(Result<String, Problem>) -> bool,
+    note: &mut dyn FnMut(Result<String, CheckProblem>) -> bool,
 ) -> Option<()> {
     let Target { host, port, server_name, proxy } = target;
     let resolver = Resolver::default();
-    let deadline = || Instant::now() + STEP;
+    let deadline = || Instant::now() + STEP_TIMEOUT;
 
     let looked_up = proxy.as_ref().map_or(host.as_str(), |proxy| proxy.host());
     take(note, name(&resolver, looked_up), String::clone)?;
 
     let connected = match proxy {
         Some(proxy) => proxy.reach(&resolver, deadline()).map_err(|why| {
-            Problem::new(why, "RP_CLIENT_PROXY, or else HTTPS_PROXY, has to say where the proxy is")
+            CheckProblem::new(
+                why,
+                "RP_CLIENT_PROXY, or else HTTPS_PROXY, has to say where the proxy is",
+            )
         }),
         None => dial::connect(&resolver, host, *port, deadline()).map_err(|why| {
-            Problem::new(
+            CheckProblem::new(
                 why,
                 "start the server, and let its pipe port through the firewalls; \
                  RP_CLIENT_TARGET_HOSTNAME and RP_CLIENT_TARGET_PORT say where it is; where only a \
@@ -68,7 +65,7 @@ fn walk(
         None => Ok("none is set for this server".to_owned()),
         Some(proxy) => {
             proxy.tunnel(&socket, host, *port, deadline()).map(|()| place.clone()).map_err(|why| {
-                Problem::new(
+                CheckProblem::new(
                     format!("{proxy}: {why}"),
                     "the proxy has to allow connections to this host and port, with the user and \
                      password in RP_CLIENT_PROXY where it asks for them; NO_PROXY names hosts that \
@@ -80,7 +77,7 @@ fn walk(
     take(note, tunnelled, String::clone)?;
 
     let trial = Trial::shake_hands(identity, socket, place, server_name, deadline());
-    let trial = trial.map_err(|ended| Problem::new(ended.what, ended.advice));
+    let trial = trial.map_err(|ended| CheckProblem::new(ended.what, ended.advice));
     let trial = take(note, trial, |trial| match trial.server() {
         Some(server) => format!(
             "the server is {} (sha256 {}), until {}",
@@ -93,7 +90,7 @@ fn walk(
         }
     })?;
 
-    let beat = trial.beat(deadline()).map_err(|ended| Problem::new(ended.what, ended.advice));
+    let beat = trial.beat(deadline()).map_err(|ended| CheckProblem::new(ended.what, ended.advice));
     take(note, beat, |took| match took {
         Some(took) => format!(
             "the server accepts this client, and answered in {:.1} ms",
@@ -108,8 +105,8 @@ fn walk(
 
 /// Notes a result, and gives out what was made.
 fn take<T>(
-    note: &mut dyn FnMut(Result<String, Problem>) -> bool,
-    result: Result<T, Problem>,
+    note: &mut dyn FnMut(Result<String, CheckProblem>) -> bool,
+    result: Result<T, CheckProblem>,
     words: impl FnOnce(&T) -> String,
 ) -> Option<T> {
     match result {
@@ -121,9 +118,9 @@ fn take<T>(
     }
 }
 
-fn name(resolver: &Resolver, host: &str) -> Result<String, Problem> {
-    let addresses = resolver.resolve(host, STEP).map_err(|error| {
-        Problem::new(
+fn name(resolver: &Resolver, host: &str) -> Result<String, CheckProblem> {
+    let addresses = resolver.resolve(host, STEP_TIMEOUT).map_err(|error| {
+        CheckProblem::new(
             format!("{host} does not resolve: {error}"),
             "correct RP_CLIENT_TARGET_HOSTNAME (or the proxy's name), or this machine's DNS \
              (getent hosts NAME asks it)",

@@ -2,16 +2,16 @@
 
 use std::fmt::Display;
 
-use crate::run::cli::{self, Failure};
+use crate::run::cli::{self, CliFailure};
 use crate::run::logging::one_line;
 
 /// Why a step failed.
-pub(super) struct Problem {
+pub(super) struct CheckProblem {
     what: String,
     advice: String,
 }
 
-impl Problem {
+impl CheckProblem {
     /// What happened, and what the operator does about it.
     pub fn new(what: impl Display, advice: impl Into<String>) -> Self {
         Self { what: what.to_string(), advice: advice.into() }
@@ -26,13 +26,13 @@ pub(super) struct Report {
 
 impl Report {
     /// Prints what came of a step, and for the first that fails what to do. Says whether it is fine.
-    pub fn note(&mut self, step: &str, result: Result<String, Problem>) -> bool {
+    pub fn note(&mut self, step: &str, result: Result<String, CheckProblem>) -> bool {
         match result {
             Ok(detail) => {
                 line("ok", step, &detail);
                 true
             }
-            Err(Problem { what, advice }) => {
+            Err(CheckProblem { what, advice }) => {
                 line("FAILED", step, &what);
                 if !std::mem::replace(&mut self.has_failed, true) {
                     cli::say(&format!("        what to do: {}", one_line(advice)));
@@ -53,8 +53,8 @@ impl Report {
     }
 
     /// The verdict, as an exit code.
-    pub fn end(self) -> Result<(), Failure> {
-        if self.has_failed { Err(Failure::No) } else { Ok(()) }
+    pub fn end(self) -> Result<(), CliFailure> {
+        if self.has_failed { Err(CliFailure::No) } else { Ok(()) }
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use pico_args::Arguments;
 
-use super::{Failure, Program, asked, exit_code, parse_all, printed, say};
+use super::{CliFailure, Program, asked, exit_code, parse_all, printed, say};
 
 /// A command of a program that has several.
 #[derive(Clone, Copy, Debug)]
@@ -12,7 +12,7 @@ pub struct Command<T> {
     /// Its page of help. Its name is that of the program and its own.
     pub page: Program,
     /// Takes its arguments.
-    pub parse: fn(&mut Arguments) -> Result<T, Failure>,
+    pub parse: fn(&mut Arguments) -> Result<T, CliFailure>,
 }
 
 /// As [`main`](super::main), for a program whose first argument is one of several commands.
@@ -21,7 +21,7 @@ pub struct Command<T> {
 pub fn main_of_commands<T>(
     program: &Program,
     commands: &[Command<T>],
-    run: impl FnOnce(T) -> Result<(), Failure>,
+    run: impl FnOnce(T) -> Result<(), CliFailure>,
 ) -> ExitCode {
     let mut arguments = Arguments::from_env();
     match choose(program, commands, &mut arguments) {
@@ -48,11 +48,11 @@ fn choose<'a, T>(
     program: &Program,
     commands: &'a [Command<T>],
     arguments: &mut Arguments,
-) -> Result<Chosen<'a, T>, Failure> {
+) -> Result<Chosen<'a, T>, CliFailure> {
     let wrong = |what: &str| {
         let words = commands.iter().map(|command| command.page.word());
         let words = words.collect::<Vec<_>>().join(", ");
-        Failure::Usage(format!("{what}; the first argument is one of {words}"))
+        CliFailure::Usage(format!("{what}; the first argument is one of {words}"))
     };
     let Some(word) = arguments.subcommand()? else {
         let pages: Vec<_> = commands.iter().map(|command| command.page).collect();

@@ -2,8 +2,8 @@
 //!
 //! In scope: commands and options. What is neither, bash completes as the name of a file.
 
-use super::Program;
 use super::help::COMMON;
+use super::program::Program;
 
 /// A script that bash reads by itself from a file of the program's name below
 /// `/usr/share/bash-completion/completions`.

@@ -1,6 +1,6 @@
 //! The text of `--help`.
 
-use super::Program;
+use super::program::Program;
 use crate::config;
 
 /// The text of `--help`, without its last line break.

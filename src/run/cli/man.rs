@@ -2,8 +2,8 @@
 //!
 //! In scope: the text in the notation of `man(7)`. Not in scope: where a page is installed.
 
-use super::Program;
 use super::help::{COMMON, EXIT_CODES, statement, usages};
+use super::program::Program;
 use crate::config::{Reader, VARIABLES};
 
 /// The page of a program, with a section for each of its commands.

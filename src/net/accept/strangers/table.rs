@@ -22,7 +22,7 @@ const SPARED_HEARD: Duration = Duration::from_secs(4);
 
 /// Where a stranger comes from, as far as strangers are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Origin {
+pub(crate) enum SourceAddress {
     /// An IPv4 address, also one that was mapped into IPv6.
     V4(Ipv4Addr),
     /// The first 64 bits of an IPv6 address: whoever has one address has all that share them
@@ -32,7 +32,7 @@ pub(crate) enum Origin {
     Local,
 }
 
-impl Origin {
+impl SourceAddress {
     /// Of the peer of a socket.
     pub fn of(socket: &Socket) -> Self {
         let address = socket.peer_addr().ok().and_then(|address| address.as_socket());
@@ -40,7 +40,7 @@ impl Origin {
     }
 }
 
-impl From<IpAddr> for Origin {
+impl From<IpAddr> for SourceAddress {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address),
@@ -54,7 +54,7 @@ pub(super) struct Table<H> {
     most: usize,
     count: usize,
     last: u64,
-    origins: HashMap<Origin, Crowd<H>>,
+    origins: HashMap<SourceAddress, Crowd<H>>,
 }
 
 /// The strangers of one origin, by their numbers and so by their age.
@@ -70,7 +70,7 @@ struct Entry<H> {
 
 /// One who was let in.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entered<H> {
+pub(super) struct Admission<H> {
     /// Its number, never given again.
     pub number: u64,
     /// Who has to leave for it.
@@ -84,18 +84,23 @@ impl<H> Table<H> {
     }
 
     /// Lets a newcomer in; none where there is no place for it.
-    pub fn enter(&mut self, origin: Origin, handle: H, now: Instant) -> Option<Entered<H>> {
+    pub fn enter(
+        &mut self,
+        origin: SourceAddress,
+        handle: H,
+        now: Instant,
+    ) -> Option<Admission<H>> {
         let displaced =
             if self.count < self.most { None } else { Some(self.displace(origin, now)?) };
         self.last += 1;
         self.count += 1;
         let crowd = self.origins.entry(origin).or_default();
         crowd.silent.insert(self.last, Entry { since: now, handle });
-        Some(Entered { number: self.last, displaced })
+        Some(Admission { number: self.last, displaced })
     }
 
     /// Something came of it.
-    pub fn hear(&mut self, origin: Origin, number: u64) {
+    pub fn hear(&mut self, origin: SourceAddress, number: u64) {
         if let Some(crowd) = self.origins.get_mut(&origin)
             && let Some(entry) = crowd.silent.remove(&number)
         {
@@ -104,14 +109,14 @@ impl<H> Table<H> {
     }
 
     /// Whether it is still here.
-    pub fn has(&self, origin: Origin, number: u64) -> bool {
+    pub fn has(&self, origin: SourceAddress, number: u64) -> bool {
         self.origins.get(&origin).is_some_and(|crowd| {
             crowd.silent.contains_key(&number) || crowd.heard.contains_key(&number)
         })
     }
 
     /// It is a stranger no longer, or has gone. None where it was displaced.
-    pub fn leave(&mut self, origin: Origin, number: u64) -> Option<H> {
+    pub fn leave(&mut self, origin: SourceAddress, number: u64) -> Option<H> {
         let crowd = self.origins.get_mut(&origin)?;
         let entry = crowd.silent.remove(&number).or_else(|| crowd.heard.remove(&number))?;
         self.count -= 1;
@@ -122,10 +127,11 @@ impl<H> Table<H> {
     }
 
     /// Takes out whoever leaves for a newcomer from there.
-    fn displace(&mut self, newcomer: Origin, now: Instant) -> Option<H> {
+    fn displace(&mut self, newcomer: SourceAddress, now: Instant) -> Option<H> {
         let own = self.origins.get(&newcomer).map_or(0, Crowd::len);
         // Of equals the one with the oldest silent stranger.
-        let heaviest = |(_, crowd): &(&Origin, &Crowd<H>)| (crowd.len(), Reverse(crowd.first()));
+        let heaviest =
+            |(_, crowd): &(&SourceAddress, &Crowd<H>)| (crowd.len(), Reverse(crowd.first()));
         let (&origin, crowd) = self.origins.iter().max_by_key(heaviest)?;
         let is_old =
             |entry: &Entry<H>, spared| now.saturating_duration_since(entry.since) >= spared;
@@ -164,7 +170,7 @@ impl<H> Crowd<H> {
 mod tests {
     use super::*;
 
-    fn from(text: &str) -> Origin {
+    fn from(text: &str) -> SourceAddress {
         text.parse::<IpAddr>().unwrap().into()
     }
 
