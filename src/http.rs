@@ -10,18 +10,20 @@
 //! are bounded everywhere: in the head, in what is held of bodies, and in time.
 
 mod admit;
-mod answer;
 mod body;
 mod budget;
 mod connection;
-mod face;
+mod errors;
 mod guard;
 mod head;
 mod local;
-mod output;
 mod refusal;
 mod request;
+mod response;
+mod response_writer;
 mod route;
+mod server;
+mod shared;
 mod slots;
 mod streamed;
 mod upload;
@@ -29,14 +31,15 @@ mod upload;
 use std::time::Duration;
 
 pub use crate::net::accept::BindError;
-pub use face::Face;
+pub use errors::{ERRORS, PortError};
+pub use server::HttpServer;
 
 use crate::config::Bind;
 use crate::event::peer::Role;
 
-/// What a [`Face`] is told.
+/// The settings of a [`HttpServer`].
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct HttpSettings {
     /// Where to listen; port 0 takes a free one.
     pub bind: Bind,
     /// The side this node is on: it decides between `/client/HOST/...` and `/server/...`.
@@ -49,10 +52,10 @@ pub struct Settings {
     /// How long a request waits for a peer that is away, unless the caller asks for less.
     pub connection_wait: Duration,
     /// Bounds in count and time.
-    pub limits: Limits,
+    pub limits: HttpLimits,
 }
 
-impl Settings {
+impl HttpSettings {
     /// Loopback with the documented defaults, on a free port.
     pub fn new(role: Role) -> Self {
         Self {
@@ -61,18 +64,18 @@ impl Settings {
             allowed_hosts: Vec::new(),
             max_body_bytes: 16 * 1024 * 1024,
             connection_wait: Duration::from_secs(20),
-            limits: Limits::default(),
+            limits: HttpLimits::default(),
         }
     }
 }
 
 /// Bounds that protect the node; the defaults fit every use but tests.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct HttpLimits {
     /// Most connections at once; one more is answered 503 and closed.
     pub max_connections: usize,
     /// Most bytes of request bodies held at once by all connections; absent, 16 times
-    /// [`Settings::max_body_bytes`]. Only small bodies are held, larger ones stream.
+    /// [`HttpSettings::max_body_bytes`]. Only small bodies are held, larger ones stream.
     pub max_held_bytes: Option<usize>,
     /// From the first byte of a head to its last; then 408.
     pub head_timeout: Duration,
@@ -90,7 +93,7 @@ pub struct Limits {
     pub linger: Duration,
 }
 
-impl Default for Limits {
+impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             max_connections: 2048,

@@ -35,7 +35,7 @@ use crate::config::{Bind, ConfigError, NodeConfig};
 use crate::event::inspect::Inspect;
 use crate::event::pipe::Pipe;
 use crate::handler::{Guarded, Handler, Role};
-use crate::http::{Face, Settings};
+use crate::http::{HttpServer, HttpSettings};
 use crate::identity::{IdentityError, Keeper};
 use crate::lifecycle::hook::{HookProgram, Unusable};
 use crate::lifecycle::{EventListeners, Events};
@@ -131,9 +131,9 @@ struct Core {
     events: Arc<Events>,
     view: Arc<View>,
     statsd: Option<Arc<StatsdSender>>,
-    face: Face,
+    http_server: HttpServer,
     /// Guards what stopping takes away.
-    ports: Mutex<tcp_tunnel::Listeners>,
+    ports: Mutex<tcp_tunnel::TunnelListeners>,
 }
 
 impl Core {
@@ -177,12 +177,12 @@ impl Core {
             restart_grace: http.as_ref().map(|_| Instant::now() + RESTART_GRACE),
             meter,
         });
-        let settings = Settings {
+        let settings = HttpSettings {
             bind: config.http_bind.clone(),
             allowed_hosts: config.http_allowed_hosts.clone(),
             max_body_bytes: config.max_body_bytes,
             connection_wait: config.connection_wait,
-            ..Settings::new(role)
+            ..HttpSettings::new(role)
         };
         let pipe = Arc::clone(&requests) as Arc<dyn Pipe>;
         let identity = Arc::new(identity);
@@ -197,11 +197,11 @@ impl Core {
             metrics,
         }));
         let shown = Arc::clone(&view) as Arc<dyn Inspect>;
-        let face = match http {
-            Some(bound) => Face::start_on(bound, settings, Arc::clone(&pipe), shown),
-            None => Face::start_with(settings, Arc::clone(&pipe), shown),
+        let http_server = match http {
+            Some(bound) => HttpServer::start_on(bound, settings, Arc::clone(&pipe), shown),
+            None => HttpServer::start_with(settings, Arc::clone(&pipe), shown),
         };
-        let face = face.map_err(StartError::Http)?;
+        let http_server = http_server.map_err(StartError::Http)?;
         let ports = listen(config, &pipe)?;
         Ok(Self {
             identity,
@@ -215,7 +215,7 @@ impl Core {
             events,
             view,
             statsd,
-            face,
+            http_server,
             ports: Mutex::new(ports),
         })
     }
@@ -234,11 +234,11 @@ impl Core {
         // Only that they could be had matters.
         let _ = self.peers.open();
         let _ = self.registry.entries().iter().map(|entry| entry.link.in_flight()).sum::<usize>();
-        self.face.is_alive()
+        self.http_server.is_alive()
     }
 
     fn http_address(&self) -> &Bind {
-        self.face.address()
+        self.http_server.address()
     }
 
     fn tcp_addresses(&self) -> Vec<Bind> {
@@ -250,7 +250,7 @@ impl Core {
     fn stop(&self, drain: Duration) {
         let deadline = Instant::now() + drain.min(MAX_DRAIN);
         self.view.stop();
-        self.face.stop_accepting();
+        self.http_server.stop_accepting();
         drop(std::mem::take(&mut *self.ports.lock()));
         let peers = u32::try_from(self.registry.entries().len()).unwrap_or(u32::MAX);
         let spread = RECONNECT_SPREAD_PER_PEER
@@ -262,7 +262,7 @@ impl Core {
         for entry in self.registry.entries() {
             entry.link.leave(spread);
         }
-        self.face.finish(deadline);
+        self.http_server.finish(deadline);
         let (_alive, never) = crossbeam_channel::bounded::<()>(0);
         let finished = || self.registry.entries().iter().all(|entry| entry.link.is_finished());
         while Instant::now() < deadline && !finished() {
@@ -274,7 +274,7 @@ impl Core {
             entry.link.close(LinkEnd::Stopping);
         }
         // Callers whose links were closed under them are being told so.
-        self.face.drain(Instant::now() + LAST_ANSWERS_TIMEOUT);
+        self.http_server.drain(Instant::now() + LAST_ANSWERS_TIMEOUT);
         self.handler.stop();
     }
 
@@ -288,8 +288,11 @@ impl Core {
 }
 
 /// Opens the local ports that lead to targets of peers.
-fn listen(config: &NodeConfig, pipe: &Arc<dyn Pipe>) -> Result<tcp_tunnel::Listeners, StartError> {
-    let mut ports = tcp_tunnel::Listeners::default();
+fn listen(
+    config: &NodeConfig,
+    pipe: &Arc<dyn Pipe>,
+) -> Result<tcp_tunnel::TunnelListeners, StartError> {
+    let mut ports = tcp_tunnel::TunnelListeners::default();
     for (bind, forward) in &config.tcp_listen {
         let bound = accept::listen(bind).map_err(StartError::Tcp)?;
         ports

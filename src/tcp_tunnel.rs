@@ -8,11 +8,6 @@ mod connection;
 mod listen;
 mod targets;
 
-pub(crate) use connection::Connection;
-pub(crate) use listen::Listeners;
+pub(crate) use connection::TunnelConnection;
+pub(crate) use listen::TunnelListeners;
 pub(crate) use targets::Targets;
-
-use std::time::Duration;
-
-/// How often a thread that waits for a socket looks whether the other direction has failed.
-const LOOK: Duration = Duration::from_millis(250);

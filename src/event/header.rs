@@ -35,19 +35,19 @@ pub fn clean(value: &[u8]) -> Option<&str> {
     is_clean(text).then(|| text.trim_matches([' ', '\t']))
 }
 
-/// The fields that may cross, in their order, as far as the bounds allow.
-pub fn crossing<N: AsRef<str>, V: AsRef<str>>(
+/// The fields that may be forwarded, in their order, as far as the bounds allow.
+pub fn forwardable<N: AsRef<str>, V: AsRef<str>>(
     fields: impl IntoIterator<Item = (N, V)>,
 ) -> impl Iterator<Item = (N, V)> {
     let mut room = MAX_BYTES;
-    let may_cross = move |(name, value): &(N, V)| {
+    let is_forwardable = move |(name, value): &(N, V)| {
         let (name, value) = (name.as_ref(), value.as_ref());
         let size = name.len() + value.len();
         let fits = size <= room && is_token(name) && is_clean(value) && !is_hop_by_hop(name);
         room -= if fits { size } else { 0 };
         fits
     };
-    fields.into_iter().filter(may_cross).take(MAX_FIELDS)
+    fields.into_iter().filter(is_forwardable).take(MAX_FIELDS)
 }
 
 #[cfg(test)]
@@ -70,16 +70,16 @@ mod tests {
             ("X-Alphabet", "ä"),
             ("X-Nul", "\0"),
         ];
-        let names: Vec<&str> = crossing(fields).map(|(name, _)| name).collect();
+        let names: Vec<&str> = forwardable(fields).map(|(name, _)| name).collect();
         assert_eq!(names, ["Accept", "X-Empty", "X-Tab"]);
     }
 
     #[test]
     fn fields_are_bounded_in_number_and_size() {
         let many = vec![("X", "y"); 2 * MAX_FIELDS];
-        assert_eq!(crossing(many).count(), MAX_FIELDS);
+        assert_eq!(forwardable(many).count(), MAX_FIELDS);
         let long = "y".repeat(MAX_BYTES - 1);
         let fields = [("X", long.as_str()), ("Y", long.as_str()), ("Z", "")];
-        assert_eq!(crossing(fields).count(), 1, "there is no room for a single byte more");
+        assert_eq!(forwardable(fields).count(), 1, "there is no room for a single byte more");
     }
 }

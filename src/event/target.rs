@@ -22,7 +22,7 @@ pub struct Target {
     parameters: Vec<String>,
     query: Vec<(String, String)>,
     /// A segment was taken off before it: two slashes at its beginning are all that stood there.
-    below: bool,
+    prefix_stripped: bool,
 }
 
 impl Target {
@@ -42,7 +42,7 @@ impl Target {
         // Without anything to decode, only slashes behind the noun that begin no parameter are lost.
         let same = raw.bytes().all(is_plain) && (!parameters.is_empty() || raw == noun);
         let raw = (!same).then(|| raw.to_owned());
-        Ok(Self { raw, noun, parameters, query, below: false })
+        Ok(Self { raw, noun, parameters, query, prefix_stripped: false })
     }
 
     /// Reads a noun as the original sends it: already decoded as a whole, and without a query.
@@ -55,7 +55,7 @@ impl Target {
             noun: noun.to_owned(),
             parameters: parameters.into_iter().map(str::to_owned).collect(),
             query: Vec::new(),
-            below: false,
+            prefix_stripped: false,
         })
     }
 
@@ -97,7 +97,7 @@ impl Target {
             noun: noun.strip_prefix('/').unwrap_or(noun).to_owned(),
             parameters: self.parameters.clone(),
             query: self.query.clone(),
-            below: true,
+            prefix_stripped: true,
         };
         if let Some(raw) = &self.raw {
             let rest = &raw[self.raw_segment().len()..];
@@ -135,7 +135,7 @@ impl Target {
             Some(raw) => Cow::Borrowed(raw.as_str()),
             None => Cow::Owned(utf8_percent_encode(&self.decoded(), ENCODED).to_string()),
         };
-        let slash = if self.below && sent.starts_with("//") { "" } else { "/" };
+        let slash = if self.prefix_stripped && sent.starts_with("//") { "" } else { "/" };
         format!("{slash}{sent}")
     }
 
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_can_always_be_told() {
+    fn the_target_as_sent_can_always_be_recovered() {
         let as_sent = ["a//", "//", "?q", "a%zz", "a%2e", "a|b", "a\\b", "a b", "\"", "a?"];
         for raw in as_sent {
             assert_eq!(parse(raw).raw(), Some(raw));

@@ -9,12 +9,13 @@ use std::thread;
 
 use socket2::Socket;
 
-use crate::http::answer::Answer;
 use crate::http::connection;
-use crate::http::face::Shared;
-use crate::http::output::print_head;
+use crate::http::errors;
 use crate::http::refusal::Refusal;
-use crate::http::slots::Slot;
+use crate::http::response::HttpResponse;
+use crate::http::response_writer::print_head;
+use crate::http::shared::Shared;
+use crate::http::slots::ConnectionSlot;
 use crate::http1::framing::Framing;
 
 /// Stack of a connection's thread: room for a TLS record written by the asking thread.
@@ -45,7 +46,7 @@ pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
 }
 
 /// A connection's thread. A panic costs this connection alone.
-fn serve(shared: &Shared, slot: Slot) {
+fn serve(shared: &Shared, slot: ConnectionSlot) {
     // What the closure leaves behind is dropped, or atomic.
     let served = catch_unwind(AssertUnwindSafe(|| connection::serve(shared, &slot)));
     if let Err(panic) = served {
@@ -62,9 +63,9 @@ fn serve(shared: &Shared, slot: Slot) {
 
 /// Says 503 as far as that is possible without waiting.
 fn turn_away(socket: Socket) {
-    let refusal = Refusal::closing(503, "full", "too many connections are open")
+    let refusal = Refusal::closing(errors::FULL, "too many connections are open")
         .with_header("Retry-After", "1");
-    let Answer { status, headers, body } = Answer::of_refusal(&refusal);
+    let HttpResponse { status, headers, body } = HttpResponse::of_refusal(&refusal);
     let mut bytes = Vec::new();
     if socket.set_nonblocking(true).is_ok()
         && let body = body.whole().unwrap_or_default()

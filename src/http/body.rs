@@ -5,8 +5,9 @@
 
 use std::time::Instant;
 
-use crate::http::Limits;
+use crate::http::HttpLimits;
 use crate::http::budget::Share;
+use crate::http::errors;
 use crate::http::refusal::Refusal;
 use crate::http1::framing::Framing;
 use crate::http1::input::HttpInput;
@@ -31,14 +32,14 @@ pub(super) fn read(
     input: &mut HttpInput,
     length: usize,
     share: &mut Share<'_>,
-    limits: &Limits,
+    limits: &HttpLimits,
 ) -> Result<Vec<u8>, Refusal> {
     if length == 0 {
         return Ok(Vec::new());
     }
     if !share.grow_to(length) {
         let message = "too many request bodies are held at once";
-        return Err(Refusal::closing(503, "full", message).with_header("Retry-After", "1"));
+        return Err(Refusal::closing(errors::FULL, message).with_header("Retry-After", "1"));
     }
     let mut body = vec![0; length];
     let deadline = Instant::now() + limits.transfer_timeout;
@@ -49,7 +50,7 @@ pub(super) fn read(
             Ok(Some(more)) => count += more,
             Ok(None) => {
                 let message = "the body did not arrive in time";
-                return Err(Refusal::closing(408, "body_timeout", message));
+                return Err(Refusal::closing(errors::BODY_TIMEOUT, message));
             }
             Err(e) => return Err(Refusal::malformed(format!("the body was cut short: {e}"))),
         }

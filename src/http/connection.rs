@@ -3,9 +3,9 @@
 //! In scope: the order of things, and how a connection ends. Not in scope: the rules themselves,
 //! which are in the modules it calls.
 
-mod carry;
+mod local;
 mod respond;
-mod show;
+mod tunnel;
 
 use std::io;
 use std::net::Shutdown;
@@ -16,16 +16,17 @@ use socket2::Socket;
 
 use crate::event::pipe::RequestError;
 use crate::event::{Body, Event, RequestId};
-use crate::http::answer::Answer;
 use crate::http::body;
-use crate::http::face::Shared;
+use crate::http::errors;
 use crate::http::head;
-use crate::http::output::{self, Output};
 use crate::http::refusal::Refusal;
-use crate::http::request::{self, Request, Wanted};
-use crate::http::slots::Slot;
+use crate::http::request::{self, CheckedRequest, PeerRequest};
+use crate::http::response::HttpResponse;
+use crate::http::response_writer::{self, ResponseWriter};
+use crate::http::shared::Shared;
+use crate::http::slots::ConnectionSlot;
 use crate::http::streamed::Sent;
-use crate::http::upload::{self, WayBack};
+use crate::http::upload::{self, UploadHandle};
 use crate::http1::framing::Framing;
 use crate::http1::input::HttpInput;
 use crate::sync::deadline::time_left;
@@ -37,7 +38,7 @@ const MAX_LINGER_BYTES: usize = 16 * 1024 * 1024;
 const FIRST_BYTES: usize = 4 * 1024;
 
 /// Serves a connection to its end.
-pub(super) fn serve(shared: &Shared, slot: &Slot) {
+pub(super) fn serve(shared: &Shared, slot: &ConnectionSlot) {
     let limits = &shared.settings.limits;
     let socket = slot.socket();
     if let Err(e) = socket.set_write_timeout(Some(limits.write_timeout)) {
@@ -47,8 +48,13 @@ pub(super) fn serve(shared: &Shared, slot: &Slot) {
     // Answers are written in one piece, so waiting for more would only delay them. A Unix socket
     // knows no such option.
     let _ = socket.set_tcp_nodelay(true);
-    let mut connection =
-        Connection { shared, slot, input: input(socket), output: Output::new(socket), lent: None };
+    let mut connection = Connection {
+        shared,
+        slot,
+        input: input(socket),
+        writer: ResponseWriter::new(socket),
+        pending_upload: None,
+    };
     loop {
         match connection.turn() {
             Ok(After::Next) => {}
@@ -66,12 +72,12 @@ fn input(socket: &Arc<Socket>) -> HttpInput {
 
 struct Connection<'a> {
     shared: &'a Shared,
-    slot: &'a Slot,
+    slot: &'a ConnectionSlot,
     /// An empty one while an upload has it.
     input: HttpInput,
-    output: Output<'a>,
+    writer: ResponseWriter<'a>,
     /// Where the input comes back from, if the pipe still reads the body beside the answer.
-    lent: Option<WayBack>,
+    pending_upload: Option<UploadHandle>,
 }
 
 /// What to do after a request.
@@ -86,7 +92,7 @@ enum After {
 
 /// What an answer has to know of its request.
 #[derive(Clone, Copy)]
-struct Caller {
+struct RequestInfo {
     started: Instant,
     http_1_0: bool,
     keep_alive: bool,
@@ -110,7 +116,7 @@ impl Connection<'_> {
             Err(refusal) => return self.refuse(&refusal, None),
         };
         let framing = head.framing;
-        let mut caller = Caller {
+        let mut caller = RequestInfo {
             started,
             http_1_0: head.http_1_0,
             keep_alive: head.keep_alive,
@@ -129,21 +135,21 @@ impl Connection<'_> {
             }
         };
         let request = match request {
-            Wanted::Peer(request) => request,
-            Wanted::Local(local) => return self.show(&local, framing, caller),
+            CheckedRequest::Peer(request) => request,
+            CheckedRequest::Local(local) => return self.answer_locally(&local, framing, caller),
         };
-        if request.to_carry && framing == Framing::None {
-            return self.carry(request, caller);
+        if request.is_tunnel && framing == Framing::None {
+            return self.tunnel(request, caller);
         }
         let limits = &self.shared.settings.limits;
         let expected = request.expects_continue && framing != Framing::None;
         let Some(length) = body::small(framing) else {
             let input = std::mem::replace(&mut self.input, input(self.slot.socket()));
-            let (body, way_back) = upload::begin(input, framing, expected, limits.body_timeout);
-            return self.ask(request, body, Some(way_back), caller);
+            let (body, handle) = upload::begin(input, framing, expected, limits.body_timeout);
+            return self.ask(request, body, Some(handle), caller);
         };
         if expected && self.input.buffered().is_empty() {
-            output::go_on(self.slot.socket(), started + limits.transfer_timeout)?;
+            response_writer::send_continue(self.slot.socket(), started + limits.transfer_timeout)?;
         }
         let mut share = self.shared.budget.share();
         match body::read(&mut self.input, length, &mut share, limits) {
@@ -187,7 +193,7 @@ impl Connection<'_> {
             match self.input.fill(left.unwrap_or(limits.idle_timeout).min(limits.idle_timeout)) {
                 Ok(None) if deadline.is_some() => {
                     let message = "the head did not arrive in time";
-                    return Err(Refusal::closing(408, "head_timeout", message));
+                    return Err(Refusal::closing(errors::HEAD_TIMEOUT, message));
                 }
                 Ok(Some(0) | None) | Err(_) => return Ok(None),
                 Ok(Some(_)) => {}
@@ -198,26 +204,26 @@ impl Connection<'_> {
     /// Asks the pipe. An upload has the input until its body is dropped.
     fn ask(
         &mut self,
-        request: Request,
+        request: PeerRequest,
         body: Body,
-        upload: Option<WayBack>,
-        mut caller: Caller,
+        upload: Option<UploadHandle>,
+        mut caller: RequestInfo,
     ) -> io::Result<After> {
-        let Request { destination, verb, target, media_type, headers, wait, .. } = request;
+        let PeerRequest { destination, verb, target, media_type, headers, wait, .. } = request;
         let request_id = caller.id;
         let head_only = caller.head_only;
         let mut event = Event { verb, target, media_type, headers, body, head_only, request_id };
         let reply = self.shared.pipe.request(destination.peer(), &mut event, wait, self.slot);
         let mut refused = None;
-        if let Some(way_back) = upload {
+        if let Some(handle) = upload {
             // Where the pipe has not taken it.
             event.body = Body::empty();
-            match way_back.answer() {
+            match handle.answer() {
                 Some(mut ended) => {
                     refused = ended.refusal.take();
                     caller.unread = !self.take_back(ended);
                 }
-                None => self.lent = Some(way_back),
+                None => self.pending_upload = Some(handle),
             }
         }
         let log = |status: u16, more: &str| {
@@ -232,7 +238,7 @@ impl Connection<'_> {
         };
         match (reply, refused) {
             (Ok(reply), _) => {
-                let answer = Answer::of_reply(reply, &event);
+                let answer = HttpResponse::of_reply(reply, &event);
                 log(answer.status, "");
                 if answer.body.whole().is_some() {
                     return self.send(answer, false, caller);
@@ -259,7 +265,7 @@ impl Connection<'_> {
                 self.note_unknown(&error, request_id);
                 let refusal = Refusal::from(error);
                 log(refusal.status, &format!(": {}", refusal.message));
-                self.send(Answer::of_refusal(&refusal), refusal.close, caller)
+                self.send(HttpResponse::of_refusal(&refusal), refusal.close, caller)
             }
         }
     }
@@ -284,8 +290,8 @@ impl Connection<'_> {
     }
 
     /// Says no. Without a `caller` the request was not understood, and the connection ends.
-    fn refuse(&mut self, refusal: &Refusal, caller: Option<Caller>) -> io::Result<After> {
-        let caller = caller.unwrap_or(Caller {
+    fn refuse(&mut self, refusal: &Refusal, caller: Option<RequestInfo>) -> io::Result<After> {
+        let caller = caller.unwrap_or(RequestInfo {
             started: Instant::now(),
             http_1_0: false,
             keep_alive: false,
@@ -303,7 +309,7 @@ impl Connection<'_> {
             );
         }
         let close = refusal.close || !caller.keep_alive;
-        match self.send(Answer::of_refusal(refusal), close, caller)? {
+        match self.send(HttpResponse::of_refusal(refusal), close, caller)? {
             After::Close => Ok(After::Linger),
             after => Ok(after),
         }
@@ -316,7 +322,7 @@ impl Connection<'_> {
         if self.slot.socket().shutdown(Shutdown::Write).is_err() {
             return;
         }
-        if self.lent.is_some() && self.recall().is_none() {
+        if self.pending_upload.is_some() && self.reclaim_input().is_none() {
             return;
         }
         let deadline = Instant::now() + limits.linger;
@@ -334,7 +340,7 @@ impl Connection<'_> {
 impl Drop for Connection<'_> {
     /// An upload that is still being read holds the socket, and must find its end.
     fn drop(&mut self) {
-        if self.lent.is_some() {
+        if self.pending_upload.is_some() {
             let _ = self.slot.socket().shutdown(Shutdown::Both);
         }
     }

@@ -7,7 +7,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::config::Bind;
-use crate::http::head::Head;
+use crate::http::errors;
+use crate::http::head::RequestHead;
 use crate::http::refusal::Refusal;
 
 /// Whose requests are let in.
@@ -32,7 +33,7 @@ impl Guard {
 
     /// 421 for a host that is not this one, 403 for a page of another. `authority` is that of a
     /// target in absolute form; it goes before the `Host` field (RFC 9112, section 3.2.2).
-    pub fn check(&self, head: &Head<'_>, authority: Option<&str>) -> Result<(), Refusal> {
+    pub fn check(&self, head: &RequestHead<'_>, authority: Option<&str>) -> Result<(), Refusal> {
         // HTTP/1.0 needs no `Host`, and no browser speaks it.
         if let Some(host) = authority.or(head.host)
             && !self.allows(host)
@@ -40,17 +41,17 @@ impl Guard {
             let message = format!(
                 "the Host {host:?} is not served here; RP_HTTP_ALLOWED_HOSTS lists further names"
             );
-            return Err(Refusal::new(421, "host_not_allowed", message));
+            return Err(Refusal::new(errors::HOST_NOT_ALLOWED, message));
         }
         match (head.origin, head.fetch_site) {
             (Some(origin), _) if !self.allows_origin(origin) => {
                 let message = format!("pages of {origin:?} may not use this port");
-                Err(Refusal::new(403, "origin_not_allowed", message))
+                Err(Refusal::new(errors::ORIGIN_NOT_ALLOWED, message))
             }
             // An image or a link sends no Origin, but current browsers tell this much.
             (None, Some("cross-site")) => {
                 let message = "pages of other sites may not use this port";
-                Err(Refusal::new(403, "origin_not_allowed", message))
+                Err(Refusal::new(errors::ORIGIN_NOT_ALLOWED, message))
             }
             _ => Ok(()),
         }

@@ -24,7 +24,7 @@ pub(super) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Inval
 
 /// What this port takes from a head; text is ASCII.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Head<'a> {
+pub(super) struct RequestHead<'a> {
     /// As sent: methods are case-sensitive.
     pub method: &'a str,
     /// The request target, in whatever form.
@@ -56,7 +56,7 @@ pub(super) struct Head<'a> {
 }
 
 /// Parses a whole head, as [`find_end`] found it. Every error ends the connection.
-pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
+pub(super) fn parse(bytes: &[u8]) -> Result<RequestHead<'_>, Refusal> {
     let mut room = [NO_FIELD; MAX_FIELDS];
     let ParsedRequest { method, target, http_1_0, fields } = head::parse_request(bytes, &mut room)?;
     let mut found = Fields::default();
@@ -69,7 +69,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     let connection = ConnectionOptions::of(fields);
     let length = found.content_length.map(str::as_bytes);
     let transfer_encoding = found.transfer_encoding.map(str::as_bytes);
-    Ok(Head {
+    Ok(RequestHead {
         method,
         target,
         http_1_0,
@@ -177,7 +177,7 @@ mod tests {
               X-Request-ID: a-1\r\nOrigin: null\r\nSec-Fetch-Site: none\r\nAccept: */*\r\n\r\n",
         )
         .unwrap();
-        let expected = Head {
+        let expected = RequestHead {
             method: "POST",
             target: "/server/cat?a=b",
             http_1_0: false,

@@ -9,8 +9,9 @@ use serde_json::json;
 
 use crate::event::inspect::Inspect;
 use crate::event::{Body, Verb};
-use crate::http::answer::Answer;
+use crate::http::errors;
 use crate::http::refusal::Refusal;
+use crate::http::response::HttpResponse;
 
 /// The page, whole: its style and its script are in it.
 const PAGE: &str = include_str!("local/page.html");
@@ -27,7 +28,7 @@ const MAX_NAME: usize = 255;
 
 /// What is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum LocalEndpoint {
     /// The page.
     Page,
     /// Everything, as JSON.
@@ -46,14 +47,14 @@ pub(super) enum Place {
 
 /// A request for it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Local {
-    place: Place,
+pub(super) struct LocalRequest {
+    endpoint: LocalEndpoint,
     /// Whether the link is to be closed.
     closes: bool,
 }
 
-impl Place {
-    /// The place of a path, where it is one of these. The query says nothing here.
+impl LocalEndpoint {
+    /// The endpoint of a path, where it is one of these. The query says nothing here.
     pub fn of(path: &str) -> Result<Option<Self>, Refusal> {
         let path = path.split_once('?').map_or(path, |(path, _)| path);
         Ok(Some(match path {
@@ -71,80 +72,81 @@ impl Place {
     }
 }
 
-impl Local {
-    /// Looks at a place, or closes what is there.
-    pub fn new(place: Place, verb: Verb) -> Result<Self, Refusal> {
-        let closes = verb == Verb::Delete && matches!(place, Place::Client(_));
+impl LocalRequest {
+    /// Looks at a endpoint, or closes what is there.
+    pub fn new(endpoint: LocalEndpoint, verb: Verb) -> Result<Self, Refusal> {
+        let closes = verb == Verb::Delete && matches!(endpoint, LocalEndpoint::Client(_));
         if closes || verb == Verb::Get {
-            return Ok(Self { place, closes });
+            return Ok(Self { endpoint, closes });
         }
-        let allowed = match place {
-            Place::Client(_) => "GET, HEAD, DELETE",
+        let allowed = match endpoint {
+            LocalEndpoint::Client(_) => "GET, HEAD, DELETE",
             _ => "GET, HEAD",
         };
         let message =
             format!("{} is not possible here; {allowed} are", verb.as_str().to_uppercase());
-        Err(Refusal::new(405, "method_not_allowed", message).with_header("Allow", allowed))
+        Err(Refusal::new(errors::METHOD_NOT_ALLOWED, message).with_header("Allow", allowed))
     }
 
     /// Whether the answer goes on for as long as the node does.
     pub fn listens(&self) -> bool {
-        self.place == Place::Events
+        self.endpoint == LocalEndpoint::Events
     }
 
     /// What this node says to it.
-    pub fn answer(&self, node: &dyn Inspect, head_only: bool) -> Result<Answer, Refusal> {
-        Ok(match &self.place {
-            Place::Page => Answer::of_node(200, "text/html; charset=utf-8", PAGE.into())
-                .with_header("Content-Security-Policy", POLICY)
-                .with_header("Referrer-Policy", "no-referrer"),
-            Place::Status => json_answer(node.status()),
-            Place::Client(name) if self.closes => match node.close_client(name) {
+    pub fn answer(&self, node: &dyn Inspect, head_only: bool) -> Result<HttpResponse, Refusal> {
+        Ok(match &self.endpoint {
+            LocalEndpoint::Page => {
+                HttpResponse::of_node(200, "text/html; charset=utf-8", PAGE.into())
+                    .with_header("Content-Security-Policy", POLICY)
+                    .with_header("Referrer-Policy", "no-referrer")
+            }
+            LocalEndpoint::Status => json_answer(node.status()),
+            LocalEndpoint::Client(name) if self.closes => match node.close_client(name) {
                 0 => return Err(not_connected(name)),
                 count => json_answer(Body::json(&json!({ "closed": count }))),
             },
-            Place::Client(name) => {
+            LocalEndpoint::Client(name) => {
                 json_answer(node.client(name).ok_or_else(|| not_connected(name))?)
             }
-            Place::Metrics => Answer::of_node(200, METRICS, node.metrics().into()),
-            Place::Health => text(200, "ok\n"),
-            Place::Ready => match node.ready() {
+            LocalEndpoint::Metrics => HttpResponse::of_node(200, METRICS, node.metrics().into()),
+            LocalEndpoint::Health => text(200, "ok\n"),
+            LocalEndpoint::Ready => match node.ready() {
                 Ok(()) => text(200, "ready\n"),
                 Err(why) => text(503, &format!("{}\n", why.escape_debug())),
             },
-            Place::Events => {
+            LocalEndpoint::Events => {
                 let body = match head_only {
                     true => Body::left_out(None),
                     false => node.events().ok_or_else(|| {
                         Refusal::new(
-                            503,
-                            "full",
+                            errors::FULL,
                             "too many listen already, or the node is stopping",
                         )
                         .with_header("Retry-After", "1")
                     })?,
                 };
-                Answer::of_node(200, "text/event-stream", body)
+                HttpResponse::of_node(200, "text/event-stream", body)
             }
         })
     }
 }
 
-fn json_answer(body: Body) -> Answer {
-    Answer::of_node(200, "application/json", body)
+fn json_answer(body: Body) -> HttpResponse {
+    HttpResponse::of_node(200, "application/json", body)
 }
 
-fn text(status: u16, text: &str) -> Answer {
-    Answer::of_node(status, "text/plain; charset=utf-8", text.into())
+fn text(status: u16, text: &str) -> HttpResponse {
+    HttpResponse::of_node(status, "text/plain; charset=utf-8", text.into())
 }
 
 fn not_connected(name: &str) -> Refusal {
     let message = format!("no client {} is connected here", name.escape_debug());
-    Refusal::new(404, "not_connected", message)
+    Refusal::new(errors::NOT_CONNECTED, message)
 }
 
 fn decode(name: &str) -> Result<String, Refusal> {
-    let bad = |message| Refusal::new(400, "bad_path", message);
+    let bad = |message| Refusal::new(errors::BAD_PATH, message);
     let name = percent_decode_str(name)
         .decode_utf8()
         .map_err(|_| bad("the client's name is not UTF-8 once decoded"))?;
@@ -196,23 +198,24 @@ mod tests {
         let verbs = [Verb::Get, Verb::Post, Verb::Put, Verb::Delete, Verb::Patch, Verb::Options];
         for path in ["/", "/status?x=/y", "/metrics", "/healthz", "/readyz", "/events"] {
             for verb in verbs {
-                let place = Place::of(path).unwrap().unwrap();
-                let status = Local::new(place, verb).map_or_else(|refusal| refusal.status, |_| 200);
+                let endpoint = LocalEndpoint::of(path).unwrap().unwrap();
+                let status = LocalRequest::new(endpoint, verb)
+                    .map_or_else(|refusal| refusal.status, |_| 200);
                 assert_eq!(status, if verb == Verb::Get { 200 } else { 405 }, "{path} {verb:?}");
             }
         }
-        let client = Place::of("/status/clients/a%2Fb%20%3Cc").unwrap().unwrap();
-        assert_eq!(client, Place::Client("a/b <c".to_owned()));
-        assert!(Local::new(client.clone(), Verb::Delete).unwrap().closes);
-        assert!(!Local::new(client.clone(), Verb::Get).unwrap().closes);
-        assert_eq!(Local::new(client, Verb::Post).unwrap_err().status, 405);
+        let client = LocalEndpoint::of("/status/clients/a%2Fb%20%3Cc").unwrap().unwrap();
+        assert_eq!(client, LocalEndpoint::Client("a/b <c".to_owned()));
+        assert!(LocalRequest::new(client.clone(), Verb::Delete).unwrap().closes);
+        assert!(!LocalRequest::new(client.clone(), Verb::Get).unwrap().closes);
+        assert_eq!(LocalRequest::new(client, Verb::Post).unwrap_err().status, 405);
         for path in ["/status/", "/status/clients", "/Status", "/healthz/", "//", "/client/a/b", ""]
         {
-            assert_eq!(Place::of(path).unwrap(), None, "{path}");
+            assert_eq!(LocalEndpoint::of(path).unwrap(), None, "{path}");
         }
         let long = format!("/status/clients/{}", "x".repeat(256));
         for path in ["/status/clients/", "/status/clients/%ff", "/status/clients/a%0Ab", &long] {
-            assert_eq!(Place::of(path).unwrap_err().status, 400, "{path}");
+            assert_eq!(LocalEndpoint::of(path).unwrap_err().status, 400, "{path}");
         }
     }
 }

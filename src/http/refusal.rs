@@ -1,4 +1,4 @@
-//! What the face itself has to say when a request gets no reply: a status and a JSON body of
+//! What this port itself answers when a request gets no reply: a status and a JSON body of
 //! `error` and `message`.
 //!
 //! In scope: the refusals' form, and those that stand for a failed request to the pipe. Not in
@@ -7,6 +7,7 @@
 use serde_json::{Value, json};
 
 use crate::event::pipe::RequestError;
+use crate::http::errors::{self, PortError};
 use crate::http1::chunked::ChunkError;
 use crate::http1::framing::FramingError;
 use crate::http1::head::InvalidHead;
@@ -17,7 +18,7 @@ use crate::http1::input::BodyError;
 pub(super) struct Refusal {
     /// The HTTP status.
     pub status: u16,
-    /// For programs: short, snake case.
+    /// For programs: the name of one of [`ERRORS`](errors::ERRORS).
     pub error: &'static str,
     /// For people.
     pub message: String,
@@ -31,10 +32,10 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// A refusal after which the next request can be read.
-    pub fn new(status: u16, error: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(error: PortError, message: impl Into<String>) -> Self {
         Self {
-            status,
-            error,
+            status: error.status,
+            error: error.name,
             message: message.into(),
             headers: Vec::new(),
             names: Vec::new(),
@@ -43,13 +44,13 @@ impl Refusal {
     }
 
     /// A refusal that ends the connection.
-    pub fn closing(status: u16, error: &'static str, message: impl Into<String>) -> Self {
-        Self { close: true, ..Self::new(status, error, message) }
+    pub fn closing(error: PortError, message: impl Into<String>) -> Self {
+        Self { close: true, ..Self::new(error, message) }
     }
 
     /// A malformed request: 400, and the connection ends.
     pub fn malformed(message: impl Into<String>) -> Self {
-        Self::closing(400, "bad_request", message)
+        Self::closing(errors::BAD_REQUEST, message)
     }
 
     /// With one more header.
@@ -76,24 +77,24 @@ const RETRY_FULL: &str = "1";
 impl From<RequestError> for Refusal {
     fn from(error: RequestError) -> Self {
         let message = error.to_string();
-        let new = |status, name| Self::new(status, name, message.clone());
+        let new = |error| Self::new(error, message.clone());
         match error {
-            RequestError::UnknownPeer(_) => new(404, "unknown_peer"),
-            RequestError::Ambiguous(names) => Self { names, ..new(409, "ambiguous_peer") },
+            RequestError::UnknownPeer(_) => new(errors::UNKNOWN_PEER),
+            RequestError::Ambiguous(names) => Self { names, ..new(errors::AMBIGUOUS_PEER) },
             RequestError::Away { .. } => {
-                new(503, "peer_away").with_header("Retry-After", RETRY_AWAY)
+                new(errors::PEER_AWAY).with_header("Retry-After", RETRY_AWAY)
             }
-            RequestError::Full(_) => new(503, "full").with_header("Retry-After", RETRY_FULL),
+            RequestError::Full(_) => new(errors::FULL).with_header("Retry-After", RETRY_FULL),
             RequestError::Stopping => {
-                Self { close: true, ..new(503, "stopping").with_header("Retry-After", RETRY_AWAY) }
+                Self { close: true, ..new(errors::STOPPING).with_header("Retry-After", RETRY_AWAY) }
             }
-            RequestError::NotCarried(_) => new(502, "not_carried"),
+            RequestError::NotCarried(_) => new(errors::NOT_CARRIED),
             // Never written: nobody is there.
-            RequestError::CallerGone => Self { close: true, ..new(499, "caller_gone") },
-            RequestError::Body(_) => Self { close: true, ..new(400, "body_incomplete") },
-            RequestError::TooLarge(_) => new(413, "body_too_large"),
-            RequestError::NoReply { .. } => new(504, "no_reply"),
-            RequestError::OutcomeUnknown { .. } => new(502, "outcome_unknown"),
+            RequestError::CallerGone => Self { close: true, ..new(errors::CALLER_GONE) },
+            RequestError::Body(_) => Self { close: true, ..new(errors::BODY_INCOMPLETE) },
+            RequestError::TooLarge(_) => new(errors::BODY_TOO_LARGE),
+            RequestError::NoReply { .. } => new(errors::NO_REPLY),
+            RequestError::OutcomeUnknown { .. } => new(errors::OUTCOME_UNKNOWN),
         }
     }
 }
@@ -103,9 +104,11 @@ impl From<InvalidHead> for Refusal {
     fn from(error: InvalidHead) -> Self {
         let message = error.to_string();
         match error {
-            InvalidHead::TooLong(_) => Self::closing(431, "head_too_large", message),
-            InvalidHead::TooManyFields(_) => Self::closing(431, "too_many_fields", message),
-            InvalidHead::UnsupportedVersion => Self::closing(505, "version_not_supported", message),
+            InvalidHead::TooLong(_) => Self::closing(errors::HEAD_TOO_LARGE, message),
+            InvalidHead::TooManyFields(_) => Self::closing(errors::TOO_MANY_FIELDS, message),
+            InvalidHead::UnsupportedVersion => {
+                Self::closing(errors::VERSION_NOT_SUPPORTED, message)
+            }
             _ => Self::malformed(message),
         }
     }
@@ -115,8 +118,8 @@ impl From<FramingError> for Refusal {
     fn from(error: FramingError) -> Self {
         let message = error.to_string();
         match error {
-            FramingError::LengthTooLarge => Self::closing(413, "body_too_large", message),
-            FramingError::CodingUnknown => Self::closing(501, "coding_not_implemented", message),
+            FramingError::LengthTooLarge => Self::closing(errors::BODY_TOO_LARGE, message),
+            FramingError::CodingUnknown => Self::closing(errors::CODING_NOT_IMPLEMENTED, message),
             FramingError::LengthAndCoding
             | FramingError::CodingInHttp10
             | FramingError::LengthNotANumber
@@ -129,7 +132,7 @@ impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::Coding(error @ ChunkError::TooLong) => {
-                Self::closing(431, "trailers_too_large", error.to_string())
+                Self::closing(errors::TRAILERS_TOO_LARGE, error.to_string())
             }
             BodyError::Coding(error @ ChunkError::Malformed) => Self::malformed(error.to_string()),
             BodyError::Cut(_) => Self::malformed("the body was cut short"),

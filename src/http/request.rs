@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use crate::event::{Target, Verb};
-use crate::http::Settings;
+use crate::http::HttpSettings;
+use crate::http::errors;
 use crate::http::guard::Guard;
-use crate::http::head::{Head, forward};
-use crate::http::local::{Local, Place};
+use crate::http::head::{RequestHead, forward};
+use crate::http::local::{LocalEndpoint, LocalRequest};
 use crate::http::refusal::Refusal;
 use crate::http::route::{self, Destination};
 
@@ -18,16 +19,16 @@ const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
 
 /// What a request is after.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum CheckedRequest {
     /// A peer.
-    Peer(Request),
+    Peer(PeerRequest),
     /// This node itself.
-    Local(Local),
+    Local(LocalRequest),
 }
 
 /// A request that may be asked, without its body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Request {
+pub(super) struct PeerRequest {
     /// Whom.
     pub destination: Destination,
     /// What to do.
@@ -45,27 +46,31 @@ pub(super) struct Request {
     /// Whether the caller waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
     /// Whether the connection is to be carried to the target that the path names.
-    pub to_carry: bool,
+    pub is_tunnel: bool,
 }
 
 /// Checks a head.
-pub(super) fn check(head: Head<'_>, settings: &Settings, guard: &Guard) -> Result<Wanted, Refusal> {
+pub(super) fn check(
+    head: RequestHead<'_>,
+    settings: &HttpSettings,
+    guard: &Guard,
+) -> Result<CheckedRequest, Refusal> {
     let (verb, head_only) = method(head.method)?;
     let (authority, path) = split_target(head.target)?;
     guard.check(&head, authority)?;
-    if let Some(place) = Place::of(path)? {
-        return Local::new(place, verb).map(Wanted::Local);
+    if let Some(endpoint) = LocalEndpoint::of(path)? {
+        return LocalRequest::new(endpoint, verb).map(CheckedRequest::Local);
     }
     let route = route::find(settings.role, path)?;
     let target =
-        Target::parse(route.rest).map_err(|e| Refusal::new(400, "bad_path", e.to_string()))?;
+        Target::parse(route.rest).map_err(|e| Refusal::new(errors::BAD_PATH, e.to_string()))?;
     let expects_continue = expectation(&head)?;
     // RFC 9110, section 7.8: what is not known is no reason to refuse.
-    let to_carry =
+    let is_tunnel =
         verb == Verb::Get && head.upgrade.is_some_and(|to| to.eq_ignore_ascii_case("tcp"));
     let mut headers = head.headers;
     headers.extend(authority.or(head.host).map(forward::host));
-    Ok(Wanted::Peer(Request {
+    Ok(CheckedRequest::Peer(PeerRequest {
         destination: route.destination,
         verb,
         target,
@@ -74,7 +79,7 @@ pub(super) fn check(head: Head<'_>, settings: &Settings, guard: &Guard) -> Resul
         wait: wait(head.wait, settings.connection_wait)?,
         head_only,
         expects_continue,
-        to_carry,
+        is_tunnel,
     }))
 }
 
@@ -92,13 +97,13 @@ fn method(method: &str) -> Result<(Verb, bool), Refusal> {
         "CONNECT" | "TRACE" => {
             let message = format!("{method} is not possible here; {ALLOWED} are");
             return Err(
-                Refusal::new(405, "method_not_allowed", message).with_header("Allow", ALLOWED)
+                Refusal::new(errors::METHOD_NOT_ALLOWED, message).with_header("Allow", ALLOWED)
             );
         }
         _ => {
             let message = format!("{method:?} is no method known here; {ALLOWED} are");
             return Err(
-                Refusal::new(501, "method_not_implemented", message).with_header("Allow", ALLOWED)
+                Refusal::new(errors::METHOD_NOT_IMPLEMENTED, message).with_header("Allow", ALLOWED)
             );
         }
     };
@@ -108,7 +113,7 @@ fn method(method: &str) -> Result<(Verb, bool), Refusal> {
 /// The path with its query, and before it the authority where the target is in absolute form, which
 /// a server must accept (RFC 9112, section 3.2.2).
 fn split_target(target: &str) -> Result<(Option<&str>, &str), Refusal> {
-    let bad = |message| Err(Refusal::new(400, "bad_path", message));
+    let bad = |message| Err(Refusal::new(errors::BAD_PATH, message));
     if target.contains('#') {
         return bad("a request carries no fragment (#)");
     }
@@ -132,7 +137,7 @@ fn wait(field: Option<&str>, most: Duration) -> Result<Duration, Refusal> {
     let Some(text) = field else { return Ok(most) };
     let bad = || {
         let message = "RP-Wait must be a number of seconds, zero or more";
-        Refusal::new(400, "bad_wait", message)
+        Refusal::new(errors::BAD_WAIT, message)
     };
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let seconds: f64 = if plain { text.parse().map_err(|_| bad())? } else { return Err(bad()) };
@@ -141,13 +146,13 @@ fn wait(field: Option<&str>, most: Duration) -> Result<Duration, Refusal> {
 }
 
 /// Whether the caller waits for `100 Continue` (RFC 9110, section 10.1.1: not in HTTP/1.0).
-fn expectation(head: &Head<'_>) -> Result<bool, Refusal> {
+fn expectation(head: &RequestHead<'_>) -> Result<bool, Refusal> {
     match head.expect {
         None => Ok(false),
         Some(value) if value.eq_ignore_ascii_case("100-continue") => Ok(!head.http_1_0),
         Some(_) => {
             let message = "the only expectation that can be met is 100-continue";
-            Err(Refusal::new(417, "expectation_failed", message))
+            Err(Refusal::new(errors::EXPECTATION_FAILED, message))
         }
     }
 }
@@ -158,13 +163,15 @@ mod tests {
     use crate::event::peer::Role;
     use crate::http::head::{find_end, parse};
 
-    fn ask(line: &str, fields: &str) -> Result<Request, Refusal> {
-        let settings = Settings::new(Role::Client);
+    fn ask(line: &str, fields: &str) -> Result<PeerRequest, Refusal> {
+        let settings = HttpSettings::new(Role::Client);
         let guard = Guard::new(&[], &settings.bind);
         let bytes = format!("{line}\r\nHost: localhost\r\n{fields}\r\n");
         match check(parse(bytes.as_bytes()).unwrap(), &settings, &guard)? {
-            Wanted::Peer(request) => Ok(request),
-            Wanted::Local(_) => Err(Refusal::new(299, "local", "")),
+            CheckedRequest::Peer(request) => Ok(request),
+            CheckedRequest::Local(_) => {
+                Err(Refusal { status: 299, ..Refusal::new(errors::UNKNOWN_PATH, "local") })
+            }
         }
     }
 
@@ -222,7 +229,7 @@ mod tests {
     /// Whatever comes in, there is an answer, and nothing but clean text gets through.
     #[test]
     fn garbled_heads_are_understood_or_refused() {
-        let settings = Settings::new(Role::Server);
+        let settings = HttpSettings::new(Role::Server);
         let guard = Guard::new(&[], &settings.bind);
         let whole = b"PUT http://localhost/client/a%41/cat//x?y=z HTTP/1.1\r\nHost: [::1]:80\r\n\
             Content-Length: 5\r\nOrigin: http://localhost\r\nRP-Wait: 1.5\r\n\r\n";
@@ -241,8 +248,8 @@ mod tests {
             let Ok(Some(end)) = find_end(&bytes, 0) else { continue };
             let checked = parse(&bytes[..end]).and_then(|head| check(head, &settings, &guard));
             match checked {
-                Ok(Wanted::Local(_)) => {}
-                Ok(Wanted::Peer(request)) => {
+                Ok(CheckedRequest::Local(_)) => {}
+                Ok(CheckedRequest::Peer(request)) => {
                     understood += 1;
                     let Destination::Client(name) = &request.destination else { panic!() };
                     assert!(!name.chars().any(char::is_control), "{name:?}");

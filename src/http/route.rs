@@ -4,6 +4,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::event::peer::Role;
 use crate::event::pipe::Peer;
+use crate::http::errors;
 use crate::http::refusal::Refusal;
 
 /// Longest name of a client in a path, in bytes once decoded (RFC 1035's limit of a name).
@@ -11,7 +12,7 @@ const MAX_HOST: usize = 255;
 
 /// Where a path leads, and the rest of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Route<'a> {
+pub(super) struct PeerRoute<'a> {
     /// Whom to ask.
     pub destination: Destination,
     /// `NOUN[//P1/...][?query]`, as sent.
@@ -46,7 +47,7 @@ impl Destination {
 }
 
 /// Finds the route of a path, with its query, on this side of the pipe.
-pub(super) fn find(role: Role, path: &str) -> Result<Route<'_>, Refusal> {
+pub(super) fn find(role: Role, path: &str) -> Result<PeerRoute<'_>, Refusal> {
     match role {
         Role::Server => {
             if let Some(rest) = path.strip_prefix("/client/") {
@@ -55,7 +56,7 @@ pub(super) fn find(role: Role, path: &str) -> Result<Route<'_>, Refusal> {
         }
         Role::Client => {
             if let Some(rest) = path.strip_prefix("/server/") {
-                return Ok(Route { destination: Destination::Server, rest });
+                return Ok(PeerRoute { destination: Destination::Server, rest });
             }
         }
     }
@@ -64,11 +65,11 @@ pub(super) fn find(role: Role, path: &str) -> Result<Route<'_>, Refusal> {
         Role::Client => "/server/NOUN[//PARAMETER/...][?query]",
     };
     let message = format!("no such path; this is a {}, its paths are {form}", role.as_str());
-    Err(Refusal::new(404, "unknown_path", message))
+    Err(Refusal::new(errors::UNKNOWN_PATH, message))
 }
 
-fn client(rest: &str) -> Result<Route<'_>, Refusal> {
-    let bad = |message: &str| Refusal::new(400, "bad_path", message);
+fn client(rest: &str) -> Result<PeerRoute<'_>, Refusal> {
+    let bad = |message: &str| Refusal::new(errors::BAD_PATH, message);
     let (host, rest) = match rest.find(['/', '?']) {
         Some(end) if rest[end..].starts_with('/') => (&rest[..end], &rest[end + 1..]),
         _ => return Err(bad("the path names a client but no noun: /client/HOST/NOUN")),
@@ -84,7 +85,7 @@ fn client(rest: &str) -> Result<Route<'_>, Refusal> {
     if host.chars().any(char::is_control) {
         return Err(bad("the client's name has a control character"));
     }
-    Ok(Route { destination: Destination::Client(host.to_owned()), rest })
+    Ok(PeerRoute { destination: Destination::Client(host.to_owned()), rest })
 }
 
 #[cfg(test)]
@@ -93,7 +94,7 @@ mod tests {
 
     fn client_route(path: &str) -> Result<(String, &str), u16> {
         match find(Role::Server, path) {
-            Ok(Route { destination: Destination::Client(name), rest }) => Ok((name, rest)),
+            Ok(PeerRoute { destination: Destination::Client(name), rest }) => Ok((name, rest)),
             Ok(other) => panic!("{other:?}"),
             Err(refusal) => Err(refusal.status),
         }
@@ -130,7 +131,7 @@ mod tests {
     #[test]
     fn a_client_asks_the_server() {
         let route = find(Role::Client, "/server/time?x").unwrap();
-        assert_eq!(route, Route { destination: Destination::Server, rest: "time?x" });
+        assert_eq!(route, PeerRoute { destination: Destination::Server, rest: "time?x" });
         let refusal = find(Role::Client, "/client/a/time").unwrap_err();
         assert_eq!((refusal.status, refusal.error), (404, "unknown_path"));
         assert!(refusal.message.contains("/server/NOUN"), "{}", refusal.message);

@@ -11,17 +11,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 use socket2::Socket;
 
 use crate::event::pipe::Caller;
 
-/// All connections of a face.
-pub(super) struct Slots {
+/// All connections of a port.
+pub(super) struct ConnectionSlots {
     most: usize,
     stopping: AtomicBool,
     /// Whether those may still ask that have not asked anything yet.
-    spares_new: AtomicBool,
+    keep_fresh_connections: AtomicBool,
     /// Guards the table and the numbering. Only socket shutdowns, which do not wait, happen while
     /// it is held.
     table: Mutex<Table>,
@@ -43,24 +43,24 @@ struct Connected {
     /// It takes a stream that ends only with this node: nobody waits for it.
     listens: AtomicBool,
     /// Its reading end was closed here, so that its end says nothing about the caller.
-    deaf: AtomicBool,
+    read_shut_down: AtomicBool,
 }
 
-impl Slots {
+impl ConnectionSlots {
     /// Room for `most` connections.
     pub fn new(most: usize) -> Self {
         Self {
             most,
             stopping: AtomicBool::new(false),
-            spares_new: AtomicBool::new(false),
+            keep_fresh_connections: AtomicBool::new(false),
             table: Mutex::default(),
             emptied: Condvar::new(),
         }
     }
 
     /// A slot for a new connection, or the socket back where all are taken.
-    pub fn admit(self: &Arc<Self>, socket: Socket) -> Result<Slot, Socket> {
-        let mut table = self.table();
+    pub fn admit(self: &Arc<Self>, socket: Socket) -> Result<ConnectionSlot, Socket> {
+        let mut table = self.table.lock();
         if table.open.len() >= self.most {
             return Err(socket);
         }
@@ -71,24 +71,24 @@ impl Slots {
             busy: AtomicBool::new(false),
             new: AtomicBool::new(true),
             listens: AtomicBool::new(false),
-            deaf: AtomicBool::new(false),
+            read_shut_down: AtomicBool::new(false),
         });
         table.open.insert(id, Arc::clone(&connected));
-        Ok(Slot { slots: Arc::clone(self), id, connected })
+        Ok(ConnectionSlot { slots: Arc::clone(self), id, connected })
     }
 
-    /// Ends connections that wait for a request; the others end after their answer. `spare_new`
+    /// Ends connections that wait for a request; the others end after their answer. `keep_fresh`
     /// leaves those alone that have not asked anything: their callers cannot know that they came at a
     /// bad moment. Calling it again without that ends them.
-    pub fn stop(&self, spare_new: bool) {
-        self.spares_new.store(spare_new, Ordering::SeqCst);
+    pub fn stop(&self, keep_fresh: bool) {
+        self.keep_fresh_connections.store(keep_fresh, Ordering::SeqCst);
         self.stopping.store(true, Ordering::SeqCst);
-        for connected in self.table().open.values() {
+        for connected in self.table.lock().open.values() {
             // Reading only: a request that has just arrived is still answered. One that turns busy
             // or idle meanwhile is not missed: it changes its flag first and then looks at ours.
-            let spared = spare_new && connected.new.load(Ordering::SeqCst);
+            let spared = keep_fresh && connected.new.load(Ordering::SeqCst);
             if !spared && !connected.busy.load(Ordering::SeqCst) {
-                connected.deaf.store(true, Ordering::SeqCst);
+                connected.read_shut_down.store(true, Ordering::SeqCst);
                 // Fails where the caller is gone already.
                 let _ = connected.socket.shutdown(Shutdown::Read);
             }
@@ -97,8 +97,8 @@ impl Slots {
 
     /// Ends all connections, whatever they are doing.
     pub fn cut(&self) {
-        for connected in self.table().open.values() {
-            connected.deaf.store(false, Ordering::SeqCst);
+        for connected in self.table.lock().open.values() {
+            connected.read_shut_down.store(false, Ordering::SeqCst);
             let _ = connected.socket.shutdown(Shutdown::Both);
         }
     }
@@ -116,7 +116,7 @@ impl Slots {
     }
 
     fn wait_until(&self, deadline: Instant, is_so: impl Fn(&Table) -> bool) -> bool {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         while !is_so(&table) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -129,22 +129,18 @@ impl Slots {
 
     /// The number of open connections.
     pub fn count(&self) -> usize {
-        self.table().open.len()
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock()
+        self.table.lock().open.len()
     }
 }
 
-/// The place of one connection, given up when dropped.
-pub(super) struct Slot {
-    slots: Arc<Slots>,
+/// The slot of one connection, free again when dropped.
+pub(super) struct ConnectionSlot {
+    slots: Arc<ConnectionSlots>,
     id: u64,
     connected: Arc<Connected>,
 }
 
-impl Slot {
+impl ConnectionSlot {
     /// The connection's number, for names of threads and log lines.
     pub fn id(&self) -> u64 {
         self.id
@@ -170,10 +166,10 @@ impl Slot {
         self.connected.listens.store(listens, Ordering::SeqCst);
     }
 
-    /// Whether the face is stopping, and this connection has to end.
+    /// Whether the port is stopping, and this connection has to end.
     pub fn stopping(&self) -> bool {
         let is_spared = || {
-            self.slots.spares_new.load(Ordering::SeqCst)
+            self.slots.keep_fresh_connections.load(Ordering::SeqCst)
                 && self.connected.new.load(Ordering::SeqCst)
         };
         self.slots.stopping.load(Ordering::SeqCst) && !is_spared()
@@ -182,20 +178,20 @@ impl Slot {
 
 /// Whoever closed its end, also only for sending, does not wait for an answer. Bytes that have
 /// arrived and were not read yet are a next request, so somebody is there.
-impl Caller for Slot {
+impl Caller for ConnectionSlot {
     fn is_gone(&self) -> bool {
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
         let gone = match self.socket().recv_with_flags(&mut [MaybeUninit::uninit()], flags) {
             Ok(count) => count == 0,
             Err(e) => !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
         };
-        gone && !self.connected.deaf.load(Ordering::SeqCst)
+        gone && !self.connected.read_shut_down.load(Ordering::SeqCst)
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut table = self.slots.table();
+        let mut table = self.slots.table.lock();
         table.open.remove(&self.id);
         if table.open.is_empty() || self.slots.stopping.load(Ordering::SeqCst) {
             self.slots.emptied.notify_all();
@@ -211,14 +207,14 @@ mod tests {
 
     use super::*;
 
-    fn admit(slots: &Arc<Slots>) -> (Slot, UnixStream) {
+    fn admit(slots: &Arc<ConnectionSlots>) -> (ConnectionSlot, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         (slots.admit(ours.into()).ok().unwrap(), theirs)
     }
 
     #[test]
     fn the_number_is_bounded_and_slots_are_given_back() {
-        let slots = Arc::new(Slots::new(2));
+        let slots = Arc::new(ConnectionSlots::new(2));
         let (first, _a) = admit(&slots);
         let (_second, _b) = admit(&slots);
         let (ours, _theirs) = UnixStream::pair().unwrap();
@@ -230,7 +226,7 @@ mod tests {
 
     #[test]
     fn stopping_ends_those_that_wait_for_a_request() {
-        let slots = Arc::new(Slots::new(2));
+        let slots = Arc::new(ConnectionSlots::new(2));
         let (idle, mut idle_end) = admit(&slots);
         let (busy, mut busy_end) = admit(&slots);
         busy.set_busy(true);
@@ -247,7 +243,7 @@ mod tests {
 
     #[test]
     fn one_that_has_just_come_may_be_spared_for_a_while() {
-        let slots = Arc::new(Slots::new(2));
+        let slots = Arc::new(ConnectionSlots::new(2));
         let (new, _new_end) = admit(&slots);
         let (old, _old_end) = admit(&slots);
         old.set_busy(true);
@@ -264,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_caller_is_gone_when_it_has_closed_and_sent_nothing_more() {
-        let slots = Arc::new(Slots::new(2));
+        let slots = Arc::new(ConnectionSlots::new(2));
         let (slot, mut end) = admit(&slots);
         assert!(!slot.is_gone());
         end.write_all(b"x").unwrap();
@@ -282,7 +278,7 @@ mod tests {
 
     #[test]
     fn waiting_ends_with_the_last_connection_or_the_deadline() {
-        let slots = Arc::new(Slots::new(1));
+        let slots = Arc::new(ConnectionSlots::new(1));
         let (slot, _end) = admit(&slots);
         assert!(!slots.wait_empty(Instant::now() + Duration::from_millis(10)));
         let waiter = std::thread::scope(|scope| {
@@ -295,7 +291,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_those_that_listen() {
-        let slots = Arc::new(Slots::new(2));
+        let slots = Arc::new(ConnectionSlots::new(2));
         let (listener, _a) = admit(&slots);
         let (asker, _b) = admit(&slots);
         listener.set_listening(true);

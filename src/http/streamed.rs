@@ -10,7 +10,7 @@ use socket2::Socket;
 
 use crate::event::Body;
 use crate::event::pipe::Caller;
-use crate::http::output::write_all;
+use crate::http::response_writer::write_all;
 use crate::http1::body::{self, WrongLength};
 use crate::http1::framing::Framing;
 

@@ -9,11 +9,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use crate::event::{Body, Source};
-use crate::http::output;
+use crate::http::errors;
 use crate::http::refusal::Refusal;
+use crate::http::response_writer;
 use crate::http1::body::BodyDecoder;
 use crate::http1::framing::Framing;
 use crate::http1::input::{BodyError, HttpInput};
@@ -23,11 +24,11 @@ use crate::http1::input::{BodyError, HttpInput};
 pub(super) struct Upload {
     input: Option<HttpInput>,
     decoder: BodyDecoder,
-    /// Whether the caller has to be told to send it.
+    /// Whether the caller waits for `100 Continue`.
     expected: bool,
     /// How long the caller may send nothing while it is waited for.
-    patience: Duration,
-    /// How long it has.
+    idle_timeout: Duration,
+    /// How long it has sent nothing.
     silence: Duration,
     /// Why no more can be read.
     failure: Option<String>,
@@ -47,11 +48,11 @@ struct Shared {
 struct State {
     /// The answer has begun.
     answered: bool,
-    ended: Option<Ended>,
+    ended: Option<EndedUpload>,
 }
 
-/// An upload that nobody reads any more.
-pub(super) struct Ended {
+/// An upload that is no longer read.
+pub(super) struct EndedUpload {
     /// The connection's input, behind what was read.
     pub input: HttpInput,
     /// Whether that was all of it, so that the next request follows.
@@ -61,39 +62,32 @@ pub(super) struct Ended {
 }
 
 /// Where an upload leaves the input.
-pub(super) struct WayBack(Arc<Shared>);
+pub(super) struct UploadHandle(Arc<Shared>);
 
-impl WayBack {
-    /// The connection begins to answer: the caller is not told to send the body any more. Returns
+impl UploadHandle {
+    /// The connection begins to answer: no `100 Continue` is sent from now on. Returns
     /// the input, or `None` while the upload still has it.
-    pub fn answer(&self) -> Option<Ended> {
-        let mut state = self.0.lock();
+    pub fn answer(&self) -> Option<EndedUpload> {
+        let mut state = self.0.state.lock();
         state.answered = true;
         state.ended.take()
     }
 
     /// The input, once the upload has ended; `None` if it has not within `timeout`.
-    pub fn wait(&self, timeout: Duration) -> Option<Ended> {
-        let mut state = self.0.lock();
+    pub fn wait(&self, timeout: Duration) -> Option<EndedUpload> {
+        let mut state = self.0.state.lock();
         self.0.ended.wait_while_for(&mut state, |state| state.ended.is_none(), timeout);
         state.ended.take()
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-}
-
-/// A body that reads from `input`. With `expected` the caller is told to send it when somebody reads
-/// it. A caller that is waited for and sends nothing for `patience` in all has failed.
+/// A body that reads from `input`. With `expected`, `100 Continue` is sent when somebody reads it. A caller that is waited for and sends nothing for `idle_timeout` in all has failed.
 pub(super) fn begin(
     input: HttpInput,
     framing: Framing,
     expected: bool,
-    patience: Duration,
-) -> (Body, WayBack) {
+    idle_timeout: Duration,
+) -> (Body, UploadHandle) {
     let length = match framing {
         Framing::None => Some(0),
         Framing::Length(length) => Some(length),
@@ -101,16 +95,16 @@ pub(super) fn begin(
     };
     let shared = Arc::new(Shared::default());
     let upload = Upload {
-        // A caller that did not wait is not told to go on.
+        // A caller that did not wait needs no `100 Continue`.
         expected: expected && input.buffered().is_empty(),
         input: Some(input),
         decoder: BodyDecoder::new(framing),
-        patience,
+        idle_timeout,
         silence: Duration::ZERO,
         failure: None,
         shared: Arc::clone(&shared),
     };
-    (Body::from_source(upload, length), WayBack(shared))
+    (Body::from_source(upload, length), UploadHandle(shared))
 }
 
 impl Source for Upload {
@@ -121,7 +115,7 @@ impl Source for Upload {
         if buffer.is_empty() || self.decoder.is_done() {
             return Ok(Some(0));
         }
-        let wait = timeout.min(self.patience.saturating_sub(self.silence));
+        let wait = timeout.min(self.idle_timeout.saturating_sub(self.silence));
         let (kind, refusal) = match self.invite_and_read(buffer, wait) {
             Ok(Some(count)) => {
                 self.silence = Duration::ZERO;
@@ -133,11 +127,11 @@ impl Source for Upload {
             }
             Ok(None) => {
                 self.silence += wait;
-                if self.silence < self.patience {
+                if self.silence < self.idle_timeout {
                     return Ok(None);
                 }
                 let message = "the body did not arrive in time";
-                (io::ErrorKind::TimedOut, Refusal::closing(408, "body_timeout", message))
+                (io::ErrorKind::TimedOut, Refusal::closing(errors::BODY_TIMEOUT, message))
             }
             Err(error) => (error.kind(), Refusal::from(error)),
         };
@@ -160,12 +154,12 @@ impl Upload {
     ) -> Result<Option<usize>, BodyError> {
         let Some(input) = &mut self.input else { return Err(gone().into()) };
         if std::mem::take(&mut self.expected) {
-            let state = self.shared.lock();
+            let state = self.shared.state.lock();
             // Behind the answer's first byte it would be a part of it.
             if state.answered {
                 return Err(gone().into());
             }
-            output::go_on(input.socket(), Instant::now() + self.patience)?;
+            response_writer::send_continue(input.socket(), Instant::now() + self.idle_timeout)?;
         }
         input.read_body(&mut self.decoder, buffer, timeout)
     }
@@ -173,7 +167,7 @@ impl Upload {
     fn give_back(&mut self, refusal: Option<Refusal>) {
         let Some(input) = self.input.take() else { return };
         let whole = self.failure.is_none() && self.decoder.is_done();
-        self.shared.lock().ended = Some(Ended { input, whole, refusal });
+        self.shared.state.lock().ended = Some(EndedUpload { input, whole, refusal });
         self.shared.ended.notify_all();
     }
 }

@@ -14,39 +14,40 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use socket2::{Socket, TcpKeepalive};
 
-use super::LOOK;
 use crate::event::pipe::Caller;
 use crate::event::{Body, Sink, Source};
 
+/// How often a thread that waits for a socket looks whether the other direction has failed.
+const FAILURE_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Bytes that are taken from a body at once.
 const PIECE: usize = 64 * 1024;
-/// A peer that is gone without a word is noticed after so much silence, and some more.
+/// A peer that vanished is noticed after so much silence, and some more.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// A connection that is being carried.
-pub(crate) struct Connection {
+/// A connection that is carried over the pipe.
+pub(crate) struct TunnelConnection {
     socket: Arc<Socket>,
-    /// It stands at both ends: from now on each direction needs the other.
-    stands: AtomicBool,
+    /// It is established at both ends: from now on each direction needs the other.
+    established: AtomicBool,
     /// One direction has failed.
-    broken: AtomicBool,
-    /// Disconnects when nobody reads from the socket any more. The sender's end is the reader's.
+    failed: AtomicBool,
+    /// Disconnects when nobody reads from the socket any longer. The sender's end is the reader's.
     sent: (Mutex<Option<Sender<()>>>, Receiver<()>),
 }
 
-impl Connection {
+impl TunnelConnection {
     /// Takes a connected socket.
     pub fn new(socket: Arc<Socket>) -> io::Result<Arc<Self>> {
-        socket.set_read_timeout(Some(LOOK))?;
-        socket.set_write_timeout(Some(LOOK))?;
+        socket.set_read_timeout(Some(FAILURE_POLL_INTERVAL))?;
+        socket.set_write_timeout(Some(FAILURE_POLL_INTERVAL))?;
         // A Unix socket knows neither.
         let _ = socket.set_tcp_nodelay(true);
         let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
         let (sending, sent) = bounded(0);
         Ok(Arc::new(Self {
             socket,
-            stands: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
+            established: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             sent: (Mutex::new(Some(sending)), sent),
         }))
     }
@@ -55,19 +56,19 @@ impl Connection {
     pub fn body(self: &Arc<Self>, first: Vec<u8>) -> Body {
         let sending = self.sent.0.lock().take();
         let connection = Arc::clone(self);
-        Body::from_source(Sending { connection, first, ended: false, _sending: sending }, None)
+        Body::from_source(SocketSource { connection, first, ended: false, _sending: sending }, None)
     }
 
-    /// Notes that both ends stand.
-    pub fn stand(&self) {
-        self.stands.store(true, Ordering::Release);
+    /// Notes that it is established at both ends.
+    pub fn set_established(&self) {
+        self.established.store(true, Ordering::Release);
     }
 
     /// Writes a body to the socket until its end, and ends that direction with it.
     pub fn write_all(&self, body: &mut Body) -> io::Result<()> {
-        self.stand();
+        self.set_established();
         // The pipe's reader writes what the socket takes at once, which saves waking this thread.
-        body.pass_to(Arc::new(Passing(Arc::clone(&self.socket))));
+        body.pass_to(Arc::new(SocketSink(Arc::clone(&self.socket))));
         let copied = self.copy(body);
         match copied {
             Ok(()) => {
@@ -82,7 +83,7 @@ impl Connection {
     fn copy(&self, body: &mut Body) -> io::Result<()> {
         let mut buffer = vec![0; PIECE];
         loop {
-            match body.read_within(&mut buffer, LOOK)? {
+            match body.read_within(&mut buffer, FAILURE_POLL_INTERVAL)? {
                 Some(0) => return Ok(()),
                 Some(count) => self.write(&buffer[..count])?,
                 None => self.check()?,
@@ -95,7 +96,7 @@ impl Connection {
             match (&*self.socket).write(bytes) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => bytes = &bytes[count..],
-                Err(error) if is_pause(&error) => self.check()?,
+                Err(error) if is_timeout(&error) => self.check()?,
                 Err(error) => return Err(error),
             }
         }
@@ -110,7 +111,7 @@ impl Connection {
 
     /// Gives the connection up: whoever is at its other end sees a reset, not an end.
     pub fn reset(&self) {
-        if !self.broken.swap(true, Ordering::AcqRel) {
+        if !self.failed.swap(true, Ordering::AcqRel) {
             // A Unix socket has no reset.
             let _ = self.socket.set_linger(Some(Duration::ZERO));
             // Wakes the thread of the other direction; the close that resets follows when both let go.
@@ -119,7 +120,7 @@ impl Connection {
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.broken.load(Ordering::Acquire) {
+        if self.failed.load(Ordering::Acquire) {
             return Err(io::Error::new(
                 ErrorKind::ConnectionReset,
                 "the other direction has failed",
@@ -129,30 +130,30 @@ impl Connection {
     }
 }
 
-impl Caller for Connection {
+impl Caller for TunnelConnection {
     fn is_gone(&self) -> bool {
-        self.broken.load(Ordering::Acquire)
+        self.failed.load(Ordering::Acquire)
     }
 }
 
 /// A socket that takes what it can at once.
-struct Passing(Arc<Socket>);
+struct SocketSink(Arc<Socket>);
 
-impl Sink for Passing {
+impl Sink for SocketSink {
     fn take_now(&self, bytes: &[u8]) -> usize {
         self.0.send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).unwrap_or(0)
     }
 }
 
 /// What a socket gives, as a body.
-struct Sending {
-    connection: Arc<Connection>,
+struct SocketSource {
+    connection: Arc<TunnelConnection>,
     first: Vec<u8>,
     ended: bool,
     _sending: Option<Sender<()>>,
 }
 
-impl Source for Sending {
+impl Source for SocketSource {
     fn read_within(&mut self, buffer: &mut [u8], _: Duration) -> io::Result<Option<usize>> {
         if !self.first.is_empty() {
             let count = buffer.len().min(self.first.len());
@@ -168,21 +169,21 @@ impl Source for Sending {
                 self.ended = count == 0;
                 Ok(Some(count))
             }
-            Err(error) if is_pause(&error) => self.connection.check().map(|()| None),
+            Err(error) if is_timeout(&error) => self.connection.check().map(|()| None),
             Err(error) => Err(error),
         }
     }
 }
 
 /// Whoever does not want the rest has gone, or found it broken.
-impl Drop for Sending {
+impl Drop for SocketSource {
     fn drop(&mut self) {
-        if !self.ended && self.connection.stands.load(Ordering::Acquire) {
+        if !self.ended && self.connection.established.load(Ordering::Acquire) {
             self.connection.reset();
         }
     }
 }
 
-fn is_pause(error: &io::Error) -> bool {
+fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use super::Connection;
+use super::connection::TunnelConnection;
 use crate::config::{Bind, Forward};
 use crate::event::pipe::{Peer, Pipe};
 use crate::event::{CODE_FINE, CODE_UNHANDLED, Event, Reply, Verb};
@@ -23,7 +23,7 @@ fn peer(forward: &Forward) -> Peer<'_> {
 
 /// The ports of a node. Dropping them closes them; connections that are carried go on.
 #[derive(Default)]
-pub(crate) struct Listeners(Vec<Port>);
+pub(crate) struct TunnelListeners(Vec<Port>);
 
 struct Port {
     address: Bind,
@@ -31,7 +31,7 @@ struct Port {
     file: Option<SocketFile>,
 }
 
-impl Listeners {
+impl TunnelListeners {
     /// Accepts on one more port. A connection waits for at most `wait` for a peer that is away.
     pub fn add(
         &mut self,
@@ -90,7 +90,7 @@ struct Job {
 impl Job {
     fn carry(self, socket: Socket) {
         let name = &self.forward;
-        let connection = match Connection::new(Arc::new(socket)) {
+        let connection = match TunnelConnection::new(Arc::new(socket)) {
             Ok(connection) => connection,
             Err(error) => return log::warn!("{name}: a connection cannot be set up: {error}"),
         };
@@ -113,7 +113,7 @@ impl Job {
 fn open(
     pipe: &dyn Pipe,
     forward: &Forward,
-    connection: &Arc<Connection>,
+    connection: &Arc<TunnelConnection>,
     wait: Duration,
 ) -> Result<Reply, String> {
     let mut event =

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Connection;
+use super::connection::TunnelConnection;
 use crate::event::{Event, Reply, Verb};
 use crate::handler::{Context, Failure, Handler};
 use crate::net::dial::{Address, Resolver};
 use crate::sync::workers::Workers;
 
 /// How long a target may take to accept.
-const DIAL: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers `connect` with a connection to the target that the noun names, and leaves all else to
 /// another handler.
@@ -40,12 +40,12 @@ impl Targets {
             let message = format!("{name} cannot be reached: {why}");
             Reply::error(502, "unreachable", &message)
         };
-        let socket = match address.connect(&self.resolver, Instant::now() + DIAL) {
+        let socket = match address.connect(&self.resolver, Instant::now() + CONNECT_TIMEOUT) {
             Ok(socket) => socket,
             Err(why) => return Ok(unreachable(why)),
         };
-        let connection = Connection::new(Arc::new(socket))?;
-        connection.stand();
+        let connection = TunnelConnection::new(Arc::new(socket))?;
+        connection.set_established();
         let reply = Reply::new("", connection.body(Vec::new()));
         let (mut body, name) = (event.body.take_out(), name.to_owned());
         let peer = context.peer.name.clone();

@@ -1,4 +1,4 @@
-//! Requests that are refused. The face lives, and serves the next caller.
+//! Requests that are refused. The server lives, and serves the next caller.
 
 use std::io::Read;
 use std::net::Shutdown;
@@ -193,7 +193,7 @@ fn a_thousand_idle_connections_leave_room_for_one_more() {
     assert_eq!((answer.status, answer.header("Retry-After")), (503, Some("1")));
     assert!(turned_away.is_closed());
     drop(idle);
-    running.until(|running| running.face.connections() == 1);
+    running.until(|running| running.server.connections() == 1);
     running.works();
 }
 
@@ -211,7 +211,7 @@ fn a_caller_that_never_reads_is_closed() {
     let mut caller = running.call();
     caller.send(&GET.replace("time", "big"));
     running.until(|running| running.pipe.seen().len() == 1);
-    running.until(|running| running.face.connections() == 0);
+    running.until(|running| running.server.connections() == 0);
     running.works();
 }
 
@@ -268,8 +268,8 @@ fn a_panic_costs_one_connection() {
     let mut caller = running.call();
     caller.send(&GET.replace("time", "bad"));
     assert!(caller.is_closed());
-    assert_eq!(running.face.panics(), 1);
+    assert_eq!(running.server.panics(), 1);
     other.send(GET);
     assert_eq!(other.answer().status, 200);
-    running.until(|running| running.face.connections() == 1);
+    running.until(|running| running.server.connections() == 1);
 }

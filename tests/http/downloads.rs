@@ -39,7 +39,7 @@ impl Drop for Fed {
     }
 }
 
-/// A face whose replies are fed one after the other.
+/// A server whose replies are fed one after the other.
 struct Feeding {
     running: Running,
     bodies: Sender<Reply>,
@@ -197,7 +197,7 @@ fn a_body_that_is_not_as_announced_is_seen_as_broken() {
             None => assert!(!rest.ends_with(b"0\r\n\r\n"), "{shown}: {rest:?}"),
         }
     }
-    feeding.running.until(|running| running.face.connections() == 0);
+    feeding.running.until(|running| running.server.connections() == 0);
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn a_caller_that_goes_away_ends_the_stream() {
         assert_eq!(caller.chunk(), b"x");
         caller.stream.shutdown(if half { Shutdown::Write } else { Shutdown::Both }).unwrap();
         feeding.running.until(|_| dropped.load(Ordering::SeqCst));
-        feeding.running.until(|running| running.face.connections() == 0);
+        feeding.running.until(|running| running.server.connections() == 0);
     }
 }
 
@@ -249,7 +249,7 @@ fn a_slow_reader_slows_the_stream_and_is_closed_when_it_stands() {
     caller.send(GET);
     caller.answer_to_head();
     let started = Instant::now();
-    running.until(|running| running.face.connections() == 0);
+    running.until(|running| running.server.connections() == 0);
     assert!(started.elapsed() >= SOON);
     // What the kernel's buffers hold, and no more.
     assert!(given.load(Ordering::SeqCst) < 64 << 20, "{given:?}");

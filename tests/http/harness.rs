@@ -1,4 +1,4 @@
-//! A face in front of a pipe that notes what it was asked, and callers that speak raw bytes.
+//! A server in front of a pipe that notes what it was asked, and callers that speak raw bytes.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use restpipe::config::Bind;
 use restpipe::event::pipe::{Caller as Waiting, Peer, Pipe, RequestError};
 use restpipe::event::{Event, Reply, Target, Verb};
 use restpipe::handler::Role;
-use restpipe::http::{Face, Settings};
+use restpipe::http::{HttpServer, HttpSettings};
 use serde_json::{Value, json};
 
 /// Nothing here takes this long; a test that waits for more has failed.
@@ -117,8 +117,8 @@ impl Pipe for FakePipe {
 }
 
 /// Settings in which nothing runs out while a test waits.
-pub fn settings(role: Role) -> Settings {
-    let mut settings = Settings::new(role);
+pub fn settings(role: Role) -> HttpSettings {
+    let mut settings = HttpSettings::new(role);
     settings.limits.head_timeout = 2 * PATIENCE;
     settings.limits.idle_timeout = 2 * PATIENCE;
     settings.limits.body_timeout = 2 * PATIENCE;
@@ -129,21 +129,21 @@ pub fn settings(role: Role) -> Settings {
 /// Soon enough to wait for in a test.
 pub const SOON: Duration = Duration::from_millis(200);
 
-/// A face and its pipe.
+/// A server and its pipe.
 pub struct Running {
-    pub face: Face,
+    pub server: HttpServer,
     pub pipe: Arc<FakePipe>,
 }
 
-/// A client's face in front of a pipe that says what it was asked.
+/// A client's server in front of a pipe that says what it was asked.
 pub fn start() -> Running {
     start_with(settings(Role::Client), FakePipe::default())
 }
 
-pub fn start_with(settings: Settings, pipe: FakePipe) -> Running {
+pub fn start_with(settings: HttpSettings, pipe: FakePipe) -> Running {
     let pipe = Arc::new(pipe);
-    let face = Face::start(settings, Arc::clone(&pipe) as Arc<dyn Pipe>).unwrap();
-    Running { face, pipe }
+    let server = HttpServer::start(settings, Arc::clone(&pipe) as Arc<dyn Pipe>).unwrap();
+    Running { server, pipe }
 }
 
 impl Running {
@@ -152,7 +152,7 @@ impl Running {
     }
 
     pub fn try_call(&self) -> io::Result<Caller> {
-        let Bind::Tcp(address) = self.face.address() else { panic!("not on TCP") };
+        let Bind::Tcp(address) = self.server.address() else { panic!("not on TCP") };
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;

@@ -11,7 +11,7 @@ use restpipe::event::inspect::Inspect;
 use restpipe::event::pipe::Pipe;
 use restpipe::event::{Body, Reply};
 use restpipe::handler::Role;
-use restpipe::http::Face;
+use restpipe::http::HttpServer;
 
 use crate::harness::{FakePipe, GET, PATIENCE, settings, start, start_with};
 
@@ -22,23 +22,23 @@ fn a_unix_socket_serves_the_same_and_its_file_goes() {
     let mut settings = settings(Role::Client);
     settings.bind = Bind::Unix(path.clone());
     let running = start_with(settings.clone(), FakePipe::default());
-    assert_eq!(running.face.address().to_string(), format!("unix:{}", path.display()));
+    assert_eq!(running.server.address().to_string(), format!("unix:{}", path.display()));
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
-    let second = Face::start(settings, Arc::clone(&running.pipe) as Arc<dyn Pipe>);
+    let second = HttpServer::start(settings, Arc::clone(&running.pipe) as Arc<dyn Pipe>);
     let error = second.err().unwrap().to_string();
     assert_eq!(
         error,
         format!("cannot listen on unix:{}: already in use by a running program", path.display())
     );
-    running.face.stop_accepting();
+    running.server.stop_accepting();
     assert!(!path.exists());
     assert!(UnixStream::connect(&path).is_err());
-    assert!(running.face.drain(Instant::now() + PATIENCE));
+    assert!(running.server.drain(Instant::now() + PATIENCE));
 }
 
 #[test]
@@ -57,14 +57,14 @@ fn stopping_refuses_new_callers_and_lets_requests_end() {
     let mut busy = running.call();
     busy.send(&GET.repeat(2));
     in_pipe.recv_timeout(PATIENCE).unwrap();
-    running.face.stop_accepting();
+    running.server.stop_accepting();
     assert!(running.try_call().is_err());
     assert!(idle.is_closed());
     release.send_timeout((), PATIENCE).unwrap();
     let answer = busy.answer();
     assert_eq!((answer.text().as_str(), answer.header("Connection")), ("late", Some("close")));
     assert!(busy.is_closed(), "the second request is not taken up");
-    assert!(running.face.drain(Instant::now() + PATIENCE));
+    assert!(running.server.drain(Instant::now() + PATIENCE));
     assert_eq!(running.pipe.seen().len(), 1);
 }
 
@@ -77,9 +77,9 @@ fn a_drain_cuts_what_is_left_at_its_deadline() {
     stuck.send(put);
     assert_eq!(stuck.line(), "HTTP/1.1 100 Continue\r\n");
     let started = Instant::now();
-    assert!(!running.face.drain(started + Duration::from_millis(50)));
+    assert!(!running.server.drain(started + Duration::from_millis(50)));
     assert!(started.elapsed() < PATIENCE);
-    assert_eq!(running.face.connections(), 0);
+    assert_eq!(running.server.connections(), 0);
     assert_eq!(running.pipe.seen().len(), 0);
 }
 
@@ -115,17 +115,18 @@ impl Inspect for Endless {
 #[test]
 fn one_who_asks_for_events_and_does_not_read_them_holds_up_no_stop() {
     let pipe = Arc::new(FakePipe::default()) as Arc<dyn Pipe>;
-    let face =
-        Face::start_with(settings(Role::Client), Arc::clone(&pipe), Arc::new(Endless)).unwrap();
-    let Bind::Tcp(address) = face.address() else { panic!("not on TCP") };
+    let server =
+        HttpServer::start_with(settings(Role::Client), Arc::clone(&pipe), Arc::new(Endless))
+            .unwrap();
+    let Bind::Tcp(address) = server.address() else { panic!("not on TCP") };
     let mut caller = TcpStream::connect(address).unwrap();
     caller.set_read_timeout(Some(PATIENCE)).unwrap();
     caller.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     caller.read_exact(&mut [0; 4096]).unwrap();
-    assert_eq!(face.connections(), 1);
+    assert_eq!(server.connections(), 1);
     let started = Instant::now();
-    assert!(face.finish(started + PATIENCE), "no request is in flight");
-    assert!(!face.drain(Instant::now() + Duration::from_millis(50)), "it has to be cut off");
+    assert!(server.finish(started + PATIENCE), "no request is in flight");
+    assert!(!server.drain(Instant::now() + Duration::from_millis(50)), "it has to be cut off");
     assert!(started.elapsed() < PATIENCE);
-    assert_eq!(face.connections(), 0);
+    assert_eq!(server.connections(), 0);
 }

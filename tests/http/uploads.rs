@@ -284,7 +284,7 @@ fn an_early_reply_ends_an_endless_upload() {
         let answer = caller.answer();
         assert_eq!((answer.status, answer.text().as_str()), (403, "enough"), "{noun}");
         assert_eq!(answer.header("Connection"), Some("close"));
-        running.until(|running| running.face.connections() == 0);
+        running.until(|running| running.server.connections() == 0);
         let ended: io::Result<()> = endless.join().unwrap();
         assert!(ended.is_err());
     }

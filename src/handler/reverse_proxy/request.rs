@@ -66,8 +66,10 @@ pub(super) fn head(
         Framing::Length(length) => add(&mut head, "Content-Length", &length.to_string()),
         Framing::Chunked => add(&mut head, "Transfer-Encoding", "chunked"),
     }
-    for (name, value) in header::crossing(event.headers.iter().map(|(name, value)| (name, value))) {
-        if !stays(name) && !is_named(event, name) {
+    for (name, value) in
+        header::forwardable(event.headers.iter().map(|(name, value)| (name, value)))
+    {
+        if !is_not_forwarded(name) && !is_named(event, name) {
             add(&mut head, name, value);
         }
     }
@@ -102,7 +104,7 @@ fn as_value(text: &str) -> Cow<'_, str> {
 /// Whether a field is not sent on. CGI, and what follows it, tells names apart by letters and digits
 /// alone: `RP_Peer_Name` and `RP.Peer.Name` arrive as `RP-Peer-Name` does, so whatever looks like a
 /// field that is not sent on is none either.
-fn stays(name: &str) -> bool {
+fn is_not_forwarded(name: &str) -> bool {
     let is_one = |name: &str| {
         header::is_hop_by_hop(name) || OWN.iter().any(|own| own.eq_ignore_ascii_case(name))
     };

@@ -61,8 +61,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ServiceReplyHead, String> {
     };
     let fields = fields.iter().filter(crosses);
     let fields = fields.filter_map(|field| Some((field.name, header::clean(field.value)?)));
-    let headers =
-        header::crossing(fields).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let headers = header::forwardable(fields)
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
     Ok(ServiceReplyHead {
         status,
         media_type,

@@ -6,50 +6,54 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::{After, Caller, Connection};
-use crate::http::answer::Answer;
-use crate::http::output::{self, Framed};
+use super::{After, Connection, RequestInfo};
+use crate::http::response::HttpResponse;
+use crate::http::response_writer::{self, Framed};
 use crate::http::streamed::{self, Sent};
-use crate::http::upload::Ended;
+use crate::http::upload::EndedUpload;
 use crate::http1::framing::Framing;
 
 impl Connection<'_> {
     /// Sends an answer whose body is in memory.
     pub(super) fn send(
         &mut self,
-        answer: Answer,
+        answer: HttpResponse,
         mut close: bool,
-        caller: Caller,
+        caller: RequestInfo,
     ) -> io::Result<After> {
         // An early answer: the rest of the body is not wanted.
-        close |= self.lent.is_some();
+        close |= self.pending_upload.is_some();
         let (keep, connection) = self.keep(close, caller);
         let framed = Framed { head_only: caller.head_only, connection };
         let deadline = Instant::now() + self.shared.settings.limits.transfer_timeout;
-        self.output.answer(answer.with_request_id(&caller.id), framed, deadline)?;
+        self.writer.answer(answer.with_request_id(&caller.id), framed, deadline)?;
         Ok(self.after(keep, caller))
     }
 
     /// Sends an answer whose body arrives meanwhile.
-    pub(super) fn stream(&mut self, answer: Answer, caller: Caller) -> io::Result<(Sent, After)> {
-        let Answer { status, headers, mut body } = answer.with_request_id(&caller.id);
+    pub(super) fn stream(
+        &mut self,
+        answer: HttpResponse,
+        caller: RequestInfo,
+    ) -> io::Result<(Sent, After)> {
+        let HttpResponse { status, headers, mut body } = answer.with_request_id(&caller.id);
         let length = body.length().map(Framing::Length);
-        if caller.head_only || !output::has_body(status) {
+        if caller.head_only || !response_writer::has_body(status) {
             // Nobody reads it, and its sender is told so.
             drop(body);
             let framing = match status {
                 205 => Framing::Length(0),
-                _ if output::has_body(status) => length.unwrap_or(Framing::None),
+                _ if response_writer::has_body(status) => length.unwrap_or(Framing::None),
                 _ => Framing::None,
             };
             let (keep, connection) = self.keep(false, caller);
-            self.output.head(status, headers, framing, connection)?;
+            self.writer.head(status, headers, framing, connection)?;
             return Ok((Sent::Whole, self.after(keep, caller)));
         }
         let unknown = if caller.http_1_0 { Framing::Close } else { Framing::Chunked };
         let framing = length.unwrap_or(unknown);
         let (keep, connection) = self.keep(framing == Framing::Close, caller);
-        self.output.head(status, headers, framing, connection)?;
+        self.writer.head(status, headers, framing, connection)?;
         let socket = self.slot.socket();
         if framing == Framing::Close {
             // The end of the connection is the body's: until that has come, whatever ends it is a
@@ -68,7 +72,7 @@ impl Connection<'_> {
     }
 
     /// Whether the connection is kept, and what its caller is told about that.
-    fn keep(&self, close: bool, caller: Caller) -> (bool, Option<&'static str>) {
+    fn keep(&self, close: bool, caller: RequestInfo) -> (bool, Option<&'static str>) {
         let keep = caller.keep_alive && !close && !caller.unread && !self.slot.stopping();
         let connection = match (keep, caller.http_1_0) {
             (true, false) => None,
@@ -79,13 +83,13 @@ impl Connection<'_> {
     }
 
     /// What follows an answer.
-    fn after(&mut self, keep: bool, mut caller: Caller) -> After {
-        if self.lent.is_some() {
+    fn after(&mut self, keep: bool, mut caller: RequestInfo) -> After {
+        if self.pending_upload.is_some() {
             if !keep {
                 return After::Linger;
             }
             // The body and the answer went side by side, and both may have ended well.
-            match self.recall() {
+            match self.reclaim_input() {
                 Some(whole) => caller.unread = !whole,
                 None => return After::Close,
             }
@@ -100,14 +104,14 @@ impl Connection<'_> {
     }
 
     /// Takes the input back from an upload that is about to end. `None` where it does not.
-    pub(super) fn recall(&mut self) -> Option<bool> {
-        let ended = self.lent.as_ref()?.wait(self.shared.settings.limits.linger)?;
-        self.lent = None;
+    pub(super) fn reclaim_input(&mut self) -> Option<bool> {
+        let ended = self.pending_upload.as_ref()?.wait(self.shared.settings.limits.linger)?;
+        self.pending_upload = None;
         Some(self.take_back(ended))
     }
 
     /// Returns whether the whole body was read.
-    pub(super) fn take_back(&mut self, ended: Ended) -> bool {
+    pub(super) fn take_back(&mut self, ended: EndedUpload) -> bool {
         self.input = ended.input;
         ended.whole
     }

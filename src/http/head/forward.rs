@@ -28,7 +28,7 @@ pub(super) fn headers(
     // One for the `Host`.
     let mut headers = Vec::with_capacity(1 + fields.len());
     for field in fields {
-        if stays(field.name) || connection.names(field.name) {
+        if is_not_forwarded(field.name) || connection.names(field.name) {
             continue;
         }
         if let Ok(value) = std::str::from_utf8(field.value) {
@@ -38,7 +38,7 @@ pub(super) fn headers(
     headers
 }
 
-fn stays(name: &str) -> bool {
+fn is_not_forwarded(name: &str) -> bool {
     header::is_hop_by_hop(name) || OWN.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_the_connection_stays() {
+    fn what_belongs_to_the_connection_is_not_forwarded() {
         let stay = [
             ("HOST", "a"),
             ("Connection", "close, X-Named"),

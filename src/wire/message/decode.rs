@@ -118,7 +118,7 @@ fn event(message: pb::Event<'_>) -> Message {
 }
 
 fn read_headers(headers: Vec<pb::Header<'_>>) -> Vec<(String, String)> {
-    header::crossing(headers.into_iter().map(|header| (header.name, header.value)))
+    header::forwardable(headers.into_iter().map(|header| (header.name, header.value)))
         .map(|(name, value)| (name.into_owned(), value.into_owned()))
         .collect()
 }

@@ -157,7 +157,7 @@ pub fn encode_reply(
 }
 
 fn write_headers(headers: &[(String, String)]) -> Vec<pb::Header<'_>> {
-    header::crossing(headers.iter().map(|(name, value)| (name, value)))
+    header::forwardable(headers.iter().map(|(name, value)| (name, value)))
         .map(|(name, value)| pb::Header { name: Cow::Borrowed(name), value: Cow::Borrowed(value) })
         .collect()
 }

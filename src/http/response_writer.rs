@@ -8,7 +8,7 @@ use std::time::Instant;
 use socket2::Socket;
 use tiny_http::{HTTPVersion, Response, StatusCode};
 
-use crate::http::answer::Answer;
+use crate::http::response::HttpResponse;
 use crate::http1::framing::Framing;
 
 /// Bodies up to this size are copied behind the head; larger ones are written from where they are.
@@ -26,12 +26,12 @@ pub(super) struct Framed {
 }
 
 /// Writes answers, one after the other, from one buffer.
-pub(super) struct Output<'a> {
+pub(super) struct ResponseWriter<'a> {
     socket: &'a Socket,
     buffer: Vec<u8>,
 }
 
-impl<'a> Output<'a> {
+impl<'a> ResponseWriter<'a> {
     /// Nothing written yet.
     pub fn new(socket: &'a Socket) -> Self {
         Self { socket, buffer: Vec::new() }
@@ -39,8 +39,13 @@ impl<'a> Output<'a> {
 
     /// Writes an answer whose body is in memory, until `deadline`; the socket's own timeout bounds
     /// each part of it.
-    pub fn answer(&mut self, answer: Answer, framed: Framed, deadline: Instant) -> io::Result<()> {
-        let Answer { status, headers, body } = answer;
+    pub fn answer(
+        &mut self,
+        answer: HttpResponse,
+        framed: Framed,
+        deadline: Instant,
+    ) -> io::Result<()> {
+        let HttpResponse { status, headers, body } = answer;
         let body = body.whole().filter(|_| has_body(status)).unwrap_or_default();
         self.buffer.clear();
         let length = Framing::Length(body.len() as u64);
@@ -71,12 +76,12 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Tells the caller to send the body.
-pub(super) fn go_on(socket: &Socket, deadline: Instant) -> io::Result<()> {
+/// Asks the caller to send the body.
+pub(super) fn send_continue(socket: &Socket, deadline: Instant) -> io::Result<()> {
     write_all(socket, &[b"HTTP/1.1 100 Continue\r\n\r\n", &[]], Some(deadline))
 }
 
-/// Tells the caller that its connection is HTTP no more (RFC 9110, section 15.2.2).
+/// Says that from here on the connection is no longer HTTP (RFC 9110, section 15.2.2).
 pub(super) fn switch_to_tcp(socket: &Socket, deadline: Instant) -> io::Result<()> {
     let head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
     write_all(socket, &[head, &[]], Some(deadline))

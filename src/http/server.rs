@@ -11,8 +11,9 @@ use crate::event::inspect::Inspect;
 use crate::event::pipe::Pipe;
 use crate::http::budget::Budget;
 use crate::http::guard::Guard;
-use crate::http::slots::Slots;
-use crate::http::{Settings, admit};
+use crate::http::shared::Shared;
+use crate::http::slots::ConnectionSlots;
+use crate::http::{HttpSettings, admit};
 use crate::net::accept::{self, Acceptor, BindError, Bound, SocketFile};
 use crate::sync::throttle::Throttle;
 
@@ -21,10 +22,10 @@ const CUT_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a connection that has just been accepted may take to ask, where callers are not to notice
 /// that this process ends.
-const FIRST_WORDS: Duration = Duration::from_secs(1);
+const FIRST_REQUEST_WAIT: Duration = Duration::from_secs(1);
 
 /// A running local HTTP port. Dropping it stops accepting.
-pub struct Face {
+pub struct HttpServer {
     shared: Arc<Shared>,
     address: Bind,
     /// Guards what stopping takes away. Stopping joins the accept thread while it is held; that
@@ -34,40 +35,21 @@ pub struct Face {
     handed: bool,
 }
 
-/// What all connections of a face use.
-pub(super) struct Shared {
-    pub settings: Settings,
-    pub pipe: Arc<dyn Pipe>,
-    /// The node, where it is shown.
-    pub inspect: Option<Arc<dyn Inspect>>,
-    pub guard: Guard,
-    pub budget: Budget,
-    pub slots: Arc<Slots>,
-    /// Keeps refused requests from flooding the log.
-    pub refusals: Throttle,
-    /// The same for requests of which nobody knows whether they were handled.
-    pub unknown: Throttle,
-    /// The same for callers that were turned away.
-    pub crowded: Throttle,
-    /// Requests that panicked.
-    pub panics: AtomicU64,
-}
-
 struct Accepting {
     acceptor: Acceptor,
     file: Option<SocketFile>,
 }
 
-impl Face {
+impl HttpServer {
     /// Binds, and accepts from the moment it returns. Shows nothing of its node.
-    pub fn start(settings: Settings, pipe: Arc<dyn Pipe>) -> Result<Self, BindError> {
+    pub fn start(settings: HttpSettings, pipe: Arc<dyn Pipe>) -> Result<Self, BindError> {
         let bound = accept::listen(&settings.bind)?;
         Self::serve(bound, settings, pipe, None)
     }
 
-    /// As [`Face::start`], and shows the node on `/`, `/status` and their like.
+    /// As [`HttpServer::start`], and shows the node on `/`, `/status` and their like.
     pub fn start_with(
-        settings: Settings,
+        settings: HttpSettings,
         pipe: Arc<dyn Pipe>,
         inspect: Arc<dyn Inspect>,
     ) -> Result<Self, BindError> {
@@ -75,10 +57,10 @@ impl Face {
         Self::start_on(bound, settings, pipe, inspect)
     }
 
-    /// As [`Face::start_with`], on a socket that listens already.
+    /// As [`HttpServer::start_with`], on a socket that listens already.
     pub(crate) fn start_on(
         bound: Bound,
-        settings: Settings,
+        settings: HttpSettings,
         pipe: Arc<dyn Pipe>,
         inspect: Arc<dyn Inspect>,
     ) -> Result<Self, BindError> {
@@ -87,7 +69,7 @@ impl Face {
 
     fn serve(
         bound: Bound,
-        settings: Settings,
+        settings: HttpSettings,
         pipe: Arc<dyn Pipe>,
         inspect: Option<Arc<dyn Inspect>>,
     ) -> Result<Self, BindError> {
@@ -97,7 +79,7 @@ impl Face {
         let shared = Arc::new(Shared {
             guard: Guard::new(&settings.allowed_hosts, &address),
             budget: Budget::new(most_held),
-            slots: Arc::new(Slots::new(settings.limits.max_connections)),
+            slots: Arc::new(ConnectionSlots::new(settings.limits.max_connections)),
             refusals: Throttle::default(),
             unknown: Throttle::default(),
             crowded: Throttle::default(),
@@ -164,7 +146,7 @@ impl Face {
     pub fn finish(&self, deadline: Instant) -> bool {
         self.stop_accepting();
         if self.handed {
-            let soon = Instant::now() + FIRST_WORDS;
+            let soon = Instant::now() + FIRST_REQUEST_WAIT;
             if self.shared.slots.wait_answered(soon.min(deadline)) {
                 return true;
             }
@@ -174,7 +156,7 @@ impl Face {
     }
 
     /// Stops accepting and waits until no request is in flight. What still is at `deadline` is cut
-    /// off. Returns whether nothing had to be; then all threads of the face have ended.
+    /// off. Returns whether nothing had to be; then all threads of the port have ended.
     pub fn drain(&self, deadline: Instant) -> bool {
         if self.finish(deadline) && self.shared.slots.wait_empty(deadline) {
             return true;
@@ -187,7 +169,7 @@ impl Face {
     }
 }
 
-impl Drop for Face {
+impl Drop for HttpServer {
     fn drop(&mut self) {
         self.stop_accepting();
     }

@@ -2,26 +2,27 @@
 
 use std::io;
 
-use super::{After, Caller, Connection};
-use crate::http::local::Local;
+use super::{After, Connection, RequestInfo};
+use crate::http::errors;
+use crate::http::local::LocalRequest;
 use crate::http::refusal::Refusal;
 use crate::http1::framing::Framing;
 
 impl Connection<'_> {
     /// Answers one.
-    pub(super) fn show(
+    pub(super) fn answer_locally(
         &mut self,
-        local: &Local,
+        local: &LocalRequest,
         framing: Framing,
-        caller: Caller,
+        caller: RequestInfo,
     ) -> io::Result<After> {
         if framing != Framing::None {
             // It is not read, so the next request cannot be found.
-            let refusal = Refusal::closing(400, "body_not_wanted", "a body says nothing here");
+            let refusal = Refusal::closing(errors::BODY_NOT_WANTED, "a body says nothing here");
             return self.refuse(&refusal, Some(caller));
         }
         let Some(node) = &self.shared.inspect else {
-            let refusal = Refusal::new(404, "unknown_path", "no node is shown here");
+            let refusal = Refusal::new(errors::UNKNOWN_PATH, "no node is shown here");
             return self.refuse(&refusal, Some(caller));
         };
         self.slot.set_listening(local.listens());

@@ -7,13 +7,14 @@ use tiny_http::Header;
 use crate::event::{
     Body, CODE_EXCEPTION, CODE_FINE, CODE_REFUSED, CODE_UNHANDLED, Event, Reply, RequestId, header,
 };
+use crate::http::errors;
 use crate::http::refusal::Refusal;
 
 /// Headers that are written here.
 const OWN: [&str; 5] = ["date", "server", "x-event-return-code", "x-request-id", "content-type"];
 
 /// An answer.
-pub(super) struct Answer {
+pub(super) struct HttpResponse {
     /// The HTTP status, 200 to 599.
     pub status: u16,
     /// All but those that frame the message.
@@ -22,7 +23,7 @@ pub(super) struct Answer {
     pub body: Body,
 }
 
-impl Answer {
+impl HttpResponse {
     /// The answer that carries the peer's reply to `event`.
     pub fn of_reply(reply: Reply, event: &Event) -> Self {
         let status = status(&reply);
@@ -43,7 +44,7 @@ impl Answer {
             CODE_FINE => push(&mut headers, "X-Event-Return-Code", "0"),
             code => push(&mut headers, "X-Event-Return-Code", &code.to_string()),
         }
-        for (name, value) in header::crossing(reply.headers.iter().map(|(n, v)| (n, v))) {
+        for (name, value) in header::forwardable(reply.headers.iter().map(|(n, v)| (n, v))) {
             if !is_own(name, own_type) {
                 push(&mut headers, name, value);
             }
@@ -100,12 +101,13 @@ fn status(reply: &Reply) -> u16 {
 fn unhandled(headers: &[(String, String)], status: u16, event: &Event) -> Refusal {
     let method = event.method_name();
     if status != 405 {
-        return Refusal::new(status, "unhandled", format!("the peer has no handler {method}"));
+        let refusal = Refusal::new(errors::UNHANDLED, format!("the peer has no handler {method}"));
+        return Refusal { status, ..refusal };
     }
     let allow = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("allow"));
     let allow = allow.map_or("other verbs", |(_, value)| value.as_str());
     let message = format!("the peer has no handler {method}; it answers {allow} there");
-    Refusal::new(status, "wrong_verb", message)
+    Refusal::new(errors::WRONG_VERB, message)
 }
 
 fn json(refusal: &Refusal) -> Body {
@@ -127,11 +129,11 @@ mod tests {
     use super::*;
     use crate::event::Verb;
 
-    fn answer(reply: Reply) -> Answer {
-        Answer::of_reply(reply, &Event::new(Verb::Get, "time/utc").unwrap())
+    fn answer(reply: Reply) -> HttpResponse {
+        HttpResponse::of_reply(reply, &Event::new(Verb::Get, "time/utc").unwrap())
     }
 
-    fn field(answer: &Answer, name: &'static str) -> Option<String> {
+    fn field(answer: &HttpResponse, name: &'static str) -> Option<String> {
         let mut found = answer.headers.iter().filter(|h| h.field.equiv(name));
         let value = found.next().map(|h| h.value.to_string());
         assert_eq!(found.count(), 0, "{name} twice");

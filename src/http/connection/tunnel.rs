@@ -5,21 +5,25 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{After, Caller, Connection};
+use super::{After, Connection, RequestInfo};
 use crate::event::{CODE_FINE, Event, Verb};
-use crate::http::answer::Answer;
-use crate::http::output;
 use crate::http::refusal::Refusal;
-use crate::http::request::Request;
+use crate::http::request::PeerRequest;
+use crate::http::response::HttpResponse;
+use crate::http::response_writer;
 use crate::tcp_tunnel;
 
 impl Connection<'_> {
     /// Asks the peer for a connection to the target that the path names, and carries this one to it.
-    pub(super) fn carry(&mut self, request: Request, caller: Caller) -> io::Result<After> {
-        let connection = tcp_tunnel::Connection::new(Arc::clone(self.slot.socket()))?;
+    pub(super) fn tunnel(
+        &mut self,
+        request: PeerRequest,
+        caller: RequestInfo,
+    ) -> io::Result<After> {
+        let connection = tcp_tunnel::TunnelConnection::new(Arc::clone(self.slot.socket()))?;
         let early = self.input.buffered().to_vec();
         self.input.consume(early.len());
-        let Request { destination, target, headers, wait, .. } = request;
+        let PeerRequest { destination, target, headers, wait, .. } = request;
         let mut event = Event {
             verb: Verb::Connect,
             target,
@@ -33,14 +37,14 @@ impl Connection<'_> {
             self.shared.pipe.request(destination.peer(), &mut event, wait, connection.as_ref());
         let mut reply = match asked {
             Ok(reply) if reply.code == CODE_FINE => reply,
-            Ok(reply) => return self.send(Answer::of_reply(reply, &event), true, caller),
+            Ok(reply) => return self.send(HttpResponse::of_reply(reply, &event), true, caller),
             Err(error) => {
                 let refusal = Refusal::from(error);
-                return self.send(Answer::of_refusal(&refusal), true, caller);
+                return self.send(HttpResponse::of_refusal(&refusal), true, caller);
             }
         };
         let deadline = Instant::now() + self.shared.settings.limits.transfer_timeout;
-        output::switch_to_tcp(self.slot.socket(), deadline)?;
+        response_writer::switch_to_tcp(self.slot.socket(), deadline)?;
         if let Err(error) = connection.write_all(&mut reply.body) {
             log::debug!("http: a carried connection ended (request {}): {error}", caller.id);
         }
