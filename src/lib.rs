@@ -120,7 +120,7 @@ pub mod http;
 mod http1;
 pub mod identity;
 pub mod lifecycle;
-pub mod link;
+mod link;
 mod metrics;
 mod net;
 pub mod node;
@@ -130,7 +130,7 @@ pub mod rules;
 pub mod run;
 mod sync;
 mod tcp_tunnel;
-pub mod wire;
+mod wire;
 
 pub use config::{Bind, ClientConfig, IdentityFiles, Proxy, ServerConfig};
 pub use event::peer::PeerIdentity;

@@ -1,119 +1,91 @@
-//! One live connection to a peer: TLS, its three threads, the requests that wait for replies.
+//! One live connection to a peer: TLS, its three threads, and what crosses it.
 //!
 //! ```text
-//! asker ---- request ---> Output (queue, line) ==> socket      writer thread
-//!   ^                                                ||
-//!   +---- reply --- PendingTable <----- frames <------- socket      reader thread
-//! handler pool <---- events -----------+                       heartbeat thread
+//! asker ---- request ---> LinkOutput (queue, TLS) ==> socket      writer thread
+//!   ^                                                   ||
+//!   +---- reply --- PendingRequests <--- frames <--- socket      reader thread
+//! handler pool <--- ServedEvents <---------+                     heartbeat thread
 //! ```
 //!
 //! In scope: from a connected socket to its end. Not in scope: who connects to whom and when
 //! (`node`), what answers events (`handler`).
 
 mod ask;
-mod body;
-mod counts;
+mod closing;
+mod drain;
 mod end;
+mod health;
 mod heartbeat;
-mod leaving;
+mod incoming_body;
+mod outgoing_body;
 mod output;
-mod patience;
+mod peer_queue;
+mod pending;
 mod pool;
 mod reader;
-mod serve;
 mod service;
+mod serving;
+mod spin;
 mod streams;
 mod tls;
+mod transport;
 pub mod trial;
+mod unanswered;
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::{Mutex, MutexGuard};
+use crossbeam_channel::bounded;
+use parking_lot::Mutex;
+use serde::Serialize;
 
-pub use ask::LinkError;
-use counts::Counts;
-pub use counts::{Figures, Traffic};
+use ask::Asker;
+use closing::{Closing, FragileMutex};
+use drain::DrainState;
 pub use end::LinkEnd;
-pub use heartbeat::HeartbeatMode;
-use leaving::Farewell;
-use output::{Output, Written};
-pub use pool::Load;
-use serve::Handling;
+use health::Health;
+pub use health::HeartbeatMode;
+use output::LinkOutput;
+use pending::PendingRequests;
+use reader::LinkReader;
 pub use service::EventService;
-use service::Turns;
-use streams::Streams;
+use serving::ServedEvents;
 pub use tls::{Alert, HandshakeError, LinkTls};
+use transport::Transport;
+pub use unanswered::Unanswered;
 
-use crate::event::{Reply, Verb};
+use crate::event::{Event, Reply};
 use crate::handler::PeerIdentity;
-use crate::wire::{Capabilities, FrameLimits, PendingTable, encode_goodbye};
+use crate::metrics::meter::{Outcomes, RequestOutcome};
+use crate::wire::{Capabilities, FrameLimits, encode_goodbye};
 
-/// Most requests that wait for replies on one link.
-const MAX_PENDING: usize = 4096;
 /// Stack of a link's threads; they call no handler.
-const STACK: usize = 256 * 1024;
+const THREAD_STACK: usize = 256 * 1024;
 /// How long a closed link waits for the peer's end before its socket is shut down.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// One live connection.
 pub struct Link {
-    peer: Arc<PeerIdentity>,
     socket: TcpStream,
-    tls: LinkTls,
-    output: Output,
+    tls: Arc<FragileMutex<LinkTls>>,
+    transport: Arc<Transport>,
+    /// This side's requests.
+    pending: Arc<PendingRequests>,
+    /// The peer's requests.
+    events: Arc<ServedEvents>,
+    health: Health,
+    drain: DrainState,
+    closing: Arc<Closing>,
     service: Arc<EventService>,
-    limits: FrameLimits,
-    /// Requests that wait for replies. Held for moments only.
-    pending: Mutex<PendingTable<Waiter>>,
-    /// The peer's events that are being handled, with the bytes of their bodies. Held for moments.
-    handling: Mutex<Handling>,
-    /// Bodies in pieces, both ways.
-    streams: Streams,
-    /// The peer's events that wait for a handler.
-    turns: Turns,
-    /// How long a body may stand still.
-    stall: Duration,
-    /// What may be said to the peer; changes when it announces something.
-    capabilities: Mutex<Capabilities>,
-    heartbeat: HeartbeatMode,
-    /// When bytes last came, in milliseconds since `started`.
-    heard_ms: AtomicU64,
-    /// For how long the peer may be silent, in milliseconds.
-    silence_ms: AtomicU64,
-    started: Instant,
-    /// Why the link ended; the first reason stays.
-    end: Mutex<Option<LinkEnd>>,
-    /// Wakes the heartbeat thread: the link was closed, or the silence limit changed.
-    alarm: Sender<()>,
-    alarmed: Receiver<()>,
     /// Called once, when the peer is known well enough to be asked; see [`LinkParts::on_ready`].
     on_ready: Mutex<Option<OnReady>>,
-    ready: AtomicBool,
-    /// See [`LinkParts::takes_over`]; a server's link learns it from the first heartbeat.
-    takes_over: AtomicBool,
-    counts: Counts,
-    farewell: Farewell,
 }
 
-/// Told that a link is ready. It runs on one of the link's threads and may not wait for anything.
+/// Called when a link is ready. It runs on one of the link's threads and must not block.
 pub type OnReady = Box<dyn FnOnce(&Arc<Link>) + Send>;
-
-/// What a request's asker waits on.
-type Waiter = Sender<Result<Reply, Unanswered>>;
-
-/// Why there is no reply.
-enum Unanswered {
-    /// The link ended before the reply came.
-    Lost { written: bool, end: LinkEnd },
-    /// The request's body could not be sent whole.
-    Body(String),
-}
 
 /// What a new link is made of.
 pub struct LinkParts {
@@ -129,8 +101,7 @@ pub struct LinkParts {
     pub heartbeat: HeartbeatMode,
     /// How long messages may be.
     pub limits: FrameLimits,
-    /// How long a body may stand still: one that is sent and not taken, or a request's that does not
-    /// come.
+    /// How long a body may stall: one that is sent and not taken, or a request's that does not come.
     pub stall: Duration,
     /// A client's: an older link of it still stands, and it will end that by itself.
     pub takes_over: bool,
@@ -138,67 +109,97 @@ pub struct LinkParts {
     /// that says nothing (an original waits five seconds before its first heartbeat) is ready after
     /// a second; a server only when it has spoken, because before that it may still refuse us.
     pub on_ready: OnReady,
-    /// Called when the peer says that it is about to stop. It may not wait for anything.
+    /// Called when the peer announces that it is about to stop. It must not block.
     pub on_draining: Box<dyn Fn() + Send + Sync>,
+}
+
+/// A link at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// When it began.
+    pub since: SystemTime,
+    /// How long ago bytes came.
+    pub silent: Duration,
+    /// How long the last heartbeat took to be answered; on a server as the client says, one heartbeat
+    /// later.
+    pub round_trip: Option<Duration>,
+    /// How long ago a heartbeat or the answer to one came.
+    pub last_heartbeat: Option<Duration>,
+    /// What is under way, and what has passed.
+    pub traffic: Traffic,
+    /// What the peer can be sent.
+    pub capabilities: Capabilities,
+}
+
+/// What is under way on a link, and what has passed.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Traffic {
+    /// Requests to the peer that wait for their replies.
+    pub in_flight: usize,
+    /// The peer's requests that are being handled, or wait for it.
+    pub handling: usize,
+    /// Those of them that wait for another of the same peer to end.
+    pub waiting: usize,
+    /// Messages that wait to be written.
+    pub unsent: usize,
+    /// Bodies in pieces, both ways, with the connections that are carried.
+    pub streams: usize,
+    /// Bytes of ciphertext that came.
+    pub bytes_in: u64,
+    /// Bytes of ciphertext that went.
+    pub bytes_out: u64,
 }
 
 impl Link {
     /// A link over this connection. It does nothing before [`Link::run`].
     pub fn new(parts: LinkParts) -> io::Result<Arc<Self>> {
-        let LinkParts { peer, socket, tls, service, heartbeat, limits, stall, takes_over, .. } =
-            parts;
-        let LinkParts { on_ready, on_draining, .. } = parts;
-        let output = Output::new(socket.try_clone()?, 4 * limits.max_data + (1 << 20))?;
-        let (alarm, alarmed) = bounded(1);
+        let LinkParts { peer, socket, tls, service, heartbeat, limits, .. } = parts;
+        let closing = Arc::new(Closing::new());
+        let tls = Arc::new(FragileMutex::new(tls, Arc::clone(&closing)));
+        let output = LinkOutput::new(
+            socket.try_clone()?,
+            Arc::clone(&tls),
+            4 * limits.max_data + (1 << 20),
+            Arc::clone(&closing),
+        )?;
+        let transport =
+            Arc::new(Transport::new(peer, output, limits, heartbeat.sends(), parts.stall));
         Ok(Arc::new(Self {
-            peer,
             socket,
             tls,
-            output,
+            pending: Arc::new(PendingRequests::new(Arc::clone(&transport), Arc::clone(&closing))),
+            events: Arc::new(ServedEvents::new(Arc::clone(&transport), Arc::clone(&closing))),
+            transport,
+            health: Health::new(heartbeat, parts.takes_over),
+            drain: DrainState::new(parts.on_draining),
+            closing,
             service,
-            limits,
-            pending: Mutex::new(PendingTable::new(MAX_PENDING)),
-            handling: Mutex::default(),
-            streams: Streams::default(),
-            turns: Turns::default(),
-            stall,
-            capabilities: Mutex::new(Capabilities::original(limits.max_data)),
-            heartbeat,
-            heard_ms: AtomicU64::new(0),
-            silence_ms: AtomicU64::new(millis(heartbeat.silence())),
-            started: Instant::now(),
-            end: Mutex::new(None),
-            alarm,
-            alarmed,
-            on_ready: Mutex::new(Some(on_ready)),
-            ready: AtomicBool::new(false),
-            takes_over: AtomicBool::new(takes_over),
-            counts: Counts::default(),
-            farewell: Farewell::new(on_draining),
+            on_ready: Mutex::new(Some(parts.on_ready)),
         }))
     }
 
     /// Who the peer is.
     pub fn peer(&self) -> &Arc<PeerIdentity> {
-        &self.peer
+        &self.transport.peer
     }
 
     /// Whether the peer has been found ready.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        self.health.is_ready()
     }
 
     /// Whether the client's older link still stands and is ended by the client.
     pub fn takes_over(&self) -> bool {
-        self.takes_over.load(Ordering::Relaxed)
+        self.health.takes_over()
     }
 
     /// Notes that the peer is ready, the first time.
     fn set_ready(self: &Arc<Self>) {
-        if !self.ready.swap(true, Ordering::AcqRel)
-            && let Some(on_ready) = lock(&self.on_ready).take()
-        {
-            on_ready(self);
+        if self.health.set_ready() {
+            let on_ready = self.on_ready.lock().take();
+            if let Some(on_ready) = on_ready {
+                on_ready(self);
+            }
         }
     }
 
@@ -208,23 +209,27 @@ impl Link {
         let (writing, writer_ended) = bounded::<()>(0);
         let writer = self.spawn("writer", move |link| {
             let _writing = writing;
-            let grouped = || link.capabilities().extended;
-            if let Err(error) = link.output.write_all(&link.tls, link.as_ref(), grouped) {
+            let mark_written = |id| link.pending.mark_written(id);
+            let grouped = || link.transport.capabilities().extended;
+            if let Err(error) = link.transport.output.write_all(mark_written, grouped) {
                 link.close(LinkEnd::NotTaking(error.to_string()));
             }
         });
         let heartbeat = self.spawn("heartbeat", move |link| {
-            heartbeat::run(&link);
-            // Closed. A peer that does not end its side in time loses the socket, one that was silent
-            // until now at once.
-            if !matches!(link.end(), LinkEnd::Silent(_)) {
+            let Self { health, transport, closing, service, .. } = &*link;
+            heartbeat::run(health, transport, closing, service.meter(), || link.set_ready());
+            // Closed, perhaps by one that could not carry it out.
+            link.carry_out_end();
+            // A peer that does not end its side in time loses the socket, one that was silent until now
+            // at once.
+            if !matches!(closing.reason(), LinkEnd::Silent(_)) {
                 let _ = reader_ended.recv_timeout(CLOSE_GRACE);
             }
             let _ = link.socket.shutdown(Shutdown::Both);
         });
         if writer.is_some() && heartbeat.is_some() {
-            let _guard = CloseOnPanic(self);
-            self.close(reader::run(self));
+            let _on_panic = self.closing.on_panic();
+            self.close(self.reader(&|| self.set_ready()).run());
         }
         // The writer still says goodbye, if the peer takes it; the socket has to live until then.
         let _ = writer_ended.recv_timeout(CLOSE_GRACE);
@@ -233,7 +238,22 @@ impl Link {
         for thread in [writer, heartbeat].into_iter().flatten() {
             let _ = thread.join();
         }
-        lock(&self.end).clone().unwrap_or(LinkEnd::ClosedByPeer)
+        self.closing.reason()
+    }
+
+    fn reader<'a>(&'a self, set_ready: &'a dyn Fn()) -> LinkReader<'a> {
+        LinkReader {
+            socket: &self.socket,
+            tls: &self.tls,
+            transport: &self.transport,
+            pending: &self.pending,
+            events: &self.events,
+            health: &self.health,
+            drain: &self.drain,
+            closing: &self.closing,
+            service: &self.service,
+            set_ready,
+        }
     }
 
     fn spawn(
@@ -242,9 +262,9 @@ impl Link {
         body: impl FnOnce(Arc<Self>) + Send + 'static,
     ) -> Option<thread::JoinHandle<()>> {
         let link = Arc::clone(self);
-        let name = format!("{part} {}", self.peer.name);
-        let spawned = thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
-            let _guard = CloseOnPanic(&link);
+        let name = format!("{part} {}", self.peer().name);
+        let spawned = thread::Builder::new().name(name).stack_size(THREAD_STACK).spawn(move || {
+            let _on_panic = link.closing.on_panic();
             body(Arc::clone(&link));
         });
         spawned
@@ -252,96 +272,195 @@ impl Link {
             .ok()
     }
 
-    /// Ends the link. The first reason stays; every waiter is told at once.
+    /// Asks the peer and waits for its reply, for at most `timeout` once the body is sent. Returns the
+    /// outcome as it is counted, too.
+    pub fn request(
+        &self,
+        event: &mut Event,
+        timeout: Duration,
+        is_gone: &dyn Fn() -> bool,
+    ) -> (RequestOutcome, Result<Reply, Unanswered>) {
+        let Self { pending, transport, service, .. } = self;
+        let asker = Asker { pending, transport, uploads: &service.uploads, timeout, is_gone };
+        let answer = asker.ask(event);
+        let outcome = match &answer {
+            Ok(reply) => RequestOutcome::of_code(reply.code),
+            Err(unanswered) => unanswered.outcome(),
+        };
+        pending.outcomes.add(outcome);
+        (outcome, answer)
+    }
+
+    /// Ends the link. The first reason stays; every waiter learns it at once.
     pub fn close(&self, reason: LinkEnd) {
-        {
-            let mut end = lock(&self.end);
-            if end.is_some() {
-                return;
-            }
-            *end = Some(reason.clone());
+        if self.closing.begin(reason) {
+            self.carry_out_end();
         }
-        for (waiter, written) in lock(&self.pending).close() {
-            // An asker that has given up at this moment is gone.
-            let _ = waiter.try_send(Err(Unanswered::Lost { written, end: reason.clone() }));
-        }
-        lock(&self.handling).cancel_all();
-        self.turns.close();
-        self.streams.close(&reason.to_string());
-        let from_client = matches!(self.heartbeat, HeartbeatMode::Sends { .. });
-        let goodbye = reason.goodbye().filter(|_| self.capabilities().extended);
-        self.output
-            .close(goodbye.map(|goodbye| encode_goodbye(from_client, fastrand::u32(..), &goodbye)));
-        let _ = self.alarm.try_send(());
+    }
+
+    /// Does what an end means for requests, bodies and the socket. To do it twice is the same as once.
+    fn carry_out_end(&self) {
+        let Self { transport, pending, events, .. } = self;
+        let reason = self.closing.reason();
+        pending.close(&reason);
+        events.close();
+        transport.streams.close(&reason.to_string());
+        let goodbye = reason.goodbye().filter(|_| transport.capabilities().extended);
+        transport.output.close(
+            goodbye
+                .map(|goodbye| encode_goodbye(transport.from_client, fastrand::u32(..), &goodbye)),
+        );
     }
 
     /// Whether the link has ended.
     pub fn is_closed(&self) -> bool {
-        lock(&self.end).is_some()
+        self.closing.is_closed()
+    }
+
+    /// Whether it may be asked by: it stands, and its peer is not about to stop.
+    pub fn is_open(&self) -> bool {
+        self.drain.peer_spread().is_none() && !self.is_closed()
+    }
+
+    /// Announces to the peer that this node is about to stop, if it understands that; once.
+    pub fn announce_drain(&self, spread: Duration) {
+        self.drain.announce(&self.transport, spread);
+    }
+
+    /// The peer is about to stop, or was; its clients come back after a random part of this.
+    pub fn spread(&self) -> Option<Duration> {
+        self.drain.peer_spread()
     }
 
     /// Whether no request waits, no event is being handled, and all is written.
     pub fn is_idle(&self) -> bool {
-        lock(&self.pending).is_empty()
-            && lock(&self.handling).is_empty()
-            && self.streams.is_empty()
-            && self.output.is_empty()
+        self.pending.len() == 0
+            && self.events.len() == 0
+            && self.transport.streams.is_empty()
+            && self.transport.output.is_empty()
+    }
+
+    /// Whether nothing is in flight, and nothing can be on its way from a peer that knows of the end.
+    pub fn is_finished(&self) -> bool {
+        self.drain.is_answered() && self.is_idle()
     }
 
     /// How many requests wait for their replies.
     pub fn in_flight(&self) -> usize {
-        lock(&self.pending).len()
+        self.pending.len()
     }
 
-    fn end(&self) -> LinkEnd {
-        lock(&self.end).clone().unwrap_or(LinkEnd::ClosedByPeer)
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        *lock(&self.capabilities)
-    }
-
-    /// Nobody waits for this reply any more. False when it was taken already.
-    fn forget(&self, id: u32) -> bool {
-        let taken = lock(&self.pending).take(id).is_some();
-        self.settle();
-        taken
-    }
-
-    /// For how long a body that goes with an event of this verb may stand still; one that carries a
-    /// connection may for ever.
-    fn stall(&self, verb: Verb) -> Option<Duration> {
-        (verb != Verb::Connect).then_some(self.stall)
-    }
-
-    fn since_start_ms(&self) -> u64 {
-        millis(self.started.elapsed())
-    }
-}
-
-impl Written for Link {
-    fn written(&self, request: u32) -> bool {
-        lock(&self.pending).mark_written(request)
-    }
-}
-
-/// Closes a link when its thread panics: a defect costs one connection, not the process.
-struct CloseOnPanic<'a>(&'a Link);
-
-impl Drop for CloseOnPanic<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.close(LinkEnd::Failed("a panic, see above".to_owned()));
+    /// How it is now.
+    pub fn figures(&self) -> Figures {
+        let Self { transport, health, .. } = self;
+        Figures {
+            since: health.since,
+            silent: health.silent(),
+            round_trip: health.round_trip(),
+            last_heartbeat: health.last_heartbeat(),
+            traffic: Traffic {
+                in_flight: self.pending.len(),
+                handling: self.events.len(),
+                waiting: self.events.queue.waiting(),
+                unsent: transport.output.waiting(),
+                streams: transport.streams.len(),
+                bytes_in: health.received(),
+                bytes_out: transport.output.sent(),
+            },
+            capabilities: transport.capabilities(),
         }
     }
+
+    /// When it began.
+    pub fn since(&self) -> SystemTime {
+        self.health.since
+    }
+
+    /// Whether a round trip worked lately: the last heartbeat was answered, in time. The error says
+    /// in a line why not. Only for the side that sends heartbeats.
+    pub fn is_well(&self) -> Result<(), String> {
+        self.health.check()
+    }
+
+    /// Bytes of ciphertext that came and went.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.health.received(), self.transport.output.sent())
+    }
+
+    /// What this side has asked on it, by its outcome.
+    pub fn asked(&self) -> &Outcomes {
+        &self.pending.outcomes
+    }
+
+    /// What the peer has asked on it, by its outcome.
+    pub fn served(&self) -> &Outcomes {
+        &self.events.outcomes
+    }
 }
 
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Locks, also where another thread has panicked while it held the lock: what these locks guard is
-/// whole between any two statements, and the panic has closed its link.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
+    use super::*;
+    use crate::event::Verb;
+    use crate::handler::{Role, Router};
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// A link whose peer takes everything and says nothing.
+    fn link() -> (Arc<Link>, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let peer = listener.accept().unwrap().0;
+        let address = Ipv4Addr::LOCALHOST.into();
+        let link = Link::new(LinkParts {
+            peer: Arc::new(PeerIdentity { name: "peer".into(), fingerprint: "".into(), address }),
+            socket,
+            tls: LinkTls::unconnected(),
+            service: EventService::start(
+                Role::Client,
+                Arc::new(Router::new()),
+                false,
+                Arc::new(()),
+            )
+            .unwrap(),
+            heartbeat: HeartbeatMode::Sends { interval: LONG, silence: 2 * LONG },
+            limits: FrameLimits { max_data: 1 << 20 },
+            stall: LONG,
+            takes_over: false,
+            on_ready: Box::new(|_| ()),
+            on_draining: Box::new(|| ()),
+        });
+        (link.unwrap(), peer)
+    }
+
+    #[test]
+    fn a_panic_under_a_lock_of_the_link_closes_it_and_answers_who_waits() {
+        let holders: [fn(&Link); 3] = [
+            |link| {
+                let _tls = link.tls.lock().unwrap();
+                panic!("on purpose");
+            },
+            |link| link.transport.output.panic_under_lock(),
+            |link| link.pending.panic_under_lock(),
+        ];
+        for hold in holders {
+            let (link, _peer) = link();
+            let running = Arc::clone(&link);
+            let run = thread::Builder::new().name("pipe".into()).spawn(move || running.run());
+            let (waiter, answer) = bounded(1);
+            link.pending.register(waiter).unwrap();
+            assert!(catch_unwind(AssertUnwindSafe(|| hold(&link))).is_err());
+            assert!(link.is_closed(), "before anybody else gets the lock");
+            let failed = LinkEnd::Failed("a panic, see above".to_owned());
+            let unanswered = answer.recv_timeout(LONG).unwrap().unwrap_err();
+            assert_eq!(unanswered, Unanswered::NotSent(failed.clone()));
+            let mut event = Event::new(Verb::Get, "time").unwrap();
+            let late = link.request(&mut event, LONG, &|| false);
+            assert_eq!(late.1, Err(Unanswered::NotSent(failed.clone())));
+            assert_eq!(run.unwrap().join().unwrap(), failed);
+        }
+    }
 }

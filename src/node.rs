@@ -260,7 +260,7 @@ impl Core {
         self.peers.stop();
         // Looked up after that: one that comes from here on is told when it has said who it is.
         for entry in self.registry.entries() {
-            entry.link.leave(spread);
+            entry.link.announce_drain(spread);
         }
         self.http_server.finish(deadline);
         let (_alive, never) = crossbeam_channel::bounded::<()>(0);

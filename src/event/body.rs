@@ -30,8 +30,15 @@ pub struct Body(Kind);
 
 enum Kind {
     Whole(Cursor<Vec<u8>>),
-    Stream { source: Box<dyn Source>, length: Option<u64> },
+    Stream(Stream),
     LeftOut { length: Option<u64> },
+}
+
+struct Stream {
+    source: Box<dyn Source>,
+    length: Option<u64>,
+    /// Bytes that were read.
+    count: u64,
 }
 
 /// Where a stream comes from, for sources that can wait with a limit. Any [`Read`] will do for
@@ -40,8 +47,13 @@ pub trait Source: Send {
     /// Reads as [`Read::read`] does, but waits for at most `timeout`; `None` where nothing came.
     fn read_within(&mut self, buffer: &mut [u8], timeout: Duration) -> io::Result<Option<usize>>;
 
-    /// Whether it should not be read before somebody on the other side does: a caller that was not
-    /// yet told to send it.
+    /// Whether it keeps to the timeout of [`Source::read_within`].
+    fn has_timeout(&self) -> bool {
+        true
+    }
+
+    /// Whether it should not be read before somebody on the other side does: a caller that still waits
+    /// to be asked for it.
     fn waits_for_reader(&self) -> bool {
         false
     }
@@ -59,7 +71,7 @@ pub trait Sink: Send + Sync {
 }
 
 /// How long a plain read waits before it waits again: the source has limits of its own.
-const TURN: Duration = Duration::from_secs(1);
+const READ_WAIT: Duration = Duration::from_secs(1);
 
 impl Body {
     /// No bytes.
@@ -80,7 +92,7 @@ impl Body {
 
     /// As [`Body::stream`], for a source that can wait with a limit.
     pub fn from_source(source: impl Source + 'static, length: Option<u64>) -> Self {
-        Self(Kind::Stream { source: Box::new(source), length })
+        Self(Kind::Stream(Stream { source: Box::new(source), length, count: 0 }))
     }
 
     /// A body that is announced and not sent, of this length in bytes where that is known: the answer
@@ -98,7 +110,7 @@ impl Body {
     pub fn length(&self) -> Option<u64> {
         match &self.0 {
             Kind::Whole(bytes) => Some(bytes.get_ref().len() as u64),
-            Kind::Stream { length, .. } | Kind::LeftOut { length } => *length,
+            Kind::Stream(Stream { length, .. }) | Kind::LeftOut { length } => *length,
         }
     }
 
@@ -106,7 +118,7 @@ impl Body {
     pub fn whole(&self) -> Option<&[u8]> {
         match &self.0 {
             Kind::Whole(bytes) => Some(bytes.get_ref()),
-            Kind::Stream { .. } | Kind::LeftOut { .. } => None,
+            Kind::Stream(_) | Kind::LeftOut { .. } => None,
         }
     }
 
@@ -114,7 +126,15 @@ impl Body {
     pub fn waits_for_reader(&self) -> bool {
         match &self.0 {
             Kind::Whole(_) | Kind::LeftOut { .. } => false,
-            Kind::Stream { source, .. } => source.waits_for_reader(),
+            Kind::Stream(stream) => stream.source.waits_for_reader(),
+        }
+    }
+
+    /// Whether [`Body::read_within`] keeps to its timeout.
+    pub(crate) fn has_timeout(&self) -> bool {
+        match &self.0 {
+            Kind::Whole(_) | Kind::LeftOut { .. } => true,
+            Kind::Stream(stream) => stream.source.has_timeout(),
         }
     }
 
@@ -122,7 +142,7 @@ impl Body {
     pub fn take_out(&mut self) -> Self {
         let left = match &self.0 {
             Kind::Whole(_) => Self::empty(),
-            Kind::Stream { length, .. } => Self::from_source(Spent, *length),
+            Kind::Stream(Stream { length, .. }) => Self::from_source(Spent, *length),
             Kind::LeftOut { length } => Self::left_out(*length),
         };
         std::mem::replace(self, left)
@@ -130,7 +150,7 @@ impl Body {
 
     /// Reads what is left, if that is at most `most` bytes, and keeps it: the body is in memory then.
     pub fn gather(&mut self, most: usize) -> io::Result<&[u8]> {
-        if let Kind::Stream { length, .. } = &self.0 {
+        if let Kind::Stream(Stream { length, .. }) = &self.0 {
             if length.is_some_and(|length| length > most as u64) {
                 return Err(too_large(most));
             }
@@ -143,14 +163,15 @@ impl Body {
         }
         match &self.0 {
             Kind::Whole(bytes) if bytes.get_ref().len() <= most => Ok(bytes.get_ref()),
-            Kind::Whole(_) | Kind::Stream { .. } => Err(too_large(most)),
+            Kind::Whole(_) | Kind::Stream(_) => Err(too_large(most)),
             Kind::LeftOut { .. } => Err(left_out()),
         }
     }
 
     /// Lets bytes go to `sink` as they come, past whoever reads and waits for them, where the source can.
+    /// Not where the length is known, since those that pass are not counted.
     pub fn pass_to(&mut self, sink: Arc<dyn Sink>) {
-        if let Kind::Stream { source, .. } = &mut self.0 {
+        if let Kind::Stream(Stream { source, length: None, .. }) = &mut self.0 {
             source.pass_to(sink);
         }
     }
@@ -164,13 +185,30 @@ impl Body {
     ) -> io::Result<Option<usize>> {
         match &mut self.0 {
             Kind::Whole(bytes) => bytes.read(buffer).map(Some),
-            // A program's own reader may panic: then the body is one that is cut short.
-            Kind::Stream { source, .. } => {
-                catch_unwind(AssertUnwindSafe(|| source.read_within(buffer, timeout)))
-                    .unwrap_or_else(|_| Err(io::Error::other("what reads the body has panicked")))
-            }
+            Kind::Stream(stream) => stream.read_within(buffer, timeout),
             Kind::LeftOut { .. } => Err(left_out()),
         }
+    }
+}
+
+impl Stream {
+    fn read_within(&mut self, buffer: &mut [u8], wait: Duration) -> io::Result<Option<usize>> {
+        // A program's own reader may panic: then the body is one that is cut short.
+        let read = catch_unwind(AssertUnwindSafe(|| self.source.read_within(buffer, wait)))
+            .unwrap_or_else(|_| Err(io::Error::other("what reads the body has panicked")))?;
+        let (Some(count), Some(length)) = (read, self.length) else { return Ok(read) };
+        self.count += count as u64;
+        let wrong = if self.count > length {
+            io::Error::new(io::ErrorKind::InvalidData, "it is longer than it was announced to be")
+        } else if count == 0 && !buffer.is_empty() && self.count < length {
+            let message = format!("it ended after {} of {length} bytes", self.count);
+            io::Error::new(io::ErrorKind::UnexpectedEof, message)
+        } else {
+            return Ok(read);
+        };
+        // What still came would be taken for the rest.
+        self.source = Box::new(Failed(wrong.kind(), wrong.to_string()));
+        Err(wrong)
     }
 }
 
@@ -192,6 +230,15 @@ impl Source for Spent {
     }
 }
 
+/// What is left of a stream that has not the length that was announced.
+struct Failed(io::ErrorKind, String);
+
+impl Source for Failed {
+    fn read_within(&mut self, _: &mut [u8], _: Duration) -> io::Result<Option<usize>> {
+        Err(io::Error::new(self.0, self.1.clone()))
+    }
+}
+
 /// A plain reader waits for as long as it waits.
 struct Plain<R>(R);
 
@@ -204,12 +251,16 @@ impl<R: Read + Send> Source for Plain<R> {
             }
         }
     }
+
+    fn has_timeout(&self) -> bool {
+        false
+    }
 }
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            if let Some(count) = self.read_within(buffer, TURN)? {
+            if let Some(count) = self.read_within(buffer, READ_WAIT)? {
                 return Ok(count);
             }
         }
@@ -258,10 +309,10 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::Whole(bytes) => write!(f, "Body({} bytes)", bytes.get_ref().len()),
-            Kind::Stream { length: Some(length), .. } => {
+            Kind::Stream(Stream { length: Some(length), .. }) => {
                 write!(f, "Body(stream of {length} bytes)")
             }
-            Kind::Stream { length: None, .. } => write!(f, "Body(stream)"),
+            Kind::Stream(Stream { length: None, .. }) => write!(f, "Body(stream)"),
             Kind::LeftOut { .. } => write!(f, "Body(left out)"),
         }
     }
@@ -283,6 +334,24 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
         }
         assert!(Body::from("abc").gather(2).is_err());
+    }
+
+    #[test]
+    fn a_stream_has_the_length_that_was_announced_or_is_an_error_for_ever() {
+        for (length, error) in [
+            (11, "it is longer than it was announced to be"),
+            (13, "it ended after 12 of 13 bytes"),
+        ] {
+            let mut body = Body::stream(&b"twelve bytes"[..], Some(length));
+            let mut bytes = Vec::new();
+            assert_eq!(body.read_to_end(&mut bytes).unwrap_err().to_string(), error);
+            assert_eq!(body.read(&mut [0; 9]).unwrap_err().to_string(), error);
+            assert!(bytes.len() as u64 <= length);
+        }
+        let mut body = Body::stream(&b"twelve bytes"[..], Some(12));
+        assert_eq!(body.read(&mut []).unwrap(), 0, "it is asked for nothing");
+        let mut bytes = Vec::new();
+        assert_eq!(body.read_to_end(&mut bytes).unwrap(), 12);
     }
 
     #[test]

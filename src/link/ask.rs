@@ -1,159 +1,115 @@
 //! Asking: one request on a link, from the asker's thread.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use super::body;
-use super::output::{Outgoing, SendError};
-use super::streams::{Key, Outbound};
-use super::{Link, LinkEnd, Unanswered, lock, patience};
-use crate::event::{Body, Event, Reply, Verb};
-use crate::metrics::meter::RequestOutcome;
-use crate::wire::{Payload, RegisterError, Unsendable, encode_event, encode_stop};
+use super::outgoing_body::{BodyStep, OutgoingBody};
+use super::output::SendError;
+use super::pending::PendingRequests;
+use super::spin;
+use super::streams::StreamKey;
+use super::transport::{Transport, max_inline};
+use super::unanswered::Unanswered;
+use crate::event::{Event, Reply, Verb};
+use crate::sync::workers::Workers;
+use crate::wire::{Payload, Unsendable, encode_event};
 
-/// Bodies up to this size travel inside their event or reply, in bytes.
-pub(super) const INLINE: usize = 16 * 1024;
 /// How often a long wait looks whether the caller is still there.
-const LOOK: Duration = Duration::from_millis(250);
+const CALLER_POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// How long the asker waits for the next piece of its own body before another thread goes on with it:
+/// for as long a reply that comes first may be held up.
+const UPLOAD_WAIT: Duration = Duration::from_millis(5);
 
-/// Why a request on this link has no reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LinkError {
-    /// The link ended before the request was written, and its body is whole: it may be sent on
-    /// another.
-    NotSent(LinkEnd),
-    /// The link ended after the request was written; whether it was handled is unknown.
-    Lost(LinkEnd),
-    /// Too many requests wait on this link. Not sent.
-    Full,
-    /// The peer cannot be sent this. Not sent.
-    Unsendable(Unsendable),
-    /// No reply within the time. It may have been handled.
-    NoReply,
-    /// The caller went away.
-    CallerGone,
-    /// The request's body could not be read to its end.
-    Body(String),
+/// Where a request goes, and who waits for its reply.
+pub(super) struct Asker<'a> {
+    pub pending: &'a Arc<PendingRequests>,
+    pub transport: &'a Arc<Transport>,
+    /// Their threads send bodies that do not end before their replies.
+    pub uploads: &'a Workers,
+    /// How long the reply may take once the body is sent.
+    pub timeout: Duration,
+    /// Whether the caller no longer wants the reply.
+    pub is_gone: &'a dyn Fn() -> bool,
 }
 
-impl LinkError {
-    /// For those who count.
-    pub const fn outcome(&self) -> RequestOutcome {
-        match self {
-            Self::Lost(_) => RequestOutcome::Lost,
-            Self::NoReply => RequestOutcome::NoReply,
-            Self::CallerGone => RequestOutcome::CallerGone,
-            Self::NotSent(_) | Self::Full | Self::Unsendable(_) | Self::Body(_) => {
-                RequestOutcome::NotSent
-            }
-        }
-    }
-}
-
-impl Link {
-    /// Asks the peer and waits for its reply, for at most `timeout` once the body is sent.
-    pub fn request(
-        self: &Arc<Self>,
-        event: &mut Event,
-        timeout: Duration,
-        gone: &dyn Fn() -> bool,
-    ) -> Result<Reply, LinkError> {
-        let answer = self.ask(event, timeout, gone);
-        self.counts.asked.add(match &answer {
-            Ok(reply) => RequestOutcome::of_code(reply.code),
-            Err(error) => error.outcome(),
-        });
-        answer
-    }
-
-    fn ask(
-        self: &Arc<Self>,
-        event: &mut Event,
-        timeout: Duration,
-        gone: &dyn Fn() -> bool,
-    ) -> Result<Reply, LinkError> {
-        let capabilities = self.capabilities();
-        let inline = INLINE.min(capabilities.max_data);
+impl Asker<'_> {
+    /// Asks the peer and waits for its reply.
+    pub fn ask(&self, event: &mut Event) -> Result<Reply, Unanswered> {
+        let Self { pending, transport, .. } = *self;
+        let capabilities = transport.capabilities();
+        let inline = max_inline(capabilities);
         if event.verb == Verb::Connect && !capabilities.streams {
-            return Err(LinkError::Unsendable(Unsendable::NoConnections));
+            return Err(Unanswered::Unsendable(Unsendable::NoConnections));
         }
-        if !capabilities.streams
-            || event.body.length().is_some_and(|length| length <= inline as u64)
-        {
+        let is_small = event.body.length().is_some_and(|length| length <= inline as u64);
+        if !capabilities.streams || is_small {
             gather(event, capabilities.max_data)?;
         }
         let (waiter, answer) = bounded(1);
-        let (id, alone) = {
-            let mut pending = lock(&self.pending);
-            let id = match pending.register(waiter) {
-                Ok(id) => id,
-                Err(RegisterError::Full) => return Err(LinkError::Full),
-                Err(RegisterError::Closed) => return Err(LinkError::NotSent(self.end())),
-            };
-            (id, pending.len() == 1)
-        };
-        let whole =
-            event.body.whole().filter(|bytes| bytes.len() <= inline || !capabilities.streams);
+        let (id, is_alone) = pending.register(waiter)?;
+        let whole = event.body.whole();
+        let whole = whole.filter(|bytes| bytes.len() <= inline || !capabilities.streams);
         let payload = whole.map_or(Payload::Streamed(event.body.length()), Payload::Whole);
-        let bytes = encode_event(id, event, payload, capabilities).map_err(|refused| {
-            self.forget(id);
-            LinkError::Unsendable(refused)
+        let bytes = encode_event(id, event, payload, capabilities).map_err(|why| {
+            pending.take(id);
+            Unanswered::Unsendable(why)
         })?;
-        let key = Key { ours: true, id };
+        let key = StreamKey::ours(id);
         // Before the event is out: the peer may grant credit as soon as it has it.
-        let upload = whole.is_none().then(|| self.streams.send(key));
-        let message = Outgoing { bytes, request: Some(id), followed: upload.is_some() };
-        match self.output.send(message, alone, &self.tls, self.as_ref()) {
+        let stream = whole.is_none().then(|| transport.streams.send(key));
+        let mark_written = |id| pending.mark_written(id);
+        match transport.output.send_request(bytes, id, stream.is_some(), is_alone, mark_written) {
             // Closing answers every waiter, so there is an answer on its way.
             Ok(()) | Err(SendError::Closed) => {}
             Err(SendError::Full) => {
-                self.forget(id);
-                self.streams.sent(key);
-                return Err(LinkError::Full);
+                pending.take(id);
+                transport.streams.sent(key);
+                return Err(Unanswered::Full);
             }
         }
-        if let Some(upload) = upload {
-            self.spawn_upload(upload, event.body.take_out(), self.stall(event.verb));
+        if let Some(stream) = stream {
+            let stall = transport.stall(event.verb);
+            let body = OutgoingBody::new(transport, stream, event.body.take_out(), stall);
+            self.upload(id, body, event.verb, &answer);
         }
-        let turns = if alone { patience::ALONE } else { patience::CROWD };
-        match self.wait(id, &answer, timeout, turns, gone)? {
-            Ok(reply) => Ok(reply),
-            Err(Unanswered::Lost { written: false, end }) if event.body.whole().is_some() => {
-                Err(LinkError::NotSent(end))
+        let spins = if is_alone { spin::SPINS_IDLE } else { spin::SPINS_BUSY };
+        match self.wait(id, &answer, spins) {
+            // It cannot be sent again.
+            Err(Unanswered::NotSent(end)) if event.body.whole().is_none() => {
+                Err(Unanswered::Lost(end))
             }
-            Err(Unanswered::Lost { end, .. }) => Err(LinkError::Lost(end)),
-            Err(Unanswered::Body(why)) => Err(LinkError::Body(why)),
+            answer => answer,
         }
     }
 
-    /// Sends a body from a thread of its own, for the reply may begin, and has to be taken, before
-    /// the body has ended.
-    fn spawn_upload(
-        self: &Arc<Self>,
-        upload: Arc<Outbound>,
-        mut body: Body,
-        stall: Option<Duration>,
+    /// Sends a body, from this thread for as long as it moves and there is no reply. What is left then
+    /// goes from another, for the reply has to be taken, and may have to be before the body can end.
+    fn upload(
+        &self,
+        id: u32,
+        mut body: OutgoingBody,
+        verb: Verb,
+        answer: &Receiver<Result<Reply, Unanswered>>,
     ) {
-        let link = Arc::clone(self);
-        let key = upload.key;
-        let spawned = self.service.uploads.run(move || {
-            body::pump(&link, &upload, &mut body, stall);
-        });
-        if let Err(error) = spawned {
-            self.streams.sent(key);
-            self.fail(key.id, format!("no thread to send it: {error}"));
+        let pending = Arc::clone(self.pending);
+        let on_broken = move |why: &str| pending.fail(id, why);
+        let mut looked = Instant::now();
+        // A connection's two ways do not wait for each other.
+        while verb != Verb::Connect && body.can_wait_briefly() && answer.is_empty() {
+            match body.step(UPLOAD_WAIT) {
+                BodyStep::Sent if looked.elapsed() < CALLER_POLL_INTERVAL => {}
+                BodyStep::Sent if (self.is_gone)() => break,
+                BodyStep::Sent => looked = Instant::now(),
+                BodyStep::Waits => break,
+                BodyStep::Ended(end) => return body.finish(&end, on_broken),
+            }
         }
-    }
-
-    /// The body of a request cannot be sent whole.
-    pub(super) fn fail(&self, id: u32, why: String) {
-        let waiter = lock(&self.pending).take(id);
-        self.settle();
-        if let Some((waiter, _)) = waiter {
-            // An asker that has given up at this moment is gone.
-            let _ = waiter.try_send(Err(Unanswered::Body(why)));
+        if let Err(error) = self.uploads.run(move || drop(body.send(on_broken))) {
+            self.transport.streams.sent(StreamKey::ours(id));
+            self.pending.fail(id, &format!("no thread to send it: {error}"));
         }
     }
 
@@ -162,62 +118,60 @@ impl Link {
         &self,
         id: u32,
         answer: &Receiver<Result<Reply, Unanswered>>,
-        timeout: Duration,
-        turns: usize,
-        gone: &dyn Fn() -> bool,
-    ) -> Result<Result<Reply, Unanswered>, LinkError> {
-        let mut deadline = Instant::now() + timeout;
-        let mut wait = timeout.min(LOOK);
+        spins: usize,
+    ) -> Result<Reply, Unanswered> {
+        let mut deadline = Instant::now() + self.timeout;
+        let mut wait = self.timeout.min(CALLER_POLL_INTERVAL);
         loop {
-            match patience::receive(answer, wait, turns) {
-                Ok(answer) => return Ok(answer),
-                Err(RecvTimeoutError::Disconnected) => return Err(LinkError::NoReply),
+            match spin::receive(answer, wait, spins) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Disconnected) => return Err(Unanswered::NoReply),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             // While the body is on its way, its own limits hold.
-            if self.streams.is_sending(Key { ours: true, id }) {
-                deadline = Instant::now() + timeout;
+            if self.transport.streams.is_sending(StreamKey::ours(id)) {
+                deadline = Instant::now() + self.timeout;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let error = if left.is_zero() {
-                LinkError::NoReply
-            } else if gone() {
-                LinkError::CallerGone
+                Unanswered::NoReply
+            } else if (self.is_gone)() {
+                Unanswered::CallerGone
             } else {
-                wait = left.min(LOOK);
+                wait = left.min(CALLER_POLL_INTERVAL);
                 continue;
             };
             if self.give_up(id, "the caller does not wait any longer") {
                 return Err(error);
             }
             // Somebody took the waiter at this very moment, to answer it.
-            return answer.recv().map_err(|_| error);
+            return answer.recv().unwrap_or(Err(error));
         }
     }
 
-    /// Nobody waits for this reply any more; the peer is told. False when it was taken already.
+    /// This reply is no longer wanted, which the peer learns. False when it was taken already.
     fn give_up(&self, id: u32, why: &str) -> bool {
-        let forgotten = self.forget(id);
-        if forgotten && self.capabilities().streams {
-            let key = Key { ours: true, id };
-            self.streams.stop(key, why);
-            self.output.send_small(encode_stop(key.side(), id, why), &self.tls);
+        let was_waiting = self.pending.take(id).is_some();
+        if was_waiting && self.transport.capabilities().streams {
+            let key = StreamKey::ours(id);
+            self.transport.streams.stop(key, why);
+            self.transport.stop(key, why);
         }
-        forgotten
+        was_waiting
     }
 }
 
 /// Reads a body that has to be inside its event.
-fn gather(event: &mut Event, most: usize) -> Result<(), LinkError> {
+fn gather(event: &mut Event, most: usize) -> Result<(), Unanswered> {
     if event.body.whole().is_some() {
         return Ok(());
     }
     match event.body.gather(most) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
             let length = event.body.length().map_or(most + 1, |length| length as usize);
-            Err(LinkError::Unsendable(Unsendable::TooLarge { length, most }))
+            Err(Unanswered::Unsendable(Unsendable::TooLarge { length, most }))
         }
-        Err(error) => Err(LinkError::Body(error.to_string())),
+        Err(error) => Err(Unanswered::Body(error.to_string())),
     }
 }

@@ -1,11 +1,11 @@
-//! The way out: a queue of messages, and the line (TLS, then socket) that one thread writes at a
+//! The way out: a queue of messages, and the writer (TLS, then socket) that one thread uses at a
 //! time.
 //!
 //! Under load the writer thread takes whatever has gathered and sends it with one socket write. When
-//! nothing else is in flight the sender writes for itself, which saves waking the writer; it never
-//! waits for the socket, and leaves to the writer what the socket does not take at once.
+//! nothing else is in flight the sender writes for itself, which saves waking the writer thread; it
+//! never waits for the socket, and leaves to that thread what the socket does not take at once.
 
-mod line;
+mod ciphertext;
 mod queue;
 
 use std::io;
@@ -15,135 +15,156 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
-use line::{Line, WriteError};
-use queue::{Batch, Queue};
-pub use queue::{Outgoing, SendError, Written};
+use ciphertext::{CiphertextWriter, WriteError};
+pub(super) use queue::SendError;
+use queue::{Batch, Outgoing, Queue};
 
-use super::streams::Outbound;
+use super::closing::{Closing, FragileGuard, FragileMutex};
+use super::spin;
+use super::streams::OutgoingStream;
 use super::tls::{LinkTls, RECORD};
-use super::{lock, patience};
 
-/// How long the writer sleeps while nobody wakes it.
-const LONG: Duration = Duration::from_secs(3600);
-/// Ciphertext that is gathered for one socket write.
-const BATCH: usize = 64 * 1024;
+/// How long the writer thread sleeps while nobody wakes it.
+const WRITER_SLEEP: Duration = Duration::from_secs(3600);
 
-/// The queue and the line of one link.
-pub struct Output {
-    /// Guards what waits to be written. Held for moments only, never while waiting for the line.
+/// The queue and the writer of one link.
+pub(super) struct LinkOutput {
+    /// Guards what waits to be written. Never held across I/O, nor while waiting for the writer.
     queue: Mutex<Queue>,
-    /// Wakes the writer: something was queued, or the queue was closed. One pending wake-up is
+    /// Wakes the writer thread: something was queued, or the queue was closed. One pending wake-up is
     /// enough.
     wake: Sender<()>,
     woken: Receiver<()>,
     /// Guards the socket's writing side and what TLS has given for it, so that records keep their
-    /// order. Whoever may block on the socket is the writer; others only try for this lock.
-    line: Mutex<Line>,
+    /// order. Whoever may block on the socket is the writer thread; others only try for this lock.
+    writer: FragileMutex<CiphertextWriter>,
     max_bytes: usize,
-    /// Bytes of ciphertext that the socket has taken, as the line counts them.
+    /// Bytes of ciphertext that the socket has taken, as the writer counts them.
     sent: Arc<AtomicU64>,
 }
 
-impl Output {
+impl LinkOutput {
     /// The way out through this socket. At most `max_bytes` of messages wait.
-    pub fn new(socket: TcpStream, max_bytes: usize) -> io::Result<Self> {
+    pub fn new(
+        socket: TcpStream,
+        tls: Arc<FragileMutex<LinkTls>>,
+        max_bytes: usize,
+        closing: Arc<Closing>,
+    ) -> io::Result<Self> {
         let (wake, woken) = bounded(1);
         let sent = Arc::new(AtomicU64::new(0));
-        let line = Mutex::new(Line::new(socket, Arc::clone(&sent))?);
-        Ok(Self { queue: Mutex::default(), wake, woken, line, max_bytes, sent })
+        let writer = CiphertextWriter::new(socket, tls, Arc::clone(&sent))?;
+        let writer = FragileMutex::new(writer, closing);
+        Ok(Self { queue: Mutex::default(), wake, woken, writer, max_bytes, sent })
     }
 
-    /// Sends a message; `at_once` writes it from this thread where the line is free and quiet.
-    pub fn send(
+    /// Sends a message that is not a request; `at_once` writes it from this thread where nobody else
+    /// writes and nothing waits.
+    pub fn send(&self, bytes: Vec<u8>, at_once: bool) -> Result<(), SendError> {
+        self.send_message(Outgoing::plain(bytes), at_once, |_| true)
+    }
+
+    /// Sends the request of this id in the same way; `followed`: its body follows in pieces.
+    /// `mark_written` is called right before it is written, and says whether it is still wanted.
+    pub fn send_request(
+        &self,
+        bytes: Vec<u8>,
+        id: u32,
+        followed: bool,
+        at_once: bool,
+        mark_written: impl Fn(u32) -> bool,
+    ) -> Result<(), SendError> {
+        self.send_message(Outgoing::request(bytes, id, followed), at_once, mark_written)
+    }
+
+    fn send_message(
         &self,
         message: Outgoing,
         at_once: bool,
-        tls: &LinkTls,
-        written: &impl Written,
+        mark_written: impl Fn(u32) -> bool,
     ) -> Result<(), SendError> {
         if at_once
             && message.bytes.len() <= RECORD
-            && let Some(mut line) = self.free_line()?
+            && let Some(mut writer) = self.free_writer()?
         {
-            if message.goes(written) && !line.write_now(&message.bytes, tls) {
+            if message.mark_sent(mark_written) && !writer.write_now(&message.bytes) {
                 self.request_flush();
             }
             return Ok(());
         }
-        lock(&self.queue).add(message, self.max_bytes)?;
+        self.queue.lock().add(message, self.max_bytes)?;
         self.wake_writer();
         Ok(())
     }
 
     /// Sends a small frame about a body, at once where that is possible. It is taken however much
     /// waits, and dropped only when the link is closed.
-    pub fn send_small(&self, bytes: Vec<u8>, tls: &LinkTls) {
-        match self.free_line() {
-            Ok(Some(mut line)) => {
-                if !line.write_now(&bytes, tls) {
+    pub fn send_small(&self, bytes: Vec<u8>) {
+        match self.free_writer() {
+            Ok(Some(mut writer)) => {
+                if !writer.write_now(&bytes) {
                     self.request_flush();
                 }
             }
             Ok(None) => {
-                lock(&self.queue).add_small(bytes);
+                self.queue.lock().add_small(bytes);
                 self.wake_writer();
             }
             Err(_) => {}
         }
     }
 
-    /// Queues the answer to a heartbeat, before all else.
+    /// Queues a heartbeat or the answer to one, before all else.
     pub fn send_control(&self, bytes: Vec<u8>) -> Result<(), SendError> {
-        lock(&self.queue).add_control(bytes)?;
+        self.queue.lock().add_control(bytes)?;
         self.wake_writer();
         Ok(())
     }
 
-    /// Sends a frame of a body in pieces, from this thread where the line is free and quiet. How many
-    /// wait otherwise is the producer's to bound.
-    pub fn send_bulk(&self, body: &Arc<Outbound>, frame: Vec<u8>, tls: &LinkTls) {
-        if let Ok(Some(mut line)) = self.free_line() {
-            if !line.write_now(&frame, tls) {
+    /// Sends a frame of a body in pieces, from this thread where nobody else writes and nothing waits.
+    /// How many wait otherwise is the producer's to bound.
+    pub fn send_bulk(&self, body: &Arc<OutgoingStream>, frame: Vec<u8>) {
+        if let Ok(Some(mut writer)) = self.free_writer() {
+            if !writer.write_now(&frame) {
                 self.request_flush();
             }
-            drop(line);
-            body.give_back(frame);
-            body.written();
+            drop(writer);
+            body.written(Some(frame));
             return;
         }
-        lock(&self.queue).add_bulk(body, frame);
+        self.queue.lock().add_bulk(body, frame);
         self.wake_writer();
     }
 
-    /// The line, where nobody has it and nothing waits for it.
-    fn free_line(&self) -> Result<Option<MutexGuard<'_, Line>>, SendError> {
-        let Some(line) = self.line.try_lock().filter(|line| line.is_clear()) else {
+    /// The writer, where nobody has it and nothing waits for it.
+    fn free_writer(&self) -> Result<Option<FragileGuard<'_, CiphertextWriter>>, SendError> {
+        let Some(writer) = self.writer.try_lock().filter(|writer| writer.is_clear()) else {
             return Ok(None);
         };
-        let queue = lock(&self.queue);
+        let queue = self.queue.lock();
         if queue.closed {
             return Err(SendError::Closed);
         }
-        Ok(queue.is_quiet().then_some(line))
+        Ok(queue.is_quiet().then_some(writer))
     }
 
-    /// Has the writer send what TLS wants to send of its own.
+    /// Has the writer thread send what TLS wants to send of its own.
     pub fn request_flush(&self) {
-        lock(&self.queue).flush = true;
+        self.queue.lock().flush = true;
         self.wake_writer();
     }
 
-    /// Takes nothing more; what waits is dropped, and the writer says `goodbye` and ends.
+    /// Takes nothing more; what waits is dropped, and the writer thread says `goodbye` and ends.
     pub fn close(&self, goodbye: Option<Vec<u8>>) {
-        lock(&self.queue).close(goodbye);
+        self.queue.lock().close(goodbye);
         self.wake_writer();
     }
 
     /// Whether nothing waits to be written.
     pub fn is_empty(&self) -> bool {
-        let queue = lock(&self.queue);
+        let queue = self.queue.lock();
         queue.is_quiet() && !queue.flush
     }
 
@@ -154,38 +175,47 @@ impl Output {
 
     /// Messages that wait to be written, pieces of bodies left out.
     pub fn waiting(&self) -> usize {
-        lock(&self.queue).messages()
+        self.queue.lock().messages()
     }
 
-    /// The writer thread: writes until the queue is closed, then ends TLS properly. `grouped` says
-    /// whether several messages may share a TLS record.
+    /// The writer thread: writes until the queue is closed, then ends TLS properly. `mark_written` is
+    /// called right before a request is written; `grouped` says whether several messages may share a
+    /// TLS record.
     pub fn write_all(
         &self,
-        tls: &LinkTls,
-        written: &impl Written,
+        mark_written: impl Fn(u32) -> bool,
         grouped: impl Fn() -> bool,
     ) -> Result<(), WriteError> {
         let mut batch = Batch::default();
         while self.wait_for_work() {
-            let mut line = lock(&self.line);
-            lock(&self.queue).take(&mut batch);
-            // Their producers may go on meanwhile.
-            batch.bulk.iter().for_each(|(_, body)| body.written());
+            // A panic has broken it: the link has ended, and nothing can be sent.
+            let Some(mut writer) = self.writer.lock() else { return Ok(()) };
+            self.queue.lock().take(&mut batch);
+            batch.release_producers();
             let grouped = grouped();
             for message in batch.messages.drain(..) {
-                if message.goes(written) {
-                    line.add(&message.bytes, grouped, tls)?;
+                if message.mark_sent(&mark_written) {
+                    writer.add(&message.bytes, grouped)?;
                 }
             }
-            for (frame, body) in batch.bulk.drain(..) {
-                line.add(&frame, grouped, tls)?;
-                body.give_back(frame);
+            let mut bulk = std::mem::take(&mut batch.bulk);
+            for (frame, _) in bulk.drain(..) {
+                writer.add(&frame, grouped)?;
+                batch.keep(frame);
             }
-            line.write_all(tls)?;
+            batch.bulk = bulk;
+            writer.write_all()?;
         }
-        let mut line = lock(&self.line);
-        let goodbye = lock(&self.queue).goodbye.take();
-        line.end(goodbye, tls)
+        let Some(mut writer) = self.writer.lock() else { return Ok(()) };
+        let goodbye = self.queue.lock().goodbye.take();
+        writer.end(goodbye)
+    }
+
+    /// Panics while the writer is held.
+    #[cfg(test)]
+    pub fn panic_under_lock(&self) {
+        let _writer = self.writer.lock();
+        panic!("on purpose");
     }
 
     fn wake_writer(&self) {
@@ -197,7 +227,7 @@ impl Output {
     fn wait_for_work(&self) -> bool {
         loop {
             {
-                let queue = lock(&self.queue);
+                let queue = self.queue.lock();
                 if queue.closed {
                     return false;
                 }
@@ -206,7 +236,7 @@ impl Output {
                 }
             }
             // Closing the link wakes this; the time is only a bound.
-            let _ = patience::receive(&self.woken, LONG, patience::CROWD);
+            let _ = spin::receive(&self.woken, WRITER_SLEEP, spin::SPINS_BUSY);
         }
     }
 }

@@ -12,21 +12,21 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select};
 
-use super::patience;
+use super::spin;
 
 /// Threads that are started at once and stay: one, so that quick jobs find it awake, and it does not
 /// compete with another that has nothing to do either.
 const KEPT_THREADS: usize = 1;
-/// How often a thread without a job gives way before it sleeps.
-const TURNS: usize = 100;
+/// How often a thread without a job yields before it sleeps.
+const IDLE_SPINS: usize = 100;
 /// Most threads.
 const MAX_THREADS: usize = 1024;
 /// Most jobs that wait for a thread.
 const MAX_QUEUED: usize = 4096;
 /// How long jobs may wait while nothing moves before another thread is started.
-const PATIENCE: Duration = Duration::from_millis(2);
+const QUEUE_STALL: Duration = Duration::from_millis(2);
 /// A thread beyond the kept ones ends after this long without a job.
-const IDLE: Duration = Duration::from_secs(10);
+const THREAD_IDLE: Duration = Duration::from_secs(10);
 
 /// Runs jobs of type `J`.
 pub struct Pool<J> {
@@ -119,7 +119,7 @@ fn watch<J: Send + 'static>(
         }
         let mut taken = shared.taken.load(Ordering::Relaxed);
         loop {
-            if dropped.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
+            if dropped.recv_timeout(QUEUE_STALL) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
             if shared.queue.is_empty() {
@@ -160,7 +160,7 @@ impl<J: Send + 'static> Shared<J> {
     fn work(&self, kept: bool) {
         loop {
             self.idle.fetch_add(1, Ordering::SeqCst);
-            let job = patience::receive(&self.queue, IDLE, TURNS);
+            let job = spin::receive(&self.queue, THREAD_IDLE, IDLE_SPINS);
             let was_last = self.idle.fetch_sub(1, Ordering::SeqCst) == 1;
             if was_last && !self.queue.is_empty() {
                 self.wake_watch();

@@ -1,106 +1,87 @@
 //! The bodies that cross a link in pieces: who sends them, who takes them, and on whose credit.
 //!
-//! A body has two ends. [`Incoming`] is filled by the reader thread, which waits for nothing, and is
-//! emptied by whoever consumes the body, who thereby grants more. [`Outbound`] is spent by whoever
-//! produces the body, who waits there for credit and for room on the way out. A consumer that stalls
-//! stalls its own producer and nobody else.
+//! A body has two ends. [`IncomingStream`] is filled by the reader thread, which waits for nothing, and
+//! is emptied by whoever consumes the body, who thereby grants more. [`OutgoingStream`] is spent by
+//! whoever produces the body, who waits there for credit and for room on the way out. A consumer that
+//! stalls stalls its own producer and nobody else.
 
+mod credit_budget;
 mod incoming;
-mod outbound;
-mod room;
+mod key;
+mod outgoing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub(super) use incoming::{Incoming, Pushed};
-pub(super) use outbound::{Leave, Outbound};
-use room::Room;
+use credit_budget::LinkCreditBudget;
+pub(super) use incoming::{IncomingStream, Pushed};
+pub(super) use key::StreamKey;
+pub(super) use outgoing::{Chunk, MAX_QUEUED_CHUNKS, OutgoingStream, SendPermission};
 
-use super::lock;
-use crate::wire::{StreamSide, Window, WireError};
+use crate::wire::{Window, WireError};
 
 /// Most bodies in pieces on one link, in each direction.
 const MAX_STREAMS: usize = 4096;
 
-/// A body of a link: which side asked the event, and the event's id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    /// Whether this side asked the event.
-    pub ours: bool,
-    /// The event's id.
-    pub id: u32,
-}
-
-impl Key {
-    /// What a frame from the peer is about.
-    pub const fn of_frame(side: StreamSide, id: u32) -> Self {
-        Self { ours: matches!(side, StreamSide::Answerer), id }
-    }
-
-    /// What this side is when it sends a frame about it.
-    pub const fn side(self) -> StreamSide {
-        if self.ours { StreamSide::Asker } else { StreamSide::Answerer }
-    }
-}
-
 /// All bodies in pieces of a link.
 #[derive(Default)]
 pub(super) struct Streams {
-    /// Guards which bodies there are. Held for moments.
+    /// Guards which bodies there are. Never held across I/O.
     table: Mutex<Table>,
     /// What consumers may have under way beyond what every body may.
-    room: Arc<Room>,
+    budget: Arc<LinkCreditBudget>,
 }
 
 #[derive(Default)]
 struct Table {
-    incoming: HashMap<Key, Arc<Incoming>>,
-    outbound: HashMap<Key, Arc<Outbound>>,
+    incoming: HashMap<StreamKey, Arc<IncomingStream>>,
+    outgoing: HashMap<StreamKey, Arc<OutgoingStream>>,
     /// Bodies that the peer was told to stop, and has not ended yet: what still comes is dropped.
-    stopped: HashMap<Key, Window>,
+    stopped: HashMap<StreamKey, Window>,
     closed: Option<String>,
 }
 
 impl Streams {
     /// Begins a body that the peer sends.
-    pub fn receive(&self, key: Key) -> Result<Arc<Incoming>, WireError> {
-        let mut table = lock(&self.table);
+    pub fn receive(&self, key: StreamKey) -> Result<Arc<IncomingStream>, WireError> {
+        let mut table = self.table.lock();
         let taken = table.incoming.contains_key(&key) || table.stopped.contains_key(&key);
         if taken || table.incoming.len() + table.stopped.len() >= MAX_STREAMS {
             return Err(WireError::DuplicateId(key.id));
         }
-        let incoming = Arc::new(Incoming::new(key, Arc::clone(&self.room), table.closed.clone()));
+        let incoming =
+            Arc::new(IncomingStream::new(key, Arc::clone(&self.budget), table.closed.clone()));
         table.incoming.insert(key, Arc::clone(&incoming));
         Ok(incoming)
     }
 
     /// Begins a body that this side sends.
-    pub fn send(&self, key: Key) -> Arc<Outbound> {
-        let mut table = lock(&self.table);
-        let outbound = Arc::new(Outbound::new(key, table.closed.clone()));
-        table.outbound.insert(key, Arc::clone(&outbound));
-        outbound
+    pub fn send(&self, key: StreamKey) -> Arc<OutgoingStream> {
+        let mut table = self.table.lock();
+        let outgoing = Arc::new(OutgoingStream::new(key, table.closed.clone()));
+        table.outgoing.insert(key, Arc::clone(&outgoing));
+        outgoing
     }
 
     /// A body that this side sends has ended, well or not.
-    pub fn sent(&self, key: Key) {
-        lock(&self.table).outbound.remove(&key);
+    pub fn sent(&self, key: StreamKey) {
+        self.table.lock().outgoing.remove(&key);
     }
 
     /// Whether this side is still sending this body.
-    pub fn is_sending(&self, key: Key) -> bool {
-        lock(&self.table).outbound.contains_key(&key)
+    pub fn is_sending(&self, key: StreamKey) -> bool {
+        self.table.lock().outgoing.contains_key(&key)
     }
 
     /// A chunk came. Returns whose it is and what became of it.
     pub fn chunk(
         &self,
-        key: Key,
+        key: StreamKey,
         bytes: &[u8],
-    ) -> Result<Option<(Arc<Incoming>, Pushed)>, WireError> {
-        let mut table = lock(&self.table);
+    ) -> Result<Option<(Arc<IncomingStream>, Pushed)>, WireError> {
+        let mut table = self.table.lock();
         if let Some(incoming) = table.incoming.get(&key) {
             let incoming = Arc::clone(incoming);
             drop(table);
@@ -113,16 +94,21 @@ impl Streams {
         }
     }
 
-    /// The end of a body came. Where it is a wrong one, `before` is called before anybody is told.
-    pub fn end(&self, key: Key, total: u64, before: impl FnOnce()) -> Result<(), WireError> {
+    /// The end of a body came. Where it is a wrong one, `before` is called before its consumer learns of it.
+    pub fn end(&self, key: StreamKey, total: u64, before: impl FnOnce()) -> Result<(), WireError> {
         match self.finish(key)? {
             Some(incoming) => incoming.end(total, before),
             None => Ok(()),
         }
     }
 
-    /// A body stays incomplete. Where anybody still wants it, `before` is called before they are told.
-    pub fn reset(&self, key: Key, reason: &str, before: impl FnOnce()) -> Result<(), WireError> {
+    /// A body stays incomplete. Where anybody still wants it, `before` is called before its consumer learns of it.
+    pub fn reset(
+        &self,
+        key: StreamKey,
+        reason: &str,
+        before: impl FnOnce(),
+    ) -> Result<(), WireError> {
         if let Some(incoming) = self.finish(key)? {
             before();
             incoming.fail(&format!("the other side gave it up: {}", reason.escape_debug()));
@@ -130,9 +116,9 @@ impl Streams {
         Ok(())
     }
 
-    /// Takes out a body that has ended; none where nobody wants it any more.
-    fn finish(&self, key: Key) -> Result<Option<Arc<Incoming>>, WireError> {
-        let mut table = lock(&self.table);
+    /// Takes out a body that has ended; none where it is no longer wanted.
+    fn finish(&self, key: StreamKey) -> Result<Option<Arc<IncomingStream>>, WireError> {
+        let mut table = self.table.lock();
         match (table.incoming.remove(&key), table.stopped.remove(&key)) {
             (Some(incoming), _) => Ok(Some(incoming)),
             (None, Some(_)) => Ok(None),
@@ -141,20 +127,20 @@ impl Streams {
     }
 
     /// Credit came; where the body has ended, it crossed that on its way.
-    pub fn credit(&self, key: Key, count: u32) -> Result<(), WireError> {
-        let outbound = lock(&self.table).outbound.get(&key).cloned();
-        outbound.map_or(Ok(()), |outbound| outbound.grant(count))
+    pub fn credit(&self, key: StreamKey, count: u32) -> Result<(), WireError> {
+        let outgoing = self.table.lock().outgoing.get(&key).cloned();
+        outgoing.map_or(Ok(()), |outgoing| outgoing.grant(count))
     }
 
-    /// The peer wants no more of a body. False when there is none (any more).
-    pub fn stop(&self, key: Key, reason: &str) -> bool {
-        let outbound = lock(&self.table).outbound.get(&key).cloned();
-        outbound.map(|outbound| outbound.stop(reason)).is_some()
+    /// The peer wants no more of a body. False when there is none.
+    pub fn stop(&self, key: StreamKey, reason: &str) -> bool {
+        let outgoing = self.table.lock().outgoing.get(&key).cloned();
+        outgoing.map(|outgoing| outgoing.stop(reason)).is_some()
     }
 
-    /// Nobody takes this body any more. False when it has ended, so that the peer need not be told.
-    pub fn abandon(&self, incoming: &Incoming) -> bool {
-        let mut table = lock(&self.table);
+    /// This body is no longer taken. False when it has ended, so that the peer need not learn of it.
+    pub fn abandon(&self, incoming: &IncomingStream) -> bool {
+        let mut table = self.table.lock();
         if table.incoming.remove(&incoming.key).is_none() {
             return false;
         }
@@ -164,26 +150,26 @@ impl Streams {
 
     /// The link has ended, and every body with it.
     pub fn close(&self, reason: &str) {
-        let (incoming, outbound) = {
-            let mut table = lock(&self.table);
+        let (incoming, outgoing) = {
+            let mut table = self.table.lock();
             table.closed = Some(reason.to_owned());
             table.stopped.clear();
-            (std::mem::take(&mut table.incoming), std::mem::take(&mut table.outbound))
+            (std::mem::take(&mut table.incoming), std::mem::take(&mut table.outgoing))
         };
         incoming.values().for_each(|incoming| incoming.fail(reason));
-        outbound.values().for_each(|outbound| outbound.stop(reason));
+        outgoing.values().for_each(|outgoing| outgoing.stop(reason));
     }
 
     /// How many there are, both ways.
     pub fn len(&self) -> usize {
-        let table = lock(&self.table);
-        table.incoming.len() + table.outbound.len()
+        let table = self.table.lock();
+        table.incoming.len() + table.outgoing.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        let table = lock(&self.table);
-        table.incoming.is_empty() && table.outbound.is_empty()
+        let table = self.table.lock();
+        table.incoming.is_empty() && table.outgoing.is_empty()
     }
 }
 
@@ -191,13 +177,23 @@ impl Streams {
 mod tests {
     use std::time::Duration;
 
-    use super::outbound::MAX_QUEUED;
     use super::*;
+    use crate::wire::{CHUNK, HEADER_BYTES};
 
-    const KEY: Key = Key { ours: true, id: 7 };
+    const KEY: StreamKey = StreamKey::ours(7);
     /// What may be under way to a consumer that has begun.
     const WINDOW: u32 = 256 * 1024;
     const SECOND: Duration = Duration::from_secs(1);
+
+    /// What a producer may send, in bytes, and how its wait ended.
+    fn reserve(
+        stream: &OutgoingStream,
+        chunk: &mut Chunk,
+        after_grant: bool,
+    ) -> (SendPermission, usize) {
+        let permission = stream.reserve(chunk, after_grant, Duration::ZERO);
+        (permission, chunk.frame.len().saturating_sub(HEADER_BYTES))
+    }
 
     #[test]
     fn bytes_come_out_as_they_went_in_and_grant_more() {
@@ -219,13 +215,20 @@ mod tests {
     #[test]
     fn a_consumer_that_waits_shows_it_once() {
         let streams = Streams::default();
-        let other = Key { ours: false, ..KEY };
-        let (incoming, outbound) = (streams.receive(KEY).unwrap(), streams.send(other));
-        assert_eq!(outbound.wait(true, Duration::ZERO), Leave::Wait);
+        let other = StreamKey::theirs(7);
+        let (incoming, outgoing) = (streams.receive(KEY).unwrap(), streams.send(other));
+        let mut chunk = Chunk::default();
+        assert_eq!(reserve(&outgoing, &mut chunk, true).0, SendPermission::Wait);
         let count = incoming.welcome().unwrap();
         assert_eq!(count, WINDOW - 65_536);
         streams.credit(other, count).unwrap();
-        assert_eq!(outbound.wait(true, Duration::ZERO), Leave::Send(WINDOW.into()));
+        for sent in (0..WINDOW as usize).step_by(CHUNK) {
+            let most = CHUNK.min(WINDOW as usize - sent);
+            assert_eq!(reserve(&outgoing, &mut chunk, true), (SendPermission::Send, most));
+            chunk.fill(most);
+            outgoing.written(None);
+        }
+        assert_eq!(reserve(&outgoing, &mut chunk, true).0, SendPermission::Wait);
         assert_eq!(incoming.welcome(), None);
         streams.chunk(KEY, &[0; 65_536]).unwrap();
         incoming.take(&mut [0; 65_536], SECOND).unwrap().unwrap();
@@ -239,7 +242,7 @@ mod tests {
         impl crate::event::Sink for Some3 {
             fn take_now(&self, bytes: &[u8]) -> usize {
                 let count = bytes.len().min(3);
-                lock(&self.0).extend_from_slice(&bytes[..count]);
+                self.0.lock().extend_from_slice(&bytes[..count]);
                 count
             }
         }
@@ -263,9 +266,9 @@ mod tests {
             std::thread::yield_now();
         };
         assert!(pushed.is_left);
-        incoming.tell_consumer();
+        incoming.wake_consumer();
         assert_eq!(waiting.join().unwrap(), b"def");
-        assert_eq!(*lock(&sink.0), b"abc");
+        assert_eq!(*sink.0.lock(), b"abc");
     }
 
     #[test]
@@ -300,31 +303,55 @@ mod tests {
     #[test]
     fn a_producer_waits_for_credit_and_for_room() {
         let streams = Streams::default();
-        let outbound = streams.send(KEY);
-        let none = Duration::ZERO;
-        assert_eq!(outbound.wait(false, none), Leave::Send(65_536));
-        assert_eq!(outbound.wait(true, none), Leave::Wait, "nobody reads yet");
-        for _ in 0..MAX_QUEUED {
-            outbound.spend(16_384);
+        let outgoing = streams.send(KEY);
+        let mut chunk = Chunk::default();
+        assert_eq!(reserve(&outgoing, &mut chunk, true).0, SendPermission::Wait, "nobody reads");
+        for _ in 0..MAX_QUEUED_CHUNKS {
+            assert_eq!(reserve(&outgoing, &mut chunk, false), (SendPermission::Send, CHUNK));
+            assert_eq!(chunk.fill(CHUNK).len(), HEADER_BYTES + CHUNK);
         }
         streams.credit(KEY, 10).unwrap();
-        assert_eq!(outbound.wait(false, none), Leave::Wait, "no room");
-        outbound.written();
-        assert_eq!(outbound.wait(true, none), Leave::Send(10));
+        assert_eq!(reserve(&outgoing, &mut chunk, false).0, SendPermission::Wait, "no room");
+        outgoing.written(None);
+        let left = 65_536 - MAX_QUEUED_CHUNKS * CHUNK + 10;
+        assert_eq!(reserve(&outgoing, &mut chunk, true), (SendPermission::Send, left));
         streams.stop(KEY, "enough");
-        assert_eq!(outbound.wait(false, none), Leave::Stop("enough".to_owned()));
+        let stopped = SendPermission::Stop("enough".to_owned());
+        assert_eq!(reserve(&outgoing, &mut chunk, false).0, stopped);
         assert!(matches!(streams.credit(KEY, u32::MAX), Err(WireError::TooMuchCredit(7))));
+    }
+
+    #[test]
+    fn what_a_chunk_does_not_use_may_be_sent_later() {
+        let streams = Streams::default();
+        let outgoing = streams.send(KEY);
+        let mut chunk = Chunk::default();
+        let mut sent = 0;
+        // A source that gives one byte at a time, or for a while none.
+        while sent < 65_536 {
+            let (permission, most) = reserve(&outgoing, &mut chunk, false);
+            assert_eq!((permission, most), (SendPermission::Send, CHUNK.min(65_536 - sent)));
+            if sent % 3 > 0 {
+                reserve(&outgoing, &mut chunk, false);
+            }
+            assert_eq!(chunk.fill(1).len(), HEADER_BYTES + 1);
+            outgoing.written(None);
+            sent += 1;
+        }
+        assert_eq!(reserve(&outgoing, &mut chunk, false).0, SendPermission::Wait);
     }
 
     #[test]
     fn the_end_of_the_link_ends_every_body() {
         let streams = Streams::default();
-        let (incoming, outbound) = (streams.receive(KEY).unwrap(), streams.send(KEY));
+        let (incoming, outgoing) = (streams.receive(KEY).unwrap(), streams.send(KEY));
         streams.close("lost");
+        let lost = SendPermission::Stop("lost".to_owned());
+        let mut chunk = Chunk::default();
         assert!(incoming.take(&mut [0; 4], SECOND).is_err());
-        assert_eq!(outbound.wait(false, SECOND), Leave::Stop("lost".to_owned()));
-        let late = Key { ours: false, id: 8 };
+        assert_eq!(reserve(&outgoing, &mut chunk, false).0, lost);
+        let late = StreamKey::theirs(8);
         assert!(streams.receive(late).unwrap().take(&mut [0; 4], SECOND).is_err());
-        assert_eq!(streams.send(late).wait(false, SECOND), Leave::Stop("lost".to_owned()));
+        assert_eq!(reserve(&streams.send(late), &mut chunk, false).0, lost);
     }
 }

@@ -9,7 +9,6 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
     AlertDescription, ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
@@ -21,7 +20,7 @@ use crate::identity::TRIAL;
 pub const RECORD: usize = 16 * 1024;
 
 /// What is read from the socket at once during the handshake.
-const RECEIVED: usize = 4096;
+const HANDSHAKE_READ_SIZE: usize = 4096;
 /// How long a refused peer gets to take in why.
 const LINGER: Duration = Duration::from_secs(1);
 /// What a refused peer may still send meanwhile, in bytes.
@@ -31,11 +30,11 @@ const NOT_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r
     Content-Length: 78\r\nConnection: close\r\n\r\n\
     This is the pipe port of a RestPipe server. HTTP is spoken on its local port.\n";
 
-/// A TLS connection after its handshake.
+/// A TLS connection after its handshake. The reader, the writer and askers share it behind a lock. No
+/// socket call and no wait may happen while that is held: a peer that neither reads nor writes would
+/// stop all three.
 pub struct LinkTls {
-    /// Guards the TLS state, which the reader, the writer and askers share. No socket call and no
-    /// wait may happen while it is held: a peer that neither reads nor writes would stop all three.
-    connection: Mutex<Connection>,
+    connection: Connection,
 }
 
 /// What [`LinkTls::open`] found besides plaintext.
@@ -84,7 +83,7 @@ impl LinkTls {
             is_trial && !connection.is_handshaking() && connection.alpn_protocol() != Some(TRIAL)
         };
         let mut is_first = true;
-        let mut received = vec![0; RECEIVED];
+        let mut received = vec![0; HANDSHAKE_READ_SIZE];
         loop {
             if lacks_trials(&connection) {
                 return Err(HandshakeError::NoTrials);
@@ -132,22 +131,26 @@ impl LinkTls {
         socket.set_read_timeout(None)?;
         let chain = connection.peer_certificates().ok_or(HandshakeError::NoCertificate)?;
         let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
-        Ok((Self { connection: Mutex::new(connection) }, chain))
+        Ok((Self { connection }, chain))
     }
 
     /// Decrypts what the socket gave and appends the plaintext to `plain`. Bytes that came with
     /// the end of the handshake are given out at the first call, so call it once with nothing.
     ///
     /// After an error an alert waits to be flushed.
-    pub fn open(&self, mut cipher: &[u8], plain: &mut Vec<u8>) -> Result<Opened, rustls::Error> {
-        let mut connection = self.lock();
+    pub fn open(
+        &mut self,
+        mut cipher: &[u8],
+        plain: &mut Vec<u8>,
+    ) -> Result<Opened, rustls::Error> {
+        let connection = &mut self.connection;
         loop {
             if !cipher.is_empty() {
                 // From a slice the only error is a full buffer, which processing empties.
                 let _ = connection.read_tls(&mut cipher);
             }
             let state = connection.process_new_packets()?;
-            take_plaintext(&mut connection, state.plaintext_bytes_to_read(), plain)?;
+            take_plaintext(connection, state.plaintext_bytes_to_read(), plain)?;
             if cipher.is_empty() || state.peer_has_closed() {
                 return Ok(Opened {
                     peer_closed: state.peer_has_closed(),
@@ -159,31 +162,42 @@ impl LinkTls {
 
     /// Encrypts `plain` as one record (it holds at most `RECORD` bytes) and appends the ciphertext
     /// to `cipher`. Ciphertext must reach the socket in the order in which it was taken.
-    pub fn seal(&self, plain: &[u8], cipher: &mut Vec<u8>) -> io::Result<()> {
-        let mut connection = self.lock();
-        connection.writer().write_all(plain)?;
-        drain(&mut connection, cipher)
+    pub fn seal(&mut self, plain: &[u8], cipher: &mut Vec<u8>) -> io::Result<()> {
+        self.connection.writer().write_all(plain)?;
+        self.flush(cipher)
     }
 
     /// Appends to `cipher` what TLS has to send of its own: alerts, key updates.
-    pub fn flush(&self, cipher: &mut Vec<u8>) -> io::Result<()> {
-        drain(&mut self.lock(), cipher)
+    pub fn flush(&mut self, cipher: &mut Vec<u8>) -> io::Result<()> {
+        while self.connection.wants_write() {
+            self.connection.write_tls(cipher)?;
+        }
+        Ok(())
     }
 
     /// Appends to `cipher` the proper end of the connection.
-    pub fn close(&self, cipher: &mut Vec<u8>) -> io::Result<()> {
-        let mut connection = self.lock();
-        connection.send_close_notify();
-        drain(&mut connection, cipher)
+    pub fn close(&mut self, cipher: &mut Vec<u8>) -> io::Result<()> {
+        self.connection.send_close_notify();
+        self.flush(cipher)
+    }
+
+    /// One whose handshake has not begun.
+    #[cfg(test)]
+    pub fn unconnected() -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let name = ServerName::try_from("peer").unwrap();
+        let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+        Self { connection: connection.into() }
     }
 
     /// Whether this is no pipe but a trial of one: see [`trial`](super::trial).
     pub fn is_trial(&self) -> bool {
-        self.lock().alpn_protocol() == Some(TRIAL)
-    }
-
-    fn lock(&self) -> parking_lot::MutexGuard<'_, Connection> {
-        crate::link::lock(&self.connection)
+        self.connection.alpn_protocol() == Some(TRIAL)
     }
 }
 
@@ -205,13 +219,6 @@ fn take_plaintext(
         };
         reader.consume(count);
         ready = ready.saturating_sub(count);
-    }
-    Ok(())
-}
-
-fn drain(connection: &mut Connection, cipher: &mut Vec<u8>) -> io::Result<()> {
-    while connection.wants_write() {
-        connection.write_tls(cipher)?;
     }
     Ok(())
 }
@@ -302,29 +309,46 @@ impl fmt::Display for Alert {
 }
 
 /// Why a handshake failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     /// The peer did not finish it in time.
+    #[error("the TLS handshake was not finished in time")]
     TimedOut,
     /// The peer closed the connection instead of finishing it.
+    #[error("the peer closed the connection during the TLS handshake")]
     Closed,
     /// The peer gave no certificate.
+    #[error("it sent no certificate")]
     NoCertificate,
     /// The peer's certificate was refused; what checks certificates knows why.
+    #[error("the TLS handshake failed: {0}")]
     Certificate(rustls::Error),
     /// The peer refused us.
+    #[error("the peer ended the TLS handshake ({0})")]
     Refused(Alert),
     /// The peer speaks an older TLS only.
+    #[error("it does not speak TLS 1.3, and nothing older is accepted")]
     NoTls13,
     /// The server knows no trials; it was not shown our certificate.
+    #[error("it knows no trials of a connection")]
     NoTrials,
     /// The peer speaks HTTP without TLS.
+    #[error(
+        "it speaks plain HTTP; this is the pipe port, for RestPipe clients, and HTTP is spoken on the \
+         local port"
+    )]
     PlainHttp,
     /// The server speaks HTTP without TLS.
+    #[error(
+        "it speaks plain HTTP, as no pipe port does: is that the server's local HTTP port, or another \
+         program's?"
+    )]
     HttpServer,
     /// TLS failed in another way.
+    #[error("the TLS handshake failed: {0}")]
     Tls(rustls::Error),
     /// The socket failed.
+    #[error("the connection failed during the TLS handshake: {0}")]
     Io(io::Error),
 }
 
@@ -358,35 +382,6 @@ impl From<io::Error> for HandshakeError {
         }
     }
 }
-
-impl fmt::Display for HandshakeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TimedOut => write!(f, "the TLS handshake was not finished in time"),
-            Self::Closed => write!(f, "the peer closed the connection during the TLS handshake"),
-            Self::NoCertificate => write!(f, "it sent no certificate"),
-            Self::Refused(alert) => write!(f, "the peer ended the TLS handshake ({alert})"),
-            Self::NoTls13 => write!(f, "it does not speak TLS 1.3, and nothing older is accepted"),
-            Self::HttpServer => write!(
-                f,
-                "it speaks plain HTTP, as no pipe port does: is that the server's local HTTP port, or \
-                 another program's?"
-            ),
-            Self::NoTrials => write!(f, "it knows no trials of a connection"),
-            Self::PlainHttp => write!(
-                f,
-                "it speaks plain HTTP; this is the pipe port, for RestPipe clients, and HTTP is \
-                 spoken on the local port"
-            ),
-            Self::Certificate(error) | Self::Tls(error) => {
-                write!(f, "the TLS handshake failed: {error}")
-            }
-            Self::Io(error) => write!(f, "the connection failed during the TLS handshake: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for HandshakeError {}
 
 #[cfg(test)]
 mod tests {

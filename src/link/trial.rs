@@ -1,5 +1,5 @@
-//! A trial connection: one heartbeat and its answer, and nothing else. It is no link: no place is
-//! taken, no event is handled, nobody is told.
+//! A trial connection: one heartbeat and its answer, and nothing else. It is no link: it takes no
+//! slot, handles no event and notifies nobody.
 //!
 //! The client asks for it by TLS's application protocol (RFC 7301), so that both sides know before
 //! the client has shown its certificate: a server without this never learns who was there.
@@ -8,19 +8,20 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::{Alert, LinkEnd, LinkTls};
+use super::end::LinkEnd;
+use super::tls::{Alert, LinkTls};
 use crate::wire::{
     EXTENSIONS, FrameDecoder, FrameLimits, Heartbeat, Message, WireError, decode, encode_heartbeat,
     encode_heartbeat_reply,
 };
 
 /// What is read from the socket at once.
-const CHUNK: usize = 4096;
+const READ_SIZE: usize = 4096;
 /// No message of a trial has data.
 const LIMITS: FrameLimits = FrameLimits { max_data: 0 };
 
 /// The client's side: how long a heartbeat took to be answered.
-pub fn ask(tls: &LinkTls, socket: &TcpStream, deadline: Instant) -> Result<Duration, LinkEnd> {
+pub fn ask(mut tls: LinkTls, socket: &TcpStream, deadline: Instant) -> Result<Duration, LinkEnd> {
     let heartbeat = Heartbeat {
         extensions: EXTENSIONS,
         silence_ms: None,
@@ -30,29 +31,29 @@ pub fn ask(tls: &LinkTls, socket: &TcpStream, deadline: Instant) -> Result<Durat
     };
     let began = Instant::now();
     let id = fastrand::u32(..);
-    send(tls, socket, &encode_heartbeat(id, heartbeat), deadline)?;
-    match receive(tls, socket, deadline)? {
+    send(&mut tls, socket, &encode_heartbeat(id, heartbeat), deadline)?;
+    match receive(&mut tls, socket, deadline)? {
         (answered, Message::HeartbeatReply { .. }) if answered == id => {}
         _ => return Err(unexpected()),
     }
     let took = began.elapsed();
-    close(tls, socket, deadline);
+    close(&mut tls, socket, deadline);
     Ok(took)
 }
 
 /// The server's side: answers the heartbeat. `max_data` is what it announces to any client.
 pub fn answer(
-    tls: &LinkTls,
+    mut tls: LinkTls,
     socket: &TcpStream,
     max_data: usize,
     deadline: Instant,
 ) -> Result<(), LinkEnd> {
-    let (id, Message::Heartbeat(_)) = receive(tls, socket, deadline)? else {
+    let (id, Message::Heartbeat(_)) = receive(&mut tls, socket, deadline)? else {
         return Err(unexpected());
     };
     let max_data = u32::try_from(max_data).unwrap_or(u32::MAX);
-    send(tls, socket, &encode_heartbeat_reply(id, max_data), deadline)?;
-    close(tls, socket, deadline);
+    send(&mut tls, socket, &encode_heartbeat_reply(id, max_data), deadline)?;
+    close(&mut tls, socket, deadline);
     Ok(())
 }
 
@@ -60,7 +61,12 @@ fn unexpected() -> LinkEnd {
     LinkEnd::Protocol(WireError::Malformed("another message than the heartbeat of a trial"))
 }
 
-fn send(tls: &LinkTls, socket: &TcpStream, plain: &[u8], deadline: Instant) -> Result<(), LinkEnd> {
+fn send(
+    tls: &mut LinkTls,
+    socket: &TcpStream,
+    plain: &[u8],
+    deadline: Instant,
+) -> Result<(), LinkEnd> {
     let mut cipher = Vec::new();
     tls.seal(plain, &mut cipher).map_err(|error| LinkEnd::Tls(error.to_string()))?;
     write(socket, &cipher, deadline).map_err(|error| LinkEnd::NotTaking(error.to_string()))
@@ -68,13 +74,13 @@ fn send(tls: &LinkTls, socket: &TcpStream, plain: &[u8], deadline: Instant) -> R
 
 /// The next message and its id.
 fn receive(
-    tls: &LinkTls,
+    tls: &mut LinkTls,
     mut socket: &TcpStream,
     deadline: Instant,
 ) -> Result<(u32, Message), LinkEnd> {
     let began = Instant::now();
     let mut decoder = FrameDecoder::new(LIMITS);
-    let mut cipher = [0; CHUNK];
+    let mut cipher = [0; READ_SIZE];
     // What came along with the end of the handshake is in TLS already.
     let mut count = 0;
     loop {
@@ -115,7 +121,7 @@ fn receive(
 }
 
 /// The proper end; the other side may have gone already, and that is no fault.
-fn close(tls: &LinkTls, socket: &TcpStream, deadline: Instant) {
+fn close(tls: &mut LinkTls, socket: &TcpStream, deadline: Instant) {
     let mut cipher = Vec::new();
     if tls.close(&mut cipher).is_ok() {
         let _ = write(socket, &cipher, deadline);

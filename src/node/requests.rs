@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::peer_table::{FindError, PeerQuery, PeerTable};
 use crate::event::pipe::{Caller, Peer, Pipe, RequestError};
 use crate::event::{Event, Reply};
-use crate::link::{Link, LinkError};
-use crate::metrics::meter::{Mark, Meter, RequestOutcome};
+use crate::link::{Link, Unanswered};
+use crate::metrics::meter::{Mark, Meter};
 use crate::net::dial::Resolver;
 use crate::wire::Unsendable;
 
@@ -58,17 +58,17 @@ impl Pipe for Requests {
         loop {
             let began = Instant::now();
             self.meter.mark(Mark::Asking);
-            let lost = match link.request(event, self.reply_timeout, &|| caller.is_gone()) {
+            let (outcome, answer) = link.request(event, self.reply_timeout, &|| caller.is_gone());
+            let lost = match answer {
                 Ok(reply) => {
-                    let outcome = RequestOutcome::of_code(reply.code);
                     self.meter.mark(Mark::Replied { outcome, took: began.elapsed() });
                     return Ok(reply);
                 }
                 Err(error) => {
-                    self.meter.mark(Mark::Unanswered { outcome: error.outcome() });
+                    self.meter.mark(Mark::Unanswered { outcome });
                     match error {
-                        LinkError::NotSent(_) => None,
-                        LinkError::Lost(end) if may_repeat(event) => Some(end),
+                        Unanswered::NotSent(_) => None,
+                        Unanswered::Lost(end) if may_repeat(event) => Some(end),
                         error => return Err(self.explain(&link, error)),
                     }
                 }
@@ -78,7 +78,7 @@ impl Pipe for Requests {
             link = match (self.find(peer, name, wait, deadline), lost) {
                 (Ok(link), _) => link,
                 (Err(error), None) => return Err(error),
-                (Err(_), Some(end)) => return Err(self.explain(&link, LinkError::Lost(end))),
+                (Err(_), Some(end)) => return Err(self.explain(&link, Unanswered::Lost(end))),
             };
         }
     }
@@ -130,23 +130,23 @@ impl Requests {
         })
     }
 
-    fn explain(&self, link: &Link, error: LinkError) -> RequestError {
+    fn explain(&self, link: &Link, error: Unanswered) -> RequestError {
         let peer = link.peer().name.clone();
         match error {
-            LinkError::NotSent(_) => RequestError::Away { peer, waited: Duration::ZERO },
-            LinkError::Lost(end) => RequestError::OutcomeUnknown { peer, reason: end.to_string() },
-            LinkError::Full => {
+            Unanswered::NotSent(_) => RequestError::Away { peer, waited: Duration::ZERO },
+            Unanswered::Lost(end) => RequestError::OutcomeUnknown { peer, reason: end.to_string() },
+            Unanswered::Full => {
                 RequestError::Full(format!("too many requests to {peer} are in flight"))
             }
-            LinkError::Unsendable(
+            Unanswered::Unsendable(
                 why @ (Unsendable::NotSevenBit(_) | Unsendable::NoConnections),
             ) => RequestError::NotCarried(format!("{peer}: {why}")),
-            LinkError::Unsendable(why @ Unsendable::TooLarge { .. }) => {
+            Unanswered::Unsendable(why @ Unsendable::TooLarge { .. }) => {
                 RequestError::TooLarge(format!("{peer}: {why}"))
             }
-            LinkError::CallerGone => RequestError::CallerGone,
-            LinkError::Body(why) => RequestError::Body(why),
-            LinkError::NoReply => RequestError::NoReply { peer, waited: self.reply_timeout },
+            Unanswered::CallerGone => RequestError::CallerGone,
+            Unanswered::Body(why) => RequestError::Body(why),
+            Unanswered::NoReply => RequestError::NoReply { peer, waited: self.reply_timeout },
         }
     }
 }

@@ -81,7 +81,7 @@ impl Trial {
     /// How long a heartbeat took to be answered. By then the server has judged this client, too.
     /// None where the server knows no trials.
     pub fn beat(self, deadline: Instant) -> Result<Option<Duration>, TrialFailure> {
-        let Some(tls) = &self.tls else { return Ok(None) };
+        let Some(tls) = self.tls else { return Ok(None) };
         trial::ask(tls, &self.socket, deadline).map(Some).map_err(|end| match end {
             LinkEnd::Refused(alert) => {
                 TrialFailure { what: refused_by(&self.place, alert), advice: ASK_THE_SERVER }

@@ -142,7 +142,7 @@ impl View {
             state,
             since: date(figures.since),
             last_heard_s: seconds(figures.silent),
-            last_heartbeat_s: figures.pulse.map(seconds),
+            last_heartbeat_s: figures.last_heartbeat.map(seconds),
             round_trip_ms: figures.round_trip.map(|time| time.as_micros() as f64 / 1e3),
             traffic: figures.traffic,
             asked: ByOutcome::new(|outcome| link.asked().get(outcome)),

@@ -27,7 +27,7 @@ pub enum Message {
     /// The peer closes the connection, and says why.
     Goodbye(Goodbye),
     /// The peer is about to stop, or has understood that this node is.
-    DrainNotice(DrainNotice),
+    Drain(DrainNotice),
     /// The answer to a sign of life.
     HeartbeatReply {
         /// The extensions that the peer announces, as bits.
@@ -168,14 +168,14 @@ mod tests {
         for leaving in [DrainNotice::Draining { spread }, DrainNotice::Drained] {
             for from_client in [true, false] {
                 let bytes = encode_drain(from_client, 3, leaving);
-                assert_eq!(decode_bytes(&bytes), (3, Message::DrainNotice(leaving)));
+                assert_eq!(decode_bytes(&bytes), (3, Message::Drain(leaving)));
             }
         }
         let long = DrainNotice::Draining { spread: spread * 1000 };
         let spread = std::time::Duration::from_secs(60);
         assert_eq!(
             decode_bytes(&encode_drain(false, 3, long)),
-            (3, Message::DrainNotice(DrainNotice::Draining { spread }))
+            (3, Message::Drain(DrainNotice::Draining { spread }))
         );
     }
 

@@ -10,6 +10,8 @@ pub struct PendingTable<W> {
     entries: HashMap<u32, Entry<W>>,
     most: usize,
     closed: bool,
+    /// That the last one has ended is still to be reported; see [`PendingTable::take_drained`].
+    reports_drained: bool,
 }
 
 struct Entry<W> {
@@ -29,7 +31,7 @@ pub enum RegisterError {
 impl<W> PendingTable<W> {
     /// An empty table for at most this many.
     pub fn new(most: usize) -> Self {
-        Self { entries: HashMap::new(), most, closed: false }
+        Self { entries: HashMap::new(), most, closed: false, reports_drained: false }
     }
 
     /// Stores the waiter under a new random id.
@@ -51,8 +53,8 @@ impl<W> PendingTable<W> {
         Ok(id)
     }
 
-    /// Notes that the request may reach the peer from now on. False when nobody waits for it (any
-    /// more), so that it need not be sent.
+    /// Notes that the request may reach the peer from now on. False when nobody waits for it, so
+    /// that it need not be sent.
     pub fn mark_written(&mut self, id: u32) -> bool {
         self.entries.get_mut(&id).map(|entry| entry.written = true).is_some()
     }
@@ -60,14 +62,17 @@ impl<W> PendingTable<W> {
     /// Takes no more requests; those that are here still wait for their replies.
     pub fn hold(&mut self) {
         self.closed = true;
+        self.reports_drained = true;
     }
 
-    /// Whether no request waits and none can come.
-    pub fn is_settled(&self) -> bool {
-        self.closed && self.entries.is_empty()
+    /// Whether no request waits and none can come, after [`PendingTable::hold`]. True once.
+    pub fn take_drained(&mut self) -> bool {
+        let is_drained = self.reports_drained && self.entries.is_empty();
+        self.reports_drained &= !is_drained;
+        is_drained
     }
 
-    /// Takes out the waiter of this id; `None` when nobody waits (any more). Says also whether the
+    /// Takes out the waiter of this id; `None` when nobody waits. Says also whether the
     /// request was written.
     pub fn take(&mut self, id: u32) -> Option<(W, bool)> {
         self.entries.remove(&id).map(|entry| (entry.waiter, entry.written))
@@ -82,11 +87,6 @@ impl<W> PendingTable<W> {
     /// How many wait.
     pub fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Whether nobody waits.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 }
 
@@ -107,6 +107,19 @@ mod tests {
         assert!(!pending.mark_written(first));
         assert_eq!(pending.close(), [("second", false)]);
         assert_eq!(pending.register("late"), Err(RegisterError::Closed));
-        assert!(pending.is_empty());
+        assert_eq!(pending.len(), 0);
+    }
+
+    #[test]
+    fn the_last_that_ends_after_a_hold_is_reported_once() {
+        let mut pending = PendingTable::new(2);
+        assert!(!pending.take_drained(), "nobody is stopping");
+        let id = pending.register(()).unwrap();
+        pending.hold();
+        assert_eq!(pending.register(()), Err(RegisterError::Closed));
+        assert!(!pending.take_drained(), "one waits");
+        pending.take(id);
+        assert!(pending.take_drained());
+        assert!(!pending.take_drained());
     }
 }

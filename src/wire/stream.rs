@@ -48,6 +48,11 @@ impl Credit {
         self.left -= taken;
         usize::try_from(taken).unwrap_or(count)
     }
+
+    /// Gives back what was taken and not sent.
+    pub fn give_back(&mut self, count: usize) {
+        self.left += count as u64;
+    }
 }
 
 /// What the receiver of a body has granted and what has come.

@@ -4,22 +4,23 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::BATCH;
-use crate::link::streams::{Key, Outbound};
+use crate::link::streams::{MAX_QUEUED_CHUNKS, OutgoingStream, StreamKey};
 
+/// Bytes that are gathered for one socket write.
+pub(super) const BATCH: usize = 64 * 1024;
 /// Most messages that wait to be written.
 const MAX_MESSAGES: usize = 8192;
 /// Most answers to heartbeats that wait to be written; a peer that reads none of them floods.
 const MAX_CONTROL: usize = 64;
 
 /// A message on its way out.
-pub struct Outgoing {
+pub(super) struct Outgoing {
     /// The message, whole with its header.
     pub bytes: Vec<u8>,
     /// The request's id where it is one, to note that it was written.
-    pub request: Option<u32>,
+    request: Option<u32>,
     /// Whether its body follows in pieces: those are meaningless without it.
-    pub followed: bool,
+    followed: bool,
 }
 
 impl Outgoing {
@@ -28,17 +29,16 @@ impl Outgoing {
         Self { bytes, request: None, followed: false }
     }
 
-    /// Notes that it is written now. False where it is a request that nobody waits for any more, so
-    /// that it can be left out.
-    pub(super) fn goes(&self, written: &impl Written) -> bool {
-        self.request.is_none_or(|id| written.written(id)) || self.followed
+    /// The request of this id; `followed`: its body follows in pieces.
+    pub const fn request(bytes: Vec<u8>, id: u32, followed: bool) -> Self {
+        Self { bytes, request: Some(id), followed }
     }
-}
 
-/// Told right before a request is written. Answers whether somebody still waits for it.
-pub trait Written {
-    /// Notes that the request of this id may reach the peer from now on.
-    fn written(&self, request: u32) -> bool;
+    /// Notes with `mark_written` that it is written now. False where it is a request that nobody waits
+    /// for, so that it can be left out.
+    pub fn mark_sent(&self, mark_written: impl Fn(u32) -> bool) -> bool {
+        self.request.is_none_or(mark_written) || self.followed
+    }
 }
 
 /// Why a message was not taken.
@@ -58,9 +58,9 @@ pub(super) struct Queue {
     messages: VecDeque<Outgoing>,
     bytes: usize,
     /// The frames of bodies in pieces, by body.
-    bulk: HashMap<Key, Lane>,
+    bulk: HashMap<StreamKey, Lane>,
     /// The bodies that have something to send, in turn.
-    turns: VecDeque<Key>,
+    turns: VecDeque<StreamKey>,
     /// TLS, or a sender that could not write all, left something for the writer.
     pub flush: bool,
     pub closed: bool,
@@ -71,14 +71,32 @@ pub(super) struct Queue {
 /// What waits of one body in pieces.
 struct Lane {
     frames: VecDeque<Vec<u8>>,
-    body: Arc<Outbound>,
+    body: Arc<OutgoingStream>,
 }
 
 /// What the writer has taken to write next.
 #[derive(Default)]
 pub(super) struct Batch {
     pub messages: Vec<Outgoing>,
-    pub bulk: Vec<(Vec<u8>, Arc<Outbound>)>,
+    pub bulk: Vec<(Vec<u8>, Arc<OutgoingStream>)>,
+    /// Written frames, for the producers to fill anew.
+    spare: Vec<Vec<u8>>,
+}
+
+impl Batch {
+    /// Lets the producers of the frames go on, each with a frame to fill in return.
+    pub fn release_producers(&mut self) {
+        for (_, body) in &self.bulk {
+            body.written(self.spare.pop());
+        }
+    }
+
+    /// Keeps a frame that was written.
+    pub fn keep(&mut self, frame: Vec<u8>) {
+        if self.spare.len() < MAX_QUEUED_CHUNKS {
+            self.spare.push(frame);
+        }
+    }
 }
 
 impl Queue {
@@ -107,8 +125,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Adds a small frame about a body. Without it a body might stand still for ever, so it is always
-    /// taken: each answers what the peer has sent or asked, and one that takes nothing is soon given
+    /// Adds a small frame about a body. Without it a body might stall for ever, so it is always
+    /// taken: each answers what the peer has sent or asked, and a peer that takes nothing is soon given
     /// up.
     pub fn add_small(&mut self, bytes: Vec<u8>) {
         if !self.closed {
@@ -131,7 +149,7 @@ impl Queue {
     }
 
     /// Adds a frame of a body in pieces. How many wait is the producer's to bound.
-    pub fn add_bulk(&mut self, body: &Arc<Outbound>, frame: Vec<u8>) {
+    pub fn add_bulk(&mut self, body: &Arc<OutgoingStream>, frame: Vec<u8>) {
         if self.closed {
             return;
         }
@@ -170,7 +188,7 @@ impl Queue {
     }
 
     /// Takes a frame from the body whose turn it is.
-    fn take_bulk(&mut self) -> Option<(Vec<u8>, Arc<Outbound>)> {
+    fn take_bulk(&mut self) -> Option<(Vec<u8>, Arc<OutgoingStream>)> {
         let key = self.turns.pop_front()?;
         let lane = self.bulk.get_mut(&key)?;
         let frame = lane.frames.pop_front()?;

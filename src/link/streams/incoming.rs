@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::room::Room;
-use super::{Key, lock};
+use super::credit_budget::LinkCreditBudget;
+use super::key::StreamKey;
 use crate::event::Sink;
 use crate::wire::{FIRST_CREDIT, Window, WireError};
 
 /// Bytes of one body that may be under way once its consumer has begun to take it.
-const WINDOW: u64 = 256 * 1024;
+const BEGUN_WINDOW: u64 = 256 * 1024;
 /// The same for a body on a long line.
 const MAX_WINDOW: u64 = 2 * 1024 * 1024;
 /// A consumer that waits for longer than this, though it takes all that comes, is at the end of a long
 /// line (or of a slow one, where a wider window does no harm).
-const FAR: Duration = Duration::from_millis(4);
+const LONG_LINE_WAIT: Duration = Duration::from_millis(4);
 
 /// A body on its way in.
-pub(in crate::link) struct Incoming {
-    pub key: Key,
-    /// Guards the bytes that have come and were not taken. Held for moments.
+pub(in crate::link) struct IncomingStream {
+    pub key: StreamKey,
+    /// Guards the bytes that have come and were not taken. Never held across I/O.
     state: Mutex<Arrived>,
     /// Bytes, or the end, have come.
     news: Condvar,
@@ -52,22 +52,26 @@ pub(in crate::link) struct Pushed {
     pub grant: Option<u32>,
 }
 
-/// What [`Incoming::take`] found.
+/// What [`IncomingStream::take`] found.
 #[derive(Debug)]
-pub(in crate::link) struct Taken {
+pub(in crate::link) struct Received {
     /// How many bytes; 0 at the end of the body.
     pub count: usize,
     /// What is to be granted to the peer.
     pub grant: Option<u32>,
 }
 
-impl Incoming {
-    pub(super) fn new(key: Key, room: Arc<Room>, closed: Option<String>) -> Self {
+impl IncomingStream {
+    pub(super) fn new(
+        key: StreamKey,
+        budget: Arc<LinkCreditBudget>,
+        closed: Option<String>,
+    ) -> Self {
         Self {
             key,
             state: Mutex::new(Arrived {
                 window: Window::begin(),
-                size: Size { bytes: FIRST_CREDIT, since: 0, room },
+                size: Size { bytes: FIRST_CREDIT, since: 0, budget },
                 bytes: VecDeque::new(),
                 end: closed.map(Err),
                 waited_for: false,
@@ -78,9 +82,9 @@ impl Incoming {
         }
     }
 
-    /// Bytes have come. Those that a sink takes at once need no consumer; of the others it is to be told.
+    /// Bytes have come. Those that a sink takes at once need no consumer; of the others it is to be woken.
     pub fn push(&self, bytes: &[u8]) -> Result<Pushed, WireError> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.window.receive(self.key.id, bytes.len())?;
         state.size.since += bytes.len() as u64;
         let passed = match &state.sink {
@@ -95,35 +99,35 @@ impl Incoming {
 
     /// Lets bytes go to `sink` while the consumer waits for some.
     pub fn pass_to(&self, sink: Arc<dyn Sink>) {
-        self.lock().sink = Some(sink);
+        self.state.lock().sink = Some(sink);
     }
 
     /// Wakes the consumer, if it sleeps: bytes have come.
-    pub fn tell_consumer(&self) {
-        self.tell(self.lock());
+    pub fn wake_consumer(&self) {
+        self.wake(self.state.lock());
     }
 
     /// The end has come, and states a total.
     pub fn end(&self, total: u64, before: impl FnOnce()) -> Result<(), WireError> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let agreed = state.window.end(self.key.id, total);
         if agreed.is_err() {
             before();
         }
         state.end.get_or_insert(agreed.map_err(|error| error.to_string()));
-        self.tell(state);
+        self.wake(state);
         agreed
     }
 
     /// It stays incomplete.
     pub fn fail(&self, reason: &str) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.end.get_or_insert_with(|| Err(reason.to_owned()));
-        self.tell(state);
+        self.wake(state);
     }
 
     /// Wakes the consumer, if it sleeps.
-    fn tell(&self, state: MutexGuard<'_, Arrived>) {
+    fn wake(&self, state: MutexGuard<'_, Arrived>) {
         let waited_for = state.waited_for;
         drop(state);
         if waited_for {
@@ -134,20 +138,20 @@ impl Incoming {
     /// What is to be granted by a consumer that is going to wait, once: a producer may hold the first
     /// byte back until it sees that somebody reads.
     pub fn welcome(&self) -> Option<u32> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let waits = state.bytes.is_empty() && state.end.is_none();
         if waits { state.grant(0) } else { None }
     }
 
     /// Takes bytes, waiting for them for at most `timeout`; `None` when none came.
-    pub fn take(&self, buffer: &mut [u8], timeout: Duration) -> io::Result<Option<Taken>> {
+    pub fn take(&self, buffer: &mut [u8], timeout: Duration) -> io::Result<Option<Received>> {
         let began = Instant::now();
         let deadline = began + timeout;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let waited = state.bytes.is_empty();
         while state.bytes.is_empty() {
             match &state.end {
-                Some(Ok(())) => return Ok(Some(Taken { count: 0, grant: None })),
+                Some(Ok(())) => return Ok(Some(Received { count: 0, grant: None })),
                 Some(Err(reason)) => {
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason.clone()));
                 }
@@ -164,25 +168,21 @@ impl Incoming {
         // Twice, for they may wrap around. From memory this cannot fail.
         let mut count = state.bytes.read(buffer)?;
         count += state.bytes.read(&mut buffer[count..])?;
-        if waited && began.elapsed() > FAR {
+        if waited && began.elapsed() > LONG_LINE_WAIT {
             state.size.widen();
         }
         let grant = if state.end.is_some() { None } else { state.grant(count) };
-        Ok(Some(Taken { count, grant }))
+        Ok(Some(Received { count, grant }))
     }
 
     #[cfg(test)]
     pub(super) fn is_waited_for(&self) -> bool {
-        self.lock().waited_for
+        self.state.lock().waited_for
     }
 
     /// What was granted and what has come.
     pub fn window(&self) -> Window {
-        self.lock().window
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Arrived> {
-        lock(&self.state)
+        self.state.lock().window
     }
 }
 
@@ -192,13 +192,11 @@ impl Arrived {
         self.size.begin();
         self.window.take(taken, self.size.bytes)
     }
-}
 
-impl Arrived {
     /// Notes that so many bytes went past the consumer. Returns what is to be granted.
     fn pass(&mut self, count: usize) -> Option<u32> {
         let now = Instant::now();
-        if now.duration_since(self.passed) > FAR {
+        if now.duration_since(self.passed) > LONG_LINE_WAIT {
             self.size.widen();
         }
         self.passed = now;
@@ -211,14 +209,14 @@ struct Size {
     bytes: u64,
     /// Bytes that have come since it was widened.
     since: u64,
-    room: Arc<Room>,
+    budget: Arc<LinkCreditBudget>,
 }
 
 impl Size {
     /// Widens what every body may send unasked: its consumer has begun.
     fn begin(&mut self) {
         if self.bytes == FIRST_CREDIT {
-            self.widen_to(WINDOW);
+            self.widen_to(BEGUN_WINDOW);
         }
     }
 
@@ -230,7 +228,7 @@ impl Size {
     }
 
     fn widen_to(&mut self, bytes: u64) {
-        if self.room.take(bytes - self.bytes) {
+        if self.budget.take(bytes - self.bytes) {
             self.bytes = bytes;
             self.since = 0;
         }
@@ -239,7 +237,7 @@ impl Size {
 
 impl Drop for Size {
     fn drop(&mut self) {
-        self.room.give_back(self.bytes - FIRST_CREDIT);
+        self.budget.give_back(self.bytes - FIRST_CREDIT);
     }
 }
 
@@ -247,14 +245,14 @@ impl Drop for Size {
 mod tests {
     use super::*;
 
-    fn size(room: &Arc<Room>) -> Size {
-        Size { bytes: FIRST_CREDIT, since: 0, room: Arc::clone(room) }
+    fn size(budget: &Arc<LinkCreditBudget>) -> Size {
+        Size { bytes: FIRST_CREDIT, since: 0, budget: Arc::clone(budget) }
     }
 
     #[test]
     fn a_window_widens_as_it_is_used_and_not_for_ever() {
-        let room = Arc::new(Room::default());
-        let mut size = size(&room);
+        let budget = Arc::new(LinkCreditBudget::default());
+        let mut size = size(&budget);
         size.widen();
         assert_eq!(size.bytes, FIRST_CREDIT, "nothing has come");
         size.begin();
@@ -271,16 +269,16 @@ mod tests {
 
     #[test]
     fn the_windows_of_a_link_are_bounded_together_and_come_back() {
-        let room = Arc::new(Room::default());
+        let budget = Arc::new(LinkCreditBudget::default());
         let begun = |_| {
-            let mut size = size(&room);
+            let mut size = size(&budget);
             size.begin();
             size
         };
         let sizes: Vec<Size> = (0..1000).map(begun).collect();
-        let wide = sizes.iter().filter(|size| size.bytes == WINDOW).count() as u64;
-        assert_eq!(wide, 32 * 1024 * 1024 / (WINDOW - FIRST_CREDIT));
+        let wide = sizes.iter().filter(|size| size.bytes == BEGUN_WINDOW).count() as u64;
+        assert_eq!(wide, 32 * 1024 * 1024 / (BEGUN_WINDOW - FIRST_CREDIT));
         drop(sizes);
-        assert_eq!(begun(0).bytes, WINDOW);
+        assert_eq!(begun(0).bytes, BEGUN_WINDOW);
     }
 }

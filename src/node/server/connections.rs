@@ -188,7 +188,7 @@ impl Connections {
             .map_err(|fault| format!("refused: its certificate cannot be used: {fault}"))?;
         if tls.is_trial() {
             let name = &certificate.name;
-            return trial::answer(&tls, socket, self.limits.max_data, deadline)
+            return trial::answer(tls, socket, self.limits.max_data, deadline)
                 .map(|()| log::info!("{name}: tried from {address} whether it could connect"))
                 .map(|()| None)
                 .map_err(|end| format!("a trial of {name} was not finished: {end}"));

@@ -74,7 +74,7 @@ fn aside(
     leaving_ms: Option<u32>,
     settled: Option<bool>,
 ) -> Option<Message> {
-    let leaving = || DrainNotice::read(leaving_ms, settled).map(Message::DrainNotice);
+    let leaving = || DrainNotice::read(leaving_ms, settled).map(Message::Drain);
     goodbye.map(Message::Goodbye).or_else(leaving)
 }
 

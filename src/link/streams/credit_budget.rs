@@ -3,18 +3,18 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes that the bodies of one link may have been granted beyond their first credit.
-const MOST: u64 = 32 * 1024 * 1024;
+const MAX_EXTRA_CREDIT: u64 = 32 * 1024 * 1024;
 
 /// What of it is left.
-pub(super) struct Room(AtomicU64);
+pub(super) struct LinkCreditBudget(AtomicU64);
 
-impl Default for Room {
+impl Default for LinkCreditBudget {
     fn default() -> Self {
-        Self(AtomicU64::new(MOST))
+        Self(AtomicU64::new(MAX_EXTRA_CREDIT))
     }
 }
 
-impl Room {
+impl LinkCreditBudget {
     /// Takes so many bytes of it. False when there are not as many left.
     pub fn take(&self, bytes: u64) -> bool {
         let less = |left: u64| left.checked_sub(bytes);

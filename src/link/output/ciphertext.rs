@@ -1,6 +1,5 @@
-//! The line of a link: TLS, then the socket. Whoever has it writes.
+//! The writing side of a link: TLS, then the socket. Whoever has it writes.
 
-use std::fmt;
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
@@ -9,21 +8,24 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::BATCH;
+use super::queue::BATCH;
+use crate::link::closing::{FragileGuard, FragileMutex};
 use crate::link::tls::{LinkTls, RECORD};
 
-/// A peer that takes nothing for this long is given up; a write that had begun doubles it, because the
+/// A peer that takes nothing for this long is given up; a write that has begun doubles it, because the
 /// system counts for each call.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A send that does not wait, and does not raise SIGPIPE.
-const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 /// Most ciphertext that the system takes before it has sent what it has: what is in there goes before
 /// any event that comes after it.
-const UNSENT: u32 = 64 * 1024;
+const MAX_UNSENT_IN_KERNEL: u32 = 64 * 1024;
 
 /// The socket's writing side, and what TLS has given for it.
-pub(super) struct Line {
+pub(super) struct CiphertextWriter {
     socket: TcpStream,
+    /// The TLS connection, which the reader shares. Locked after this writer, never before it.
+    tls: Arc<FragileMutex<LinkTls>>,
     /// Ciphertext in the order of its records that the socket has not taken.
     unsent: Vec<u8>,
     /// Plaintext of several messages for one record.
@@ -32,13 +34,17 @@ pub(super) struct Line {
     sent: Arc<AtomicU64>,
 }
 
-impl Line {
+impl CiphertextWriter {
     /// Over this socket; `sent` counts what it takes.
-    pub fn new(socket: TcpStream, sent: Arc<AtomicU64>) -> io::Result<Self> {
+    pub fn new(
+        socket: TcpStream,
+        tls: Arc<FragileMutex<LinkTls>>,
+        sent: Arc<AtomicU64>,
+    ) -> io::Result<Self> {
         socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
         // Where the system does not know this, a small event may wait longer behind a large body.
-        let _ = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT);
-        Ok(Self { socket, unsent: Vec::new(), record: Vec::new(), sent })
+        let _ = SockRef::from(&socket).set_tcp_notsent_lowat(MAX_UNSENT_IN_KERNEL);
+        Ok(Self { socket, tls, unsent: Vec::new(), record: Vec::new(), sent })
     }
 
     /// Whether the socket has taken all there was.
@@ -48,23 +54,23 @@ impl Line {
 
     /// Writes what fits into one record, without waiting. False where that did not go out whole: the
     /// rest is the writer's, who meets the socket's or TLS's end, if that is why, and reports it.
-    pub fn write_now(&mut self, bytes: &[u8], tls: &LinkTls) -> bool {
-        tls.seal(bytes, &mut self.unsent).is_ok() && self.send_without_waiting()
+    pub fn write_now(&mut self, bytes: &[u8]) -> bool {
+        self.seal(bytes).is_ok() && self.send_without_waiting()
     }
 
     /// Writes what was added and what TLS has to send of its own, waiting for the socket.
-    pub fn write_all(&mut self, tls: &LinkTls) -> Result<(), WriteError> {
-        self.seal_record(tls)?;
-        tls.flush(&mut self.unsent)?;
+    pub fn write_all(&mut self) -> Result<(), WriteError> {
+        self.seal_record()?;
+        lock(&self.tls)?.flush(&mut self.unsent)?;
         self.send_all()
     }
 
     /// Ends TLS properly, after a last message, as far as the socket takes it at once.
-    pub fn end(&mut self, goodbye: Option<Vec<u8>>, tls: &LinkTls) -> Result<(), WriteError> {
+    pub fn end(&mut self, goodbye: Option<Vec<u8>>) -> Result<(), WriteError> {
         if let Some(goodbye) = goodbye {
-            tls.seal(&goodbye, &mut self.unsent)?;
+            self.seal(&goodbye)?;
         }
-        tls.close(&mut self.unsent)?;
+        lock(&self.tls)?.close(&mut self.unsent)?;
         self.send_without_waiting();
         // The peer may have closed already, which is no error.
         let _ = self.socket.shutdown(Shutdown::Write);
@@ -72,9 +78,9 @@ impl Line {
     }
 
     /// Adds a message to what is to be written, and writes where much has gathered.
-    pub fn add(&mut self, message: &[u8], grouped: bool, tls: &LinkTls) -> Result<(), WriteError> {
+    pub fn add(&mut self, message: &[u8], grouped: bool) -> Result<(), WriteError> {
         if !grouped || self.record.len() + message.len() > RECORD {
-            self.seal_record(tls)?;
+            self.seal_record()?;
         }
         // A chunk of a body fills a record by itself.
         if message.len() < RECORD {
@@ -82,7 +88,7 @@ impl Line {
             return Ok(());
         }
         for part in message.chunks(RECORD) {
-            tls.seal(part, &mut self.unsent)?;
+            self.seal(part)?;
             if self.unsent.len() >= BATCH {
                 self.send_all()?;
             }
@@ -90,9 +96,13 @@ impl Line {
         Ok(())
     }
 
-    fn seal_record(&mut self, tls: &LinkTls) -> Result<(), WriteError> {
+    fn seal(&mut self, plain: &[u8]) -> Result<(), WriteError> {
+        Ok(lock(&self.tls)?.seal(plain, &mut self.unsent)?)
+    }
+
+    fn seal_record(&mut self) -> Result<(), WriteError> {
         if !self.record.is_empty() {
-            tls.seal(&self.record, &mut self.unsent)?;
+            lock(&self.tls)?.seal(&self.record, &mut self.unsent)?;
             self.record.clear();
         }
         Ok(())
@@ -118,7 +128,7 @@ impl Line {
 
     /// Writes what the socket takes at once. Answers whether that was all.
     fn send_without_waiting(&mut self) -> bool {
-        let sent = SockRef::from(&self.socket).send_with_flags(&self.unsent, FLAGS);
+        let sent = SockRef::from(&self.socket).send_with_flags(&self.unsent, SEND_FLAGS);
         let sent = sent.unwrap_or(0);
         self.sent.fetch_add(sent as u64, Ordering::Relaxed);
         self.unsent.drain(..sent);
@@ -126,12 +136,19 @@ impl Line {
     }
 }
 
-/// Why the writer ended before it was told to.
-#[derive(Debug)]
+/// The TLS connection, unless a panic has left it half changed; the link has ended then.
+fn lock(tls: &FragileMutex<LinkTls>) -> io::Result<FragileGuard<'_, LinkTls>> {
+    tls.lock().ok_or_else(|| io::Error::other("TLS is broken by a panic"))
+}
+
+/// Why the writer ended before the link did.
+#[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The peer took nothing for [`WRITE_TIMEOUT`].
+    #[error("it took nothing for {} s", WRITE_TIMEOUT.as_secs())]
     Stalled,
     /// The socket failed.
+    #[error(transparent)]
     Io(io::Error),
 }
 
@@ -141,15 +158,6 @@ impl From<io::Error> for WriteError {
             // A socket's timeout is either, depending on the system.
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Stalled,
             _ => Self::Io(error),
-        }
-    }
-}
-
-impl fmt::Display for WriteError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stalled => write!(f, "it took nothing for {} s", WRITE_TIMEOUT.as_secs()),
-            Self::Io(error) => write!(f, "{error}"),
         }
     }
 }
