@@ -28,14 +28,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use environment::Environment;
-pub use error::{ConfigError, Origin, Warning};
+pub use error::{ConfigError, SettingOrigin, Warning};
 pub use handler::{HandlerChoice, HandlerSpec, Mount, Mounting};
 pub use help::variables_text;
 pub use remoted::{BrokerConfig, EndConfig, IdleLimit, TlsFiles};
 pub use service::ServiceAddress;
 pub use settings::settings_text;
-pub use target::{Target, TargetMode};
-pub use tcp::Forward;
+pub use target::{ServerTarget, TargetMode};
+pub use tcp::TunnelTarget;
 pub use variables::{Reader, VARIABLES, Variable};
 
 pub use crate::net::Bind;
@@ -57,10 +57,10 @@ pub struct NodeConfig {
     /// The servers of this side that peers may reach, by the names that peers call them by.
     pub tcp_targets: BTreeMap<String, Address>,
     /// The local ports that lead to targets of peers.
-    pub tcp_listen: Vec<(Bind, Forward)>,
+    pub tcp_listen: Vec<(Bind, TunnelTarget)>,
     /// The local HTTP port.
     pub http_bind: Bind,
-    /// Accepted `Host` names beside loopback ones, lower case.
+    /// Expected `Host` names beside loopback ones, lower case.
     pub http_allowed_hosts: Vec<String>,
     /// How long a request waits for a peer that is away.
     pub connection_wait: Duration,
@@ -129,7 +129,7 @@ pub struct ClientConfig {
     /// The name to expect in the server's certificate.
     pub server_name: String,
     /// Other servers, in the order of preference.
-    pub further_targets: Vec<Target>,
+    pub further_targets: Vec<ServerTarget>,
     /// What to do with more than one.
     pub target_mode: TargetMode,
     /// How often a heartbeat is sent.

@@ -4,7 +4,7 @@
 //! addresses come from.
 
 pub(crate) mod accept;
-mod bind;
+pub(crate) mod bind;
 pub(crate) mod dial;
 
 pub use bind::Bind;

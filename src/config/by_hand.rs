@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::environment::Environment;
-use super::error::{ConfigError, Origin};
+use super::error::{ConfigError, SettingOrigin};
 use super::roles;
-use super::value::{self, Accepted};
+use super::value::{self, Expected};
 use super::variables::{self as var, Variable};
 use super::{ClientConfig, CrlFile, IdentityFiles, NodeConfig, ServerConfig};
 
@@ -111,7 +111,7 @@ impl IdentityFiles {
 fn check(
     variable: &Variable,
     time: Duration,
-    read: impl FnOnce(&str) -> Result<Duration, Accepted>,
+    read: impl FnOnce(&str) -> Result<Duration, Expected>,
 ) -> Result<(), ConfigError> {
     accept(variable, time.as_secs_f64().to_string(), read)
 }
@@ -120,14 +120,14 @@ fn check(
 fn accept<T>(
     variable: &Variable,
     given: String,
-    read: impl FnOnce(&str) -> Result<T, Accepted>,
+    read: impl FnOnce(&str) -> Result<T, Expected>,
 ) -> Result<(), ConfigError> {
     let name = variable.names[0].to_owned();
-    read(&given).map(drop).map_err(|accepted| ConfigError::Value {
+    read(&given).map(drop).map_err(|expected| ConfigError::Value {
         name,
-        origin: Origin::Program,
+        origin: SettingOrigin::Program,
         given,
-        accepted,
+        accepted: expected,
     })
 }
 

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
 
-use super::error::{ConfigError, Origin, Warning};
+use super::error::{ConfigError, SettingOrigin, Warning};
 use super::file;
 use super::variables::{self, LOG_FILTER, Variable};
 
@@ -104,13 +104,13 @@ impl Environment {
         for (name, value) in &self.values {
             let name = name.to_string_lossy().into_owned();
             if variables::find(&name).is_none() {
-                warnings.push(unknown(&name, Origin::Process));
+                warnings.push(unknown(&name, SettingOrigin::Process));
                 continue;
             }
             let Some(value) = value.to_str() else { return Err(ConfigError::NotText(name)) };
             values.insert(name, value.to_owned());
         }
-        Ok(Layer { origin: Origin::Process, values })
+        Ok(Layer { origin: SettingOrigin::Process, values })
     }
 }
 
@@ -121,7 +121,7 @@ fn file_layer(named: Given, warnings: &mut Vec<Warning>) -> Result<Layer, Config
         path: path.clone(),
         reason,
     })?;
-    let origin = Origin::File(path);
+    let origin = SettingOrigin::File(path);
     values.retain(|name, _| match variables::find(name) {
         Some(variable) if variable.allowed_in_file => true,
         Some(_) => {
@@ -136,7 +136,7 @@ fn file_layer(named: Given, warnings: &mut Vec<Warning>) -> Result<Layer, Config
     Ok(Layer { origin, values })
 }
 
-fn unknown(name: &str, origin: Origin) -> Warning {
+fn unknown(name: &str, origin: SettingOrigin) -> Warning {
     Warning::UnknownName { name: name.to_owned(), origin, suggestion: variables::nearest(name) }
 }
 
@@ -155,7 +155,7 @@ pub(super) struct Settings {
 }
 
 struct Layer {
-    origin: Origin,
+    origin: SettingOrigin,
     values: BTreeMap<String, String>,
 }
 
@@ -165,7 +165,7 @@ pub(super) struct Given {
     /// The name under which it was given.
     pub(super) name: String,
     /// Where.
-    pub(super) origin: Origin,
+    pub(super) origin: SettingOrigin,
     /// What.
     pub(super) text: String,
 }

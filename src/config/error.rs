@@ -7,7 +7,7 @@ use super::Bind;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// The process environment.
     Process,
     /// A file that `RP_*_USER_CONFIG_MODULE` names.
@@ -17,7 +17,7 @@ pub enum Origin {
 }
 
 /// Written behind a variable's name.
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process => Ok(()),
@@ -35,7 +35,7 @@ pub enum ConfigError {
         /// The name under which it was given.
         name: String,
         /// Where it was given.
-        origin: Origin,
+        origin: SettingOrigin,
         /// The value.
         given: String,
         /// What would be accepted.
@@ -46,7 +46,7 @@ pub enum ConfigError {
         /// The name under which it was given.
         name: String,
         /// Where it was given.
-        origin: Origin,
+        origin: SettingOrigin,
         /// The handler, as it was asked for.
         spec: String,
         /// What is wrong with it.
@@ -61,7 +61,7 @@ pub enum ConfigError {
         /// The two values, in that order.
         values: [String; 2],
         /// Where both were given.
-        origin: Origin,
+        origin: SettingOrigin,
     },
     /// The file of further values cannot be used.
     File {
@@ -106,7 +106,7 @@ pub enum Warning {
         /// The name.
         name: String,
         /// Where it was given.
-        origin: Origin,
+        origin: SettingOrigin,
         /// The known name that was probably meant.
         suggestion: Option<&'static str>,
     },
@@ -115,7 +115,7 @@ pub enum Warning {
         /// The name.
         name: String,
         /// Where it was given.
-        origin: Origin,
+        origin: SettingOrigin,
     },
     /// The local HTTP port can be reached from other machines.
     PublicHttp {

@@ -6,9 +6,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::error::{ConfigError, Origin};
+use super::error::{ConfigError, SettingOrigin};
 use super::service::ServiceAddress;
-use super::value::{self, Accepted};
+use super::value::{self, Expected};
 
 /// Longest value, and longest path in it (`PATH_MAX` of Linux).
 const MAX_BYTES: usize = 16 * 1024;
@@ -26,7 +26,7 @@ pub struct HandlerChoice {
     /// The variable that says so, in the spelling that was used.
     pub variable: String,
     /// Where that was set.
-    pub origin: Origin,
+    pub origin: SettingOrigin,
 }
 
 /// One handler for everything, or several beside each other.
@@ -120,7 +120,7 @@ impl fmt::Display for HandlerSpec {
 }
 
 /// Reads the whole value.
-pub(super) fn read(text: &str) -> Result<Mounting, Accepted> {
+pub(super) fn read(text: &str) -> Result<Mounting, Expected> {
     if text.len() > MAX_BYTES {
         return Err(format!("a value of at most {MAX_BYTES} bytes"));
     }
@@ -145,7 +145,7 @@ pub(super) fn read(text: &str) -> Result<Mounting, Accepted> {
         if mounts.len() == MAX_MOUNTS {
             return Err(format!("at most {MAX_MOUNTS} handlers"));
         }
-        let spec = spec(handler).map_err(|accepted| format!("{accepted}, in {}", shown(piece)))?;
+        let spec = spec(handler).map_err(|expected| format!("{expected}, in {}", shown(piece)))?;
         mounts.push(Mount { segment, spec });
     }
     Ok(Mounting::Several(mounts))
@@ -165,7 +165,7 @@ fn mounted(piece: &str) -> Option<(&str, &str)> {
 }
 
 /// Reads one handler.
-fn spec(text: &str) -> Result<HandlerSpec, Accepted> {
+fn spec(text: &str) -> Result<HandlerSpec, Expected> {
     if let Some(dir) = text.strip_prefix("files:") {
         return Ok(HandlerSpec::Files { dir: directory(dir)?, writable: false });
     }
@@ -185,14 +185,14 @@ fn spec(text: &str) -> Result<HandlerSpec, Accepted> {
 }
 
 /// An absolute path, as a node may be started anywhere.
-fn directory(text: &str) -> Result<PathBuf, Accepted> {
+fn directory(text: &str) -> Result<PathBuf, Expected> {
     let fits = (1..=MAX_PATH_BYTES).contains(&text.len()) && text.starts_with('/');
     let path = value::path(text)?;
     if fits { Ok(path) } else { Err("an absolute path of a directory after the colon".to_owned()) }
 }
 
 /// The name of a handler, such as `example` or `my_project.events.Handler`.
-fn name(text: &str) -> Result<String, Accepted> {
+fn name(text: &str) -> Result<String, Expected> {
     /// Who writes one of these means something else than the name of a handler.
     const SCHEMES: [&str; 7] = ["http", "https", "http+unix", "unix", "file", "files", "exec"];
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
@@ -299,9 +299,9 @@ mod tests {
             ("a%2Fb=example", "files:DIR"),
             ("a/b=example", "files:DIR"),
         ] {
-            let accepted = read(text).unwrap_err();
-            assert!(accepted.contains(expected), "{text:?}: {accepted}");
-            assert!(!accepted.contains('\n'), "{accepted:?}");
+            let message = read(text).unwrap_err();
+            assert!(message.contains(expected), "{text:?}: {message}");
+            assert!(!message.contains('\n'), "{message:?}");
         }
         assert!(read(&"a".repeat(129)).is_err());
         let many = |count: usize| {

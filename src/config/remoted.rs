@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::environment::{Environment, Settings};
-use super::error::{ConfigError, Origin, Warning};
+use super::error::{ConfigError, SettingOrigin, Warning};
 use super::roles::{DRAIN_MAX_S, WAIT_MAX_S};
 use super::value;
 use super::variables as var;
@@ -58,7 +58,7 @@ impl BrokerConfig {
     /// What a broker is told, checked. The warnings are for the log.
     pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (settings, warnings) = env.settings_of_process()?;
-        let bind = settings.read(&var::REMOTED_BIND, value::bind)?;
+        let bind = settings.read(&var::REMOTED_BIND, str::parse::<Bind>)?;
         let is_bound = settings.find(&var::REMOTED_BIND)?.is_some();
         if settings.find(&var::LOG_FILTER)?.is_some() {
             settings.read(&var::LOG_FILTER, value::log_filter)?;
@@ -146,7 +146,7 @@ fn secret(settings: &Settings, variable: &var::Variable) -> Result<Option<String
     }
 }
 
-fn idle(text: &str) -> Result<IdleLimit, value::Accepted> {
+fn idle(text: &str) -> Result<IdleLimit, value::Expected> {
     let limit = value::seconds(text, 0.0, WAIT_MAX_S)?;
     Ok(if limit.is_zero() { IdleLimit::Off } else { IdleLimit::Always(limit) })
 }
@@ -159,7 +159,7 @@ fn tls(settings: &Settings) -> Result<Option<TlsFiles>, ConfigError> {
     };
     let lacks = |name: &var::Variable, other: &var::Variable| ConfigError::Value {
         name: name.names[0].to_owned(),
-        origin: Origin::Process,
+        origin: SettingOrigin::Process,
         given: String::new(),
         accepted: format!("a file, because {} is set", other.names[0]),
     };

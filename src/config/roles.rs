@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::environment::{Environment, Settings};
-use super::error::{ConfigError, Origin, Warning};
+use super::error::{ConfigError, SettingOrigin, Warning};
 use super::handler;
 use super::proxy;
 use super::target;
 use super::tcp;
-use super::value::{self, Accepted};
+use super::value::{self, Expected};
 use super::variables::{self as var, Variable};
 use super::{
-    ClientConfig, CrlFile, HandlerChoice, Hook, IdentityFiles, NodeConfig, ServerConfig, Statsd,
-    Target,
+    ClientConfig, CrlFile, HandlerChoice, Hook, IdentityFiles, NodeConfig, ServerConfig,
+    ServerTarget, Statsd,
 };
 use crate::event::peer::Role;
 
@@ -63,7 +63,7 @@ impl ClientConfig {
             let port = own.unwrap_or(port);
             let proxy = proxy::read(&settings, &host, port)?;
             let server_name = name.clone().unwrap_or_else(|| host.clone());
-            targets.push(Target { host, port, server_name, proxy });
+            targets.push(ServerTarget { host, port, server_name, proxy });
         }
         let mut targets = targets.into_iter();
         // Splitting a text gives one part at least, and each is a host.
@@ -103,15 +103,15 @@ impl Settings {
     pub(super) fn read<T>(
         &self,
         variable: &Variable,
-        read: impl FnOnce(&str) -> Result<T, Accepted>,
+        read: impl FnOnce(&str) -> Result<T, Expected>,
     ) -> Result<T, ConfigError> {
         let given = self.find(variable)?;
         let text = given.as_ref().map_or(variable.default, |given| &given.text);
-        read(text).map_err(|accepted| ConfigError::Value {
+        read(text).map_err(|expected| ConfigError::Value {
             name: given.as_ref().map_or(variable.names[0], |given| &given.name).to_owned(),
-            origin: given.as_ref().map_or(Origin::Process, |given| given.origin.clone()),
+            origin: given.as_ref().map_or(SettingOrigin::Process, |given| given.origin.clone()),
             given: if var::may_hold_password(variable) { "..." } else { text }.to_owned(),
-            accepted,
+            accepted: expected,
         })
     }
 }
@@ -130,7 +130,7 @@ fn node(
     warnings: &mut Vec<Warning>,
 ) -> Result<NodeConfig, ConfigError> {
     let http = own.http;
-    let http_bind = settings.read(http, value::bind)?;
+    let http_bind = settings.read(http, str::parse)?;
     let name = settings.find(http)?.map_or(http.names[0].to_owned(), |given| given.name);
     warnings.extend(Warning::if_public(&name, &http_bind));
     if settings.find(&var::LOG_FILTER)?.is_some() {
@@ -187,12 +187,12 @@ fn statsd(settings: &Settings) -> Result<Option<Statsd>, ConfigError> {
     if both == [true, true] {
         return Ok(None);
     }
-    let or_none = |accepted: Accepted| {
+    let or_none = |expected: Expected| {
         if both == [false, false] {
-            return accepted;
+            return expected;
         }
         let (host, port) = (host.names[0], port.names[0]);
-        format!("{accepted}; for no statsd, set both {host} and {port} to nothing")
+        format!("{expected}; for no statsd, set both {host} and {port} to nothing")
     };
     Ok(Some(Statsd {
         host: settings.read(host, |text| value::host(text).map_err(or_none))?,
@@ -227,31 +227,31 @@ fn heartbeat(settings: &Settings) -> Result<(Duration, Duration), ConfigError> {
 
 // What is accepted, wherever it was given.
 
-pub(super) fn connection_wait(text: &str) -> Result<Duration, Accepted> {
+pub(super) fn connection_wait(text: &str) -> Result<Duration, Expected> {
     value::seconds(text, 0.0, WAIT_MAX_S)
 }
 
-pub(super) fn reply_timeout(text: &str) -> Result<Duration, Accepted> {
+pub(super) fn reply_timeout(text: &str) -> Result<Duration, Expected> {
     value::seconds(text, REPLY_MIN_S, WAIT_MAX_S)
 }
 
-pub(super) fn exec_timeout(text: &str) -> Result<Duration, Accepted> {
+pub(super) fn exec_timeout(text: &str) -> Result<Duration, Expected> {
     value::seconds(text, EXEC_MIN_S, WAIT_MAX_S)
 }
 
-pub(super) fn drain(text: &str) -> Result<Duration, Accepted> {
+pub(super) fn drain(text: &str) -> Result<Duration, Expected> {
     value::seconds(text, 0.0, DRAIN_MAX_S)
 }
 
-pub(super) fn max_body(text: &str) -> Result<usize, Accepted> {
+pub(super) fn max_body(text: &str) -> Result<usize, Expected> {
     value::bytes(text, BODY_MAX_BYTES)
 }
 
-pub(super) fn heartbeat_interval(text: &str) -> Result<Duration, Accepted> {
+pub(super) fn heartbeat_interval(text: &str) -> Result<Duration, Expected> {
     value::seconds(text, HEARTBEAT_S.0, HEARTBEAT_S.1)
 }
 
-pub(super) fn heartbeat_timeout(text: &str, interval: Duration) -> Result<Duration, Accepted> {
+pub(super) fn heartbeat_timeout(text: &str, interval: Duration) -> Result<Duration, Expected> {
     let timeout = value::seconds(text, HEARTBEAT_S.0, HEARTBEAT_TIMEOUT_MAX_S)?;
     if timeout > interval {
         return Ok(timeout);

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::value::{self, Accepted};
-use crate::net::dial::bracketed;
+use super::value::{self, Expected};
+use crate::net::bind::MAX_SOCKET_PATH;
+use crate::net::dial::{bracketed, split_host_port};
 
-/// What fits into `sockaddr_un` on Linux beside its final zero byte (unix(7)).
-const MAX_SOCKET_BYTES: usize = 107;
 /// Longest URL.
 const MAX_URL_BYTES: usize = 2048;
 
@@ -30,18 +29,18 @@ pub enum ServiceAddress {
 
 impl ServiceAddress {
     /// Reads what stands behind `http://`.
-    pub(super) fn from_url(text: &str) -> Result<Self, Accepted> {
-        let accepted = || "http://HOST:PORT/PREFIX, the port and the prefix if needed".to_owned();
+    pub(super) fn from_url(text: &str) -> Result<Self, Expected> {
+        let expected = || "http://HOST:PORT/PREFIX, the port and the prefix if needed".to_owned();
         if text.len() > MAX_URL_BYTES {
-            return Err(accepted());
+            return Err(expected());
         }
         let (authority, path) = text.split_at(text.find(['/', '?', '#']).unwrap_or(text.len()));
         if authority.contains('@') {
             return Err("an http URL without a user and password".to_owned());
         }
-        let (host, port) = host_and_port(authority).ok_or_else(accepted)?;
-        let host = value::host(host).map_err(|_| accepted())?;
-        let port = port.map_or(Ok(80), value::target_port)?;
+        let (host, port) = split_host_port(authority).map_err(|_| expected())?;
+        let host = value::host(host).map_err(|_| expected())?;
+        let port = port.unwrap_or(80);
         let prefix = path.trim_end_matches('/');
         if prefix.contains(['?', '#']) {
             return Err("an http URL without a query and fragment".to_owned());
@@ -59,12 +58,12 @@ impl ServiceAddress {
     }
 
     /// Reads what stands behind `http+unix:`.
-    pub(super) fn from_socket(text: &str) -> Result<Self, Accepted> {
+    pub(super) fn from_socket(text: &str) -> Result<Self, Expected> {
         let path = value::path(text)?;
-        if text.starts_with('/') && text.len() <= MAX_SOCKET_BYTES {
+        if text.starts_with('/') && text.len() <= MAX_SOCKET_PATH {
             Ok(Self::Unix(path))
         } else {
-            Err(format!("http+unix: and an absolute path of at most {MAX_SOCKET_BYTES} bytes"))
+            Err(format!("http+unix: and an absolute path of at most {MAX_SOCKET_PATH} bytes"))
         }
     }
 
@@ -84,18 +83,6 @@ impl fmt::Display for ServiceAddress {
             Self::Tcp { prefix, .. } => write!(f, "http://{}{prefix}", self.authority()),
             Self::Unix(path) => write!(f, "http+unix:{}", path.display()),
         }
-    }
-}
-
-fn host_and_port(authority: &str) -> Option<(&str, Option<&str>)> {
-    if let Some(rest) = authority.strip_prefix('[') {
-        let (host, port) = rest.split_once(']')?;
-        let port = if port.is_empty() { None } else { Some(port.strip_prefix(':')?) };
-        return host.contains(':').then_some((host, port));
-    }
-    match authority.split_once(':') {
-        Some((host, port)) => Some((host, Some(port))),
-        None => Some((authority, None)),
     }
 }
 

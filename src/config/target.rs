@@ -3,15 +3,15 @@
 use std::fmt;
 
 use super::ClientConfig;
-use super::value::{self, Accepted};
-use crate::net::dial::{Proxy, bracketed};
+use super::value::{self, Expected};
+use crate::net::dial::{Proxy, bracketed, split_host_port};
 
 /// Most servers of one client; each may have a connection of its own.
 const MAX_TARGETS: usize = 16;
 
 /// A server that a client dials.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct ServerTarget {
     /// Host name or address.
     pub host: String,
     /// The pipe's port.
@@ -22,7 +22,7 @@ pub struct Target {
     pub proxy: Option<Proxy>,
 }
 
-impl Target {
+impl ServerTarget {
     /// `HOST:PORT` or `[IPV6]:PORT`.
     pub fn address(&self) -> String {
         format!("{}:{}", bracketed(&self.host), self.port)
@@ -30,7 +30,7 @@ impl Target {
 }
 
 /// Its address, and ` through PROXY` where one leads to it.
-impl fmt::Display for Target {
+impl fmt::Display for ServerTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.address())?;
         self.proxy.as_ref().map_or(Ok(()), |proxy| write!(f, " through {proxy}"))
@@ -39,8 +39,8 @@ impl fmt::Display for Target {
 
 impl ClientConfig {
     /// Every server, in the order of preference.
-    pub fn targets(&self) -> Vec<Target> {
-        let first = Target {
+    pub fn targets(&self) -> Vec<ServerTarget> {
+        let first = ServerTarget {
             host: self.target_host.clone(),
             port: self.target_port,
             server_name: self.server_name.clone(),
@@ -61,7 +61,7 @@ pub enum TargetMode {
 }
 
 /// Hosts, and ports where they are given.
-pub(super) fn hosts(text: &str) -> Result<Vec<(String, Option<u16>)>, Accepted> {
+pub(super) fn hosts(text: &str) -> Result<Vec<(String, Option<u16>)>, Expected> {
     let mut hosts = Vec::new();
     for part in text.split(',') {
         let host = host(part.trim())?;
@@ -76,29 +76,23 @@ pub(super) fn hosts(text: &str) -> Result<Vec<(String, Option<u16>)>, Accepted> 
     Ok(hosts)
 }
 
-fn host(text: &str) -> Result<(String, Option<u16>), Accepted> {
+fn host(text: &str) -> Result<(String, Option<u16>), Expected> {
     // An IPv6 address has colons of its own, so it is tried first.
     if let Ok(host) = value::host(text) {
         return Ok((host, None));
     }
-    let accepted = || {
+    let expected = || {
         "a host name or an IP address, with :PORT where it is not RP_CLIENT_TARGET_PORT ([IPV6]:PORT), \
          or several separated by commas"
             .to_owned()
     };
-    let (host, port) = text.rsplit_once(':').ok_or_else(accepted)?;
-    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) if address.parse::<std::net::Ipv6Addr>().is_ok() => address,
-        Some(_) => return Err(accepted()),
-        None if host.contains(':') => return Err(accepted()),
-        None => host,
-    };
-    let host = value::host(host).map_err(|_| accepted())?;
-    Ok((host, Some(value::target_port(port).map_err(|_| accepted())?)))
+    let (host, port) = split_host_port(text).map_err(|_| expected())?;
+    let host = value::host(host).map_err(|_| expected())?;
+    Ok((host, Some(port.ok_or_else(expected)?)))
 }
 
 /// What to do with more than one.
-pub(super) fn mode(text: &str) -> Result<TargetMode, Accepted> {
+pub(super) fn mode(text: &str) -> Result<TargetMode, Expected> {
     match text {
         "failover" => Ok(TargetMode::Failover),
         "all" => Ok(TargetMode::All),

@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Bind;
-use super::value::{self, Accepted};
+use super::value::Expected;
 use crate::event::peer::Role;
 use crate::net::dial::Address;
 
@@ -21,14 +21,14 @@ const SERVER: &str = "server";
 
 /// Where the connections of a local port go: `server/TARGET` or `CLIENT/TARGET`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forward {
+pub struct TunnelTarget {
     /// The client, or `None` for the server.
     pub client: Option<String>,
     /// What the other side calls the target.
     pub target: String,
 }
 
-impl FromStr for Forward {
+impl FromStr for TunnelTarget {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -42,23 +42,23 @@ impl FromStr for Forward {
     }
 }
 
-impl fmt::Display for Forward {
+impl fmt::Display for TunnelTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.client.as_deref().unwrap_or(SERVER), self.target)
     }
 }
 
 /// `NAME=ADDRESS,...`: the servers that peers may reach.
-pub(super) fn targets(text: &str) -> Result<BTreeMap<String, Address>, Accepted> {
-    let accepted =
+pub(super) fn targets(text: &str) -> Result<BTreeMap<String, Address>, Expected> {
+    let expected =
         || format!("up to {MAX_ENTRIES} NAME=HOST:PORT or NAME=unix:PATH, separated by commas");
     let mut targets = BTreeMap::new();
     for entry in entries(text) {
-        let (name, address) = entry.split_once('=').ok_or_else(accepted)?;
-        let address = address.trim().parse().map_err(|_| accepted())?;
+        let (name, address) = entry.split_once('=').ok_or_else(expected)?;
+        let address = address.trim().parse().map_err(|_| expected())?;
         let name = name.trim();
         if !is_name(name) || targets.len() == MAX_ENTRIES {
-            return Err(accepted());
+            return Err(expected());
         }
         if targets.insert(name.to_owned(), address).is_some() {
             return Err(format!("each name once; {name} stands twice"));
@@ -68,8 +68,8 @@ pub(super) fn targets(text: &str) -> Result<BTreeMap<String, Address>, Accepted>
 }
 
 /// `BIND=NAME/TARGET,...`: the ports that lead to targets of peers.
-pub(super) fn listen(text: &str, role: Role) -> Result<Vec<(Bind, Forward)>, Accepted> {
-    let accepted = || {
+pub(super) fn listen(text: &str, role: Role) -> Result<Vec<(Bind, TunnelTarget)>, Expected> {
+    let expected = || {
         let name = match role {
             Role::Client => SERVER,
             Role::Server => "CLIENT",
@@ -80,15 +80,15 @@ pub(super) fn listen(text: &str, role: Role) -> Result<Vec<(Bind, Forward)>, Acc
     };
     let mut ports = Vec::new();
     for entry in entries(text) {
-        let (bind, forward) = entry.rsplit_once('=').ok_or_else(accepted)?;
-        let bind = value::bind(bind.trim()).map_err(|_| accepted())?;
-        let forward: Forward = forward.trim().parse().map_err(|_| accepted())?;
+        let (bind, forward) = entry.rsplit_once('=').ok_or_else(expected)?;
+        let bind = bind.trim().parse().map_err(|_| expected())?;
+        let forward: TunnelTarget = forward.trim().parse().map_err(|_| expected())?;
         let fits = match role {
             Role::Client => forward.client.is_none(),
             Role::Server => forward.client.is_some(),
         };
         if !fits || ports.len() == MAX_ENTRIES {
-            return Err(accepted());
+            return Err(expected());
         }
         ports.push((bind, forward));
     }

@@ -1,46 +1,46 @@
 //! What single values have to look like. Each function returns the checked value or, in words,
-//! what is accepted in its place.
+//! what is expected in its place.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use log::LevelFilter;
 use rustls::pki_types::ServerName;
 
-use super::{Bind, Hook, LogFormat};
+use super::{Hook, LogFormat};
 
-/// What is accepted, for the message.
-pub(super) type Accepted = String;
+/// What is expected, for the message.
+pub(super) type Expected = String;
 
 /// An IPv4 or IPv6 address without brackets.
-pub(super) fn ip(text: &str) -> Result<IpAddr, Accepted> {
+pub(super) fn ip(text: &str) -> Result<IpAddr, Expected> {
     text.parse().map_err(|_| "an IPv4 or IPv6 address, such as 0.0.0.0 or ::1".to_owned())
 }
 
 /// A port to bind; 0 takes any free one.
-pub(super) fn bind_port(text: &str) -> Result<u16, Accepted> {
+pub(super) fn bind_port(text: &str) -> Result<u16, Expected> {
     whole(text, 0, u16::MAX.into())
         .and_then(|port| u16::try_from(port).ok())
         .ok_or_else(|| "a port from 1 to 65535, or 0 for any free one".to_owned())
 }
 
 /// A port to connect to.
-pub(super) fn target_port(text: &str) -> Result<u16, Accepted> {
+pub(super) fn target_port(text: &str) -> Result<u16, Expected> {
     whole(text, 1, u16::MAX.into())
         .and_then(|port| u16::try_from(port).ok())
         .ok_or_else(|| "a port from 1 to 65535".to_owned())
 }
 
 /// A number of bytes.
-pub(super) fn bytes(text: &str, max: u32) -> Result<usize, Accepted> {
+pub(super) fn bytes(text: &str, max: u32) -> Result<usize, Expected> {
     whole(text, 0, max.into())
         .and_then(|bytes| usize::try_from(bytes).ok())
         .ok_or_else(|| format!("a whole number from 0 to {max}"))
 }
 
 /// Seconds as a decimal number.
-pub(super) fn seconds(text: &str, min: f64, max: f64) -> Result<Duration, Accepted> {
+pub(super) fn seconds(text: &str, min: f64, max: f64) -> Result<Duration, Expected> {
     // `f64` would also read signs, exponents, `inf` and `nan`.
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.parse()
@@ -51,7 +51,7 @@ pub(super) fn seconds(text: &str, min: f64, max: f64) -> Result<Duration, Accept
 }
 
 /// Off or on.
-pub(super) fn switch(text: &str) -> Result<bool, Accepted> {
+pub(super) fn switch(text: &str) -> Result<bool, Expected> {
     match text {
         "0" | "false" => Ok(false),
         "1" | "true" => Ok(true),
@@ -59,42 +59,25 @@ pub(super) fn switch(text: &str) -> Result<bool, Accepted> {
     }
 }
 
-/// `IP:PORT`, `[IPV6]:PORT` or `unix:PATH`.
-pub(super) fn bind(text: &str) -> Result<Bind, Accepted> {
-    /// What fits into `sockaddr_un` on Linux beside its final zero byte (unix(7)).
-    const MAX_PATH_BYTES: usize = 107;
-    if let Some(path) = text.strip_prefix("unix:") {
-        return if path.is_empty() || path.len() > MAX_PATH_BYTES || has_control(path) {
-            Err(format!("unix: and a path of 1 to {MAX_PATH_BYTES} bytes"))
-        } else {
-            Ok(Bind::Unix(PathBuf::from(path)))
-        };
-    }
-    text.parse::<SocketAddr>().map(Bind::Tcp).map_err(|_| {
-        "IP:PORT, such as 127.0.0.1:8081 or [::1]:8081, or unix: and the path of a socket"
-            .to_owned()
-    })
-}
-
 /// A host name or an IP address, as TLS can check it.
-pub(super) fn host(text: &str) -> Result<String, Accepted> {
+pub(super) fn host(text: &str) -> Result<String, Expected> {
     ServerName::try_from(text)
         .map(|_| text.to_owned())
         .map_err(|_| "a host name or an IP address without port and brackets".to_owned())
 }
 
 /// Host names in lower case, each once. A single comma is the empty list.
-pub(super) fn hosts(text: &str) -> Result<Vec<String>, Accepted> {
+pub(super) fn hosts(text: &str) -> Result<Vec<String>, Expected> {
     const MAX_HOSTS: usize = 64;
-    let accepted = || format!("up to {MAX_HOSTS} host names without ports, separated by commas");
+    let expected = || format!("up to {MAX_HOSTS} host names without ports, separated by commas");
     let mut hosts: Vec<String> = Vec::new();
     for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-        let name = host(item).map_err(|_| accepted())?.to_ascii_lowercase();
+        let name = host(item).map_err(|_| expected())?.to_ascii_lowercase();
         if hosts.contains(&name) {
             continue;
         }
         if hosts.len() == MAX_HOSTS {
-            return Err(accepted());
+            return Err(expected());
         }
         hosts.push(name);
     }
@@ -102,7 +85,7 @@ pub(super) fn hosts(text: &str) -> Result<Vec<String>, Accepted> {
 }
 
 /// `text` or `json`.
-pub(super) fn log_format(text: &str) -> Result<LogFormat, Accepted> {
+pub(super) fn log_format(text: &str) -> Result<LogFormat, Expected> {
     match text {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
@@ -112,7 +95,7 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, Accepted> {
 
 /// A log filter as `env_logger` reads it: `LEVEL`, `TARGET` or `TARGET=LEVEL`, separated by commas,
 /// then perhaps `/` and a text to look for. What it cannot read it would only complain about.
-pub(super) fn log_filter(text: &str) -> Result<(), Accepted> {
+pub(super) fn log_filter(text: &str) -> Result<(), Expected> {
     let (directives, searched) = text.split_once('/').unwrap_or((text, ""));
     let readable = |directive: &str| match directive.split_once('=') {
         None => true,
@@ -126,19 +109,19 @@ pub(super) fn log_filter(text: &str) -> Result<(), Accepted> {
 }
 
 /// `exec:PATH`, the path being absolute, for a node may be started from anywhere.
-pub(super) fn hook(text: &str) -> Result<Hook, Accepted> {
+pub(super) fn hook(text: &str) -> Result<Hook, Expected> {
     match text.strip_prefix("exec:").map(path) {
         Some(Ok(path)) if path.is_absolute() => Ok(Hook { path }),
         _ => {
-            let accepted = "exec: and the absolute path of a program, such as \
+            let expected = "exec: and the absolute path of a program, such as \
                             exec:/etc/restpipe/changed";
-            Err(accepted.to_owned())
+            Err(expected.to_owned())
         }
     }
 }
 
 /// A directory or a file.
-pub(super) fn path(text: &str) -> Result<PathBuf, Accepted> {
+pub(super) fn path(text: &str) -> Result<PathBuf, Expected> {
     if has_control(text) {
         Err("a path without control characters".to_owned())
     } else {
@@ -147,7 +130,7 @@ pub(super) fn path(text: &str) -> Result<PathBuf, Accepted> {
 }
 
 /// The name of a file inside a directory.
-pub(super) fn file_name(text: &str) -> Result<String, Accepted> {
+pub(super) fn file_name(text: &str) -> Result<String, Expected> {
     /// What common file systems take (`NAME_MAX` of Linux).
     const MAX_BYTES: usize = 255;
     let fits = (1..=MAX_BYTES).contains(&text.len());
@@ -171,10 +154,11 @@ fn has_control(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Bind;
 
     /// Checks that the good ones are read as given and the bad ones refused.
     fn check<T: std::fmt::Debug + PartialEq>(
-        read: impl Fn(&str) -> Result<T, Accepted>,
+        read: impl Fn(&str) -> Result<T, Expected>,
         good: &[(&str, T)],
         bad: &[&str],
     ) {
@@ -226,7 +210,7 @@ mod tests {
     fn binds() {
         let path = "p".repeat(107);
         check(
-            bind,
+            str::parse::<Bind>,
             &[
                 ("127.0.0.1:8081", Bind::Tcp(([127, 0, 0, 1], 8081).into())),
                 ("0.0.0.0:0", Bind::Tcp(([0, 0, 0, 0], 0).into())),

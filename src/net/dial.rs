@@ -12,7 +12,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 pub use address::Address;
-pub(crate) use address::bracketed;
+pub(crate) use address::{bracketed, split_host_port};
 pub(crate) use backoff::{Backoff, LONGEST};
 pub(crate) use proxy::Exceptions;
 pub use proxy::Proxy;

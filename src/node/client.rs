@@ -11,7 +11,7 @@ use super::dialer::{Dialer, MAX_QUEUED_NEWS, News};
 use super::renewal::Renewal;
 use super::requests::SERVER;
 use super::{Builder, CLOSE_TIMEOUT, Core, StartError};
-use crate::config::{Bind, ClientConfig, Target, TargetMode};
+use crate::config::{Bind, ClientConfig, ServerTarget, TargetMode};
 use crate::event::peer::Role;
 use crate::event::pipe::{Patient, Peer, Pipe, RequestError};
 use crate::event::{Event, Reply};
@@ -171,7 +171,7 @@ impl Drop for Client {
 }
 
 /// The servers of each pipe that is to be kept, with what the peer table calls it.
-fn routes(config: &ClientConfig) -> Vec<(String, Vec<Target>)> {
+fn routes(config: &ClientConfig) -> Vec<(String, Vec<ServerTarget>)> {
     match config.target_mode {
         TargetMode::Failover => vec![(SERVER.to_owned(), config.targets())],
         TargetMode::All => {

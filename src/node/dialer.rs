@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use super::feed::{Feed, Happening};
 use super::link_registry::{Entry, LinkRegistration, LinkRegistry};
 use super::peer_table::{Added, PeerTable};
-use crate::config::Target;
+use crate::config::ServerTarget;
 use crate::event::peer::{PeerIdentity, Role};
 use crate::identity::{Keeper, PeerCertificate, Witness};
 use crate::lifecycle::{ConnectionEvent, Events};
@@ -68,7 +68,7 @@ pub(super) struct Dialer {
     pub identity: Arc<Keeper>,
     pub registry: Arc<LinkRegistry>,
     /// The servers, in the order of preference.
-    pub targets: Vec<Target>,
+    pub targets: Vec<ServerTarget>,
     /// What the peer table calls whichever of them is connected.
     pub key: String,
     pub heartbeat: HeartbeatMode,
@@ -96,7 +96,7 @@ impl Dialer {
     ) -> Result<Dialled, String> {
         let began = Instant::now();
         let target = &self.targets[at];
-        let Target { host, port, server_name, proxy } = target;
+        let ServerTarget { host, port, server_name, proxy } = target;
         let name = ServerName::try_from(server_name.clone())
             .map_err(|_| format!("{server_name:?} is no name a certificate can have"))?;
         let deadline = began + STEP_TIMEOUT;

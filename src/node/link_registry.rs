@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::history::History;
-use crate::config::Target;
+use crate::config::ServerTarget;
 use crate::identity::{Identity, PeerCertificate, Seen, earliest_end};
 use crate::link::{Link, LinkEnd};
 
@@ -76,7 +76,7 @@ impl Entry {
     }
 
     /// The same, dialled as this.
-    pub fn to(self, target: &Target) -> Self {
+    pub fn to(self, target: &ServerTarget) -> Self {
         Self { target: Some(target.to_string()), ..self }
     }
 

@@ -9,12 +9,10 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 
 use super::key::Key;
-use crate::net::dial::bracketed;
+use crate::net::dial::{bracketed, split_host_port};
 
 /// Longest address, in bytes.
 const MAX_URL: usize = 8 * 1024;
-/// Longest host name (RFC 1035, section 2.3.4).
-const MAX_HOST: usize = 255;
 
 /// Which side of a path an address is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +156,8 @@ impl FromStr for Url {
             None => (None, authority),
         };
         let key = key.map(decode_key).transpose()?;
-        let (host, port) = split_port(address)?;
+        let (host, port) = split_host_port(address).map_err(UrlError)?;
+        let host = host.to_ascii_lowercase();
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         if !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
             return Err(UrlError(
@@ -178,35 +177,6 @@ fn decode_key(text: &str) -> Result<Key, UrlError> {
     text.parse().map_err(|_| {
         UrlError("the key in the address is empty or has characters that a header cannot have")
     })
-}
-
-/// `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`.
-fn split_port(address: &str) -> Result<(String, Option<u16>), UrlError> {
-    let (host, port) = match address.strip_prefix('[') {
-        Some(rest) => {
-            let (host, rest) = rest.split_once(']').ok_or(UrlError("a bracket is not closed"))?;
-            if host.parse::<std::net::Ipv6Addr>().is_err() {
-                return Err(UrlError("what stands in brackets is no IPv6 address"));
-            }
-            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').unwrap_or("")) })
-        }
-        None => match address.rsplit_once(':') {
-            Some((host, _)) if host.contains(':') => {
-                return Err(UrlError("an IPv6 address stands in brackets"));
-            }
-            Some((host, port)) => (host, Some(port)),
-            None => (address, None),
-        },
-    };
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
-    if host.is_empty() || host.len() > MAX_HOST || !host.bytes().all(is_name) {
-        return Err(UrlError("the host is no name and no IP address"));
-    }
-    let port = port.map(|port| match port.parse() {
-        Ok(number) if number > 0 && port.bytes().all(|byte| byte.is_ascii_digit()) => Ok(number),
-        _ => Err(UrlError("the port is no number from 1 to 65535")),
-    });
-    Ok((host.to_ascii_lowercase(), port.transpose()?))
 }
 
 const fn default_port(is_tls: bool) -> u16 {

@@ -16,7 +16,7 @@ use rustls::pki_types::UnixTime;
 
 use super::Handlers;
 use crate::config::{
-    ClientConfig, ConfigError, Environment, NodeConfig, ServerConfig, Target, Warning,
+    ClientConfig, ConfigError, Environment, NodeConfig, ServerConfig, ServerTarget, Warning,
 };
 use crate::handler::Role;
 use crate::identity::{Date, Fault, Identity};
@@ -41,7 +41,7 @@ pub(super) fn client(handlers: &Handlers) -> Result<(), CliFailure> {
     match usable(read, |config| &config.node, handlers, Role::Client, &mut report) {
         Some(config) => {
             let targets = config.targets();
-            let all: Vec<String> = targets.iter().map(Target::address).collect();
+            let all: Vec<String> = targets.iter().map(ServerTarget::address).collect();
             report.note(CONFIGURATION, Ok(format!("a client of {}", all.join(", "))));
             match identity(&config.node, Role::Client, &mut report) {
                 Some(identity) => reach::servers(&targets, &identity, &mut report),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pico_args::Arguments;
 use socket2::Socket;
 
-use crate::config::Forward;
+use crate::config::TunnelTarget;
 use crate::http1::head::{self, InvalidHead, NO_FIELD};
 use crate::net::dial::{Address, Resolver};
 use crate::run::cli::{self, CliFailure, Program};
@@ -51,14 +51,14 @@ pub fn tcp() -> ExitCode {
 }
 
 struct Asked {
-    to: Forward,
+    to: TunnelTarget,
     http: Address,
 }
 
 impl Asked {
     fn parse(arguments: &mut Arguments) -> Result<Self, CliFailure> {
         let http: Option<Address> = cli::option(arguments, "--http", str::parse)?;
-        let to: Forward = cli::value(arguments, "NAME/TARGET")?;
+        let to: TunnelTarget = cli::value(arguments, "NAME/TARGET")?;
         let port = if to.client.is_none() { 8082 } else { 8081 };
         let http = http.unwrap_or_else(|| Address::Tcp("127.0.0.1".to_owned(), port));
         Ok(Self { to, http })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use socket2::Socket;
 
 use super::connection::TunnelConnection;
-use crate::config::{Bind, Forward};
+use crate::config::{Bind, TunnelTarget};
 use crate::event::pipe::{Peer, Pipe};
 use crate::event::{CODE_FINE, CODE_UNHANDLED, Event, Reply, Verb};
 use crate::net::accept::{Acceptor, Bound, SocketFile};
@@ -17,7 +17,7 @@ use crate::sync::workers::Workers;
 /// Most connections that are carried for the ports of a node.
 const MAX_CONNECTIONS: usize = 1024;
 
-fn peer(forward: &Forward) -> Peer<'_> {
+fn peer(forward: &TunnelTarget) -> Peer<'_> {
     forward.client.as_deref().map_or(Peer::Server, Peer::Client)
 }
 
@@ -36,7 +36,7 @@ impl TunnelListeners {
     pub fn add(
         &mut self,
         bound: Bound,
-        forward: Forward,
+        forward: TunnelTarget,
         pipe: Arc<dyn Pipe>,
         wait: Duration,
     ) -> io::Result<()> {
@@ -82,7 +82,7 @@ impl Drop for Port {
 /// One connection.
 struct Job {
     _permit: Permit,
-    forward: Arc<Forward>,
+    forward: Arc<TunnelTarget>,
     pipe: Arc<dyn Pipe>,
     wait: Duration,
 }
@@ -112,7 +112,7 @@ impl Job {
 /// Asks the peer for a connection. The reply's body is what its other end sends.
 fn open(
     pipe: &dyn Pipe,
-    forward: &Forward,
+    forward: &TunnelTarget,
     connection: &Arc<TunnelConnection>,
     wait: Duration,
 ) -> Result<Reply, String> {

@@ -1,7 +1,5 @@
 //! `rp_remoted connect`.
 
-use std::net::SocketAddr;
-
 use crossbeam_channel::{bounded, select};
 use pico_args::Arguments;
 use restpipe::config::{Bind, Reader};
@@ -56,7 +54,7 @@ fn parse(arguments: &mut Arguments) -> Result<Job, CliFailure> {
         _ => Err("a whole number of seconds, at least 1, is needed"),
     })?;
     let idle_s = idle_s.unwrap_or(DEFAULT_IDLE_S);
-    let port = cli::option(arguments, "--listen", bind)?;
+    let port = cli::option(arguments, "--listen", str::parse::<Bind>)?;
     let local = match (port, arguments.contains("--stdio")) {
         (Some(port), false) => Local::Port(port),
         (None, true) => Local::Stdio,
@@ -72,17 +70,6 @@ fn parse(arguments: &mut Arguments) -> Result<Job, CliFailure> {
         return Err(CliFailure::Usage("URL is missing".to_owned()));
     }
     Ok(Box::new(move || run(ends, urls, &local, idle_s)))
-}
-
-fn bind(text: &str) -> Result<Bind, &'static str> {
-    match text.strip_prefix("unix:") {
-        Some("") => Err("a path follows unix:"),
-        Some(path) => Ok(Bind::Unix(path.into())),
-        None => text
-            .parse::<SocketAddr>()
-            .map(Bind::Tcp)
-            .map_err(|_| "IP:PORT, such as 127.0.0.1:2222, or unix: and the path of a socket"),
-    }
 }
 
 fn run(ends: Ends, urls: Vec<Url>, local: &Local, idle_s: u64) -> Result<(), CliFailure> {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
@@ -9,12 +10,11 @@ use std::time::Instant;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Resolver, connect};
+use crate::net::bind::MAX_SOCKET_PATH;
 use crate::sync::deadline::time_left;
 
 /// Longest host name (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 255;
-/// What fits into `sockaddr_un` on Linux beside its final zero byte (unix(7)).
-const MAX_PATH: usize = 107;
 
 /// `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,22 +58,43 @@ impl FromStr for Address {
 
 fn parse(text: &str) -> Option<Address> {
     if let Some(path) = text.strip_prefix("unix:") {
-        let fits = (1..=MAX_PATH).contains(&path.len()) && !path.chars().any(char::is_control);
+        let fits =
+            (1..=MAX_SOCKET_PATH).contains(&path.len()) && !path.chars().any(char::is_control);
         return fits.then(|| Address::Unix(path.into()));
     }
-    let (host, port) = text.rsplit_once(':')?;
-    let host = match host.strip_prefix('[') {
+    let (host, port) = split_host_port(text).ok()?;
+    Some(Address::Tcp(host.to_owned(), port?))
+}
+
+/// Host and port of `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`, the host without brackets. The error
+/// says what is wrong.
+pub(crate) fn split_host_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
+    let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let host = rest.strip_suffix(']')?;
-            host.parse::<std::net::Ipv6Addr>().ok()?;
-            host
+            let (host, rest) = rest.split_once(']').ok_or("a bracket is not closed")?;
+            if host.parse::<Ipv6Addr>().is_err() {
+                return Err("what stands in brackets is no IPv6 address");
+            }
+            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').unwrap_or("")) })
         }
-        None => host,
+        None => match text.rsplit_once(':') {
+            Some((host, _)) if host.contains(':') => {
+                return Err("an IPv6 address stands in brackets");
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
     };
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    let is_host = text.starts_with('[') || (!host.is_empty() && host.bytes().all(is_name));
-    let port: u16 = port.parse().ok().filter(|_| port.bytes().all(|b| b.is_ascii_digit()))?;
-    (is_host && host.len() <= MAX_HOST && port > 0).then(|| Address::Tcp(host.to_owned(), port))
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    if host.is_empty() || host.len() > MAX_HOST || !host.bytes().all(is_name) {
+        return Err("the host is no name and no IP address");
+    }
+    let number = |port: &str| {
+        let is_decimal = port.bytes().all(|byte| byte.is_ascii_digit());
+        port.parse().ok().filter(|number| is_decimal && *number > 0)
+    };
+    let port = port.map(|port| number(port).ok_or("the port is no number from 1 to 65535"));
+    Ok((host, port.transpose()?))
 }
 
 /// A host as it stands before a colon and a port.

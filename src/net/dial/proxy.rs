@@ -20,7 +20,7 @@ pub(crate) use exceptions::Exceptions;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use super::{Address, Resolver, bracketed, connect};
+use super::{Resolver, bracketed, connect, split_host_port};
 
 /// Longest user and longest password, in bytes (RFC 1929, section 2).
 const MAX_CREDENTIAL: usize = 255;
@@ -132,13 +132,14 @@ fn parse(text: &str) -> Option<Proxy> {
         None => (None, rest),
     };
     let address = address.strip_suffix('/').unwrap_or(address);
-    let (host, port) = host_and_port(address)?;
+    let (host, port) = split_host_port(address).ok()?;
     if scheme == Scheme::Http
         && credentials.as_ref().is_some_and(|credentials| credentials.user.contains(&b':'))
     {
         // RFC 7617, section 2: the colon would end the user.
         return None;
     }
+    let host = host.to_ascii_lowercase();
     Some(Proxy { scheme, host, port: port.unwrap_or(default_port), credentials })
 }
 
@@ -150,17 +151,6 @@ impl Credentials {
         let fits =
             |bytes: &[u8]| bytes.len() <= MAX_CREDENTIAL && !bytes.iter().any(u8::is_ascii_control);
         (!user.is_empty() && fits(&user) && fits(&password)).then_some(Self { user, password })
-    }
-}
-
-/// `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`, in lower case and without brackets.
-fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
-    let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-    // A port that is not looked at makes it what an address has to be.
-    let whole = if has_port { text.to_owned() } else { format!("{text}:1") };
-    match whole.parse() {
-        Ok(Address::Tcp(host, port)) => Some((host.to_ascii_lowercase(), has_port.then_some(port))),
-        _ => None,
     }
 }
 

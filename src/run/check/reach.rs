@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::report::{CheckProblem, Report};
 use super::steps::TO_SERVER;
-use crate::config::Target;
+use crate::config::ServerTarget;
 use crate::identity::Identity;
 use crate::net::dial::{self, Resolver};
 use crate::node::Trial;
@@ -15,7 +15,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// From the name to an answered heartbeat, for each. Where there are several, each step says to which
 /// it belongs.
-pub(super) fn servers(targets: &[Target], identity: &Identity, report: &mut Report) {
+pub(super) fn servers(targets: &[ServerTarget], identity: &Identity, report: &mut Report) {
     for target in targets {
         let mut steps = TO_SERVER.iter().map(|step| match targets {
             [_] => (*step).to_owned(),
@@ -31,11 +31,11 @@ pub(super) fn servers(targets: &[Target], identity: &Identity, report: &mut Repo
 
 /// Notes each step; nothing comes after one that fails.
 fn walk(
-    target: &Target,
+    target: &ServerTarget,
     identity: &Identity,
     note: &mut dyn FnMut(Result<String, CheckProblem>) -> bool,
 ) -> Option<()> {
-    let Target { host, port, server_name, proxy } = target;
+    let ServerTarget { host, port, server_name, proxy } = target;
     let resolver = Resolver::default();
     let deadline = || Instant::now() + STEP_TIMEOUT;
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::host_and_port;
+use crate::net::dial::split_host_port;
 
 /// Most entries of a list.
 const MAX_EXCEPTIONS: usize = 256;
@@ -48,10 +48,10 @@ impl Exception {
             return range;
         }
         let bare = text.trim_start_matches("*.").trim_start_matches('.');
-        match host_and_port(bare) {
-            Some((host, port)) => Self::Host(host, port),
+        match split_host_port(bare) {
+            Ok((host, port)) => Self::Host(host.to_ascii_lowercase(), port),
             // An IPv6 address without brackets, or what no host is called.
-            None => Self::Host(bare.to_ascii_lowercase(), None),
+            Err(_) => Self::Host(bare.to_ascii_lowercase(), None),
         }
     }
 
