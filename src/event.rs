@@ -3,6 +3,7 @@
 use std::io;
 
 mod body;
+pub mod errors;
 pub mod header;
 pub mod inspect;
 mod json;

@@ -13,7 +13,6 @@ mod admit;
 mod body;
 mod budget;
 mod connection;
-mod errors;
 mod guard;
 mod head;
 mod local;
@@ -31,7 +30,6 @@ mod upload;
 use std::time::Duration;
 
 pub use crate::net::accept::BindError;
-pub use errors::{ERRORS, PortError};
 pub use server::HttpServer;
 
 use crate::config::Bind;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::event::{Body, Verb};
+use crate::event::{Body, Verb, errors};
 
 /// The handler answered and has nothing to add.
 pub const CODE_FINE: u32 = 0;
@@ -86,13 +86,15 @@ impl Reply {
     pub fn wrong_verb(allowed: &[Verb]) -> Self {
         let allowed: Vec<String> =
             allowed.iter().map(|verb| verb.as_str().to_ascii_uppercase()).collect();
-        Self::unhandled().with_status(405).with_header("Allow", allowed.join(", "))
+        Self::unhandled()
+            .with_status(errors::WRONG_VERB.status)
+            .with_header("Allow", allowed.join(", "))
     }
 
     /// The handler failed.
     pub fn exception(class: &str, message: &str, traceback: &str) -> Self {
         Self::json(&serde_json::json!({
-            "error": "exception",
+            "error": errors::EXCEPTION.name,
             "message": message,
             "exception": { "message": message, "class": class, "traceback": traceback },
         }))
@@ -109,15 +111,18 @@ impl Reply {
 
     /// The asker may not ask this. It was not handled.
     pub fn refused(message: &str) -> Self {
-        let mut reply = Self::json(&serde_json::json!({ "error": "refused", "message": message }))
-            .with_code(CODE_REFUSED);
-        reply.status = Some(403);
+        let mut reply =
+            Self::json(&serde_json::json!({ "error": errors::REFUSED.name, "message": message }))
+                .with_code(CODE_REFUSED);
+        reply.status = Some(errors::REFUSED.status);
         reply
     }
 
     /// The node cannot take the event now. It was not handled.
     pub fn busy(message: &str) -> Self {
-        Self::exception("Busy", message, "").with_status(503).with_header("Retry-After", "1")
+        Self::exception("Busy", message, "")
+            .with_status(errors::BUSY.status)
+            .with_header("Retry-After", "1")
     }
 }
 

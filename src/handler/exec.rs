@@ -19,7 +19,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{Context, Failure, Handler, verbs_where};
-use crate::event::{Body, Event, Reply};
+use crate::event::{Body, Event, Reply, errors};
 use crate::process::supervisor::Supervisor;
 use error::{LogContext, ScriptError};
 use opening::Opening;
@@ -30,7 +30,7 @@ use scripts::Scripts;
 /// Most scripts at once, with those that are being ended.
 const MAX_SCRIPTS: usize = 64;
 
-/// Runs the scripts of a folder. The README's part about scripts has all that they get and may answer;
+/// Runs the scripts of a folder. The guide's page about scripts says all that they get and may answer;
 /// in short:
 ///
 /// - The event's method name is the script's: a regular executable file directly in the folder.
@@ -136,5 +136,6 @@ fn failed(log_context: &LogContext, context: &Context, error: &ScriptError, stde
 
 /// No argument and no variable can hold a NUL: the caller asks for something that does not exist.
 fn cannot_be_passed(what: &str) -> Reply {
-    Reply::exception("Request", &format!("{what} contains a NUL character"), "").with_status(400)
+    Reply::exception("Request", &format!("{what} contains a NUL character"), "")
+        .with_status(errors::NOT_PASSABLE.status)
 }

@@ -1,6 +1,6 @@
 //! One byte range of a body (RFC 9110, section 14).
 
-use crate::event::{Body, Reply};
+use crate::event::{Body, Reply, errors};
 
 /// Which bytes of a body are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,8 @@ impl Range {
             }
             Self::Unsatisfiable => {
                 let message = format!("the range lies behind the end, at byte {length}");
-                Reply::error(416, "range_not_satisfiable", &message)
+                errors::RANGE_NOT_SATISFIABLE
+                    .reply(&message)
                     .with_header("Content-Range", format!("bytes */{length}"))
             }
         };

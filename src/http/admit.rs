@@ -9,8 +9,8 @@ use std::thread;
 
 use socket2::Socket;
 
+use crate::event::errors;
 use crate::http::connection;
-use crate::http::errors;
 use crate::http::refusal::Refusal;
 use crate::http::response::HttpResponse;
 use crate::http::response_writer::print_head;

@@ -5,9 +5,9 @@
 
 use std::time::Instant;
 
+use crate::event::errors;
 use crate::http::HttpLimits;
 use crate::http::budget::Share;
-use crate::http::errors;
 use crate::http::refusal::Refusal;
 use crate::http1::framing::Framing;
 use crate::http1::input::HttpInput;

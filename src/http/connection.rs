@@ -14,10 +14,10 @@ use std::time::Instant;
 
 use socket2::Socket;
 
+use crate::event::errors;
 use crate::event::pipe::RequestError;
 use crate::event::{Body, Event, RequestId};
 use crate::http::body;
-use crate::http::errors;
 use crate::http::head;
 use crate::http::refusal::Refusal;
 use crate::http::request::{self, CheckedRequest, PeerRequest};

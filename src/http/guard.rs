@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::config::Bind;
-use crate::http::errors;
+use crate::event::errors;
 use crate::http::head::RequestHead;
 use crate::http::refusal::Refusal;
 

@@ -7,9 +7,9 @@
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
+use crate::event::errors;
 use crate::event::inspect::Inspect;
 use crate::event::{Body, Verb};
-use crate::http::errors;
 use crate::http::refusal::Refusal;
 use crate::http::response::HttpResponse;
 

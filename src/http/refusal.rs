@@ -6,8 +6,8 @@
 
 use serde_json::{Value, json};
 
+use crate::event::errors::{self, AnswerError};
 use crate::event::pipe::RequestError;
-use crate::http::errors::{self, PortError};
 use crate::http1::chunked::ChunkError;
 use crate::http1::framing::FramingError;
 use crate::http1::head::InvalidHead;
@@ -32,7 +32,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// A refusal after which the next request can be read.
-    pub fn new(error: PortError, message: impl Into<String>) -> Self {
+    pub fn new(error: AnswerError, message: impl Into<String>) -> Self {
         Self {
             status: error.status,
             error: error.name,
@@ -44,7 +44,7 @@ impl Refusal {
     }
 
     /// A refusal that ends the connection.
-    pub fn closing(error: PortError, message: impl Into<String>) -> Self {
+    pub fn closing(error: AnswerError, message: impl Into<String>) -> Self {
         Self { close: true, ..Self::new(error, message) }
     }
 

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
+use crate::event::errors;
 use crate::event::{Target, Verb};
 use crate::http::HttpSettings;
-use crate::http::errors;
 use crate::http::guard::Guard;
 use crate::http::head::{RequestHead, forward};
 use crate::http::local::{LocalEndpoint, LocalRequest};

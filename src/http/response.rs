@@ -5,9 +5,9 @@
 use tiny_http::Header;
 
 use crate::event::{
-    Body, CODE_EXCEPTION, CODE_FINE, CODE_REFUSED, CODE_UNHANDLED, Event, Reply, RequestId, header,
+    Body, CODE_EXCEPTION, CODE_FINE, CODE_REFUSED, CODE_UNHANDLED, Event, Reply, RequestId, errors,
+    header,
 };
-use crate::http::errors;
 use crate::http::refusal::Refusal;
 
 /// Headers that are written here.
@@ -90,9 +90,9 @@ impl HttpResponse {
 fn status(reply: &Reply) -> u16 {
     match (reply.status, reply.code) {
         (Some(status @ 200..=599), _) => status,
-        (_, CODE_UNHANDLED) => 404,
-        (_, CODE_REFUSED) => 403,
-        (_, CODE_EXCEPTION) => 500,
+        (_, CODE_UNHANDLED) => errors::UNHANDLED.status,
+        (_, CODE_REFUSED) => errors::REFUSED.status,
+        (_, CODE_EXCEPTION) => errors::EXCEPTION.status,
         _ => 200,
     }
 }

@@ -2,9 +2,9 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::event::errors;
 use crate::event::peer::Role;
 use crate::event::pipe::Peer;
-use crate::http::errors;
 use crate::http::refusal::Refusal;
 
 /// Longest name of a client in a path, in bytes once decoded (RFC 1035's limit of a name).

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::event::errors;
 use crate::event::{Body, Source};
-use crate::http::errors;
 use crate::http::refusal::Refusal;
 use crate::http::response_writer;
 use crate::http1::body::BodyDecoder;

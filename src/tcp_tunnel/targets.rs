@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::TunnelConnection;
-use crate::event::{Event, Reply, Verb};
+use crate::event::{Event, Reply, Verb, errors};
 use crate::handler::{Context, Failure, Handler};
 use crate::net::dial::{Address, Resolver};
 use crate::sync::workers::Workers;
@@ -38,7 +38,7 @@ impl Targets {
                 context.request_id
             );
             let message = format!("{name} cannot be reached: {why}");
-            Reply::error(502, "unreachable", &message)
+            errors::UNREACHABLE.reply(&message)
         };
         let socket = match address.connect(&self.resolver, Instant::now() + CONNECT_TIMEOUT) {
             Ok(socket) => socket,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::event::{CODE_EXCEPTION, Reply, RequestId};
+use crate::event::{CODE_EXCEPTION, Reply, RequestId, errors};
 use crate::handler::Context;
 use crate::process::group::Exit;
 use crate::process::supervisor::EndReason;
@@ -77,10 +77,10 @@ impl ScriptError {
         let message =
             if stderr.is_empty() { self.to_string() } else { format!("{self}: {stderr}") };
         let (code, status) = match self {
-            Self::ExitCode(code @ 1..=MAX_CODE) => (code.unsigned_abs(), 500),
-            Self::Timeout | Self::LeftBehind => (CODE_EXCEPTION, 504),
-            Self::Stopping => (CODE_EXCEPTION, 503),
-            _ => (CODE_EXCEPTION, 500),
+            Self::ExitCode(code @ 1..=MAX_CODE) => (code.unsigned_abs(), errors::EXCEPTION.status),
+            Self::Timeout | Self::LeftBehind => (CODE_EXCEPTION, errors::SCRIPT_TIMEOUT.status),
+            Self::Stopping => (CODE_EXCEPTION, errors::BUSY.status),
+            _ => (CODE_EXCEPTION, errors::EXCEPTION.status),
         };
         Reply::exception(self.class(), &message, "").with_code(code).with_status(status)
     }

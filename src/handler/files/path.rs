@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use super::problem::FileProblem;
+use crate::event::errors;
 
 /// What the names of files that are still being written begin with. Nobody sees those.
 pub(super) const UNFINISHED: &str = ".restpipe-put-";
@@ -46,7 +47,7 @@ fn join(names: &[String]) -> Result<PathBuf, FileProblem> {
 }
 
 fn bad(message: &str) -> FileProblem {
-    FileProblem::refused(400, "bad_path", message)
+    FileProblem::refused(errors::BAD_PATH, message)
 }
 
 #[cfg(test)]

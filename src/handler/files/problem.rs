@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use crate::event::Reply;
+use crate::event::errors::{self, AnswerError};
 use crate::handler::Failure;
 
 /// Why there is no file for the caller.
@@ -10,10 +11,8 @@ use crate::handler::Failure;
 pub(super) enum FileProblem {
     /// An answer with this status.
     Refused {
-        /// The HTTP status.
-        status: u16,
         /// What it is called in the answer.
-        error: &'static str,
+        error: AnswerError,
         /// For people, to stand behind the path.
         message: String,
     },
@@ -24,16 +23,16 @@ pub(super) enum FileProblem {
 }
 
 impl FileProblem {
-    /// An answer with this status, name and message.
-    pub fn refused(status: u16, error: &'static str, message: impl Into<String>) -> Self {
-        Self::Refused { status, error, message: message.into() }
+    /// An answer with this error and message.
+    pub fn refused(error: AnswerError, message: impl Into<String>) -> Self {
+        Self::Refused { error, message: message.into() }
     }
 
     /// The reply about this path.
     pub fn reply(self, path: &[String]) -> Result<Reply, Failure> {
         match self {
-            Self::Refused { status, error, message } => {
-                Ok(Reply::error(status, error, &format!("{}: {message}", path.join("/"))))
+            Self::Refused { error, message } => {
+                Ok(error.reply(&format!("{}: {message}", path.join("/"))))
             }
             Self::Busy(message) => Ok(Reply::busy(message)),
             Self::Failed(failure) => Err(failure),
@@ -46,21 +45,23 @@ impl From<io::Error> for FileProblem {
     fn from(error: io::Error) -> Self {
         match (error.kind(), error.raw_os_error()) {
             (_, Some(libc::EMFILE | libc::ENFILE)) => Self::Busy("too many files are open"),
-            (_, Some(libc::ELOOP)) => Self::refused(403, "forbidden", "its links lead in a circle"),
+            (_, Some(libc::ELOOP)) => {
+                Self::refused(errors::FORBIDDEN, "its links lead in a circle")
+            }
             // How a socket, or a device without a driver, answers to being opened.
             (_, Some(libc::ENXIO | libc::ENODEV)) => not_a_file(),
             (ErrorKind::NotFound | ErrorKind::NotADirectory, _) => {
-                Self::refused(404, "not_found", "there is no such file or directory")
+                Self::refused(errors::NOT_FOUND, "there is no such file or directory")
             }
             (ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem, _) => {
-                Self::refused(403, "forbidden", "the system does not permit it, or it leads out")
+                Self::refused(errors::FORBIDDEN, "the system does not permit it, or it leads out")
             }
             (ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty, _) => is_directory(),
             (ErrorKind::InvalidFilename, _) => {
-                Self::refused(400, "bad_path", "a name in it, or all of it, is too long")
+                Self::refused(errors::BAD_PATH, "a name in it, or all of it, is too long")
             }
             (ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _) => {
-                Self::refused(507, "no_space", "there is no room left for it")
+                Self::refused(errors::NO_SPACE, "there is no room left for it")
             }
             _ => Self::Failed(Failure::from(error)),
         }
@@ -70,22 +71,20 @@ impl From<io::Error> for FileProblem {
 /// A directory where a file was asked for.
 pub(super) fn is_directory() -> FileProblem {
     FileProblem::refused(
-        409,
-        "is_directory",
+        errors::IS_DIRECTORY,
         "it is a directory; GET list//PATH shows what it holds",
     )
 }
 
 /// A FIFO, a device or a socket where a file was asked for.
 pub(super) fn not_a_file() -> FileProblem {
-    FileProblem::refused(403, "not_a_file", "it is neither a file nor a directory")
+    FileProblem::refused(errors::NOT_A_FILE, "it is neither a file nor a directory")
 }
 
 /// The request's conditions do not hold.
 pub(super) fn precondition_failed() -> FileProblem {
     FileProblem::refused(
-        412,
-        "precondition_failed",
+        errors::PRECONDITION_FAILED,
         "the file is not as the request's condition says",
     )
 }

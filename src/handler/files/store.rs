@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::conditions::{self, Precondition, Version};
 use super::path::UNFINISHED;
 use super::problem::{FileProblem, is_directory, not_a_file, precondition_failed};
-use crate::event::{Body, Event, Reply};
+use crate::event::{Body, Event, Reply, errors};
 
 /// How much of a body is read at a time.
 const BUFFER_SIZE: usize = 64 * 1024;
@@ -27,7 +27,7 @@ pub(super) fn put(
 ) -> Result<Reply, FileProblem> {
     if event.header("content-range").is_some() {
         let message = "a part of a file cannot be stored; send all of it without Content-Range";
-        return Err(FileProblem::refused(400, "partial_put", message));
+        return Err(FileProblem::refused(errors::PARTIAL_PUT, message));
     }
     // Before the body is read, so that the caller need not send it.
     let stands = check(dir, path, event)?;
@@ -93,7 +93,7 @@ fn is_missing(error: &io::Error) -> bool {
 fn without_directory(error: io::Error) -> FileProblem {
     if is_missing(&error) {
         let message = "the directory that it would be in does not exist";
-        FileProblem::refused(409, "no_directory", message)
+        FileProblem::refused(errors::NO_DIRECTORY, message)
     } else {
         error.into()
     }

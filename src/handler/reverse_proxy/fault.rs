@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::event::{CODE_EXCEPTION, Reply};
+use crate::event::{CODE_EXCEPTION, Reply, errors};
 
 /// Why there is no reply of the service. Only after [`ServiceFault::BadAnswer`] and [`ServiceFault::Timeout`] may it
 /// have handled the request.
@@ -60,20 +60,20 @@ impl ServiceFault {
     /// also what every exception has.
     pub fn reply(&self, service: &str) -> Reply {
         let message = self.message(service);
-        let (status, error) = match self {
-            Self::BadPath(_) => return Reply::error(400, "bad_path", &message),
-            Self::Body(_) => return Reply::error(400, "body_incomplete", &message),
-            Self::Unreachable(_) => (502, "unreachable"),
-            Self::Silent(_) | Self::BadAnswer(_) => (502, "bad_answer"),
-            Self::NoThread(_) => (503, "full"),
-            Self::Timeout(..) | Self::Cancelled => (504, "service_timeout"),
+        let error = match self {
+            Self::BadPath(_) => return errors::BAD_PATH.reply(&message),
+            Self::Body(_) => return errors::BODY_INCOMPLETE.reply(&message),
+            Self::Unreachable(_) => errors::UNREACHABLE,
+            Self::Silent(_) | Self::BadAnswer(_) => errors::BAD_ANSWER,
+            Self::NoThread(_) => errors::FULL,
+            Self::Timeout(..) | Self::Cancelled => errors::SERVICE_TIMEOUT,
         };
         Reply::json(&json!({
-            "error": error,
+            "error": error.name,
             "message": message,
             "exception": { "message": message, "class": "Service", "traceback": "" },
         }))
         .with_code(CODE_EXCEPTION)
-        .with_status(status)
+        .with_status(error.status)
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{After, Connection, RequestInfo};
-use crate::http::errors;
+use crate::event::errors;
 use crate::http::local::LocalRequest;
 use crate::http::refusal::Refusal;
 use crate::http1::framing::Framing;
