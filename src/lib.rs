@@ -109,12 +109,13 @@
 //!
 //! A program with handlers of its own that is configured by the environment, as `rp_client_start` is, is
 //! a `main` of a few lines: see [`run`]. [`handler`] says what a handler gets and returns, [`config`]
-//! which settings there are.
+//! which settings there are. The [`guide`] is for whoever installs and runs nodes.
 
 pub mod ca;
 pub mod config;
 pub mod event;
 mod fs;
+pub mod guide;
 pub mod handler;
 pub mod http;
 mod http1;

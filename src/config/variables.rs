@@ -1,5 +1,5 @@
 //! The table of all environment variables: what is parsed, what `--help` prints, which names are
-//! known, and what the README documents all come from here.
+//! known, and what the guide documents all come from here.
 
 /// One setting, under one or two names.
 #[derive(Clone, Copy, Debug)]
@@ -86,8 +86,8 @@ table! {
         "proxy to the server: http://USER:PASSWORD@HOST:PORT (CONNECT) or socks5://...; set to \
          nothing: none; not set: HTTPS_PROXY";
     HTTPS_PROXY: ["https_proxy", "HTTPS_PROXY"], "", OUT, PROCESS_ONLY,
-        "the machine's HTTP proxy, HOST:PORT, with USER:PASSWORD@ before it where it asks for them: to \
-         a server that is not this machine (see RP_CLIENT_PROXY), and to brokers with TLS";
+        "the machine's HTTP proxy, HOST or HOST:PORT, also with http:// and USER:PASSWORD@ before it: to a \
+         server that is not this machine (see RP_CLIENT_PROXY), and to brokers with TLS (rwss, rwrs)";
     NO_PROXY: ["no_proxy", "NO_PROXY"], "", OUT, PROCESS_ONLY,
         "names with all below them, addresses, each with a port or without, and ranges such as \
          10.0.0.0/8, separated by commas, that are reached without a proxy; * for all";
@@ -106,8 +106,8 @@ table! {
     CA_CRT: ["RP_CA_CRT_FILENAME"], "ca.crt.pem", ALL, FILE_TOO,
         "file name of the certificate of the CA that peers are checked against";
     CRL: ["RP_CRL_FILENAME"], "ca.crl.pem", NODES, FILE_TOO,
-        "file name of the revocation lists, beside the CA's certificate; must be there where this is \
-         set";
+        "file name of the revocation lists, beside the CA's certificate; used where it exists, and \
+         must be there where this is set";
     HANDLER: ["RP_EVENT_HANDLER", "RP_EVENT_HANDLER_FQ_CLASS"], "example", NODES, FILE_TOO,
         "what answers events: example, files:DIR, files+rw:DIR, exec:DIR, http://HOST:PORT/PREFIX, \
          http+unix:PATH, or several as SEGMENT=HANDLER,... with *=HANDLER for what is left; a program \
@@ -168,9 +168,9 @@ table! {
     DRAIN: ["RP_DRAIN_S"], "10", RUNNING, FILE_TOO,
         "seconds that a stopping node finishes what is in flight";
     DEBUG: ["DEBUG"], "0", RUNNING, FILE_TOO,
-        "1: debug log, and failures of handlers are sent with their trace";
+        "1: debug log, and failures of handlers are sent with their traceback";
     LOG_FORMAT: ["RP_LOG_FORMAT"], "text", RUNNING, FILE_TOO,
-        "text: lines for people; json: one JSON object a line";
+        "text: lines for people; json: one JSON object a line, of time, level and message";
     LOG_FILTER: ["RUST_LOG"], "", RUNNING, PROCESS_ONLY,
         "log filter, such as warn or restpipe=trace; wins over DEBUG";
     SERVER_FILE: ["RP_SERVER_USER_CONFIG_MODULE"], "", SERVER_IDENTITY, PROCESS_ONLY,

@@ -1,6 +1,6 @@
 //! What went wrong is said where it is known, in one line with the peer's address, subject and
 //! fingerprint; the other side says that it was refused, by whom, and where to look. The lines here
-//! are those of the README's table.
+//! are those of the guide's table.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;

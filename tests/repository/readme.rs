@@ -1,22 +1,65 @@
-//! The README says what is true: its program works as it stands there, and its tables are those
-//! of the code.
+//! The README and the guide say what is true: their links lead somewhere in each place where they are read, their
+//! tables are those of the code, and their commands work as they stand there.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+mod links;
+mod session;
+mod tables;
+
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use restpipe::config::VARIABLES;
-use restpipe::event::errors::ERRORS;
-use restpipe::handler::Exec;
 use serde_json::json;
 
 use crate::support::{Identities, client, server};
 
-const README: &str = include_str!("../../README.md");
-const SUMS: &str = include_str!("readme/sums.rs");
-const SITE: &str = include_str!("../../scripts/nginx/rpclient.local");
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The program, up to date whichever tests are asked for: `cargo test` alone builds examples too.
+/// A text, and its path from the root of the project.
+struct Page {
+    path: PathBuf,
+    text: String,
+}
+
+impl Page {
+    /// Its name, such as `files`.
+    fn name(&self) -> &str {
+        self.path.file_stem().unwrap().to_str().unwrap()
+    }
+
+    /// Its blocks of code: what the fence says, and their lines without what indents the fence.
+    fn blocks(&self) -> Vec<(&str, Vec<&str>)> {
+        let mut blocks = Vec::new();
+        let mut lines = self.text.lines();
+        while let Some(line) = lines.next() {
+            let indent = line.len() - line.trim_start().len();
+            let Some(language) = line.trim_start().strip_prefix("```") else { continue };
+            let block = lines.by_ref().take_while(|line| line.trim_start() != "```");
+            blocks.push((language, block.map(|line| line.get(indent..).unwrap_or("")).collect()));
+        }
+        blocks
+    }
+}
+
+/// The README, and every page of the guide.
+fn pages() -> Vec<Page> {
+    let mut paths = vec![PathBuf::from("README.md")];
+    let guide = fs::read_dir(Path::new(ROOT).join("src/guide")).unwrap();
+    paths.extend(guide.map(|entry| Path::new("src/guide").join(entry.unwrap().file_name())));
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(Path::new(ROOT).join(&path)).unwrap();
+        Page { path, text }
+    };
+    paths.into_iter().map(read).collect()
+}
+
+fn page(name: &str) -> Page {
+    pages().into_iter().find(|page| page.name() == name).unwrap()
+}
+
+/// The program of the page about handlers of one's own, up to date whichever tests are asked for: `cargo test`
+/// alone builds examples too.
 fn sums() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // TARGET/PROFILE/deps/readme-...
@@ -25,40 +68,63 @@ fn sums() -> PathBuf {
     build.args(["build", "--quiet", "--offline", "--locked", "--example", "sums", "--profile"]);
     build.arg(if profile.ends_with("release") { "release" } else { "dev" });
     build.arg("--target-dir").arg(profile.parent().unwrap());
-    let output = build.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let output = build.current_dir(ROOT).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     profile.join("examples/sums")
 }
 
 #[test]
+fn the_readme_is_short_enough_to_be_read() {
+    let lines = page("README").text.lines().count();
+    assert!(lines <= 450, "{lines}");
+}
+
+/// What is printed stands there as it is, and so do tables; all else is for people to read.
+#[test]
+fn no_line_is_too_long_to_read() {
+    for page in pages() {
+        let blocks = page.blocks();
+        let printed: Vec<_> =
+            blocks.iter().flat_map(|(_, block)| block).map(|l| l.trim()).collect();
+        let is_printed = |line: &str| line.starts_with('|') || printed.contains(&line.trim());
+        for line in page.text.lines().filter(|line| line.chars().count() > 120) {
+            assert!(is_printed(line), "{}: {line}", page.path.display());
+        }
+    }
+}
+
+/// Where the language is missing, rustdoc takes a block for Rust.
+#[test]
+fn every_block_of_code_says_what_it_is() {
+    const LANGUAGES: [&str; 8] =
+        ["text", "sh", "console", "python", "json", "nginx", "rust,no_run", "toml"];
+    for page in pages() {
+        for (language, block) in page.blocks() {
+            let place = page.path.display();
+            assert!(LANGUAGES.contains(&language), "{place}: {language:?}: {block:?}");
+        }
+    }
+}
+
+#[test]
 fn the_program_with_its_own_handlers_stands_there_as_it_is_built() {
-    let (_, program) = SUMS.split_once("\n\n").unwrap();
-    let indented: String = program
-        .lines()
-        .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") })
-        .collect();
-    assert!(README.contains(&indented), "the README has another program than\n{indented}");
+    let (_, program) = include_str!("readme/sums.rs").split_once("\n\n").unwrap();
+    assert!(page("library").text.contains(&format!("```rust,no_run\n{program}```")));
 }
 
 #[test]
 fn the_site_of_nginx_stands_there_as_it_is_shipped() {
-    // Its text says at the top where the file goes, and the README in its own words.
-    let lines = SITE.lines().skip_while(|line| line.starts_with('#'));
-    let indented: String = lines.map(|line| format!("    {line}\n")).collect();
-    assert!(README.contains(&indented), "the README has another site than\n{indented}");
+    let site = include_str!("../../scripts/nginx/rpclient.local");
+    assert!(page("installation").text.contains(&format!("```nginx\n{site}```")));
 }
 
 #[test]
-fn the_program_with_its_own_handlers_answers_as_it_says() {
+fn the_program_with_its_own_handlers_answers() {
     let identities = Identities::new(&["fileserver"]);
     let server = server(&identities).start();
     let client = client(&identities, "fileserver", server.pipe()).program(sums()).start();
 
-    let request = "/client/fileserver/sum//1/2/39";
-    let answer = server.get_when_up(request);
-    assert!(
-        README.contains(&format!("curl http://localhost:8081{request}\n    {}", answer.text()))
-    );
+    let answer = server.get_when_up("/client/fileserver/sum//1/2/39");
     assert_eq!(answer.json(), json!({"sum": 42}));
     let answer = server.get("/client/fileserver/sum//1/two");
     assert_eq!((answer.status, answer.header("X-Event-Return-Code")), (500, Some("251")));
@@ -67,107 +133,4 @@ fn the_program_with_its_own_handlers_answers_as_it_says() {
     let answer = server.ask("POST", "/client/fileserver/note", &[], b"hello");
     assert_eq!(answer.text(), "5 bytes from localhost");
     assert_eq!(client.get("/server/cat//a").json(), json!({"result_from_server": "a"}));
-}
-
-/// The anchor of a heading, as forges make it.
-fn anchor(heading: &str) -> String {
-    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-    kept.collect::<String>().to_lowercase().replace(' ', "-")
-}
-
-#[test]
-fn every_link_leads_somewhere_and_the_contents_have_every_section() {
-    let headings = |signs: &str| -> BTreeSet<String> {
-        README.lines().filter_map(|line| line.strip_prefix(signs)).map(anchor).collect()
-    };
-    let sections = headings("## ");
-    let anchors = &sections | &headings("### ");
-    // A link may be broken over two lines, but not its target.
-    let targets = || README.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
-    let mut links = 0;
-    for target in targets() {
-        match target.strip_prefix('#') {
-            Some(name) => assert!(anchors.contains(name), "there is no section {target}"),
-            None if target.starts_with("https://") => {}
-            None => {
-                let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(target);
-                assert!(file.is_file(), "there is no file {target}");
-            }
-        }
-        links += 1;
-    }
-    assert!(links > 50, "{links}");
-
-    let (_, contents) = README.split_once("\nContents: ").unwrap();
-    let (contents, _) = contents.split_once("\n\n").unwrap();
-    for section in sections.iter().filter(|section| *section != "licence") {
-        assert!(contents.contains(&format!("(#{section})")), "the contents lack {section}");
-    }
-}
-
-/// What is printed stands there as it is, and so do tables; all else is for people to read.
-#[test]
-fn its_lines_are_not_too_long_to_read() {
-    let is_prose = |line: &&str| !line.starts_with('|') && !line.starts_with("    ");
-    for line in README.lines().filter(is_prose) {
-        assert!(line.chars().count() <= 120, "{line}");
-    }
-}
-
-#[test]
-fn the_configuration_table_is_that_of_the_code() {
-    let (_, section) = README.split_once("\n## Configuration\n").unwrap();
-    let (section, _) = section.split_once("\n## ").unwrap();
-    let rows: Vec<Vec<&str>> = section
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .map(|line| line.split('|').map(str::trim).collect())
-        .collect();
-    for name in Exec::VARIABLES {
-        assert!(README.contains(&format!("`{name}`")), "the README lacks {name}");
-    }
-    for variable in VARIABLES {
-        for name in variable.names {
-            let row = rows.iter().find(|row| row[1].contains(&format!("`{name}`")));
-            let row = row.unwrap_or_else(|| panic!("the README lacks {name}"));
-            let shown = row[2];
-            // Without a default of its own it may say in words what counts instead.
-            let is_true =
-                shown == variable.default || (variable.default.is_empty() && !shown.contains('/'));
-            assert!(is_true, "{name}: the README says {shown:?}, the code {:?}", variable.default);
-        }
-    }
-    // What nodes read, and what they tell the programs that they run.
-    let known = |name: &str| {
-        VARIABLES.iter().any(|variable| variable.names.contains(&name))
-            || Exec::VARIABLES.contains(&name)
-            || restpipe::lifecycle::hook::VARIABLES.contains(&name)
-            || name == "RP_QUERY_"
-    };
-    let is_word = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-    for word in
-        README.split(|c| !is_word(c)).filter(|word| word.starts_with("RP_") && *word != "RP_")
-    {
-        assert!(known(word), "the README names {word}, which the code does not know");
-    }
-}
-
-#[test]
-fn the_table_of_errors_is_that_of_the_code() {
-    let (_, section) = README.split_once("\n## Answers and errors\n").unwrap();
-    let (section, _) = section.split_once("\n## ").unwrap();
-    let documented: BTreeSet<(u16, &str)> = section
-        .lines()
-        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
-        .filter_map(|(status, rest)| Some((status.parse().ok()?, rest.split_once(" | ")?.0)))
-        .flat_map(|(status, errors): (u16, &str)| {
-            errors.split(", ").map(move |error| (status, error.trim_matches('`')))
-        })
-        .filter(|(_, error)| !error.is_empty())
-        .collect();
-    let said: BTreeSet<_> = ERRORS.iter().map(|error| (error.status, error.name)).collect();
-    let missing: Vec<_> = said.difference(&documented).collect();
-    assert!(missing.is_empty(), "the README lacks {missing:?}");
-    let unknown: Vec<_> = documented.difference(&said).collect();
-    assert!(unknown.is_empty(), "the README has {unknown:?}, which nothing says");
 }

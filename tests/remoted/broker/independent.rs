@@ -11,7 +11,7 @@ use crate::support::port::free_address;
 use crate::support::{NGINX, Node, PATIENCE, has_all, skip};
 
 const PATH: &str = "/test/path/";
-const README: &str = include_str!("../../../README.md");
+const GUIDE: &str = include_str!("../../../src/guide/broker.md");
 
 /// Says that a test did not run, past the harness, which would keep the line to itself.
 struct Killed(Child);
@@ -81,10 +81,10 @@ fn an_independent_websocket_client_is_a_server_like_any_other() {
     }
 }
 
-/// The configuration as the README has it, in front of this broker.
+/// The configuration as the guide has it, in front of this broker.
 fn nginx(broker: SocketAddr) -> Option<(Killed, SocketAddr, tempfile::TempDir)> {
-    let (_, location) = README.split_once("    # rp_remoted broker behind nginx\n").unwrap();
-    let (location, _) = location.split_once("\n\n").unwrap();
+    let (_, location) = GUIDE.split_once("# rp_remoted broker behind nginx\n").unwrap();
+    let (location, _) = location.split_once("\n```").unwrap();
     assert!(location.contains("127.0.0.1:37791"), "{location}");
     let location = location.replace("127.0.0.1:37791", &broker.to_string());
     // nginx cannot say which port it took, so it is given one that was free a moment ago.

@@ -1,4 +1,4 @@
-//! The README's program with handlers of its own.
+//! The guide's program with handlers of its own.
 
 use std::process::ExitCode;
 
