@@ -107,18 +107,6 @@ fn every_block_of_code_says_what_it_is() {
 }
 
 #[test]
-fn the_program_with_its_own_handlers_stands_there_as_it_is_built() {
-    let (_, program) = include_str!("readme/sums.rs").split_once("\n\n").unwrap();
-    assert!(page("library").text.contains(&format!("```rust,no_run\n{program}```")));
-}
-
-#[test]
-fn the_site_of_nginx_stands_there_as_it_is_shipped() {
-    let site = include_str!("../../scripts/nginx/rpclient.local");
-    assert!(page("installation").text.contains(&format!("```nginx\n{site}```")));
-}
-
-#[test]
 fn the_program_with_its_own_handlers_answers() {
     let identities = Identities::new(&["fileserver"]);
     let server = server(&identities).start();

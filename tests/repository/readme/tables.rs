@@ -1,4 +1,4 @@
-//! The tables of settings and of errors are made from the code. `UPDATE_GUIDE=1` writes them anew.
+//! The tables of settings and of errors, and what stands in files of its own, are made from these. `UPDATE_GUIDE=1` writes them anew.
 
 use std::path::Path;
 use std::{env, fs};
@@ -53,6 +53,14 @@ fn the_table_of_errors_is_that_of_the_code() {
         }
     }
     assert!(found > 10, "{found}");
+}
+
+#[test]
+fn programs_and_sites_stand_there_as_they_are_shipped() {
+    let (_, program) = include_str!("sums.rs").split_once("\n\n").unwrap();
+    check("library", "program", &format!("```rust,no_run\n{program}```\n"));
+    let site = include_str!("../../scripts/nginx/rpclient.local");
+    check("installation", "site", &format!("```nginx\n{site}```\n"));
 }
 
 #[test]
