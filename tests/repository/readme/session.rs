@@ -50,11 +50,10 @@ impl World {
             for directory in DIRECTORIES {
                 fs::create_dir_all(world.dir(machine).join(&directory[1..])).unwrap();
             }
-            for role in ["client", "server"] {
-                let settings =
-                    format!("rp_{role}_start --print-settings > /etc/restpipe/{role}.env");
-                world.shell(machine, &settings);
-            }
+        }
+        for (machine, role) in [("hub", "server"), ("fileserver", "client")] {
+            let settings = format!("rp_{role}_start --print-settings > /etc/restpipe/{role}.env");
+            world.shell(machine, &settings);
         }
         let write = |machine: &str, path: &str, text: &str, mode| {
             let path = world.dir(machine).join(path);
