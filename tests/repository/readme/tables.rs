@@ -59,7 +59,7 @@ fn the_table_of_errors_is_that_of_the_code() {
 fn programs_and_sites_stand_there_as_they_are_shipped() {
     let (_, program) = include_str!("sums.rs").split_once("\n\n").unwrap();
     check("library", "program", &format!("```rust,no_run\n{program}```\n"));
-    let site = include_str!("../../scripts/nginx/rpclient.local");
+    let site = include_str!("../../../scripts/nginx/rpclient.local");
     check("installation", "site", &format!("```nginx\n{site}```\n"));
 }
 
