@@ -58,6 +58,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("http1", &[]),
     ("event", &[]),
     ("sync", &[]),
+    ("guide", &[]),
     ("fs", &[]),
 ];
 
