@@ -27,11 +27,11 @@ pub enum RemoteFailure {
         /// Where and why, from a node with `DEBUG=1`; else empty.
         traceback: String,
     },
-    /// There is nothing that handled it: one of the two nodes, or the rules of the other, said no.
+    /// There is nothing that handled it: one of the two nodes, or the rules of the other, refused it.
     Refused {
         /// The HTTP status.
         status: u16,
-        /// The reply's code, 253 or 255; absent where the asking node itself said no.
+        /// The reply's code, 253 or 255; absent where the asking node itself refused it.
         code: Option<u32>,
         /// In a word, such as `away` or `unhandled`.
         error: String,
@@ -112,7 +112,7 @@ impl Reply {
         if is_fine(self.status, Some(self.code)) {
             return Ok(self);
         }
-        // One that is cut short, or too long, says nothing.
+        // One that is cut short, or too long, explains nothing.
         let body = self.body.gather(MAX_BODY).unwrap_or_default();
         let status = self.status.unwrap_or(match self.code {
             CODE_UNHANDLED => 404,
@@ -152,7 +152,7 @@ fn failure(status: u16, code: Option<u32>, body: &[u8]) -> RemoteFailure {
             message: text(&exception["message"]),
             traceback: text(&exception["traceback"]),
         },
-        // Fine for the handler, and yet an error for HTTP: a local service said so.
+        // Fine for the handler, and yet an error for HTTP: a local service answered so.
         Some(code) => {
             let class = if code == CODE_FINE { format!("HTTP {status}") } else { String::new() };
             RemoteFailure::Exception { code, class, message, traceback: String::new() }

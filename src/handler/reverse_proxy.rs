@@ -41,7 +41,7 @@ use crate::sync::throttle::Throttle;
 const SMALL: usize = 16 * 1024;
 /// Most interim replies (1xx) before the final one.
 const MAX_INTERIM: usize = 16;
-/// How long a service may take to reply, unless told otherwise.
+/// How long a service may take to reply, by default.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Asks a local HTTP service.
@@ -52,10 +52,10 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 /// or `bad_answer` and 504 `service_timeout` with code 251, 400 `bad_path` with code 400.
 pub struct Service {
     endpoint: ServiceEndpoint,
-    /// What `Host` says.
+    /// The value of `Host`.
     host: String,
     prefix: String,
-    /// The words for it in messages.
+    /// What messages call it.
     name: String,
     reply_timeout: Duration,
     idle: Arc<IdleConnections>,

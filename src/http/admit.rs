@@ -21,7 +21,7 @@ use crate::http1::framing::Framing;
 /// Stack of a connection's thread: room for a TLS record written by the asking thread.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// What a face does with each connection that it accepts.
+/// Starts a thread for an accepted connection, or refuses it with 503.
 pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
     let refused = match shared.slots.admit(socket) {
         Ok(slot) => {
@@ -34,7 +34,7 @@ pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
                 .map(|e| format!("no thread for a connection: {e}"))
         }
         Err(socket) => {
-            turn_away(socket);
+            refuse_connection(socket);
             Some(format!("{} connections are open already", shared.settings.limits.max_connections))
         }
     };
@@ -61,8 +61,8 @@ fn serve(shared: &Shared, slot: ConnectionSlot) {
     }
 }
 
-/// Says 503 as far as that is possible without waiting.
-fn turn_away(socket: Socket) {
+/// Answers 503 as far as that is possible without waiting.
+fn refuse_connection(socket: Socket) {
     let refusal = Refusal::closing(errors::FULL, "too many connections are open")
         .with_header("Retry-After", "1");
     let HttpResponse { status, headers, body } = HttpResponse::of_refusal(&refusal);

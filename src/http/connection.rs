@@ -116,7 +116,7 @@ impl Connection<'_> {
             Err(refusal) => return self.refuse(&refusal, None),
         };
         let framing = head.framing;
-        let mut caller = RequestInfo {
+        let mut info = RequestInfo {
             started,
             http_1_0: head.http_1_0,
             keep_alive: head.keep_alive,
@@ -131,22 +131,22 @@ impl Connection<'_> {
             Err(mut refusal) => {
                 // Its body is not read.
                 refusal.close |= framing != Framing::None;
-                return self.refuse(&refusal, Some(caller));
+                return self.refuse(&refusal, Some(info));
             }
         };
         let request = match request {
             CheckedRequest::Peer(request) => request,
-            CheckedRequest::Local(local) => return self.answer_locally(&local, framing, caller),
+            CheckedRequest::Local(local) => return self.answer_locally(&local, framing, info),
         };
         if request.is_tunnel && framing == Framing::None {
-            return self.tunnel(request, caller);
+            return self.tunnel(request, info);
         }
         let limits = &self.shared.settings.limits;
         let expected = request.expects_continue && framing != Framing::None;
         let Some(length) = body::small(framing) else {
             let input = std::mem::replace(&mut self.input, input(self.slot.socket()));
             let (body, handle) = upload::begin(input, framing, expected, limits.body_timeout);
-            return self.ask(request, body, Some(handle), caller);
+            return self.ask(request, body, Some(handle), info);
         };
         if expected && self.input.buffered().is_empty() {
             response_writer::send_continue(self.slot.socket(), started + limits.transfer_timeout)?;
@@ -155,10 +155,10 @@ impl Connection<'_> {
         match body::read(&mut self.input, length, &mut share, limits) {
             Ok(body) => {
                 // The reply's time is counted from here, not from the head.
-                caller.started = Instant::now();
-                self.ask(request, body.into(), None, caller)
+                info.started = Instant::now();
+                self.ask(request, body.into(), None, info)
             }
-            Err(refusal) => self.refuse(&refusal, Some(caller)),
+            Err(refusal) => self.refuse(&refusal, Some(info)),
         }
     }
 
@@ -207,11 +207,11 @@ impl Connection<'_> {
         request: PeerRequest,
         body: Body,
         upload: Option<UploadHandle>,
-        mut caller: RequestInfo,
+        mut info: RequestInfo,
     ) -> io::Result<After> {
         let PeerRequest { destination, verb, target, media_type, headers, wait, .. } = request;
-        let request_id = caller.id;
-        let head_only = caller.head_only;
+        let request_id = info.id;
+        let head_only = info.head_only;
         let mut event = Event { verb, target, media_type, headers, body, head_only, request_id };
         let reply = self.shared.pipe.request(destination.peer(), &mut event, wait, self.slot);
         let mut refused = None;
@@ -221,7 +221,7 @@ impl Connection<'_> {
             match handle.answer() {
                 Some(mut ended) => {
                     refused = ended.refusal.take();
-                    caller.unread = !self.take_back(ended);
+                    info.unread = !self.take_back(ended);
                 }
                 None => self.pending_upload = Some(handle),
             }
@@ -232,7 +232,7 @@ impl Connection<'_> {
                 destination.name().escape_debug(),
                 verb.as_str(),
                 event.target,
-                caller.started.elapsed(),
+                info.started.elapsed(),
                 more.escape_debug()
             );
         };
@@ -241,9 +241,9 @@ impl Connection<'_> {
                 let answer = HttpResponse::of_reply(reply, &event);
                 log(answer.status, "");
                 if answer.body.whole().is_some() {
-                    return self.send(answer, false, caller);
+                    return self.send(answer, false, info);
                 }
-                let (sent, after) = self.stream(answer, caller)?;
+                let (sent, after) = self.stream(answer, info)?;
                 if let Sent::Broken(why) = sent {
                     log::warn!(
                         "{}: request {request_id}: the reply to {} {} was cut short: {}",
@@ -260,12 +260,12 @@ impl Connection<'_> {
                 Ok(After::Close)
             }
             // What was wrong with the body is known better here.
-            (Err(RequestError::Body(_)), Some(refusal)) => self.refuse(&refusal, Some(caller)),
+            (Err(RequestError::Body(_)), Some(refusal)) => self.refuse(&refusal, Some(info)),
             (Err(error), _) => {
                 self.note_unknown(&error, request_id);
                 let refusal = Refusal::from(error);
                 log(refusal.status, &format!(": {}", refusal.message));
-                self.send(HttpResponse::of_refusal(&refusal), refusal.close, caller)
+                self.send(HttpResponse::of_refusal(&refusal), refusal.close, info)
             }
         }
     }
@@ -290,8 +290,8 @@ impl Connection<'_> {
     }
 
     /// Says no. Without a `caller` the request was not understood, and the connection ends.
-    fn refuse(&mut self, refusal: &Refusal, caller: Option<RequestInfo>) -> io::Result<After> {
-        let caller = caller.unwrap_or(RequestInfo {
+    fn refuse(&mut self, refusal: &Refusal, info: Option<RequestInfo>) -> io::Result<After> {
+        let info = info.unwrap_or(RequestInfo {
             started: Instant::now(),
             http_1_0: false,
             keep_alive: false,
@@ -305,11 +305,11 @@ impl Connection<'_> {
                 refusal.status,
                 refusal.error,
                 refusal.message.escape_debug(),
-                caller.id
+                info.id
             );
         }
-        let close = refusal.close || !caller.keep_alive;
-        match self.send(HttpResponse::of_refusal(refusal), close, caller)? {
+        let close = refusal.close || !info.keep_alive;
+        match self.send(HttpResponse::of_refusal(refusal), close, info)? {
             After::Close => Ok(After::Linger),
             after => Ok(after),
         }

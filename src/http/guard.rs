@@ -2,7 +2,7 @@
 //!
 //! A page can make its browser send requests to a local port, and by DNS rebinding even under the
 //! page's own name. What it cannot do is choose `Host`, `Origin` and `Sec-Fetch-Site`, so these
-//! decide. Programs such as curl send the name they were told to call, and neither of the others.
+//! decide. Programs such as curl send the name in their URL, and neither of the others.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -48,7 +48,7 @@ impl Guard {
                 let message = format!("pages of {origin:?} may not use this port");
                 Err(Refusal::new(errors::ORIGIN_NOT_ALLOWED, message))
             }
-            // An image or a link sends no Origin, but current browsers tell this much.
+            // An image or a link sends no Origin, but current browsers send this field.
             (None, Some("cross-site")) => {
                 let message = "pages of other sites may not use this port";
                 Err(Refusal::new(errors::ORIGIN_NOT_ALLOWED, message))

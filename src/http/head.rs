@@ -104,7 +104,7 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn take(&mut self, field: &Field<'a>) -> Result<(), Refusal> {
-        // Most fields of a browser or a proxy are none of these; the length tells fast.
+        // Most fields of a browser or a proxy are none of these; the length shows it fast.
         if !matches!(field.name.len(), 4 | 6 | 7 | 12 | 14 | 17) {
             return Ok(());
         }

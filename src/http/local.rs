@@ -54,7 +54,7 @@ pub(super) struct LocalRequest {
 }
 
 impl LocalEndpoint {
-    /// The endpoint of a path, where it is one of these. The query says nothing here.
+    /// The endpoint of a path, where it is one of these. The query is ignored.
     pub fn of(path: &str) -> Result<Option<Self>, Refusal> {
         let path = path.split_once('?').map_or(path, |(path, _)| path);
         Ok(Some(match path {
@@ -93,7 +93,7 @@ impl LocalRequest {
         self.endpoint == LocalEndpoint::Events
     }
 
-    /// What this node says to it.
+    /// This node's response.
     pub fn answer(&self, node: &dyn Inspect, head_only: bool) -> Result<HttpResponse, Refusal> {
         Ok(match &self.endpoint {
             LocalEndpoint::Page => {

@@ -1,4 +1,4 @@
-//! What this port itself answers when a request gets no reply: a status and a JSON body of
+//! What this port answers by itself when a request gets no reply: a status and a JSON body of
 //! `error` and `message`.
 //!
 //! In scope: the refusals' form, and those that stand for a failed request to the pipe. Not in
@@ -26,7 +26,7 @@ pub(super) struct Refusal {
     pub headers: Vec<(&'static str, String)>,
     /// The clients that could be meant, where that is why.
     pub names: Vec<String>,
-    /// Whether the connection cannot be used any more, as the next request's start is unknown.
+    /// Whether the connection can no longer be used, as the next request's start is unknown.
     pub close: bool,
 }
 

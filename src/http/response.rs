@@ -74,7 +74,7 @@ impl HttpResponse {
         self
     }
 
-    /// The answer that says no.
+    /// The answer that refuses a request.
     pub fn of_refusal(refusal: &Refusal) -> Self {
         let mut headers = Vec::with_capacity(4);
         push(&mut headers, "Server", "restpipe");

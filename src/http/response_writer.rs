@@ -21,7 +21,7 @@ const KEPT_BYTES: usize = 16 * 1024;
 pub(super) struct Framed {
     /// Leave the body out: the request was a `HEAD`.
     pub head_only: bool,
-    /// What the `Connection` field says, where it has to say anything.
+    /// The value of the `Connection` field, where one is needed.
     pub connection: Option<&'static str>,
 }
 

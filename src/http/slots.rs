@@ -42,7 +42,7 @@ struct Connected {
     new: AtomicBool,
     /// It takes a stream that ends only with this node: nobody waits for it.
     listens: AtomicBool,
-    /// Its reading end was closed here, so that its end says nothing about the caller.
+    /// Its reading end was closed here, so an end of it does not mean that the caller has closed.
     read_shut_down: AtomicBool,
 }
 
@@ -89,7 +89,7 @@ impl ConnectionSlots {
             let spared = keep_fresh && connected.new.load(Ordering::SeqCst);
             if !spared && !connected.busy.load(Ordering::SeqCst) {
                 connected.read_shut_down.store(true, Ordering::SeqCst);
-                // Fails where the caller is gone already.
+                // Fails where the caller has closed already.
                 let _ = connected.socket.shutdown(Shutdown::Read);
             }
         }
@@ -117,14 +117,8 @@ impl ConnectionSlots {
 
     fn wait_until(&self, deadline: Instant, is_so: impl Fn(&Table) -> bool) -> bool {
         let mut table = self.table.lock();
-        while !is_so(&table) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            self.emptied.wait_for(&mut table, left);
-        }
-        true
+        self.emptied.wait_while_until(&mut table, |table| !is_so(table), deadline);
+        is_so(&table)
     }
 
     /// The number of open connections.
@@ -160,8 +154,8 @@ impl ConnectionSlot {
         }
     }
 
-    /// Whether the connection takes a stream that ends only with this node. To be said before the
-    /// stream is there.
+    /// Whether the connection takes a stream that ends only with this node. To be set before the
+    /// stream exists.
     pub fn set_listening(&self, listens: bool) {
         self.connected.listens.store(listens, Ordering::SeqCst);
     }
@@ -176,16 +170,16 @@ impl ConnectionSlot {
     }
 }
 
-/// Whoever closed its end, also only for sending, does not wait for an answer. Bytes that have
+/// A caller that closed its end, even only for sending, does not wait for an answer. Bytes that have
 /// arrived and were not read yet are a next request, so somebody is there.
 impl Caller for ConnectionSlot {
     fn is_gone(&self) -> bool {
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-        let gone = match self.socket().recv_with_flags(&mut [MaybeUninit::uninit()], flags) {
+        let closed = match self.socket().recv_with_flags(&mut [MaybeUninit::uninit()], flags) {
             Ok(count) => count == 0,
             Err(e) => !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
         };
-        gone && !self.connected.read_shut_down.load(Ordering::SeqCst)
+        closed && !self.connected.read_shut_down.load(Ordering::SeqCst)
     }
 }
 

@@ -152,12 +152,12 @@ impl Upload {
         buffer: &mut [u8],
         timeout: Duration,
     ) -> Result<Option<usize>, BodyError> {
-        let Some(input) = &mut self.input else { return Err(gone().into()) };
+        let Some(input) = &mut self.input else { return Err(answered().into()) };
         if std::mem::take(&mut self.expected) {
             let state = self.shared.state.lock();
             // Behind the answer's first byte it would be a part of it.
             if state.answered {
-                return Err(gone().into());
+                return Err(answered().into());
             }
             response_writer::send_continue(input.socket(), Instant::now() + self.idle_timeout)?;
         }
@@ -172,7 +172,7 @@ impl Upload {
     }
 }
 
-fn gone() -> io::Error {
+fn answered() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the request was answered already")
 }
 

@@ -1,6 +1,6 @@
 //! Bodies, however they are framed: taken out of the bytes of a connection, and put among them.
 //!
-//! A body that is not what it was announced to be is an error, and never looks whole to whoever gets it.
+//! A body that is not what it was announced to be is an error, and never looks complete to its receiver.
 
 use thiserror::Error;
 
@@ -136,5 +136,78 @@ pub(crate) fn send<E: From<WrongLength>>(
         if announced == Some(sent) {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is sent of a body that comes in these pieces, and how that ends.
+    fn sent(framing: Framing, pieces: &[&[u8]]) -> (Vec<u8>, Result<(), WrongLength>) {
+        let mut pieces = pieces.iter();
+        let mut bytes = Vec::new();
+        let read = |buffer: &mut [u8]| {
+            let piece = pieces.next().copied().unwrap_or_default();
+            let count = piece.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&piece[..count]);
+            Ok(count)
+        };
+        let write = |piece: &[u8]| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        };
+        let end = send(framing, read, write);
+        (bytes, end)
+    }
+
+    #[test]
+    fn a_body_is_framed_as_announced() {
+        let cases: [(Framing, &[u8]); 3] = [
+            (Framing::Length(5), b"abcde"),
+            (Framing::Close, b"abcde"),
+            (Framing::Chunked, b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n"),
+        ];
+        for (framing, expected) in cases {
+            assert_eq!(sent(framing, &[b"ab", b"cde"]), (expected.to_vec(), Ok(())), "{framing:?}");
+        }
+        assert_eq!(sent(Framing::None, &[]), (Vec::new(), Ok(())));
+        assert_eq!(sent(Framing::Length(0), &[]), (Vec::new(), Ok(())));
+    }
+
+    #[test]
+    fn a_body_of_another_length_never_looks_whole() {
+        let (bytes, end) = sent(Framing::Length(5), &[b"ab", b"c"]);
+        assert_eq!(
+            (bytes.as_slice(), end),
+            (&b"abc"[..], Err(WrongLength::TooShort { sent: 3, announced: 5 }))
+        );
+        for pieces in [&[&b"ab"[..], b"cdef"][..], &[&b"ab"[..], b"cde", b"f"][..]] {
+            let (bytes, end) = sent(Framing::Length(5), pieces);
+            assert_eq!((bytes.as_slice(), end), (&b"ab"[..], Err(WrongLength::TooLong)));
+        }
+        assert_eq!(sent(Framing::None, &[b"a"]), (Vec::new(), Err(WrongLength::TooLong)));
+    }
+
+    #[test]
+    fn a_body_is_taken_out_of_the_bytes_around_it() {
+        let cases: [(Framing, &[u8], usize); 3] = [
+            (Framing::Length(5), b"abcdeGET", 3),
+            (Framing::Chunked, b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\nGET", 3),
+            (Framing::Close, b"abcde", 0),
+        ];
+        for (framing, bytes, rest) in cases {
+            let mut decoder = BodyDecoder::new(framing);
+            let mut body = [0; 16];
+            let (used, count) = decoder.feed(bytes, &mut body).unwrap();
+            assert_eq!((&body[..count], bytes.len() - used), (&b"abcde"[..], rest), "{framing:?}");
+            assert_eq!(decoder.is_done(), framing != Framing::Close);
+            assert_eq!(decoder.end(), Ok(()));
+            assert!(decoder.is_done());
+        }
+        for framing in [Framing::Length(5), Framing::Chunked] {
+            assert_eq!(BodyDecoder::new(framing).end(), Err(BodyCut));
+        }
+        assert!(BodyDecoder::new(Framing::None).is_done());
     }
 }

@@ -235,3 +235,98 @@ impl<'b> ConnectionOptions<'b> {
             || self.named.iter().any(|option| option.eq_ignore_ascii_case(field.as_bytes()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: usize = 100;
+
+    fn end(bytes: &[u8], profile: Profile) -> Result<Option<usize>, InvalidHead> {
+        // However the bytes are cut, the result is the same.
+        let whole = find_end(bytes, 0, profile, MAX);
+        for seen in 0..bytes.len() {
+            match find_end(&bytes[..seen], 0, profile, MAX) {
+                Ok(None) => assert_eq!(find_end(bytes, seen, profile, MAX), whole, "{seen}"),
+                found => {
+                    assert_eq!(found, whole, "{seen}");
+                    break;
+                }
+            }
+        }
+        whole
+    }
+
+    #[test]
+    fn each_profile_takes_its_own_line_ends_and_no_others() {
+        use Profile::{LocalPort, ProxyAnswer, ServiceReply, Upgrade};
+        let lf = InvalidHead::LoneLf;
+        let cr = InvalidHead::LoneCr;
+        let cases: [(&[u8], [Result<Option<usize>, InvalidHead>; 4]); 6] = [
+            (
+                b"HTTP/1.1 200\r\nA: b\r\n\r\nx",
+                [Ok(Some(22)), Ok(Some(22)), Ok(Some(22)), Ok(Some(22))],
+            ),
+            (
+                b"HTTP/1.1 200\nA: b\n\nx",
+                [Err(lf.clone()), Err(lf.clone()), Ok(None), Ok(Some(19))],
+            ),
+            (
+                b"HTTP/1.1 200\nA: b\r\n\r\n",
+                [Err(lf.clone()), Err(lf.clone()), Ok(Some(21)), Ok(Some(21))],
+            ),
+            (b"HTTP/1.1 200\rA: b\r\n\r\n", [Err(cr.clone()), Err(cr), Ok(Some(21)), Ok(Some(21))]),
+            (
+                b"HTTP/1.1 2\xff\r\n\r\n",
+                [Err(InvalidHead::NotAscii), Ok(Some(15)), Ok(Some(15)), Ok(Some(15))],
+            ),
+            (
+                b"GET / HTTP/1.1\r\n\r\n",
+                [Ok(Some(18)), Ok(Some(18)), Ok(Some(18)), Err(InvalidHead::NotHttp)],
+            ),
+        ];
+        for (bytes, expected) in cases {
+            let found = [LocalPort, ServiceReply, Upgrade, ProxyAnswer].map(|p| end(bytes, p));
+            assert_eq!(found, expected, "{:?}", bytes.escape_ascii().to_string());
+        }
+    }
+
+    #[test]
+    fn a_head_is_bounded_whether_it_ends_or_not() {
+        use Profile::{LocalPort, ProxyAnswer, ServiceReply, Upgrade};
+        for profile in [LocalPort, ServiceReply, Upgrade, ProxyAnswer] {
+            let head = |length: usize| {
+                let mut bytes = b"HTTP/1.1 200 ".to_vec();
+                bytes.resize(length - 4, b'x');
+                bytes.extend_from_slice(b"\r\n\r\n");
+                bytes
+            };
+            let too_long = Err(InvalidHead::TooLong(MAX));
+            assert_eq!(find_end(&head(MAX), 0, profile, MAX), Ok(Some(MAX)));
+            assert_eq!(find_end(&head(MAX + 1), 0, profile, MAX), too_long);
+            let endless = head(MAX + 10);
+            assert_eq!(find_end(&endless[..MAX - 1], 0, profile, MAX), Ok(None));
+            assert_eq!(find_end(&endless[..MAX], 0, profile, MAX), too_long);
+        }
+    }
+
+    #[test]
+    fn options_of_all_connection_fields_count() {
+        let field = |name, value| Field { name, value };
+        let fields: [Field<'_>; 3] = [
+            field("Connection", b"x-named ,, Keep-Alive"),
+            field("connection", b"Upgrade"),
+            field("Other", b"close"),
+        ];
+        let options = ConnectionOptions::of(&fields);
+        assert!(options.keeps_alive(true) && options.keeps_alive(false));
+        assert!(
+            options.names("X-Named") && options.names("upgrade") && options.names("keep-alive")
+        );
+        assert!(!options.names("close") && !options.names("other"));
+        let closing = ConnectionOptions::of(&[field("Connection", b"keep-alive, close")]);
+        assert!(!closing.keeps_alive(true) && !closing.keeps_alive(false));
+        let none = ConnectionOptions::of(&[]);
+        assert!(none.keeps_alive(false) && !none.keeps_alive(true));
+    }
+}

@@ -104,12 +104,12 @@ impl Asked {
         }
     }
 
-    /// Why there is no connection, as the node says it.
+    /// Why there is no connection, in the node's own words.
     fn refused(&self, socket: &Socket, mut body: Vec<u8>) -> CliFailure {
         // What cannot be read is not needed to know that there is none.
         let _ = socket.take(MAX_ANSWER as u64).read_to_end(&mut body);
-        let said: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        let message = said.get("message").and_then(|message| message.as_str());
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        let message = body.get("message").and_then(|message| message.as_str());
         let why = message.unwrap_or("it was refused").escape_debug();
         CliFailure::Failed(format!("{}: {why}", self.to))
     }

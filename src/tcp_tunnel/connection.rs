@@ -72,7 +72,7 @@ impl TunnelConnection {
         let copied = self.copy(body);
         match copied {
             Ok(()) => {
-                // Where the other side has gone meanwhile, there is nothing to end.
+                // Fails where the other side has closed meanwhile: then there is nothing to end.
                 let _ = self.socket.shutdown(Shutdown::Write);
             }
             Err(_) => self.reset(),
@@ -109,7 +109,7 @@ impl TunnelConnection {
         let _ = self.sent.1.recv();
     }
 
-    /// Gives the connection up: whoever is at its other end sees a reset, not an end.
+    /// Gives the connection up: the other end sees a reset, not an end.
     pub fn reset(&self) {
         if !self.failed.swap(true, Ordering::AcqRel) {
             // A Unix socket has no reset.
@@ -175,7 +175,7 @@ impl Source for SocketSource {
     }
 }
 
-/// Whoever does not want the rest has gone, or found it broken.
+/// Dropped before its end, the other direction has failed, or its reader needs no more.
 impl Drop for SocketSource {
     fn drop(&mut self) {
         if !self.ended && self.connection.established.load(Ordering::Acquire) {

@@ -128,9 +128,11 @@ fn open(
     }
 }
 
-/// What a peer says about its refusal.
+/// The message in a peer's refusal.
 fn why_not(reply: &mut Reply) -> Option<String> {
-    const MOST: usize = 4096;
-    let said: serde_json::Value = serde_json::from_slice(reply.body.gather(MOST).ok()?).ok()?;
-    Some(said.get("message")?.as_str()?.escape_debug().to_string())
+    /// Most bytes of the reply's body that are read.
+    const MAX_BODY_BYTES: usize = 4096;
+    let body: serde_json::Value =
+        serde_json::from_slice(reply.body.gather(MAX_BODY_BYTES).ok()?).ok()?;
+    Some(body.get("message")?.as_str()?.escape_debug().to_string())
 }

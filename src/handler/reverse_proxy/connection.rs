@@ -1,5 +1,5 @@
-//! One connection to a service: opened, written and read in short turns, so that whoever uses it can
-//! look between them whether it is still wanted.
+//! One connection to a service: opened, written and read in short turns, so that its user can
+//! check between them whether the reply is still awaited.
 //!
 //! In scope: sockets. Not in scope: what the bytes mean, and who uses a connection next (`idle`).
 
@@ -80,7 +80,7 @@ impl<'a> ProgressWatch<'a> {
     }
 }
 
-/// An open connection. Dropped, it is closed, whoever else still holds its socket.
+/// An open connection. Dropped, it is closed, even while another thread holds its socket.
 pub(super) struct ServiceConnection {
     /// What the service sends.
     pub input: HttpInput,
@@ -146,8 +146,8 @@ impl Drop for ServiceConnection {
     }
 }
 
-/// Opens a socket with its timeouts set. Connecting waits no longer than a write (connect(2)), and is
-/// gone on with by the next call.
+/// Opens a socket with its timeouts set. Connecting waits no longer than a write (connect(2)), and
+/// continues with the next call.
 fn dial(
     address: &SockAddr,
     until: Instant,

@@ -25,7 +25,7 @@ pub(super) enum ServiceFault {
     BadAnswer(String),
     /// There is no thread that could send the body.
     NoThread(String),
-    /// Nobody waits for the reply any more.
+    /// Nobody waits for the reply any longer.
     Cancelled,
 }
 
@@ -38,7 +38,7 @@ impl ServiceFault {
         }
     }
 
-    /// What happened, `service` being the words for it.
+    /// What happened; `service` names it.
     pub fn message(&self, service: &str) -> String {
         match self {
             Self::BadPath(why) => format!("the path {why}"),
@@ -56,7 +56,7 @@ impl ServiceFault {
         }
     }
 
-    /// The reply that tells it: JSON of `error` and `message`, and for what is a failure of the service
+    /// The reply that reports it: JSON of `error` and `message`, and for what is a failure of the service
     /// also what every exception has.
     pub fn reply(&self, service: &str) -> Reply {
         let message = self.message(service);

@@ -131,7 +131,7 @@ impl Source for ServiceReplyBody {
             Ok(Some(count)) => count,
             Ok(None) => return Ok(None),
             Err(error) => {
-                // It says the same if it is read again.
+                // Reading it again gives the same error.
                 let why = match exchange.upload.as_ref().and_then(ProxyUpload::broken) {
                     Some(why) => format!("the request's body was not complete: {why}"),
                     None => format!("the service's reply: {}", cut(&error, self.count)),

@@ -9,7 +9,7 @@ use crate::event::{Event, Verb, header};
 use crate::handler::Context;
 use crate::http1::framing::Framing;
 
-/// Who asks, as far as a service can know. Nobody else says it.
+/// Who asks, as far as a service can know. No other field may say so.
 const PEER_NAME: &str = "RP-Peer-Name";
 const PEER_FINGERPRINT: &str = "RP-Peer-Fingerprint";
 const REQUEST_ID: &str = "RP-Request-Id";

@@ -1,4 +1,4 @@
-//! The head of a service's reply: where it ends, what it says, and what of it may cross.
+//! The head of a service's reply: where it ends, what it means, and what of it may be forwarded.
 //!
 //! In scope: bytes. Not in scope: reading them, and the body.
 //!
@@ -14,14 +14,14 @@ use crate::http1::head::{
 /// Most bytes of a head.
 pub(super) const MAX_BYTES: usize = header::MAX_BYTES;
 
-/// What a reply's head says.
+/// What a reply's head means for this node.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ServiceReplyHead {
     /// 100 to 599.
     pub status: u16,
     /// Empty where there is none.
     pub media_type: String,
-    /// What crosses to the caller, without the media type.
+    /// What is forwarded to the caller, without the media type.
     pub headers: Vec<(String, String)>,
     /// How its body ends, where it has one.
     pub framing: Framing,

@@ -74,7 +74,7 @@ impl ProxyUpload {
         thread::Builder::new().name("service-upload".to_owned()).stack_size(STACK_BYTES).spawn(
             move || {
                 let ended = own.send(&socket, &mut body, framing);
-                // Whoever sends it is told that no more is wanted.
+                // Stops its sender.
                 drop(body);
                 let mut state = own.state.lock();
                 state.ended = Some(ended.clone());
@@ -82,7 +82,7 @@ impl ProxyUpload {
                 drop(state);
                 match (ended, left) {
                     (SendEnd::Whole, Some(connection)) => idle.give(connection),
-                    // The service must not take it for whole, and whoever reads the reply finds out.
+                    // The service must not take it for complete, and the reader of the reply must notice.
                     (SendEnd::Broken(_), _) => drop(socket.shutdown(Shutdown::Both)),
                     (SendEnd::Whole | SendEnd::Stopped, _) => {}
                 }
@@ -104,7 +104,7 @@ impl ProxyUpload {
         }
     }
 
-    /// The reply is whole: what was not sent is not wanted any more. The connection goes to `idle`, now
+    /// The reply is whole: the rest of the body is no longer needed. The connection goes to `idle`, now
     /// or when the last byte, which may be on its way, was sent.
     pub fn end(self, connection: ServiceConnection, idle: &IdleConnections) {
         let mut state = self.shared.state.lock();

@@ -14,22 +14,22 @@ impl Connection<'_> {
         &mut self,
         local: &LocalRequest,
         framing: Framing,
-        caller: RequestInfo,
+        info: RequestInfo,
     ) -> io::Result<After> {
         if framing != Framing::None {
             // It is not read, so the next request cannot be found.
             let refusal = Refusal::closing(errors::BODY_NOT_WANTED, "a body says nothing here");
-            return self.refuse(&refusal, Some(caller));
+            return self.refuse(&refusal, Some(info));
         }
         let Some(node) = &self.shared.inspect else {
             let refusal = Refusal::new(errors::UNKNOWN_PATH, "no node is shown here");
-            return self.refuse(&refusal, Some(caller));
+            return self.refuse(&refusal, Some(info));
         };
         self.slot.set_listening(local.listens());
-        let after = match local.answer(node.as_ref(), caller.head_only) {
-            Ok(answer) if answer.body.whole().is_some() => self.send(answer, false, caller),
-            Ok(answer) => self.stream(answer, caller).map(|(_, after)| after),
-            Err(refusal) => self.refuse(&refusal, Some(caller)),
+        let after = match local.answer(node.as_ref(), info.head_only) {
+            Ok(answer) if answer.body.whole().is_some() => self.send(answer, false, info),
+            Ok(answer) => self.stream(answer, info).map(|(_, after)| after),
+            Err(refusal) => self.refuse(&refusal, Some(info)),
         };
         self.slot.set_listening(false);
         after

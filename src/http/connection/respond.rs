@@ -1,6 +1,6 @@
 //! Sending an answer, in memory or in pieces, and what follows it on the connection.
 //!
-//! In scope: what the caller is told about the connection, and whether it is kept. Not in scope: the
+//! In scope: the `Connection` field, and whether the connection is kept. Not in scope: the
 //! bytes.
 
 use std::io;
@@ -19,40 +19,40 @@ impl Connection<'_> {
         &mut self,
         answer: HttpResponse,
         mut close: bool,
-        caller: RequestInfo,
+        info: RequestInfo,
     ) -> io::Result<After> {
         // An early answer: the rest of the body is not wanted.
         close |= self.pending_upload.is_some();
-        let (keep, connection) = self.keep(close, caller);
-        let framed = Framed { head_only: caller.head_only, connection };
+        let (keep, connection) = self.keep(close, info);
+        let framed = Framed { head_only: info.head_only, connection };
         let deadline = Instant::now() + self.shared.settings.limits.transfer_timeout;
-        self.writer.answer(answer.with_request_id(&caller.id), framed, deadline)?;
-        Ok(self.after(keep, caller))
+        self.writer.answer(answer.with_request_id(&info.id), framed, deadline)?;
+        Ok(self.after(keep, info))
     }
 
     /// Sends an answer whose body arrives meanwhile.
     pub(super) fn stream(
         &mut self,
         answer: HttpResponse,
-        caller: RequestInfo,
+        info: RequestInfo,
     ) -> io::Result<(Sent, After)> {
-        let HttpResponse { status, headers, mut body } = answer.with_request_id(&caller.id);
+        let HttpResponse { status, headers, mut body } = answer.with_request_id(&info.id);
         let length = body.length().map(Framing::Length);
-        if caller.head_only || !response_writer::has_body(status) {
-            // Nobody reads it, and its sender is told so.
+        if info.head_only || !response_writer::has_body(status) {
+            // Nobody reads it; dropping it stops its sender.
             drop(body);
             let framing = match status {
                 205 => Framing::Length(0),
                 _ if response_writer::has_body(status) => length.unwrap_or(Framing::None),
                 _ => Framing::None,
             };
-            let (keep, connection) = self.keep(false, caller);
+            let (keep, connection) = self.keep(false, info);
             self.writer.head(status, headers, framing, connection)?;
-            return Ok((Sent::Whole, self.after(keep, caller)));
+            return Ok((Sent::Whole, self.after(keep, info)));
         }
-        let unknown = if caller.http_1_0 { Framing::Close } else { Framing::Chunked };
+        let unknown = if info.http_1_0 { Framing::Close } else { Framing::Chunked };
         let framing = length.unwrap_or(unknown);
-        let (keep, connection) = self.keep(framing == Framing::Close, caller);
+        let (keep, connection) = self.keep(framing == Framing::Close, info);
         self.writer.head(status, headers, framing, connection)?;
         let socket = self.slot.socket();
         if framing == Framing::Close {
@@ -66,15 +66,15 @@ impl Connection<'_> {
             if framing == Framing::Close {
                 let _ = socket.set_linger(None);
             }
-            return Ok((sent, self.after(keep, caller)));
+            return Ok((sent, self.after(keep, info)));
         }
         Ok((sent, After::Close))
     }
 
-    /// Whether the connection is kept, and what its caller is told about that.
-    fn keep(&self, close: bool, caller: RequestInfo) -> (bool, Option<&'static str>) {
-        let keep = caller.keep_alive && !close && !caller.unread && !self.slot.stopping();
-        let connection = match (keep, caller.http_1_0) {
+    /// Whether the connection is kept, and the `Connection` field that says so.
+    fn keep(&self, close: bool, info: RequestInfo) -> (bool, Option<&'static str>) {
+        let keep = info.keep_alive && !close && !info.unread && !self.slot.stopping();
+        let connection = match (keep, info.http_1_0) {
             (true, false) => None,
             (true, true) => Some("keep-alive"),
             (false, _) => Some("close"),
@@ -83,21 +83,21 @@ impl Connection<'_> {
     }
 
     /// What follows an answer.
-    fn after(&mut self, keep: bool, mut caller: RequestInfo) -> After {
+    fn after(&mut self, keep: bool, mut info: RequestInfo) -> After {
         if self.pending_upload.is_some() {
             if !keep {
                 return After::Linger;
             }
             // The body and the answer went side by side, and both may have ended well.
             match self.reclaim_input() {
-                Some(whole) => caller.unread = !whole,
+                Some(whole) => info.unread = !whole,
                 None => return After::Close,
             }
         }
-        match keep && !caller.unread {
+        match keep && !info.unread {
             true => After::Next,
             // More requests, or the rest of this one, may have arrived behind it.
-            false if caller.keep_alive || caller.unread => After::Linger,
+            false if info.keep_alive || info.unread => After::Linger,
             false if !self.input.buffered().is_empty() => After::Linger,
             false => After::Close,
         }

@@ -15,11 +15,7 @@ use crate::tcp_tunnel;
 
 impl Connection<'_> {
     /// Asks the peer for a connection to the target that the path names, and carries this one to it.
-    pub(super) fn tunnel(
-        &mut self,
-        request: PeerRequest,
-        caller: RequestInfo,
-    ) -> io::Result<After> {
+    pub(super) fn tunnel(&mut self, request: PeerRequest, info: RequestInfo) -> io::Result<After> {
         let connection = tcp_tunnel::TunnelConnection::new(Arc::clone(self.slot.socket()))?;
         let early = self.input.buffered().to_vec();
         self.input.consume(early.len());
@@ -31,22 +27,22 @@ impl Connection<'_> {
             headers,
             body: connection.body(early),
             head_only: false,
-            request_id: caller.id,
+            request_id: info.id,
         };
         let asked =
             self.shared.pipe.request(destination.peer(), &mut event, wait, connection.as_ref());
         let mut reply = match asked {
             Ok(reply) if reply.code == CODE_FINE => reply,
-            Ok(reply) => return self.send(HttpResponse::of_reply(reply, &event), true, caller),
+            Ok(reply) => return self.send(HttpResponse::of_reply(reply, &event), true, info),
             Err(error) => {
                 let refusal = Refusal::from(error);
-                return self.send(HttpResponse::of_refusal(&refusal), true, caller);
+                return self.send(HttpResponse::of_refusal(&refusal), true, info);
             }
         };
         let deadline = Instant::now() + self.shared.settings.limits.transfer_timeout;
         response_writer::switch_to_tcp(self.slot.socket(), deadline)?;
         if let Err(error) = connection.write_all(&mut reply.body) {
-            log::debug!("http: a carried connection ended (request {}): {error}", caller.id);
+            log::debug!("http: a carried connection ended (request {}): {error}", info.id);
         }
         connection.wait_sent();
         Ok(After::Close)
