@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use thiserror::Error;
 
 /// Longest target that is taken, in bytes, encoded or decoded. The head of a request is limited to
 /// 16 KiB as a whole, and so is what a peer may send.
@@ -236,11 +237,13 @@ fn limit(what: &'static str, count: usize, most: usize) -> Result<(), TargetErro
 }
 
 /// Why a target cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
     /// A piece is not UTF-8 once decoded.
+    #[error("the path is not UTF-8 once decoded")]
     NotUtf8,
     /// More of something than is taken.
+    #[error("more than {most} {what}")]
     TooMany {
         /// What there was too much of.
         what: &'static str,
@@ -248,17 +251,6 @@ pub enum TargetError {
         most: usize,
     },
 }
-
-impl fmt::Display for TargetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotUtf8 => write!(f, "the path is not UTF-8 once decoded"),
-            Self::TooMany { what, most } => write!(f, "more than {most} {what}"),
-        }
-    }
-}
-
-impl std::error::Error for TargetError {}
 
 #[cfg(test)]
 mod tests {
