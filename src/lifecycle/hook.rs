@@ -8,7 +8,6 @@
 //! has stopped, it is killed with everything that it has started.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::event::peer::PeerIdentity;
 use crate::lifecycle::{ConnectionEvent, Ending};
+use crate::process::program::{PATH, is_executable, is_world_writable};
 use crate::process::run::{RunEnd, run};
 
 /// Most bytes that are kept of its standard error: the last ones.
@@ -24,12 +24,6 @@ const MAX_STDERR: usize = 1024;
 const MAX_LOGGED: usize = 160;
 /// How long it may run.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-/// Where it finds other programs, whatever the node's own environment says.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Execute permission of anybody.
-const EXECUTE: u32 = 0o111;
-/// Write permission of everybody.
-const OTHERS_WRITE: u32 = 0o002;
 
 /// What a program finds in its environment beside `PATH`, as far as its event has such a value.
 pub const VARIABLES: [&str; 8] =
@@ -66,14 +60,13 @@ impl HookProgram {
             return Err(unusable("not an absolute path".to_owned()));
         }
         let metadata = fs::metadata(path).map_err(|error| unusable(error.to_string()))?;
-        let mode = metadata.permissions().mode();
         if !metadata.is_file() {
             return Err(unusable("not a file".to_owned()));
         }
-        if mode & EXECUTE == 0 {
+        if !is_executable(&metadata) {
             return Err(unusable("not executable (chmod +x)".to_owned()));
         }
-        if mode & OTHERS_WRITE != 0 {
+        if is_world_writable(&metadata) {
             let why = "everybody may write to it, and so decide what is run (chmod o-w)";
             return Err(unusable(why.to_owned()));
         }
@@ -164,6 +157,7 @@ fn unix_seconds(time: SystemTime) -> String {
 mod tests {
     use std::io::Write;
     use std::net::Ipv4Addr;
+    use std::os::unix::fs::PermissionsExt;
     use std::process::Stdio;
 
     use super::*;

@@ -25,8 +25,8 @@ pub(crate) use socket::{BACKLOG, Bound, SocketFile, listen};
 use crate::sync::threads;
 use crate::sync::throttle::Throttle;
 
-/// How long accepting pauses when the system has no more sockets to give.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long accepting pauses when the system has no more sockets.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// A port that accepts. Dropping it stops it.
 pub(crate) struct Acceptor {
@@ -35,11 +35,11 @@ pub(crate) struct Acceptor {
     /// Dropped to wake the thread from a pause.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    /// Whether what comes can be taken.
+    /// Whether accepting works.
     accepts: Arc<AtomicBool>,
-    /// Where others have the socket open, too: dropped to wake the thread, for nothing may be done to
-    /// the socket itself.
-    bell: Option<UnixStream>,
+    /// Where others have the socket open, too: shut down to wake the thread, for nothing may be done
+    /// to the socket itself.
+    waker: Option<UnixStream>,
 }
 
 impl Acceptor {
@@ -53,9 +53,9 @@ impl Acceptor {
         if !handed {
             return Self::start(what, bound, admit);
         }
-        let (bell, rung) = UnixStream::pair()?;
-        let mut acceptor = Self::launch(what, bound, Some(rung), admit)?;
-        acceptor.bell = Some(bell);
+        let (waker, woken) = UnixStream::pair()?;
+        let mut acceptor = Self::launch(what, bound, Some(woken), admit)?;
+        acceptor.waker = Some(waker);
         Ok(acceptor)
     }
 
@@ -72,7 +72,7 @@ impl Acceptor {
     fn launch(
         what: &'static str,
         listener: Socket,
-        rung: Option<UnixStream>,
+        woken: Option<UnixStream>,
         admit: impl Fn(Socket) + Send + 'static,
     ) -> io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
@@ -82,14 +82,14 @@ impl Acceptor {
         let accepts = Arc::new(AtomicBool::new(true));
         let outcome = Arc::clone(&accepts);
         let thread = threads::spawn(format!("{what}-accept"), move || {
-            let accept = || match &rung {
-                Some(rung) => accept_shared(&accepting, rung),
+            let accept = || match &woken {
+                Some(woken) => accept_shared(&accepting, woken),
                 None => accepting.accept().map(|(socket, _)| socket),
             };
             run(what, accept, &stopping_seen, &stopped, &outcome, admit);
         })?;
         let (stop, thread) = (Some(stop), Some(thread));
-        Ok(Self { listener, stopping, stop, thread, accepts, bell: None })
+        Ok(Self { listener, stopping, stop, thread, accepts, waker: None })
     }
 
     /// Whether it accepts: a panic would have ended its thread.
@@ -97,7 +97,7 @@ impl Acceptor {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Whether what comes can be taken: not while the system has nothing to take it with.
+    /// Whether accepting works: not while the system has no more sockets.
     pub fn accepts(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.accepts)
     }
@@ -108,8 +108,8 @@ impl Acceptor {
         let Some(thread) = self.thread.take() else { return };
         self.stopping.store(true, Ordering::Release);
         // On Linux this wakes a thread that is in `accept`, and refuses callers from here on.
-        let woken = match self.bell.take() {
-            Some(bell) => bell.shutdown(Shutdown::Both),
+        let woken = match self.waker.take() {
+            Some(waker) => waker.shutdown(Shutdown::Both),
             None => self.listener.shutdown(Shutdown::Both),
         };
         drop(self.stop.take());
@@ -127,9 +127,9 @@ impl Drop for Acceptor {
     }
 }
 
-/// Waits for a connection or the bell, whose answer is that there is none.
-fn accept_shared(listener: &Socket, rung: &UnixStream) -> io::Result<Socket> {
-    let mut waiting = [PollFd::new(listener, PollFlags::IN), PollFd::new(rung, PollFlags::IN)];
+/// Waits for a connection, or to be woken: then there is none.
+fn accept_shared(listener: &Socket, woken: &UnixStream) -> io::Result<Socket> {
+    let mut waiting = [PollFd::new(listener, PollFlags::IN), PollFd::new(woken, PollFlags::IN)];
     poll(&mut waiting, None)?;
     if !waiting[1].revents().is_empty() {
         return Err(io::ErrorKind::WouldBlock.into());
@@ -169,7 +169,7 @@ fn run(
                 if let Some(more) = errors.allow() {
                     log::warn!("{what}: accepting failed, trying again: {error}{more}");
                 }
-                if stopped.recv_timeout(PAUSE) != Err(RecvTimeoutError::Timeout) {
+                if stopped.recv_timeout(ERROR_PAUSE) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
             }

@@ -22,7 +22,7 @@ use crate::sync::throttle::Throttle;
 
 /// A registration that stood this long was well: the next loss starts with short waits again.
 const WELL: Duration = Duration::from_secs(60);
-const _: () = assert!(WELL.as_secs() > dial::LONGEST.as_secs());
+const _: () = assert!(WELL.as_secs() > dial::MAX_WAIT.as_secs());
 
 /// What a path's registrar tells.
 pub(super) trait Desk: Send + 'static {

@@ -154,11 +154,11 @@ pub fn say(line: &str) {
 
 /// Prints a warning on standard error, for a program without a log.
 pub fn warn(program: &Program, warning: impl Display) {
-    complain(&format!("{}: warning: {}", program.name, one_line(warning)));
+    print_error(&format!("{}: warning: {}", program.name, one_line(warning)));
 }
 
 /// `eprintln!` would panic where standard error cannot be written.
-fn complain(line: &str) {
+fn print_error(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
@@ -204,8 +204,8 @@ fn exit_code(program: &Program, result: Result<(), CliFailure>) -> ExitCode {
         Err(CliFailure::No) => ExitCode::from(FAILED),
         Err(failure) => {
             let (code, message) = report(program, &failure);
-            if !logging::tells_end(&message) {
-                complain(&message);
+            if !logging::log_failure(&message) {
+                print_error(&message);
             }
             ExitCode::from(code)
         }

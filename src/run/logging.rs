@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::config::{Environment, LogFormat};
 
-/// The form of the log, once it is ours.
+/// The form of the log, once [`init`] has set it.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// Starts logging to standard error: `info` and up, with `debug` that too; `RUST_LOG` wins. Where
@@ -52,9 +52,9 @@ pub fn init(env: &Environment, debug: bool, format: LogFormat) {
     }
 }
 
-/// Says why a program ends, in the log where that is for programs to read. False: it is not, and the
-/// line is to be printed.
-pub fn tells_end(line: &str) -> bool {
+/// Logs why a program fails, where the log is JSON, for programs to read. False: it is not, and the line
+/// has to be printed.
+pub fn log_failure(line: &str) -> bool {
     let is_read = FORMAT.get() == Some(&LogFormat::Json) && log::log_enabled!(Level::Error);
     if is_read {
         log::error!("{line}");
@@ -214,12 +214,12 @@ mod tests {
     #[ignore = "run in a process of its own"]
     fn child_panics() {
         if std::env::var_os(IS_CHILD).is_some() {
-            assert!(!tells_end("too early"));
+            assert!(!log_failure("too early"));
             init(&Environment::default(), false, LogFormat::Json);
             let worker = thread::Builder::new().name("worker".to_owned());
             let text = "a\nERROR forged \u{1b}[2J".to_owned();
             assert!(worker.spawn(move || panic!("{text}")).unwrap().join().is_err());
-            assert!(tells_end("x: no"));
+            assert!(log_failure("x: no"));
             std::process::exit(0);
         }
     }

@@ -37,9 +37,9 @@ const PROGRAM: Program = Program {
 };
 
 /// How long the local port may take to accept.
-const DIAL: Duration = Duration::from_secs(10);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the answer may take: a peer that is away is waited for, and then its target.
-const ANSWER: Duration = Duration::from_secs(300);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 /// Most bytes of the answer's head, and of a refusal's body.
 const MAX_ANSWER: usize = 64 * 1024;
 /// Most fields of its head.
@@ -66,9 +66,9 @@ impl Asked {
 
     fn connect(self) -> Result<(), CliFailure> {
         let socket =
-            self.http.connect(&Resolver::default(), Instant::now() + DIAL).map_err(|why| {
-                CliFailure::Failed(format!("no node listens on {}: {why}", self.http))
-            })?;
+            self.http.connect(&Resolver::default(), Instant::now() + DIAL_TIMEOUT).map_err(
+                |why| CliFailure::Failed(format!("no node listens on {}: {why}", self.http)),
+            )?;
         let broken = |error: io::Error| CliFailure::Failed(format!("{}: {error}", self.to));
         let early = self.ask(&socket)?;
         socket.set_read_timeout(None).map_err(broken)?;
@@ -78,7 +78,7 @@ impl Asked {
     /// Asks for the connection. Returns what came behind the answer's head.
     fn ask(&self, mut socket: &Socket) -> Result<Vec<u8>, CliFailure> {
         let failed = |error: io::Error| CliFailure::Failed(format!("{}: {error}", self.http));
-        socket.set_read_timeout(Some(ANSWER)).map_err(failed)?;
+        socket.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
         let path = match &self.to.client {
             Some(client) => format!("/client/{client}/{}", self.to.target),
             None => format!("/server/{}", self.to.target),

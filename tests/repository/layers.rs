@@ -16,6 +16,7 @@ const HOUSE: &[(&str, &[&str])] = &[
             "config",
             "net",
             "lifecycle",
+            "process",
             "rules",
             "http1",
             "event",

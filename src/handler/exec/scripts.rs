@@ -1,25 +1,21 @@
-//! The folder of scripts: which file an event's name stands for.
+//! The folder of scripts: which file answers an event.
 //!
 //! In scope: names, and what the file system says about a file. Not in scope: running it.
 
-use std::fs::{self, Metadata};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::process::program::{is_executable, is_world_writable};
 use crate::sync::throttle::Throttles;
 
-/// Longest name of a file, in bytes, on every file system that counts.
+/// Longest name of a file, in bytes, on all common file systems.
 const MAX_NAME: usize = 255;
-/// Write permission of everybody.
-const OTHERS_WRITE: u32 = 0o002;
-/// Execute permission of anybody.
-const EXECUTE: u32 = 0o111;
 
 /// A folder of scripts.
 pub(super) struct Scripts {
     dir: PathBuf,
-    /// Keeps what is wrong with one file from flooding the log.
-    complaints: Throttles,
+    /// Keeps warnings of one file from flooding the log.
+    warnings: Throttles,
 }
 
 impl Scripts {
@@ -34,12 +30,12 @@ impl Scripts {
         if !metadata.is_dir() {
             return Err(format!("{shown} is not a directory"));
         }
-        if everybody_writes(&metadata) {
+        if is_world_writable(&metadata) {
             return Err(format!(
                 "everybody may write to {shown}, and so decide what is run; take that away (chmod o-w)"
             ));
         }
-        Ok(Self { dir: dir.to_owned(), complaints: Throttles::default() })
+        Ok(Self { dir: dir.to_owned(), warnings: Throttles::default() })
     }
 
     /// The folder.
@@ -60,21 +56,21 @@ impl Scripts {
         let mut metadata = fs::symlink_metadata(&path).ok()?;
         if metadata.is_symlink() {
             if !self.holds(&path) {
-                self.complain(name, "is a link that leaves the folder, or leads nowhere");
+                self.warn(name, "is a link that leaves the folder, or leads nowhere");
                 return None;
             }
             metadata = fs::metadata(&path).ok()?;
         }
         let fault = if !metadata.is_file() {
             "is not a regular file"
-        } else if metadata.permissions().mode() & EXECUTE == 0 {
+        } else if !is_executable(&metadata) {
             "is not executable (chmod +x)"
-        } else if everybody_writes(&metadata) {
+        } else if is_world_writable(&metadata) {
             "may be written by everybody (chmod o-w)"
         } else {
             return Some(path);
         };
-        self.complain(name, fault);
+        self.warn(name, fault);
         None
     }
 
@@ -86,18 +82,14 @@ impl Scripts {
         }
     }
 
-    fn complain(&self, name: &str, fault: &str) {
-        if let Some(more) = self.complaints.allow(name) {
+    fn warn(&self, name: &str, fault: &str) {
+        if let Some(more) = self.warnings.allow(name) {
             log::warn!(
                 "{}/{name} is not run: it {fault}{more}",
                 self.dir.display().to_string().escape_debug()
             );
         }
     }
-}
-
-fn everybody_writes(metadata: &Metadata) -> bool {
-    metadata.permissions().mode() & OTHERS_WRITE != 0
 }
 
 /// One component of a path, of characters that mean nothing to any program.
@@ -110,7 +102,7 @@ fn is_safe(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 

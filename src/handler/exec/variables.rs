@@ -1,7 +1,8 @@
-//! What a script finds in its environment: nothing but what stands here.
+//! The environment of a script: nothing but these variables.
 
 use crate::event::Event;
 use crate::handler::Context;
+use crate::process::program::PATH;
 
 /// The variables about the event itself.
 pub(super) const NAMES: [&str; 6] = [
@@ -14,8 +15,6 @@ pub(super) const NAMES: [&str; 6] = [
 ];
 /// Stands before the name of a field of the query.
 const QUERY: &str = "RP_QUERY_";
-/// Where scripts find programs, whatever the node's own environment says.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The whole environment, of a size that the target's limits bound; or the name of what cannot be in
 /// one, for it contains a NUL.

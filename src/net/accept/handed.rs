@@ -3,7 +3,6 @@
 //! (`sd_listen_fds(3)`).
 
 use std::ffi::OsStr;
-use std::fmt;
 
 use listenfd::ListenFd;
 use socket2::Socket;
@@ -22,16 +21,9 @@ pub struct Handed {
 }
 
 /// Why a socket that was handed over cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the sockets that were handed over (LISTEN_FDS): {0}")]
 pub struct HandoverError(String);
-
-impl fmt::Display for HandoverError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the sockets that were handed over (LISTEN_FDS): {}", self.0)
-    }
-}
-
-impl std::error::Error for HandoverError {}
 
 impl Handed {
     /// Where the socket of the pipe port listens, if one was handed over.

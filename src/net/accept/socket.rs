@@ -43,7 +43,8 @@ pub(crate) fn listen(bind: &Bind) -> Result<Bound, BindError> {
 }
 
 /// Why a port cannot be listened on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot listen on {}: {reason}", .address.to_string().escape_debug())]
 pub struct BindError {
     address: Bind,
     reason: String,
@@ -55,15 +56,6 @@ impl BindError {
         Self { address: address.clone(), reason: reason.to_string() }
     }
 }
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.address.to_string();
-        write!(f, "cannot listen on {}: {}", address.escape_debug(), self.reason)
-    }
-}
-
-impl std::error::Error for BindError {}
 
 fn listen_tcp(address: SocketAddr) -> io::Result<Bound> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;

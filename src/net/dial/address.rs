@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{Resolver, connect};
+use super::connect::connect;
+use super::resolve::Resolver;
 use crate::net::bind::MAX_SOCKET_PATH;
 use crate::sync::deadline::time_left;
 

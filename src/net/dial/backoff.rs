@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 /// The first attempt waits up to this long.
-const FIRST: Duration = Duration::from_millis(100);
+const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// No attempt waits longer than this.
-pub(crate) const LONGEST: Duration = Duration::from_secs(30);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// Full jitter: each wait is anywhere between nothing and a bound that doubles, so that clients
 /// that lost their server together do not come back together.
@@ -17,12 +17,12 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The next wait. `random` is from 0 to 1.
     pub fn next_wait(&mut self, random: f64) -> Duration {
-        let bound = FIRST.saturating_mul(1 << self.attempts.min(16)).min(LONGEST);
+        let bound = FIRST_WAIT.saturating_mul(1 << self.attempts.min(16)).min(MAX_WAIT);
         self.attempts += 1;
         bound.mul_f64(random.clamp(0.0, 1.0))
     }
 
-    /// The link was well for a while: the next loss is a new story.
+    /// The link was up for a while: the waits begin again with the shortest.
     pub fn reset(&mut self) {
         self.attempts = 0;
     }
@@ -37,12 +37,12 @@ mod tests {
         let mut backoff = Backoff::default();
         let bounds: Vec<u128> = (0..11).map(|_| backoff.next_wait(1.0).as_millis()).collect();
         assert_eq!(bounds, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000]);
-        assert_eq!(backoff.next_wait(0.5), LONGEST / 2);
+        assert_eq!(backoff.next_wait(0.5), MAX_WAIT / 2);
         for _ in 0..1000 {
-            assert!(backoff.next_wait(1.0) <= LONGEST);
+            assert!(backoff.next_wait(1.0) <= MAX_WAIT);
         }
         backoff.reset();
-        assert_eq!(backoff.next_wait(1.0), FIRST);
+        assert_eq!(backoff.next_wait(1.0), FIRST_WAIT);
         assert_eq!(backoff.next_wait(0.0), Duration::ZERO);
     }
 }

@@ -7,23 +7,24 @@
 //! A proxy is nobody to trust: each of its answers is bounded, has a deadline and is escaped before it
 //! is shown. A user and password are in no message, no log and no `Debug`.
 
+mod credentials;
+mod error;
 mod exceptions;
+mod exchange;
 mod http;
 mod socks5;
 
 use std::fmt;
-use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::address::{bracketed, split_host_port};
+use super::connect::connect;
+use super::resolve::Resolver;
+use credentials::Credentials;
+use error::ProxyError;
 pub(crate) use exceptions::Exceptions;
-use percent_encoding::percent_decode_str;
-use zeroize::Zeroizing;
-
-use super::{Resolver, bracketed, connect, split_host_port};
-
-/// Longest user and longest password, in bytes (RFC 1929, section 2).
-const MAX_CREDENTIAL: usize = 255;
+use exchange::Exchange;
 
 /// A proxy: how it is spoken to, where it is, and as whom.
 ///
@@ -46,13 +47,6 @@ pub struct Proxy {
 enum Scheme {
     Http,
     Socks5,
-}
-
-/// As they are sent, no longer percent-encoded.
-#[derive(Clone, PartialEq, Eq)]
-struct Credentials {
-    user: Zeroizing<Vec<u8>>,
-    password: Zeroizing<Vec<u8>>,
 }
 
 impl Proxy {
@@ -93,11 +87,11 @@ impl Proxy {
         port: u16,
         deadline: Instant,
     ) -> Result<(), ProxyError> {
-        let mut wire = Wire { socket, deadline };
+        let mut exchange = Exchange { socket, deadline };
         let credentials = self.credentials.as_ref();
         match self.scheme {
-            Scheme::Http => http::tunnel(&mut wire, credentials, host, port)?,
-            Scheme::Socks5 => socks5::tunnel(&mut wire, credentials, host, port)?,
+            Scheme::Http => http::tunnel(&mut exchange, credentials, host, port)?,
+            Scheme::Socks5 => socks5::tunnel(&mut exchange, credentials, host, port)?,
         }
         socket.set_read_timeout(None)?;
         socket.set_write_timeout(None)?;
@@ -143,17 +137,6 @@ fn parse(text: &str) -> Option<Proxy> {
     Some(Proxy { scheme, host, port: port.unwrap_or(default_port), credentials })
 }
 
-impl Credentials {
-    fn parse(text: &str) -> Option<Self> {
-        let (user, password) = text.split_once(':').unwrap_or((text, ""));
-        let [user, password] = [user, password]
-            .map(|text| Zeroizing::new(percent_decode_str(text).collect::<Vec<u8>>()));
-        let fits =
-            |bytes: &[u8]| bytes.len() <= MAX_CREDENTIAL && !bytes.iter().any(u8::is_ascii_control);
-        (!user.is_empty() && fits(&user) && fits(&password)).then_some(Self { user, password })
-    }
-}
-
 /// How and where, and not as whom.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,100 +154,12 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// Why a proxy leads nowhere. Displays as the end of a line that begins with the proxy's address.
-#[derive(Debug)]
-pub(crate) enum ProxyError {
-    /// It did not answer in time.
-    Silent,
-    /// It ended the connection instead of answering.
-    Closed,
-    /// It wants a user and a password that it knows; whether it was given one.
-    Credentials(bool),
-    /// It does not connect us; its reason.
-    Refused(String),
-    /// What it answered is no answer.
-    Garbage(&'static str),
-    /// The host cannot be asked for in this proxy's language.
-    Host(&'static str),
-    /// The connection failed.
-    Io(io::Error),
-}
-
-impl fmt::Display for ProxyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Silent => f.write_str("the proxy did not answer in time"),
-            Self::Closed => f.write_str("the proxy closed the connection instead of answering"),
-            Self::Credentials(false) => {
-                f.write_str("the proxy asks for a user and a password, and none is set")
-            }
-            Self::Credentials(true) => {
-                f.write_str("the proxy does not accept the user and password that are set")
-            }
-            Self::Refused(why) => write!(f, "the proxy refused: {why}"),
-            Self::Garbage(what) => write!(f, "the proxy's answer cannot be understood: {what}"),
-            Self::Host(what) => f.write_str(what),
-            Self::Io(error) => write!(f, "the connection to the proxy failed: {error}"),
-        }
-    }
-}
-
-impl From<io::Error> for ProxyError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            // A socket's timeout is either, depending on the system.
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Silent,
-            io::ErrorKind::UnexpectedEof => Self::Closed,
-            _ => Self::Io(error),
-        }
-    }
-}
-
-/// The socket with one deadline for the whole exchange, however slowly the bytes come.
-struct Wire<'a> {
-    socket: &'a TcpStream,
-    deadline: Instant,
-}
-
-impl Wire<'_> {
-    fn send(&mut self, mut bytes: &[u8]) -> Result<(), ProxyError> {
-        while !bytes.is_empty() {
-            self.socket.set_write_timeout(Some(self.left()?))?;
-            match self.socket.write(bytes) {
-                Ok(0) => return Err(ProxyError::Closed),
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    /// So many bytes, and none of those that come after them: they may be the host's.
-    fn receive(&mut self, bytes: &mut [u8]) -> Result<(), ProxyError> {
-        let mut filled = 0;
-        while filled < bytes.len() {
-            self.socket.set_read_timeout(Some(self.left()?))?;
-            match self.socket.read(&mut bytes[filled..]) {
-                Ok(0) => return Err(ProxyError::Closed),
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    fn left(&self) -> Result<Duration, ProxyError> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(ProxyError::Silent) } else { Ok(left) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpListener};
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
 

@@ -15,21 +15,21 @@ use crate::sync::threads;
 /// Most lookups at once; each has a thread for as long as the system takes.
 const MAX_LOOKUPS: usize = 16;
 /// An answer is used again for this long, so that not every request waits for a lookup.
-const KEPT: Duration = Duration::from_secs(5);
-/// Most answers that are kept.
-const MAX_KEPT: usize = 256;
+const CACHE_TIME: Duration = Duration::from_secs(5);
+/// Most answers in the cache.
+const MAX_CACHED: usize = 256;
 
 /// Looks host names up.
 #[derive(Debug)]
 pub(crate) struct Resolver {
     lookups: Arc<Permits>,
     /// Guards the answers; no lookup runs while it is held.
-    kept: Mutex<HashMap<String, (Instant, Vec<IpAddr>)>>,
+    cached: Mutex<HashMap<String, (Instant, Vec<IpAddr>)>>,
 }
 
 impl Default for Resolver {
     fn default() -> Self {
-        Self { lookups: Permits::new(MAX_LOOKUPS), kept: Mutex::default() }
+        Self { lookups: Permits::new(MAX_LOOKUPS), cached: Mutex::default() }
     }
 }
 
@@ -41,18 +41,18 @@ impl Resolver {
             return Ok(vec![address.to_canonical()]);
         }
         let now = Instant::now();
-        if let Some((at, addresses)) = self.kept.lock().get(host)
-            && now.duration_since(*at) < KEPT
+        if let Some((at, addresses)) = self.cached.lock().get(host)
+            && now.duration_since(*at) < CACHE_TIME
         {
             return Ok(addresses.clone());
         }
         let addresses = self.look_up(host, timeout)?;
-        let mut kept = self.kept.lock();
-        if kept.len() >= MAX_KEPT {
-            kept.retain(|_, (at, _)| now.duration_since(*at) < KEPT);
+        let mut cached = self.cached.lock();
+        if cached.len() >= MAX_CACHED {
+            cached.retain(|_, (at, _)| now.duration_since(*at) < CACHE_TIME);
         }
-        if kept.len() < MAX_KEPT {
-            kept.insert(host.to_owned(), (now, addresses.clone()));
+        if cached.len() < MAX_CACHED {
+            cached.insert(host.to_owned(), (now, addresses.clone()));
         }
         Ok(addresses)
     }
@@ -71,7 +71,7 @@ impl Resolver {
                 addresses.dedup();
                 addresses
             });
-            // Whoever asked may have given up.
+            // Disconnected: the caller has given up.
             let _ = found.try_send(addresses);
         })?;
         answer
@@ -93,7 +93,7 @@ mod tests {
         let second = Duration::from_secs(5);
         assert_eq!(resolver.resolve("::ffff:127.0.0.1", second).unwrap(), [loopback]);
         assert!(resolver.resolve("localhost", second).unwrap().contains(&loopback));
-        assert_eq!(resolver.kept.lock().len(), 1);
+        assert_eq!(resolver.cached.lock().len(), 1);
         assert!(resolver.resolve("no-such-name.invalid", second).is_err());
     }
 

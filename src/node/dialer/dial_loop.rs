@@ -21,7 +21,7 @@ use crate::wire::GoodbyeReason;
 /// any wait: of two machines with one certificate, each lives for as long as the other waits, and
 /// neither may take that for a reason to come back faster.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
-const _: () = assert!(STABLE_AFTER.as_secs() > dial::LONGEST.as_secs());
+const _: () = assert!(STABLE_AFTER.as_secs() > dial::MAX_WAIT.as_secs());
 /// Where another machine has this one's key, it is left alone for this long, and up to
 /// [`DUPLICATE_IDENTITY_JITTER`] more.
 const DUPLICATE_IDENTITY_WAIT: Duration = Duration::from_secs(30);

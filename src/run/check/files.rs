@@ -10,13 +10,13 @@ use rustix::process::geteuid;
 use super::report::CheckProblem;
 use crate::config::NodeConfig;
 use crate::handler::Role;
+use crate::process::program::is_executable;
 use crate::rules::Rulebook;
 
-/// Everybody may read or write it.
-const OTHERS: u32 = 0o006;
-const EXECUTE: u32 = 0o111;
+/// Read and write permission of everybody.
+const OTHERS_READ_WRITE: u32 = 0o006;
 
-/// All of them. The first fault counts.
+/// All of them. The first problem ends the step.
 pub(super) fn check(config: &NodeConfig, role: Role) -> Result<String, CheckProblem> {
     let files = &config.identity;
     let is_crl_there = config.crl.required || fs::symlink_metadata(&config.crl.path).is_ok();
@@ -28,14 +28,15 @@ pub(super) fn check(config: &NodeConfig, role: Role) -> Result<String, CheckProb
         readable(path, role)?;
     }
     let mode = mode(&files.key);
-    if mode & OTHERS != 0 {
+    if mode & OTHERS_READ_WRITE != 0 {
         let key = files.key.display();
         return Err(CheckProblem::new(
             format!("{key}: every user of this machine may use the private key (mode {mode:04o})"),
             format!("chmod 600 {key}; if others may have read it, make another key"),
         ));
     }
-    if let Some(hook) = config.hook.as_ref().filter(|hook| self::mode(&hook.path) & EXECUTE == 0) {
+    let is_no_program = |path: &Path| fs::metadata(path).is_ok_and(|file| !is_executable(&file));
+    if let Some(hook) = config.hook.as_ref().filter(|hook| is_no_program(&hook.path)) {
         let path = hook.path.display();
         return Err(CheckProblem::new(
             format!("{path}: not executable"),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::net::dial::split_host_port;
+use crate::net::dial::address::split_host_port;
 
 /// Most entries of a list.
 const MAX_EXCEPTIONS: usize = 256;

@@ -3,7 +3,9 @@
 use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
-use super::{Credentials, ProxyError, Wire};
+use super::credentials::Credentials;
+use super::error::ProxyError;
+use super::exchange::Exchange;
 use crate::http1::head::{self, InvalidHead, Profile};
 use crate::net::dial::bracketed;
 
@@ -14,16 +16,16 @@ const MAX_REASON: usize = 80;
 
 /// Asks for a connection to this host, and takes the answer.
 pub(super) fn tunnel(
-    wire: &mut Wire<'_>,
+    exchange: &mut Exchange<'_>,
     credentials: Option<&Credentials>,
     host: &str,
     port: u16,
 ) -> Result<(), ProxyError> {
-    wire.send(request(credentials, host, port).as_bytes())?;
-    match status(&head(wire)?)? {
+    exchange.send(request(credentials, host, port).as_bytes())?;
+    match status(&head(exchange)?)? {
         (200..=299, _) => Ok(()),
         // 401 is for others than proxies; tinyproxy says it to a wrong password.
-        (407 | 401, _) => Err(ProxyError::Credentials(credentials.is_some())),
+        (407 | 401, _) => Err(ProxyError::credentials(credentials.is_some())),
         (code, reason) => Err(ProxyError::Refused(format!("{code} {reason}").trim().to_owned())),
     }
 }
@@ -43,19 +45,21 @@ fn request(credentials: Option<&Credentials>, host: &str, port: u16) -> Zeroizin
 }
 
 /// The answer's head. It is taken byte by byte, for what follows it is the host's.
-fn head(wire: &mut Wire<'_>) -> Result<Vec<u8>, ProxyError> {
+fn head(exchange: &mut Exchange<'_>) -> Result<Vec<u8>, ProxyError> {
     let mut head = Vec::new();
     let mut byte = [0];
     loop {
-        wire.receive(&mut byte)?;
+        exchange.receive(&mut byte)?;
         let seen = head.len();
         head.push(byte[0]);
         match head::find_end(&head, seen, Profile::ProxyAnswer, MAX_HEAD) {
             Ok(Some(_)) => return Ok(head),
             Ok(None) => {}
-            Err(InvalidHead::TooLong(_)) => return Err(ProxyError::Garbage("its head has no end")),
+            Err(InvalidHead::TooLong(_)) => {
+                return Err(ProxyError::Malformed("its head has no end"));
+            }
             // It is not waited for.
-            Err(_) => return Err(ProxyError::Garbage("it is not HTTP")),
+            Err(_) => return Err(ProxyError::Malformed("it is not HTTP")),
         }
     }
 }
@@ -68,7 +72,7 @@ fn status(head: &[u8]) -> Result<(u16, String), ProxyError> {
     let code = words.next().filter(|code| code.len() == 3).and_then(|code| code.parse().ok());
     let code: u16 = code
         .filter(|code| (200..=599).contains(code))
-        .ok_or(ProxyError::Garbage("it has no status"))?;
+        .ok_or(ProxyError::Malformed("it has no status"))?;
     let reason = words.next().unwrap_or_default().chars().take(MAX_REASON);
     Ok((code, reason.flat_map(char::escape_debug).collect()))
 }

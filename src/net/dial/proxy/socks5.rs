@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use zeroize::Zeroizing;
 
-use super::{Credentials, ProxyError, Wire};
+use super::credentials::Credentials;
+use super::error::ProxyError;
+use super::exchange::Exchange;
 
 const VERSION: u8 = 5;
 /// Methods of authentication (RFC 1928, section 3).
@@ -22,34 +24,34 @@ const IPV6: u8 = 4;
 
 /// Says who we are, asks for a connection to this host, and takes the answer.
 pub(super) fn tunnel(
-    wire: &mut Wire<'_>,
+    exchange: &mut Exchange<'_>,
     credentials: Option<&Credentials>,
     host: &str,
     port: u16,
 ) -> Result<(), ProxyError> {
     let request = request(host, port)?;
     match credentials {
-        None => wire.send(&[VERSION, 1, NOTHING])?,
-        Some(_) => wire.send(&[VERSION, 2, NOTHING, USER_AND_PASSWORD])?,
+        None => exchange.send(&[VERSION, 1, NOTHING])?,
+        Some(_) => exchange.send(&[VERSION, 2, NOTHING, USER_AND_PASSWORD])?,
     }
     let mut chosen = [0; 2];
-    wire.receive(&mut chosen)?;
+    exchange.receive(&mut chosen)?;
     match (chosen, credentials) {
         ([VERSION, NOTHING], _) => {}
-        ([VERSION, USER_AND_PASSWORD], Some(credentials)) => authenticate(wire, credentials)?,
+        ([VERSION, USER_AND_PASSWORD], Some(credentials)) => authenticate(exchange, credentials)?,
         ([VERSION, NONE_ACCEPTABLE], _) => {
-            return Err(ProxyError::Credentials(credentials.is_some()));
+            return Err(ProxyError::credentials(credentials.is_some()));
         }
         ([VERSION, _], _) => {
-            return Err(ProxyError::Garbage("it chose an authentication that was not offered"));
+            return Err(ProxyError::Malformed("it chose an authentication that was not offered"));
         }
-        _ => return Err(ProxyError::Garbage("it is not SOCKS5")),
+        _ => return Err(ProxyError::Malformed("it is not SOCKS5")),
     }
-    wire.send(&request)?;
-    take_reply(wire)
+    exchange.send(&request)?;
+    take_reply(exchange)
 }
 
-fn authenticate(wire: &mut Wire<'_>, credentials: &Credentials) -> Result<(), ProxyError> {
+fn authenticate(exchange: &mut Exchange<'_>, credentials: &Credentials) -> Result<(), ProxyError> {
     let Credentials { user, password } = credentials;
     let mut message = Zeroizing::new(vec![PASSWORD_VERSION]);
     for part in [user, password] {
@@ -58,13 +60,13 @@ fn authenticate(wire: &mut Wire<'_>, credentials: &Credentials) -> Result<(), Pr
         message.push(length);
         message.extend_from_slice(part);
     }
-    wire.send(&message)?;
+    exchange.send(&message)?;
     let mut verdict = [0; 2];
-    wire.receive(&mut verdict)?;
+    exchange.receive(&mut verdict)?;
     match verdict {
         [PASSWORD_VERSION, 0] => Ok(()),
-        [PASSWORD_VERSION, _] => Err(ProxyError::Credentials(true)),
-        _ => Err(ProxyError::Garbage("it is no answer to a password")),
+        [PASSWORD_VERSION, _] => Err(ProxyError::WrongCredentials),
+        _ => Err(ProxyError::Malformed("it is no answer to a password")),
     }
 }
 
@@ -91,12 +93,12 @@ fn request(host: &str, port: u16) -> Result<Vec<u8>, ProxyError> {
 }
 
 /// The reply, with the address that the proxy connects from, which nobody asked for.
-fn take_reply(wire: &mut Wire<'_>) -> Result<(), ProxyError> {
+fn take_reply(exchange: &mut Exchange<'_>) -> Result<(), ProxyError> {
     let mut head = [0; 4];
-    wire.receive(&mut head)?;
+    exchange.receive(&mut head)?;
     let [version, verdict, _, kind] = head;
     if version != VERSION {
-        return Err(ProxyError::Garbage("it is not SOCKS5"));
+        return Err(ProxyError::Malformed("it is not SOCKS5"));
     }
     if verdict != 0 {
         return Err(ProxyError::Refused(refusal(verdict)));
@@ -106,12 +108,12 @@ fn take_reply(wire: &mut Wire<'_>) -> Result<(), ProxyError> {
         IPV6 => 16,
         NAME => {
             let mut length = [0];
-            wire.receive(&mut length)?;
+            exchange.receive(&mut length)?;
             usize::from(length[0])
         }
-        _ => return Err(ProxyError::Garbage("it has an address of an unknown kind")),
+        _ => return Err(ProxyError::Malformed("it has an address of an unknown kind")),
     };
-    wire.receive(&mut vec![0; length + 2])
+    exchange.receive(&mut vec![0; length + 2])
 }
 
 /// RFC 1928, section 6.
