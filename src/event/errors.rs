@@ -1,7 +1,5 @@
 //! Every error that an answer can name: what is answered and what the guide documents both come from here.
 
-use crate::event::Reply;
-
 /// An error, as the answer to a request names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerError {
@@ -11,13 +9,6 @@ pub struct AnswerError {
     pub name: &'static str,
     /// When it is answered, in a line of Markdown.
     pub when: &'static str,
-}
-
-impl AnswerError {
-    /// The reply of a handler that names it; the return code is the status. `message` is for people.
-    pub(crate) fn reply(self, message: &str) -> Reply {
-        Reply::error(self.status, self.name, message)
-    }
 }
 
 /// Makes a constant per row, which answers name, and [`ERRORS`], so that none can be answered without

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::event::{Body, Verb, errors};
+use crate::event::errors::{self, AnswerError};
+use crate::event::{Body, Verb};
 
 /// The handler answered and has nothing to add.
 pub const CODE_FINE: u32 = 0;
@@ -150,5 +151,12 @@ impl From<&str> for Reply {
 impl From<()> for Reply {
     fn from((): ()) -> Self {
         Self::new("", Body::empty())
+    }
+}
+
+impl AnswerError {
+    /// The reply of a handler that names it; the return code is the status. `message` is for people.
+    pub(crate) fn reply(self, message: &str) -> Reply {
+        Reply::error(self.status, self.name, message)
     }
 }
