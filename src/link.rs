@@ -402,9 +402,12 @@ impl Link {
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::thread::ThreadId;
+
+    use crossbeam_channel::Sender;
 
     use super::*;
-    use crate::event::Verb;
+    use crate::event::{Body, Source, Verb};
     use crate::handler::{Role, Router};
 
     const LONG: Duration = Duration::from_secs(30);
@@ -461,6 +464,54 @@ mod tests {
             let late = link.request(&mut event, LONG, &|| false);
             assert_eq!(late.1, Err(Unanswered::NotSent(failed.clone())));
             assert_eq!(run.unwrap().join().unwrap(), failed);
+        }
+    }
+
+    /// A body that notes on which threads it is read.
+    struct Watched {
+        readers: Sender<ThreadId>,
+        pieces: usize,
+        /// Gives nothing the first time.
+        waits: bool,
+        has_timeout: bool,
+    }
+
+    impl Source for Watched {
+        fn read_within(&mut self, into: &mut [u8], _: Duration) -> io::Result<Option<usize>> {
+            self.readers.send(thread::current().id()).unwrap();
+            if std::mem::take(&mut self.waits) {
+                return Ok(None);
+            }
+            let count = into.len().min(1000) * self.pieces.min(1);
+            self.pieces = self.pieces.saturating_sub(1);
+            Ok(Some(count))
+        }
+
+        fn has_timeout(&self) -> bool {
+            self.has_timeout
+        }
+    }
+
+    #[test]
+    fn only_a_body_that_is_waited_for_needs_another_thread() {
+        let asker = thread::current().id();
+        for (verb, waits, has_timeout, own_reads) in [
+            (Verb::Put, false, true, 4),
+            (Verb::Put, true, true, 1),
+            (Verb::Put, false, false, 0),
+            (Verb::Connect, false, true, 0),
+        ] {
+            let (link, _peer) = link();
+            link.transport.set_capabilities(crate::wire::EXTENSIONS, None);
+            let (readers, read) = bounded(10);
+            let mut event = Event::new(verb, "x").unwrap();
+            event.body =
+                Body::from_source(Watched { readers, pieces: 3, waits, has_timeout }, None);
+            let answer = link.request(&mut event, Duration::from_millis(1), &|| false);
+            assert_eq!(answer.1, Err(Unanswered::NoReply));
+            // Until the source is dropped.
+            let own = read.iter().filter(|reader| *reader == asker).count();
+            assert_eq!(own, own_reads, "{verb:?} {waits} {has_timeout}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 ///
 /// A small one is in memory. A large one, or one of unknown length, arrives while it is read: what is
 /// not read is not sent, and holds up nothing else. Its end is certain: a body that was cut short is
-/// an error, never an end. Dropping a stream tells the other side that no more of it is wanted.
+/// an error, never an end. Dropping a stream asks the other side to send no more of it.
 ///
 /// ```
 /// use std::io::Read;

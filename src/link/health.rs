@@ -54,7 +54,7 @@ pub(super) struct Health {
     /// Bytes of ciphertext that came.
     received: AtomicU64,
     /// When bytes last came, in milliseconds since the link began.
-    heard_ms: AtomicU64,
+    last_bytes_ms: AtomicU64,
     /// For how long the peer may be silent, in milliseconds.
     silence_ms: AtomicU64,
     /// When a heartbeat was sent last, in microseconds since the link began.
@@ -75,7 +75,7 @@ impl Health {
             ready: AtomicBool::new(false),
             takes_over: AtomicBool::new(takes_over),
             received: AtomicU64::new(0),
-            heard_ms: AtomicU64::new(0),
+            last_bytes_ms: AtomicU64::new(0),
             silence_ms: AtomicU64::new(millis(mode.silence())),
             beat_us: AtomicU64::new(0),
             round_trip_us: AtomicU64::new(0),
@@ -111,7 +111,7 @@ impl Health {
     /// Bytes came.
     pub fn bytes_came(&self, count: usize) {
         self.received.fetch_add(count as u64, Ordering::Relaxed);
-        self.heard_ms.store(self.now_ms(), Ordering::Relaxed);
+        self.last_bytes_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
     /// Bytes of ciphertext that came so far.
@@ -127,7 +127,7 @@ impl Health {
     /// When the peer is to be given up, in milliseconds since the link began, if nothing comes until
     /// then.
     pub fn silent_at_ms(&self) -> u64 {
-        self.heard_ms.load(Ordering::Relaxed).saturating_add(self.silence_ms())
+        self.last_bytes_ms.load(Ordering::Relaxed).saturating_add(self.silence_ms())
     }
 
     /// The peer says how long it may be silent, or says nothing of it. Returns whether that changes
@@ -171,8 +171,8 @@ impl Health {
 
     /// How long ago bytes came.
     pub fn silent(&self) -> Duration {
-        let heard_us = self.heard_ms.load(Ordering::Relaxed).saturating_mul(1000);
-        Duration::from_micros(self.now_us().saturating_sub(heard_us))
+        let last_bytes_us = self.last_bytes_ms.load(Ordering::Relaxed).saturating_mul(1000);
+        Duration::from_micros(self.now_us().saturating_sub(last_bytes_us))
     }
 
     /// How long the last heartbeat took to be answered.

@@ -14,7 +14,7 @@ pub(super) struct IncomingBody {
     transport: Arc<Transport>,
     stream: Arc<IncomingStream>,
     /// When bytes last came.
-    heard: Instant,
+    last_bytes: Instant,
     /// For how long none may come.
     stall: Option<Duration>,
 }
@@ -29,7 +29,7 @@ impl IncomingBody {
     ) -> Result<Body, WireError> {
         let stream = transport.streams.receive(key)?;
         let transport = Arc::clone(transport);
-        Ok(Body::from_source(Self { transport, stream, heard: Instant::now(), stall }, length))
+        Ok(Body::from_source(Self { transport, stream, last_bytes: Instant::now(), stall }, length))
     }
 }
 
@@ -47,14 +47,14 @@ impl Source for IncomingBody {
         }
         let Some(received) = self.stream.take(buffer, timeout)? else {
             return match self.stall {
-                Some(stall) if self.heard.elapsed() > stall => {
+                Some(stall) if self.last_bytes.elapsed() > stall => {
                     let error = format!("nothing more came for {} s", stall.as_secs());
                     Err(io::Error::new(io::ErrorKind::TimedOut, error))
                 }
                 Some(_) | None => Ok(None),
             };
         };
-        self.heard = Instant::now();
+        self.last_bytes = Instant::now();
         if let Some(count) = received.grant {
             self.transport.grant(self.stream.key, count);
         }

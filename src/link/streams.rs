@@ -38,7 +38,7 @@ pub(super) struct Streams {
 struct Table {
     incoming: HashMap<StreamKey, Arc<IncomingStream>>,
     outgoing: HashMap<StreamKey, Arc<OutgoingStream>>,
-    /// Bodies that the peer was told to stop, and has not ended yet: what still comes is dropped.
+    /// Bodies that the peer is to stop, and has not ended yet: what still comes is dropped.
     stopped: HashMap<StreamKey, Window>,
     closed: Option<String>,
 }

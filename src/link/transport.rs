@@ -62,7 +62,7 @@ impl Transport {
     }
 
     /// For how long a body that goes with an event of this verb may stall; one that carries a
-    /// connection may for ever.
+    /// connection may without end.
     pub fn stall(&self, verb: Verb) -> Option<Duration> {
         (verb != Verb::Connect).then_some(self.stall)
     }

@@ -19,7 +19,7 @@ pub struct Capabilities {
     pub extended: bool,
     /// Whether it takes bodies in pieces.
     pub streams: bool,
-    /// Whether it is told before this node stops.
+    /// Whether this node announces its stop to it.
     pub drain: bool,
     /// Most bytes of data it takes.
     pub max_data: usize,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// No client is kept away for longer, whatever it is told.
-const LONGEST_SPREAD: Duration = Duration::from_secs(60);
+/// No client stays away for longer, whatever the server announces.
+const MAX_SPREAD: Duration = Duration::from_secs(60);
 
 /// One side's part in an orderly end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl DrainNotice {
     pub(super) fn read(leaving_ms: Option<u32>, settled: Option<bool>) -> Option<Self> {
         match (leaving_ms, settled) {
             (Some(ms), _) => {
-                let spread = Duration::from_millis(ms.into()).min(LONGEST_SPREAD);
+                let spread = Duration::from_millis(ms.into()).min(MAX_SPREAD);
                 Some(Self::Draining { spread })
             }
             (None, Some(true)) => Some(Self::Drained),

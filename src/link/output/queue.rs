@@ -125,7 +125,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Adds a small frame about a body. Without it a body might stall for ever, so it is always
+    /// Adds a small frame about a body. Without it a body might stall without end, so it is always
     /// taken: each answers what the peer has sent or asked, and a peer that takes nothing is soon given
     /// up.
     pub fn add_small(&mut self, bytes: Vec<u8>) {
