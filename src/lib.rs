@@ -74,7 +74,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`Server::pipe`] and [`Client::pipe`] give a handle for asking to other parts of a program.
+//! [`pipe`](node::RunningNode::pipe) of either gives a handle for asking to other parts of a program.
 //!
 //! # Connection events
 //!

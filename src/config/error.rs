@@ -28,9 +28,10 @@ impl fmt::Display for SettingOrigin {
 }
 
 /// Why an environment cannot be used. The operator has to change it; a program exits with 2.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// A value outside what is accepted.
+    #[error("{name}{origin} is {}; accepted is {accepted}", Shown(given))]
     Value {
         /// The name under which it was given.
         name: String,
@@ -42,6 +43,7 @@ pub enum ConfigError {
         accepted: String,
     },
     /// A handler that is asked for in the right words and cannot be used.
+    #[error("{name}{origin}: {} cannot be used: {reason}", Shown(spec))]
     Handler {
         /// The name under which it was given.
         name: String,
@@ -53,8 +55,13 @@ pub enum ConfigError {
         reason: String,
     },
     /// A value that is not UTF-8.
+    #[error("{0} is not UTF-8 text")]
     NotText(String),
     /// Two spellings of one setting with different values.
+    #[error(
+        "{}{origin} is {} and {} is {}; both set the same thing, so set one of them",
+        names[0], Shown(&values[0]), names[1], Shown(&values[1])
+    )]
     Conflict {
         /// The two names.
         names: [String; 2],
@@ -64,6 +71,7 @@ pub enum ConfigError {
         origin: SettingOrigin,
     },
     /// The file of further values cannot be used.
+    #[error("{name} names {path:?}: {reason}")]
     File {
         /// The variable that names it.
         name: String,
@@ -73,30 +81,6 @@ pub enum ConfigError {
         reason: String,
     },
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Value { name, origin, given, accepted } => {
-                write!(f, "{name}{origin} is {}; accepted is {accepted}", Shown(given))
-            }
-            Self::Handler { name, origin, spec, reason } => {
-                write!(f, "{name}{origin}: {} cannot be used: {reason}", Shown(spec))
-            }
-            Self::NotText(name) => write!(f, "{name} is not UTF-8 text"),
-            Self::Conflict { names: [first, second], values: [one, other], origin } => write!(
-                f,
-                "{first}{origin} is {} and {second} is {}; both set the same thing, so set \
-                 one of them",
-                Shown(one),
-                Shown(other)
-            ),
-            Self::File { name, path, reason } => write!(f, "{name} names {path:?}: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// What an operator should know about an environment that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,6 @@
 //! In scope: the trait and its errors. Not in scope: how a peer is found and reached (`node`),
 //! and what status an error becomes (`http`).
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::event::{Event, Reply};
@@ -79,13 +78,19 @@ pub enum Peer<'a> {
 }
 
 /// Why a request has no reply. The doc of each says whether the event may have been handled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// No client of this name was ever seen, and it is neither an address nor resolvable. Not sent.
+    #[error("no client {0:?} was ever connected, and the name does not resolve to an address")]
     UnknownPeer(String),
     /// More than one client matches by address; these are their names. Not sent.
+    #[error(
+        "more than one client is connected from this address: {}; use one of these names",
+        .0.join(", ")
+    )]
     Ambiguous(Vec<String>),
     /// The peer stayed away for the whole wait. Not sent.
+    #[error("{peer} is not connected (waited {} s)", waited.as_secs())]
     Away {
         /// The peer that was asked.
         peer: String,
@@ -93,19 +98,26 @@ pub enum RequestError {
         waited: Duration,
     },
     /// Too many requests wait or are in flight already. Not sent.
+    #[error("{0}")]
     Full(String),
     /// This node is stopping. Not sent.
+    #[error("this node is stopping")]
     Stopping,
     /// The peer is an original RestPipe and cannot be sent this (the text says what). Not sent.
+    #[error("{0}")]
     NotCarried(String),
     /// The body is longer than the peer takes (the text says how long). Not sent.
+    #[error("{0}")]
     TooLarge(String),
     /// The caller went away before the reply; the peer was told to stop. It may have been handled.
+    #[error("the caller went away")]
     CallerGone,
     /// The caller's body could not be read to its end (the text says why), so that the peer did not
     /// get it whole.
+    #[error("the request's body was not complete: {0}")]
     Body(String),
     /// No reply came within the reply timeout. It may have been handled.
+    #[error("{peer} sent no reply within {} s", waited.as_secs())]
     NoReply {
         /// The peer that was asked.
         peer: String,
@@ -113,6 +125,9 @@ pub enum RequestError {
         waited: Duration,
     },
     /// The link was lost after the event was written. It may have been handled.
+    #[error(
+        "the link to {peer} was lost before the reply ({reason}); whether the request was handled is unknown"
+    )]
     OutcomeUnknown {
         /// The peer that was asked.
         peer: String,
@@ -120,35 +135,3 @@ pub enum RequestError {
         reason: String,
     },
 }
-
-impl fmt::Display for RequestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownPeer(name) => write!(
-                f,
-                "no client {name:?} was ever connected, and the name does not resolve to an address"
-            ),
-            Self::Ambiguous(names) => write!(
-                f,
-                "more than one client is connected from this address: {}; use one of these names",
-                names.join(", ")
-            ),
-            Self::Away { peer, waited } => {
-                write!(f, "{peer} is not connected (waited {} s)", waited.as_secs())
-            }
-            Self::Stopping => write!(f, "this node is stopping"),
-            Self::CallerGone => write!(f, "the caller went away"),
-            Self::Body(why) => write!(f, "the request's body was not complete: {why}"),
-            Self::Full(what) | Self::NotCarried(what) | Self::TooLarge(what) => write!(f, "{what}"),
-            Self::NoReply { peer, waited } => {
-                write!(f, "{peer} sent no reply within {} s", waited.as_secs())
-            }
-            Self::OutcomeUnknown { peer, reason } => write!(
-                f,
-                "the link to {peer} was lost before the reply ({reason}); whether the request was handled is unknown"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for RequestError {}

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use super::{Client, Server, StartError};
-use crate::config::{ClientConfig, ServerConfig};
 use crate::event::peer::PeerIdentity;
 use crate::handler::{Handler, Router};
 use crate::lifecycle::{ConnectionEvent, EventListeners};
 use crate::net::accept::Handed;
 
-/// A node that is about to be started: made by [`Server::builder`] or [`Client::builder`].
+/// A node that is about to be started: made by [`Server::builder`](crate::Server::builder) or
+/// [`Client::builder`](crate::Client::builder).
 ///
 /// What is given to `on_start`, `on_stop` and `on_event` is called on one thread of the node, in the
 /// order in which things happened and never two at a time, before the [`Hook`](crate::config::Hook)
@@ -77,21 +76,5 @@ impl<C> Builder<C> {
     pub fn on_event(mut self, listener: impl FnMut(&ConnectionEvent) + Send + 'static) -> Self {
         self.listeners.on_event(listener);
         self
-    }
-}
-
-impl Builder<ServerConfig> {
-    /// Binds both ports and serves from then on.
-    pub fn start(self) -> Result<Server, StartError> {
-        self.config.check().map_err(StartError::Config)?;
-        Server::launch(self)
-    }
-}
-
-impl Builder<ClientConfig> {
-    /// Binds the local HTTP port, and dials from then on: it need not wait for the server.
-    pub fn start(self) -> Result<Client, StartError> {
-        self.config.check().map_err(StartError::Config)?;
-        Client::launch(self)
     }
 }

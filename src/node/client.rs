@@ -1,34 +1,34 @@
 //! The client: dials the server, and dials again whenever the link is lost.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 
+use super::core::Core;
 use super::dialer::{Dialer, MAX_QUEUED_NEWS, News};
-use super::renewal::Renewal;
 use super::requests::SERVER;
-use super::{Builder, CLOSE_TIMEOUT, Core, StartError};
-use crate::config::{Bind, ClientConfig, ServerTarget, TargetMode};
+use super::running::{CLOSE_TIMEOUT, RunningNode};
+use super::{Builder, StartError};
+use crate::config::{ClientConfig, ServerTarget, TargetMode};
 use crate::event::peer::Role;
-use crate::event::pipe::{Patient, Peer, Pipe, RequestError};
+use crate::event::pipe::{Peer, RequestError};
 use crate::event::{Event, Reply};
 use crate::handler::Handler;
 use crate::link::HeartbeatMode;
-use crate::wire::FrameLimits;
+use crate::sync::threads;
 
 /// A running client. Dropping it stops it without finishing what is in flight.
 pub struct Client {
-    core: Core,
+    node: RunningNode,
     dialers: Vec<Arc<Dialer>>,
     /// One for each of them. They end by themselves; see `ended`.
     threads: Vec<JoinHandle<()>>,
-    renewal: Renewal,
     /// Disconnects when the dialling threads have ended.
     ended: Receiver<()>,
-    connection_wait: Duration,
     stopped: bool,
 }
 
@@ -45,30 +45,20 @@ impl Client {
 
     pub(super) fn launch(builder: Builder<ClientConfig>) -> Result<Self, StartError> {
         let Builder { config, handler, handler_name, listeners, sockets } = builder;
-        let answering = (handler, handler_name);
-        let core = Core::start(Role::Client, &config.node, answering, listeners, sockets.http)?;
+        let restarts = sockets.http.is_some();
+        let core = Core::new(Role::Client, &config.node, handler, listeners, restarts)?;
         let (running, ended) = bounded::<()>(0);
         let mut dialling = Vec::new();
         for (key, targets) in routes(&config) {
             let (news, heard) = bounded(MAX_QUEUED_NEWS);
             let dialer = Arc::new(Dialer {
-                identity: Arc::clone(&core.identity),
-                registry: Arc::clone(&core.registry),
+                core: Arc::clone(&core),
                 targets,
                 key,
                 heartbeat: HeartbeatMode::Sends {
                     interval: config.heartbeat_interval,
                     silence: config.heartbeat_timeout,
                 },
-                limits: FrameLimits { max_data: config.node.max_body_bytes },
-                stall: config.node.reply_timeout,
-                reply_timeout: config.node.reply_timeout,
-                service: Arc::clone(&core.service),
-                peers: Arc::clone(&core.peers),
-                resolver: Arc::clone(&core.resolver),
-                events: Arc::clone(&core.events),
-                feed: Arc::clone(&core.view.feed),
-                meter: Arc::clone(&core.requests.meter),
                 news,
                 stopping: false.into(),
             });
@@ -82,20 +72,19 @@ impl Client {
                 let _ = news.try_send(News::NewCertificate);
             }
         };
-        let renewal = core.keep_up(Box::new(on_new_certificate))?;
-        let connection_wait = config.node.connection_wait;
+        let on_new_certificate = Box::new(on_new_certificate);
+        let node =
+            RunningNode::start(core, &config.node, handler_name, sockets.http, on_new_certificate)?;
         // From here on dropping it ends the threads that have been started.
         let (threads, stopped) = (Vec::new(), false);
-        let mut client = Self { core, dialers, threads, renewal, ended, connection_wait, stopped };
+        let mut client = Self { node, dialers, threads, ended, stopped };
         for (dialer, heard) in dialling {
             let running = running.clone();
-            let thread = thread::Builder::new()
-                .name("dial".to_owned())
-                .spawn(move || {
-                    let _running = running;
-                    dialer.run(&heard);
-                })
-                .map_err(StartError::Thread)?;
+            let thread = threads::spawn("dial", move || {
+                let _running = running;
+                dialer.run(&heard);
+            })
+            .map_err(StartError::Thread)?;
             client.threads.push(thread);
         }
         Ok(client)
@@ -105,40 +94,13 @@ impl Client {
     /// configuration says. A reply may say that the server's handler failed: see
     /// [`Reply::raise_for_exception`].
     pub fn request(&self, event: &mut Event) -> Result<Reply, RequestError> {
-        self.core.requests.request(Peer::Server, event, self.connection_wait, &Patient)
-    }
-
-    /// The way to ask the server, to hand to other parts of a program. It outlives the client, and says
-    /// then that that is stopping.
-    pub fn pipe(&self) -> Arc<dyn Pipe> {
-        Arc::clone(&self.core.requests) as _
-    }
-
-    /// Where the local HTTP port listens.
-    pub fn http_address(&self) -> &Bind {
-        self.core.http_address()
-    }
-
-    /// Where the ports listen that lead to targets of the other side, in the configuration's order.
-    pub fn tcp_addresses(&self) -> Vec<Bind> {
-        self.core.tcp_addresses()
-    }
-
-    /// Reads the files of the identity and of the rules anew, soon.
-    pub fn reload(&self) {
-        drop(self.renewal.reload());
-    }
-
-    /// As [`Client::reload`], and waits until that is done, for at most this long.
-    pub fn reload_within(&self, most: Duration) {
-        // Nothing is ever sent: this is the end of the reading.
-        let _ = self.renewal.reload().recv_timeout(most);
+        self.node.request(Peer::Server, event)
     }
 
     /// Whether it serves, for a watchdog: its threads run, and what a request takes can be had. Where
     /// that is locked for ever, it never returns, and the watchdog hears nothing either.
     pub(crate) fn is_alive(&self) -> bool {
-        self.threads.iter().all(|thread| !thread.is_finished()) && self.core.is_alive()
+        self.threads.iter().all(|thread| !thread.is_finished()) && self.node.is_responsive()
     }
 
     /// Stops: takes nothing new, finishes what is in flight for at most this long, and closes the
@@ -154,13 +116,29 @@ impl Client {
         for dialer in &self.dialers {
             dialer.stopping.store(true, Ordering::Release);
         }
-        self.core.stop(drain);
+        self.node.stop(drain);
         for dialer in &self.dialers {
             // A thread that is still inside an attempt to connect ends after that.
             let _ = dialer.news.try_send(News::Stop);
         }
         let _ = self.ended.recv_timeout(CLOSE_TIMEOUT);
-        self.core.finish();
+        self.node.finish();
+    }
+}
+
+impl Builder<ClientConfig> {
+    /// Binds the local HTTP port, and dials from then on: it need not wait for the server.
+    pub fn start(self) -> Result<Client, StartError> {
+        self.config.check().map_err(StartError::Config)?;
+        Client::launch(self)
+    }
+}
+
+impl Deref for Client {
+    type Target = RunningNode;
+
+    fn deref(&self) -> &RunningNode {
+        &self.node
     }
 }
 

@@ -5,25 +5,22 @@ mod dial_loop;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use rustls::pki_types::{CertificateDer, ServerName};
 
-use super::feed::{Feed, Happening};
-use super::link_registry::{Entry, LinkRegistration, LinkRegistry};
-use super::peer_table::{Added, PeerTable};
+use super::core::Core;
+use super::link_registry::{Entry, LinkRegistration};
+use super::peer_table::Added;
 use crate::config::ServerTarget;
 use crate::event::peer::{PeerIdentity, Role};
-use crate::identity::{Keeper, PeerCertificate, Witness};
-use crate::lifecycle::{ConnectionEvent, Events};
-use crate::link::{
-    Alert, EventService, HandshakeError, HeartbeatMode, Link, LinkEnd, LinkParts, LinkTls,
-};
-use crate::metrics::meter::{Mark, Meter};
-use crate::net::dial::{self, Resolver};
-use crate::wire::FrameLimits;
+use crate::identity::{PeerCertificate, Witness};
+use crate::lifecycle::ConnectionEvent;
+use crate::link::{Alert, HandshakeError, HeartbeatMode, Link, LinkEnd, LinkParts, LinkTls};
+use crate::metrics::meter::Mark;
+use crate::net::dial;
+use crate::sync::threads;
 
 /// The time for connecting, with all addresses and the proxy, and for the handshake.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,23 +62,12 @@ struct Purpose {
 
 /// Dials, for as long as the client runs.
 pub(super) struct Dialer {
-    pub identity: Arc<Keeper>,
-    pub registry: Arc<LinkRegistry>,
+    pub core: Arc<Core>,
     /// The servers, in the order of preference.
     pub targets: Vec<ServerTarget>,
     /// What the peer table calls whichever of them is connected.
     pub key: String,
     pub heartbeat: HeartbeatMode,
-    pub limits: FrameLimits,
-    pub stall: Duration,
-    /// How long a superseded link may still wait for replies.
-    pub reply_timeout: Duration,
-    pub service: Arc<EventService>,
-    pub peers: Arc<PeerTable>,
-    pub resolver: Arc<Resolver>,
-    pub events: Arc<Events>,
-    pub feed: Arc<Feed>,
-    pub meter: Arc<dyn Meter>,
     pub news: Sender<News>,
     /// Nothing is dialled from when this is set.
     pub stopping: AtomicBool,
@@ -101,8 +87,8 @@ impl Dialer {
             .map_err(|_| format!("{server_name:?} is no name a certificate can have"))?;
         let deadline = began + STEP_TIMEOUT;
         let socket = match proxy {
-            Some(proxy) => proxy.connect(&self.resolver, host, *port, deadline),
-            None => dial::connect(&self.resolver, host, *port, deadline),
+            Some(proxy) => proxy.connect(&self.core.resolver, host, *port, deadline),
+            None => dial::connect(&self.core.resolver, host, *port, deadline),
         }?;
         let address = socket.peer_addr().map_err(|error| error.to_string())?;
         let place = match proxy {
@@ -110,7 +96,7 @@ impl Dialer {
             None => address.to_string(),
         };
         let deadline = Instant::now() + STEP_TIMEOUT;
-        let (judged_by, identity) = self.identity.numbered();
+        let (judged_by, identity) = self.core.identity.numbered();
         let (config, witness) = identity.client_handshake();
         let (tls, chain) = LinkTls::connect(config, name, &socket, deadline)
             .map_err(|error| not_shaken(&place, error, &witness))?;
@@ -125,10 +111,10 @@ impl Dialer {
             peer: Arc::new(peer),
             socket,
             tls,
-            service: Arc::clone(&self.service),
+            service: Arc::clone(&self.core.service),
             heartbeat: self.heartbeat,
-            limits: self.limits,
-            stall: self.stall,
+            limits: self.core.limits,
+            stall: self.core.reply_timeout,
             takes_over,
             on_ready: Box::new(move |link| dialer.note_ready(link, &to, number, began)),
             on_draining: Box::new(move || {
@@ -138,7 +124,7 @@ impl Dialer {
         })
         .map_err(|error| error.to_string())?;
         let entry = Entry::new(Arc::clone(&link), certificate, chain, judged_by).to(target);
-        self.launch(Arc::clone(&link), self.registry.register(entry))?;
+        self.launch(Arc::clone(&link), self.core.registry.register(entry))?;
         Ok(Dialled { target: at, link, place })
     }
 
@@ -148,29 +134,23 @@ impl Dialer {
         registration: LinkRegistration,
     ) -> Result<(), String> {
         let dialer = Arc::clone(self);
-        let spawned = thread::Builder::new().name("pipe".to_owned()).stack_size(STACK_BYTES).spawn(
-            move || {
-                let end = link.run();
-                dialer.peers.remove(&dialer.key, &link, |_| ());
-                if link.is_ready() {
-                    dialer.events.stopped(link.peer(), &end);
-                    dialer.feed.tell(Happening::Loss, Some(link.peer()), &end.to_string());
-                }
-                drop(registration);
-                // Full: the dialling thread takes it when it is done connecting. Disconnected: it
-                // has ended.
-                let _ = dialer.news.send(News::Ended(link, end));
-            },
-        );
+        let spawned = threads::spawn_with_stack("pipe", STACK_BYTES, move || {
+            let end = link.run();
+            dialer.core.peers.remove(&dialer.key, &link, |_| ());
+            dialer.core.announce_end(&link, &end);
+            drop(registration);
+            // Full: the dialling thread takes it when it is done connecting. Disconnected: it
+            // has ended.
+            let _ = dialer.news.send(News::Ended(link, end));
+        });
         spawned.map(drop).map_err(|error| format!("no thread for it: {error}"))
     }
 
     fn note_ready(&self, link: &Arc<Link>, place: &str, number: Option<u64>, began: Instant) {
         let peer = link.peer();
         log::info!("{}: connected to {place}", peer.name);
-        self.feed.tell(Happening::Connect, Some(peer), &format!("to {place}"));
-        self.meter.mark(Mark::Connected { took: began.elapsed() });
-        self.events.started(peer);
+        self.core.announce_ready(link, &format!("to {place}"));
+        self.core.requests.meter.mark(Mark::Connected { took: began.elapsed() });
         if let Some(number) = number {
             self.place(link, number);
         }
@@ -181,10 +161,10 @@ impl Dialer {
     /// Has a link asked by from now on. One that was asked by until now finishes what is in flight.
     fn place(&self, link: &Arc<Link>, number: u64) {
         let peer = link.peer();
-        let added = self.peers.add(&self.key, link, number, true, |added, _| {
+        let added = self.core.peers.add(&self.key, link, number, true, |added, _| {
             if matches!(added, Added::First | Added::InPlaceOf(..)) {
                 let peer = Arc::clone(peer);
-                self.events.report(ConnectionEvent::ConnectSuccess { peer });
+                self.core.events.report(ConnectionEvent::ConnectSuccess { peer });
             }
         });
         match added {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rustls::pki_types::UnixTime;
 use serde_json::{Value, json};
 
@@ -106,7 +106,7 @@ impl Feed {
 
     /// The stream of one more who listens; none where too many do.
     pub fn listen(&self) -> Option<Body> {
-        let mut listeners = self.lock();
+        let mut listeners = self.listeners.lock();
         if listeners.closed || listeners.all.len() >= MAX_LISTENERS {
             return None;
         }
@@ -120,7 +120,7 @@ impl Feed {
 
     /// Ends every stream.
     pub fn close(&self) {
-        let mut listeners = self.lock();
+        let mut listeners = self.listeners.lock();
         listeners.closed = true;
         listeners.all.clear();
     }
@@ -136,7 +136,7 @@ impl Feed {
 
     fn note(&self, happening: Happening, data: impl FnOnce() -> Value) {
         self.count_untold(happening);
-        let mut listeners = self.lock();
+        let mut listeners = self.listeners.lock();
         if listeners.all.is_empty() {
             return;
         }
@@ -144,11 +144,6 @@ impl Feed {
         let event: Arc<str> = format!("event: {}\ndata: {}\n\n", happening.as_str(), data()).into();
         // Full: it does not keep up. Disconnected: it has gone.
         listeners.all.retain(|listener| listener.try_send(Arc::clone(&event)).is_ok());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Listeners> {
-        // What it guards is whole between any two statements.
-        self.listeners.lock()
     }
 }
 
@@ -229,7 +224,7 @@ mod tests {
         for _ in 0..=MAX_QUEUED_EVENTS {
             feed.tell_stranger(Happening::Reload, "", "");
         }
-        assert!(feed.lock().all.is_empty());
+        assert!(feed.listeners.lock().all.is_empty());
         let bodies: Vec<Body> = std::iter::from_fn(|| feed.listen()).take(1000).collect();
         assert_eq!(bodies.len(), MAX_LISTENERS);
         drop(bodies);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::history::History;
@@ -29,7 +29,7 @@ const MAX_SAMPLES: usize = 30;
 pub(super) struct LinkRegistry {
     /// Guards the links, by a number of their own. Held for moments; nothing is judged or closed
     /// while it is held.
-    entries: Mutex<HashMap<u64, Arc<Entry>>>,
+    pub(super) entries: Mutex<HashMap<u64, Arc<Entry>>>,
     next: AtomicU64,
     /// How often each name has connected, in lower case; a server that was dialled counts by what was
     /// dialled, since several may have one name. Held for moments.
@@ -46,7 +46,7 @@ pub(super) struct Entry {
     /// The server that a client has dialled, as `HOST:PORT`, and through which proxy.
     pub target: Option<String>,
     /// Requests and errors of the last minutes. Held for moments.
-    history: Mutex<History>,
+    pub history: Mutex<History>,
     /// What it has shown, its own certificate first.
     chain: Vec<CertificateDer<'static>>,
     /// When the first of the chain ends.
@@ -80,12 +80,6 @@ impl Entry {
         Self { target: Some(target.to_string()), ..self }
     }
 
-    /// Requests and errors of the last minutes.
-    pub fn history(&self) -> MutexGuard<'_, History> {
-        // What it guards is whole between any two statements.
-        self.history.lock()
-    }
-
     /// What it counts as where reconnects are.
     fn counted_as(&self) -> String {
         self.target.as_deref().unwrap_or(&self.link.peer().name).to_ascii_lowercase()
@@ -102,13 +96,13 @@ impl LinkRegistry {
     pub fn register(self: &Arc<Self>, entry: Entry) -> LinkRegistration {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
         self.note_connect(entry.counted_as());
-        self.lock().insert(key, Arc::new(entry));
+        self.entries.lock().insert(key, Arc::new(entry));
         LinkRegistration { registry: Arc::clone(self), key }
     }
 
     /// Every link.
     pub fn entries(&self) -> Vec<Arc<Entry>> {
-        self.lock().values().cloned().collect()
+        self.entries.lock().values().cloned().collect()
     }
 
     /// How many links there have been.
@@ -125,7 +119,7 @@ impl LinkRegistry {
     /// Bytes in and out of all links there have been.
     pub fn bytes(&self) -> (u64, u64) {
         // While it is held none ends, which would count twice or not at all.
-        let entries = self.lock();
+        let entries = self.entries.lock();
         let [bytes_in, bytes_out] = &self.gone;
         let gone = (bytes_in.load(Ordering::Relaxed), bytes_out.load(Ordering::Relaxed));
         entries.values().fold(gone, |(bytes_in, bytes_out), entry| {
@@ -156,16 +150,11 @@ impl LinkRegistry {
             }
         }
     }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
-        // What it guards is whole between any two statements.
-        self.entries.lock()
-    }
 }
 
 impl Drop for LinkRegistration {
     fn drop(&mut self) {
-        let mut entries = self.registry.lock();
+        let mut entries = self.registry.entries.lock();
         if let Some(entry) = entries.remove(&self.key) {
             let (bytes_in, bytes_out) = entry.link.bytes();
             self.registry.gone[0].fetch_add(bytes_in, Ordering::Relaxed);

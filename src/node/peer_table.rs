@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use crate::link::Link;
 
@@ -93,7 +93,7 @@ impl PeerTable {
         note: impl FnOnce(&Added, usize),
     ) -> Added {
         let name = key(name);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.links.get(&name).is_some_and(|entry| entry.number > number) {
             return Added::TooLate;
         }
@@ -121,7 +121,7 @@ impl PeerTable {
     /// is told how many peers are left, as for [`PeerTable::add`].
     pub fn remove(&self, name: &str, link: &Arc<Link>, note: impl FnOnce(usize)) {
         let name = key(name);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.links.get(&name).is_some_and(|entry| Arc::ptr_eq(&entry.link, link)) {
             state.links.remove(&name);
             note(state.links.len());
@@ -132,29 +132,29 @@ impl PeerTable {
 
     /// How many requests wait for peers that are away.
     pub fn waiting(&self) -> usize {
-        self.lock().waiting
+        self.state.lock().waiting
     }
 
     /// Whether a peer of this name is or was connected.
     pub fn knows(&self, name: &str) -> bool {
-        self.lock().seen.contains(&key(name))
+        self.state.lock().seen.contains(&key(name))
     }
 
     /// The link of this name, if it is there.
     pub fn named(&self, name: &str) -> Option<Arc<Link>> {
-        self.lock().named(name)
+        self.state.lock().named(name)
     }
 
     /// The links that may be asked by.
     pub fn open(&self) -> Vec<Arc<Link>> {
-        let state = self.lock();
+        let state = self.state.lock();
         let links = state.links.values().map(|entry| &entry.link);
         links.filter(|link| link.is_open()).map(Arc::clone).collect()
     }
 
     /// Whether this is the link of its peer that is asked by.
     pub fn asks_by(&self, link: &Arc<Link>) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         let is_it = |entry: &Entry| Arc::ptr_eq(&entry.link, link);
         match state.alike {
             true => state.links.values().any(is_it),
@@ -168,7 +168,7 @@ impl PeerTable {
         wanted: &PeerQuery<'_>,
         deadline: Instant,
     ) -> Result<Arc<Link>, FindError> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let mut counted = false;
         let found = loop {
             // Also where the node is stopping: its callers' requests are finished.
@@ -199,13 +199,8 @@ impl PeerTable {
 
     /// Lets nobody wait any more.
     pub fn stop(&self) {
-        self.lock().stopping = true;
+        self.state.lock().stopping = true;
         self.changed.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // What it guards is whole between any two statements.
-        self.state.lock()
     }
 }
 

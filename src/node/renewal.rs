@@ -3,17 +3,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustls::pki_types::UnixTime;
 
+use super::core::{Core, log_rules, warn_if_revoked};
 use super::feed::Happening;
-use super::link_registry::LinkRegistry;
 use super::view::View;
-use crate::identity::{IdentityError, Keeper, Notice, Reloaded, Reminders};
+use crate::identity::{IdentityError, Notice, Reloaded, Reminders};
 use crate::rules::{LoadError, Rulebook};
+use crate::sync::threads;
 
 /// How often live links are looked at: one that ends is closed within this time.
 const LINK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,17 +31,15 @@ pub(super) struct Renewal {
 impl Renewal {
     /// Starts it.
     pub fn start(
-        keeper: Arc<Keeper>,
-        registry: Arc<LinkRegistry>,
-        rules: Option<Arc<Rulebook>>,
+        core: Arc<Core>,
         view: Arc<View>,
         on_new_certificate: OnNewCertificate,
     ) -> io::Result<Self> {
         // One place: two wishes to read the files are as good as one.
         let (wake, woken) = bounded(1);
         let reminders = Reminders::default();
-        let watch = Watch { keeper, registry, rules, view, on_new_certificate, reminders };
-        thread::Builder::new().name("renewal".to_owned()).spawn(move || watch.run(&woken))?;
+        let watch = Watch { core, view, on_new_certificate, reminders };
+        threads::spawn("renewal", move || watch.run(&woken))?;
         Ok(Self { wake })
     }
 
@@ -56,9 +54,7 @@ impl Renewal {
 }
 
 struct Watch {
-    keeper: Arc<Keeper>,
-    registry: Arc<LinkRegistry>,
-    rules: Option<Arc<Rulebook>>,
+    core: Arc<Core>,
     view: Arc<View>,
     on_new_certificate: OnNewCertificate,
     reminders: Reminders,
@@ -73,12 +69,12 @@ impl Watch {
             let now = UnixTime::now();
             match &wake {
                 Ok(_done) => {
-                    self.note(&self.keeper.reload(now), now);
+                    self.note(&self.core.identity.reload(now), now);
                     self.read_rules(|book| Some(book.reload()));
                 }
                 Err(RecvTimeoutError::Timeout) if looked.elapsed() >= FILE_CHECK_INTERVAL => {
                     looked = Instant::now();
-                    if let Some(result) = self.keeper.look(now) {
+                    if let Some(result) = self.core.identity.look(now) {
                         self.note(&result, now);
                     }
                     self.read_rules(Rulebook::look);
@@ -87,8 +83,8 @@ impl Watch {
                 // The node was dropped.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let (number, identity) = self.keeper.numbered();
-            self.registry.judge(number, &identity, now);
+            let (number, identity) = self.core.identity.numbered();
+            self.core.registry.judge(number, &identity, now);
             self.remind(now);
             self.view.sample(Instant::now());
             // Whoever waits for it is told.
@@ -99,7 +95,7 @@ impl Watch {
     fn note(&self, result: &Result<Reloaded, IdentityError>, now: UnixTime) {
         match result {
             Ok(reloaded) => {
-                let identity = self.keeper.current();
+                let identity = self.core.identity.current();
                 let own = identity.own();
                 log::info!(
                     "identity reloaded: {} certificate {} (sha256 {}), which expires on {}; {}",
@@ -113,7 +109,7 @@ impl Watch {
                     }
                 );
                 self.tell("identity reloaded");
-                warn_if_revoked(&self.keeper, now);
+                warn_if_revoked(&self.core.identity, now);
                 if reloaded.new_certificate {
                     (self.on_new_certificate)();
                 }
@@ -126,10 +122,10 @@ impl Watch {
     }
 
     fn read_rules(&self, read: impl Fn(&Rulebook) -> Option<Result<(), LoadError>>) {
-        let Some(book) = &self.rules else { return };
+        let Some(book) = &self.core.rules else { return };
         match read(book) {
             Some(Ok(())) => {
-                say_rules("rules reloaded", book);
+                log_rules("rules reloaded", book);
                 self.tell("rules reloaded");
             }
             Some(Err(error)) => {
@@ -141,14 +137,14 @@ impl Watch {
     }
 
     fn tell(&self, what: &str) {
-        self.view.feed.tell(Happening::Reload, None, what);
+        self.core.feed.tell(Happening::Reload, None, what);
     }
 
     fn remind(&mut self, now: UnixTime) {
-        for notice in self.keeper.current().notices(now) {
+        for notice in self.core.identity.current().notices(now) {
             self.say(&notice, now);
         }
-        for entry in self.registry.entries() {
+        for entry in self.core.registry.entries() {
             let whose = format!("{}: its certificate", entry.certificate.name);
             if let Some(notice) = Notice::certificate(&whose, &entry.certificate, now) {
                 self.say(&notice, now);
@@ -160,27 +156,5 @@ impl Watch {
         if self.reminders.is_due(&notice.key, now) {
             log::warn!("{}", notice.text);
         }
-    }
-}
-
-/// A node's own certificate may be on the list: it runs, but its peers refuse it.
-pub(super) fn warn_if_revoked(keeper: &Keeper, now: UnixTime) {
-    let identity = keeper.current();
-    if let (true, Some(crl)) = (identity.is_revoked(now), identity.crl()) {
-        log::warn!(
-            "{}: this node's own certificate (sha256 {}) is revoked; peers will refuse it",
-            crl.display(),
-            identity.own().fingerprint
-        );
-    }
-}
-
-/// The rules that count from now on.
-pub(super) fn say_rules(what: &str, book: &Rulebook) {
-    let (path, count) = (book.path().display(), book.rules().len());
-    match count {
-        0 => log::warn!("{what}: {path} allows nothing, so every request of a peer is refused"),
-        1 => log::info!("{what}: 1 line of {path} says what peers may ask"),
-        _ => log::info!("{what}: {count} lines of {path} say what peers may ask"),
     }
 }

@@ -5,15 +5,17 @@ mod duplicate_keys;
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::renewal::Renewal;
-use super::{Builder, CLOSE_TIMEOUT, Core, StartError};
+use super::core::Core;
+use super::running::{CLOSE_TIMEOUT, RunningNode};
+use super::{Builder, StartError};
 use crate::config::{Bind, ServerConfig};
-use crate::event::pipe::{Patient, Peer, Pipe, RequestError};
+use crate::event::pipe::{Peer, RequestError};
 use crate::event::{Event, Reply};
 use crate::handler::{Handler, Role};
 use crate::net::accept::{Acceptor, BACKLOG, Bound};
@@ -21,12 +23,10 @@ use connections::Connections;
 
 /// A running server. Dropping it stops it without finishing what is in flight.
 pub struct Server {
-    core: Core,
+    node: RunningNode,
     pipe_address: SocketAddr,
     acceptor: Acceptor,
     connections: Arc<Connections>,
-    renewal: Renewal,
-    connection_wait: Duration,
     stopped: bool,
 }
 
@@ -51,58 +51,31 @@ impl Server {
                 (socket, address, false)
             }
         };
-        let answering = (handler, handler_name);
-        let core = Core::start(Role::Server, &config.node, answering, listeners, sockets.http)?;
-        let connections = Arc::new(Connections::new(&core, &config.node));
+        let restarts = sockets.http.is_some();
+        let core = Core::new(Role::Server, &config.node, handler, listeners, restarts)?;
+        // Clients learn of a new certificate when they connect the next time.
+        let on_new_certificate = Box::new(|| ());
+        let connections = Arc::new(Connections::new(Arc::clone(&core)));
+        let node =
+            RunningNode::start(core, &config.node, handler_name, sockets.http, on_new_certificate)?;
         let admitting = Arc::clone(&connections);
         let admit = move |socket| admitting.admit(socket);
         let acceptor =
             Acceptor::start_bound("pipe", listener, handed, admit).map_err(StartError::Thread)?;
-        core.view.watch(acceptor.accepts());
-        // Clients learn of a new certificate when they connect the next time.
-        let renewal = core.keep_up(Box::new(|| ()))?;
-        let connection_wait = config.node.connection_wait;
-        let stopped = false;
-        Ok(Self { core, pipe_address, acceptor, connections, renewal, connection_wait, stopped })
+        node.view.watch(acceptor.accepts());
+        Ok(Self { node, pipe_address, acceptor, connections, stopped: false })
     }
 
     /// Asks a client, by its certificate's name or its address, and waits for its reply. A client that
     /// is away is waited for as the configuration says. A reply may say that the client's handler
     /// failed: see [`Reply::raise_for_exception`].
     pub fn request(&self, client: &str, event: &mut Event) -> Result<Reply, RequestError> {
-        self.core.requests.request(Peer::Client(client), event, self.connection_wait, &Patient)
-    }
-
-    /// The way to ask clients, to hand to other parts of a program. It outlives the server, and says
-    /// then that that is stopping.
-    pub fn pipe(&self) -> Arc<dyn Pipe> {
-        Arc::clone(&self.core.requests) as _
+        self.node.request(Peer::Client(client), event)
     }
 
     /// Where pipes are accepted: the real port, also where port 0 was asked for.
     pub fn pipe_address(&self) -> SocketAddr {
         self.pipe_address
-    }
-
-    /// Where the local HTTP port listens.
-    pub fn http_address(&self) -> &Bind {
-        self.core.http_address()
-    }
-
-    /// Where the ports listen that lead to targets of the other side, in the configuration's order.
-    pub fn tcp_addresses(&self) -> Vec<Bind> {
-        self.core.tcp_addresses()
-    }
-
-    /// Reads the files of the identity and of the rules anew, soon.
-    pub fn reload(&self) {
-        drop(self.renewal.reload());
-    }
-
-    /// As [`Server::reload`], and waits until that is done, for at most this long.
-    pub fn reload_within(&self, most: Duration) {
-        // Nothing is ever sent: this is the end of the reading.
-        let _ = self.renewal.reload().recv_timeout(most);
     }
 
     /// How often one machine has taken the place of another that has the same key.
@@ -112,7 +85,7 @@ impl Server {
 
     /// Whether it serves, for a watchdog; see [`Client::is_alive`](super::Client::is_alive).
     pub(crate) fn is_alive(&self) -> bool {
-        self.acceptor.is_alive() && self.core.is_alive()
+        self.acceptor.is_alive() && self.node.is_responsive()
     }
 
     /// Stops: takes nothing new, finishes what is in flight for at most this long, and closes the
@@ -124,10 +97,26 @@ impl Server {
     fn shut(&mut self, drain: Duration) {
         if !std::mem::replace(&mut self.stopped, true) {
             self.acceptor.stop();
-            self.core.stop(drain);
+            self.node.stop(drain);
             self.connections.wait_closed(Instant::now() + CLOSE_TIMEOUT);
-            self.core.finish();
+            self.node.finish();
         }
+    }
+}
+
+impl Builder<ServerConfig> {
+    /// Binds both ports and serves from then on.
+    pub fn start(self) -> Result<Server, StartError> {
+        self.config.check().map_err(StartError::Config)?;
+        Server::launch(self)
+    }
+}
+
+impl Deref for Server {
+    type Target = RunningNode;
+
+    fn deref(&self) -> &RunningNode {
+        &self.node
     }
 }
 
@@ -172,7 +161,7 @@ mod tests {
         assert!(server.is_alive());
 
         let (say, heard) = crossbeam_channel::bounded(1);
-        let held = server.core.registry.lock();
+        let held = server.node.core.registry.entries.lock();
         thread::scope(|scope| {
             scope.spawn(|| say.send(server.is_alive()).unwrap());
             assert!(

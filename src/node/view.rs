@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rustls::pki_types::UnixTime;
 
 use shown::{
@@ -18,16 +18,15 @@ use shown::{
     Totals,
 };
 
-use super::feed::{Feed, Happening};
+use super::core::Core;
+use super::feed::Happening;
 use super::history::History;
-use super::link_registry::{Entry, LinkRegistry};
-use super::peer_table::PeerTable;
+use super::link_registry::Entry;
 use crate::event::Body;
 use crate::event::inspect::Inspect;
 use crate::event::peer::Role;
-use crate::identity::{Date, Keeper, PeerCertificate};
-use crate::link::{EventService, Link, LinkEnd};
-use crate::metrics::exposition::Metrics;
+use crate::identity::{Date, PeerCertificate};
+use crate::link::{Link, LinkEnd};
 use crate::metrics::meter::RequestOutcome;
 
 /// How often the sums of the node's requests are noted.
@@ -37,9 +36,9 @@ const MAX_SAMPLES: usize = 120;
 
 /// A node, as it is shown.
 pub(super) struct View {
-    parts: Parts,
-    /// What happens, for those who listen.
-    pub feed: Arc<Feed>,
+    core: Arc<Core>,
+    /// What answers events, in a word.
+    handler: Option<String>,
     since: SystemTime,
     started: Instant,
     stopping: AtomicBool,
@@ -49,24 +48,12 @@ pub(super) struct View {
     history: Mutex<History>,
 }
 
-/// What it looks at.
-pub(super) struct Parts {
-    pub role: Role,
-    /// What answers events, in a word.
-    pub handler: Option<String>,
-    pub identity: Arc<Keeper>,
-    pub registry: Arc<LinkRegistry>,
-    pub peers: Arc<PeerTable>,
-    pub service: Arc<EventService>,
-    pub metrics: Arc<Metrics>,
-}
-
 impl View {
     /// Nothing has happened yet.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(core: Arc<Core>, handler: Option<String>) -> Self {
         Self {
-            parts,
-            feed: Arc::default(),
+            core,
+            handler,
             since: SystemTime::now(),
             started: Instant::now(),
             stopping: AtomicBool::new(false),
@@ -84,24 +71,19 @@ impl View {
     /// The node is ready no more, and those who listen are told nothing more.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
-        self.feed.close();
+        self.core.feed.close();
     }
 
     /// Notes the sums of requests, when that is due. To be called about once a second.
     pub fn sample(&self, now: Instant) {
-        self.history().note(now, || self.parts.metrics.totals());
-        for entry in self.parts.registry.entries() {
-            entry.history().note(now, || sums(&entry.link));
+        self.history.lock().note(now, || self.core.metrics.totals());
+        for entry in self.core.registry.entries() {
+            entry.history.lock().note(now, || sums(&entry.link));
         }
     }
 
-    fn history(&self) -> MutexGuard<'_, History> {
-        // What it guards is whole between any two statements.
-        self.history.lock()
-    }
-
     fn totals(&self) -> Totals {
-        let Parts { registry, metrics, .. } = &self.parts;
+        let Core { registry, metrics, .. } = &*self.core;
         let (bytes_in, bytes_out) = registry.bytes();
         let (requests, errors) = metrics.totals();
         Totals {
@@ -112,11 +94,11 @@ impl View {
             bytes_in,
             bytes_out,
             links: registry.registered(),
-            connects: self.feed.count(Happening::Connect),
-            losses: self.feed.count(Happening::Loss),
-            takeovers: self.feed.count(Happening::Takeover),
-            refusals: self.feed.count(Happening::Refusal),
-            reloads: self.feed.count(Happening::Reload),
+            connects: self.core.feed.count(Happening::Connect),
+            losses: self.core.feed.count(Happening::Loss),
+            takeovers: self.core.feed.count(Happening::Takeover),
+            refusals: self.core.feed.count(Happening::Refusal),
+            reloads: self.core.feed.count(Happening::Reload),
         }
     }
 
@@ -127,7 +109,7 @@ impl View {
             () if link.is_closed() => "closing",
             () if !link.is_ready() => "coming",
             () if !link.is_open() => "leaving",
-            () if !self.parts.peers.asks_by(link) => "spare",
+            () if !self.core.peers.asks_by(link) => "spare",
             () => "ready",
         };
         let mut extensions = Vec::new();
@@ -147,8 +129,8 @@ impl View {
             traffic: figures.traffic,
             asked: ByOutcome::new(|outcome| link.asked().get(outcome)),
             handled: ByOutcome::new(|outcome| link.served().get(outcome)),
-            reconnects: self.parts.registry.reconnects(entry),
-            history: entry.history().steps(),
+            reconnects: self.core.registry.reconnects(entry),
+            history: entry.history.lock().steps(),
             certificate: certificate(&entry.certificate, now),
             extensions,
         }
@@ -156,7 +138,7 @@ impl View {
 
     /// The links, by name and then by age.
     fn links(&self) -> Vec<Arc<Entry>> {
-        let mut entries = self.parts.registry.entries();
+        let mut entries = self.core.registry.entries();
         entries.sort_by_cached_key(|entry| (entry.link.peer().name.clone(), entry.link.since()));
         entries
     }
@@ -165,7 +147,7 @@ impl View {
     fn links_of(&self, name: &str) -> Vec<Arc<Entry>> {
         let mut entries = self.links();
         let is_meant = |entry: &Arc<Entry>| entry.link.peer().name.eq_ignore_ascii_case(name);
-        entries.retain(|entry| self.parts.role == Role::Server && is_meant(entry));
+        entries.retain(|entry| self.core.role == Role::Server && is_meant(entry));
         entries
     }
 }
@@ -173,7 +155,7 @@ impl View {
 impl Inspect for View {
     fn status(&self) -> Body {
         let now = UnixTime::now();
-        let Parts { role, handler, identity, peers, service, .. } = &self.parts;
+        let Core { role, identity, peers, service, .. } = &*self.core;
         let (ready, load, identity) = (self.ready(), service.load(), identity.current());
         let entries = self.links();
         Body::json(&NodeShown {
@@ -183,7 +165,7 @@ impl Inspect for View {
             uptime_s: seconds(self.started.elapsed()),
             ready: ready.is_ok(),
             not_ready_because: ready.err(),
-            handler: handler.as_deref(),
+            handler: self.handler.as_deref(),
             identity: IdentityShown {
                 name: &identity.own().name,
                 fingerprint: &identity.own().fingerprint,
@@ -192,7 +174,7 @@ impl Inspect for View {
             handler_pool: PoolShown { threads: load.threads, idle: load.idle, queued: load.queued },
             waiting_for_peers: peers.waiting(),
             totals: self.totals(),
-            history: self.history().steps(),
+            history: self.history.lock().steps(),
             links: entries.iter().map(|entry| self.link(entry, now)).collect(),
         })
     }
@@ -212,7 +194,7 @@ impl Inspect for View {
     }
 
     fn metrics(&self) -> String {
-        self.parts.metrics.text(&self.levels()).unwrap_or_else(|error| {
+        self.core.metrics.text(&self.levels()).unwrap_or_else(|error| {
             log::error!("metrics: {error}");
             String::new()
         })
@@ -222,7 +204,7 @@ impl Inspect for View {
         if self.stopping.load(Ordering::Acquire) {
             return Err("this node is stopping".to_owned());
         }
-        match self.parts.role {
+        match self.core.role {
             Role::Server if self.accepts.get().is_none_or(|may| may.load(Ordering::Relaxed)) => {
                 Ok(())
             }
@@ -230,10 +212,11 @@ impl Inspect for View {
                 Err("connections of clients cannot be accepted; the log says why".to_owned())
             }
             Role::Client => {
-                let links = self.parts.peers.open();
+                let links = self.core.peers.open();
                 // One of several is enough.
                 links.iter().map(|link| link.is_well()).reduce(Result::or).unwrap_or_else(|| {
-                    let why = self.feed.trouble().map_or(String::new(), |why| format!(": {why}"));
+                    let why =
+                        self.core.feed.trouble().map_or(String::new(), |why| format!(": {why}"));
                     Err(format!("the server is not connected{why}"))
                 })
             }
@@ -241,7 +224,7 @@ impl Inspect for View {
     }
 
     fn events(&self) -> Option<Body> {
-        self.feed.listen()
+        self.core.feed.listen()
     }
 }
 

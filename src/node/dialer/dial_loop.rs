@@ -129,7 +129,7 @@ impl DialLoop<'_> {
         }
         self.due = None;
         self.number += 1;
-        self.dialer.meter.mark(Mark::Dialling);
+        self.dialer.core.requests.meter.mark(Mark::Dialling);
         let purpose = Purpose { number: Some(self.number), takes_over: self.has_pipe_to(self.aim) };
         match self.dialer.dial(self.aim, purpose) {
             Ok(dialled) => self.add(dialled, Stage::Coming),
@@ -192,7 +192,7 @@ impl DialLoop<'_> {
             if let Stage::Superseded(since) = pipe.stage {
                 let age = now.duration_since(since);
                 let has_finished = age >= SUPERSEDED_MIN_TIME && pipe.link.is_idle();
-                if has_finished || age >= SUPERSEDED_MIN_TIME + self.dialer.reply_timeout {
+                if has_finished || age >= SUPERSEDED_MIN_TIME + self.dialer.core.reply_timeout {
                     pipe.link.close(LinkEnd::Superseded);
                 }
             }
@@ -231,7 +231,7 @@ impl DialLoop<'_> {
             if pipe.stage == Stage::Current && !matches!(end, LinkEnd::Stopping) {
                 self.failed = 0;
                 self.lost_at = Some(SystemTime::now());
-                self.dialer.meter.mark(Mark::Lost);
+                self.dialer.core.requests.meter.mark(Mark::Lost);
             }
             if pipe.started.elapsed() >= STABLE_AFTER {
                 self.backoff.reset();
@@ -290,14 +290,14 @@ impl DialLoop<'_> {
     /// An attempt to connect to the server of this place in the list has failed. That is no event while
     /// another connection stands: a new certificate was to be shown, and that is tried again.
     fn tell_failure(&mut self, at: usize, reason: String) {
-        self.dialer.feed.tell_stranger(Happening::Refusal, &self.target(at), &reason);
+        self.dialer.core.feed.tell_stranger(Happening::Refusal, &self.target(at), &reason);
         let is_connected =
             self.pipes.iter().any(|pipe| pipe.link.is_ready() && !pipe.link.is_closed());
         if !is_connected {
             self.failed += 1;
             let (attempts, lost_at) = (self.failed, self.lost_at);
             let event = ConnectionEvent::ConnectFail { attempts, lost_at, reason };
-            self.dialer.events.report(event);
+            self.dialer.core.events.report(event);
         }
     }
 

@@ -2,31 +2,28 @@
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 use socket2::Socket;
 
-use crate::config::NodeConfig;
 use crate::handler::{PeerIdentity, Role};
-use crate::identity::{Keeper, PeerCertificate};
-use crate::lifecycle::{ConnectionEvent, Events};
-use crate::link::{
-    Alert, EventService, HandshakeError, HeartbeatMode, Link, LinkEnd, LinkParts, LinkTls, trial,
-};
+use crate::identity::PeerCertificate;
+use crate::lifecycle::ConnectionEvent;
+use crate::link::{Alert, HandshakeError, HeartbeatMode, Link, LinkEnd, LinkParts, LinkTls, trial};
 use crate::net::accept::strangers::{
     CROWDED, DISPLACED, FIRST_BYTE, GONE, SourceAddress, Stranger, Strangers, has_gone,
     reset_when_closed,
 };
-use crate::node::feed::{Feed, Happening};
-use crate::node::link_registry::{Entry, LinkRegistration, LinkRegistry};
-use crate::node::peer_table::{Added, PeerTable};
+use crate::node::core::Core;
+use crate::node::feed::Happening;
+use crate::node::link_registry::{Entry, LinkRegistration};
+use crate::node::peer_table::Added;
 use crate::node::server::duplicate_keys::{DuplicateKeys, Takeover};
-use crate::node::{CLOSE_POLL_INTERVAL, Core};
+use crate::sync::permits::Permits;
+use crate::sync::threads;
 use crate::sync::throttle::Throttles;
-use crate::wire::FrameLimits;
 
 /// The time for a TLS handshake, and with it to prove who one is.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,19 +37,12 @@ const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What all connections of the server share.
 pub(super) struct Connections {
-    identity: Arc<Keeper>,
-    registry: Arc<LinkRegistry>,
+    core: Arc<Core>,
     duplicate_keys: DuplicateKeys,
-    service: Arc<EventService>,
-    peers: Arc<PeerTable>,
-    events: Arc<Events>,
-    feed: Arc<Feed>,
-    limits: FrameLimits,
-    stall: Duration,
     /// Connections in their handshake.
     strangers: Arc<Strangers<TcpStream>>,
     /// Connections with a thread.
-    open: AtomicUsize,
+    open: Arc<Permits>,
     /// Authenticated connections so far.
     number: AtomicU64,
     /// Keeps those who knock without a key from flooding the log.
@@ -63,19 +53,12 @@ pub(super) struct Connections {
 
 impl Connections {
     /// None yet.
-    pub fn new(core: &Core, config: &NodeConfig) -> Self {
+    pub fn new(core: Arc<Core>) -> Self {
         Self {
-            identity: Arc::clone(&core.identity),
-            registry: Arc::clone(&core.registry),
+            core,
             duplicate_keys: DuplicateKeys::default(),
-            service: Arc::clone(&core.service),
-            peers: Arc::clone(&core.peers),
-            events: Arc::clone(&core.events),
-            feed: Arc::clone(&core.view.feed),
-            limits: FrameLimits { max_data: config.max_body_bytes },
-            stall: config.reply_timeout,
             strangers: Strangers::new(MAX_HANDSHAKES, HANDSHAKE_TIMEOUT),
-            open: AtomicUsize::new(0),
+            open: Permits::unbounded(),
             number: AtomicU64::new(0),
             refusals: Throttles::default(),
             shared_keys: Throttles::default(),
@@ -102,12 +85,10 @@ impl Connections {
             return self.refuse_one_of_many(address, CROWDED);
         };
         let connections = Arc::clone(self);
-        let spawned = thread::Builder::new().name("pipe".to_owned()).stack_size(STACK_BYTES).spawn(
-            move || {
-                let _open = Counted::new(&connections);
-                connections.serve(socket, address, stranger);
-            },
-        );
+        let spawned = threads::spawn_with_stack("pipe", STACK_BYTES, move || {
+            let _open = connections.open.take();
+            connections.serve(socket, address, stranger);
+        });
         if let Err(error) = spawned {
             self.refuse(&address.to_string(), &format!("refused: no thread for it: {error}"));
         }
@@ -127,14 +108,11 @@ impl Connections {
                 let end = link.run();
                 drop(registration);
                 let peer = link.peer();
-                self.peers.remove(&peer.name, &link, |count| {
+                self.core.peers.remove(&peer.name, &link, |count| {
                     let peer = Arc::clone(peer);
-                    self.events.report(ConnectionEvent::ConnectionRemoved { peer, count });
+                    self.core.events.report(ConnectionEvent::ConnectionRemoved { peer, count });
                 });
-                if link.is_ready() {
-                    self.events.stopped(peer, &end);
-                    self.feed.tell(Happening::Loss, Some(peer), &end.to_string());
-                }
+                self.core.announce_end(&link, &end);
                 log::info!("{}: lost ({address}): {end}", link.peer().name);
                 log::debug!("{}: that was connection {number}", link.peer().name);
             }
@@ -174,7 +152,7 @@ impl Connections {
             return Err(format!("refused: it sent nothing within {FIRST_BYTE:?}"));
         }
         let deadline = stranger.until;
-        let (judged_by, identity) = self.identity.numbered();
+        let (judged_by, identity) = self.core.identity.numbered();
         let (config, witness) = identity.server_handshake();
         let (tls, chain) = LinkTls::accept(config, socket, deadline).map_err(|error| {
             match (error, witness.seen()) {
@@ -188,7 +166,7 @@ impl Connections {
             .map_err(|fault| format!("refused: its certificate cannot be used: {fault}"))?;
         if tls.is_trial() {
             let name = &certificate.name;
-            return trial::answer(tls, socket, self.limits.max_data, deadline)
+            return trial::answer(tls, socket, self.core.limits.max_data, deadline)
                 .map(|()| log::info!("{name}: tried from {address} whether it could connect"))
                 .map(|()| None)
                 .map_err(|end| format!("a trial of {name} was not finished: {end}"));
@@ -215,28 +193,28 @@ impl Connections {
             peer: Arc::new(peer),
             socket,
             tls,
-            service: Arc::clone(&self.service),
+            service: Arc::clone(&self.core.service),
             heartbeat: HeartbeatMode::Answers { silence: DEFAULT_IDLE_TIMEOUT },
-            limits: self.limits,
-            stall: self.stall,
+            limits: self.core.limits,
+            stall: self.core.reply_timeout,
             takes_over: false,
             on_draining: Box::new(|| ()),
             on_ready: Box::new(move |link| connections.note_ready(link, address, number)),
         })
         .map_err(|error| error.to_string())?;
         let entry = Entry::new(Arc::clone(&link), certificate, chain, judged_by);
-        let registration = self.registry.register(entry);
+        let registration = self.core.registry.register(entry);
         Ok((link, number, registration))
     }
 
     /// Gives a link its place in the peer table, and ends the one that had it.
     fn note_ready(&self, link: &Arc<Link>, address: SocketAddr, number: u64) {
         let peer = link.peer();
-        self.events.started(peer);
-        self.feed.tell(Happening::Connect, Some(peer), &format!("from {address}"));
-        let added = self.peers.add(&peer.name, link, number, link.takes_over(), |added, count| {
-            self.tell_added(peer, added, count);
-        });
+        self.core.announce_ready(link, &format!("from {address}"));
+        let added =
+            self.core.peers.add(&peer.name, link, number, link.takes_over(), |added, count| {
+                self.tell_added(peer, added, count);
+            });
         let (place, gone) = match added {
             Added::First => ("", Vec::new()),
             Added::Superseding(older) => {
@@ -262,7 +240,7 @@ impl Connections {
             Takeover::DuplicateIdentity => "two machines seem to share this key",
             Takeover::Usual | Takeover::Often => "in place of an older connection",
         };
-        self.feed.tell(Happening::Takeover, Some(peer), &format!("{why}, from {old}"));
+        self.core.feed.tell(Happening::Takeover, Some(peer), &format!("{why}, from {old}"));
         for gone in gone {
             gone.close(match takeover {
                 Takeover::DuplicateIdentity => LinkEnd::DuplicateIdentity(address.to_string()),
@@ -278,12 +256,12 @@ impl Connections {
             Added::First => {}
             Added::InPlaceOf(old, _) => {
                 let (peer, count) = (Arc::clone(old.peer()), count.saturating_sub(1));
-                self.events.report(ConnectionEvent::ConnectionRemoved { peer, count });
+                self.core.events.report(ConnectionEvent::ConnectionRemoved { peer, count });
             }
             Added::Superseding(_) | Added::TooLate => return,
         }
         let peer = Arc::clone(peer);
-        self.events.report(ConnectionEvent::ConnectionAdded { peer, count });
+        self.core.events.report(ConnectionEvent::ConnectionAdded { peer, count });
     }
 
     fn warn_of(&self, takeover: Takeover, name: &str, old: IpAddr, new: IpAddr) {
@@ -306,7 +284,7 @@ impl Connections {
 
     /// Logs why a connection came to nothing: once in a while for each reason.
     fn refuse(&self, who: &str, why: &str) {
-        self.feed.tell_stranger(Happening::Refusal, who, why);
+        self.core.feed.tell_stranger(Happening::Refusal, who, why);
         if let Some(more) = self.refusals.allow(why) {
             log::warn!("{who}: {why}{more}");
         }
@@ -316,20 +294,16 @@ impl Connections {
     /// that have a line in the log are shown to who listens.
     fn refuse_one_of_many(&self, who: SocketAddr, why: &str) {
         let Some(more) = self.refusals.allow(why) else {
-            return self.feed.count_untold(Happening::Refusal);
+            return self.core.feed.count_untold(Happening::Refusal);
         };
         let (who, why) = (who.to_string(), format!("refused: {why}"));
-        self.feed.tell_stranger(Happening::Refusal, &who, &why);
+        self.core.feed.tell_stranger(Happening::Refusal, &who, &why);
         log::warn!("{who}: {why}{more}");
     }
 
     /// Waits until all connections have ended.
     pub fn wait_closed(&self, deadline: Instant) {
-        let (_alive, never) = crossbeam_channel::bounded::<()>(0);
-        while self.open.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
-            // Nothing is sent: this is a pause between looks.
-            let _ = never.recv_timeout(CLOSE_POLL_INTERVAL);
-        }
+        self.open.wait_empty(deadline);
     }
 }
 
@@ -364,21 +338,5 @@ fn refused_by(alert: Alert) -> String {
         )
     } else {
         format!("the client there ended the TLS handshake ({alert}): see the client's log")
-    }
-}
-
-/// Counts as an open connection for as long as it lives.
-struct Counted(Arc<Connections>);
-
-impl Counted {
-    fn new(connections: &Arc<Connections>) -> Self {
-        connections.open.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(connections))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -6,16 +6,17 @@ use rustls::pki_types::UnixTime;
 
 use super::super::feed::Happening;
 use super::super::link_registry::Entry;
-use super::{Parts, View, left};
+use super::{View, left};
 use crate::event::inspect::Inspect;
 use crate::event::peer::Role;
 use crate::link::Traffic;
 use crate::metrics::exposition::Level;
+use crate::node::core::Core;
 
 impl View {
     /// The levels now.
     pub(super) fn levels(&self) -> Vec<Level> {
-        let Parts { role, identity, registry, peers, service, .. } = &self.parts;
+        let Core { role, identity, registry, peers, service, .. } = &*self.core;
         let now = UnixTime::now();
         let (entries, load) = (self.links(), service.load());
         let (bytes_in, bytes_out) = registry.bytes();
@@ -74,21 +75,25 @@ impl View {
             counter("links_total", "Links there have been.", registry.registered()),
             counter("bytes_received_total", "Bytes that came over all links, as TLS.", bytes_in),
             counter("bytes_sent_total", "Bytes that went over all links, as TLS.", bytes_out),
-            counter("connects_total", "Links that stood.", self.feed.count(Happening::Connect)),
+            counter(
+                "connects_total",
+                "Links that stood.",
+                self.core.feed.count(Happening::Connect),
+            ),
             counter(
                 "disconnects_total",
                 "Those of them that have ended.",
-                self.feed.count(Happening::Loss),
+                self.core.feed.count(Happening::Loss),
             ),
             counter(
                 "takeovers_total",
                 "Links that took the place of an older one of the same name.",
-                self.feed.count(Happening::Takeover),
+                self.core.feed.count(Happening::Takeover),
             ),
             counter(
                 "refusals_total",
                 "Connections that came to nothing.",
-                self.feed.count(Happening::Refusal),
+                self.core.feed.count(Happening::Refusal),
             ),
             level(
                 "in_flight",

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{DialLoop, Pipe, Stage};
 use crate::link::LinkEnd;
 use crate::node::dialer::{Dialled, News, Purpose};
+use crate::sync::threads;
 use crate::wire::GoodbyeReason;
 
 /// How often an earlier server is tried while a later one is asked.
@@ -37,7 +37,7 @@ impl DialLoop<'_> {
         let earlier = current.target;
         let taken: Vec<bool> = (0..earlier).map(|at| self.has_pipe_to(at)).collect();
         let dialer = Arc::clone(self.dialer);
-        let spawned = thread::Builder::new().name("dial-earlier".to_owned()).spawn(move || {
+        let spawned = threads::spawn("dial-earlier", move || {
             let mut tried = Err(String::new());
             for (at, takes_over) in taken.into_iter().enumerate() {
                 tried = dialer
@@ -78,7 +78,7 @@ impl DialLoop<'_> {
         }
         let own = self.dialer.targets[pipe.target].to_string();
         let fingerprint = &pipe.link.peer().fingerprint;
-        let double = self.dialer.registry.entries().into_iter().find(|entry| {
+        let double = self.dialer.core.registry.entries().into_iter().find(|entry| {
             entry.certificate.fingerprint == *fingerprint
                 && entry.target.as_ref().is_some_and(|target| *target != own)
         });

@@ -1,0 +1,174 @@
+//! What the parts of a node share: its identity, its rules, its handler, its links and whoever watches them.
+//!
+//! In scope: setting it up, announcing links that are ready or have ended. Not in scope: local ports
+//! (`running`), how links are made (`dialer`, `server`).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::UnixTime;
+
+use super::StartError;
+use super::feed::{Feed, Happening};
+use super::link_registry::LinkRegistry;
+use super::peer_table::PeerTable;
+use super::requests::Requests;
+use crate::config::NodeConfig;
+use crate::handler::{Guarded, Handler, Role};
+use crate::identity::Keeper;
+use crate::lifecycle::hook::HookProgram;
+use crate::lifecycle::{EventListeners, Events};
+use crate::link::{EventService, Link, LinkEnd};
+use crate::metrics::exposition::Metrics;
+use crate::metrics::meter::Meter;
+use crate::metrics::statsd::StatsdSender;
+use crate::net::dial::Resolver;
+use crate::rules::Rulebook;
+use crate::tcp_tunnel::Targets;
+use crate::wire::FrameLimits;
+
+/// After a restart that callers are not to notice, a name that nobody has had yet may be that of a
+/// client that is on its way back, for this long.
+const RESTART_GRACE: Duration = Duration::from_secs(30);
+
+/// What the parts of a node share.
+pub(super) struct Core {
+    pub role: Role,
+    pub identity: Keeper,
+    pub registry: Arc<LinkRegistry>,
+    /// Absent: every peer may ask anything.
+    pub rules: Option<Arc<Rulebook>>,
+    pub handler: Arc<dyn Handler>,
+    pub service: Arc<EventService>,
+    pub peers: Arc<PeerTable>,
+    pub resolver: Arc<Resolver>,
+    pub requests: Arc<Requests>,
+    pub events: Events,
+    pub feed: Feed,
+    pub metrics: Arc<Metrics>,
+    pub statsd: Option<Arc<StatsdSender>>,
+    /// How long the messages of a link may be.
+    pub limits: FrameLimits,
+    /// How long a request waits for its reply, and a body may stand still.
+    pub reply_timeout: Duration,
+}
+
+impl Core {
+    /// `restarts`: callers are not to notice that this node was restarted.
+    pub fn new(
+        role: Role,
+        config: &NodeConfig,
+        handler: Arc<dyn Handler>,
+        listeners: EventListeners,
+        restarts: bool,
+    ) -> Result<Arc<Self>, StartError> {
+        let now = UnixTime::now();
+        let identity = Keeper::load(config.identity.clone(), config.crl.clone(), role, now)
+            .map_err(StartError::Identity)?;
+        warn_if_revoked(&identity, now);
+        let rules = open_rules(config)?;
+        // Also where there are none: no other handler is to see what is asked of them.
+        let handler: Arc<dyn Handler> = Arc::new(Targets::new(config.tcp_targets.clone(), handler));
+        let handler = match &rules {
+            Some(book) => Arc::new(Guarded::new(handler, Arc::clone(book))),
+            None => handler,
+        };
+        let events = start_events(role, config, listeners)?;
+        let statsd = config.statsd.as_ref().map(StatsdSender::start).transpose();
+        let statsd = statsd.map_err(StartError::Thread)?.map(Arc::new);
+        let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
+        let mut meters = vec![Arc::clone(&metrics) as Arc<dyn Meter>];
+        meters.extend(statsd.iter().map(|statsd| Arc::clone(statsd) as _));
+        let meter: Arc<dyn Meter> = Arc::new(meters);
+        let service =
+            EventService::start(role, Arc::clone(&handler), config.debug, Arc::clone(&meter))
+                .map_err(StartError::Thread)?;
+        let peers = Arc::new(match role {
+            Role::Server => PeerTable::default(),
+            Role::Client => PeerTable::of_servers(),
+        });
+        let resolver = Arc::new(Resolver::default());
+        let requests = Arc::new(Requests {
+            peers: Arc::clone(&peers),
+            resolver: Arc::clone(&resolver),
+            reply_timeout: config.reply_timeout,
+            restart_grace: restarts.then(|| Instant::now() + RESTART_GRACE),
+            meter,
+        });
+        Ok(Arc::new(Self {
+            role,
+            identity,
+            registry: Arc::default(),
+            rules,
+            handler,
+            service,
+            peers,
+            resolver,
+            requests,
+            events,
+            feed: Feed::default(),
+            metrics,
+            statsd,
+            limits: FrameLimits { max_data: config.max_body_bytes },
+            reply_timeout: config.reply_timeout,
+        }))
+    }
+
+    /// A link has become ready: tells listeners, the hook and the event stream. `route` says where it
+    /// comes from or leads to.
+    pub fn announce_ready(&self, link: &Link, route: &str) {
+        self.events.started(link.peer());
+        self.feed.tell(Happening::Connect, Some(link.peer()), route);
+    }
+
+    /// A link has ended; one that was never ready was never announced either.
+    pub fn announce_end(&self, link: &Link, end: &LinkEnd) {
+        if link.is_ready() {
+            self.events.stopped(link.peer(), end);
+            self.feed.tell(Happening::Loss, Some(link.peer()), &end.to_string());
+        }
+    }
+}
+
+/// Starts what tells connection events, to the configured program too.
+fn start_events(
+    role: Role,
+    config: &NodeConfig,
+    mut listeners: EventListeners,
+) -> Result<Events, StartError> {
+    if let Some(hook) = &config.hook {
+        let program = HookProgram::new(&hook.path, listeners.ending())
+            .map_err(|unusable| StartError::Hook(role, unusable))?;
+        listeners.on_event(move |event| program.run(event));
+    }
+    Events::start(role, listeners).map_err(StartError::Thread)
+}
+
+fn open_rules(config: &NodeConfig) -> Result<Option<Arc<Rulebook>>, StartError> {
+    let Some(path) = &config.rules else { return Ok(None) };
+    let book = Rulebook::open(path).map_err(StartError::Rules)?;
+    log_rules("rules", &book);
+    Ok(Some(Arc::new(book)))
+}
+
+/// A node's own certificate may be on the list: it runs, but its peers refuse it.
+pub(super) fn warn_if_revoked(keeper: &Keeper, now: UnixTime) {
+    let identity = keeper.current();
+    if let (true, Some(crl)) = (identity.is_revoked(now), identity.crl()) {
+        log::warn!(
+            "{}: this node's own certificate (sha256 {}) is revoked; peers will refuse it",
+            crl.display(),
+            identity.own().fingerprint
+        );
+    }
+}
+
+/// The rules that count from now on.
+pub(super) fn log_rules(what: &str, book: &Rulebook) {
+    let (path, count) = (book.path().display(), book.rules().len());
+    match count {
+        0 => log::warn!("{what}: {path} allows nothing, so every request of a peer is refused"),
+        1 => log::info!("{what}: 1 line of {path} says what peers may ask"),
+        _ => log::info!("{what}: {count} lines of {path} say what peers may ask"),
+    }
+}

@@ -1,0 +1,170 @@
+//! What a running server and a running client have in common: the local ports, and stopping in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::StartError;
+use super::core::Core;
+use super::renewal::{OnNewCertificate, Renewal};
+use super::view::View;
+use crate::config::{Bind, NodeConfig};
+use crate::event::inspect::Inspect;
+use crate::event::pipe::{Patient, Peer, Pipe, RequestError};
+use crate::event::{Event, Reply};
+use crate::http::{HttpServer, HttpSettings};
+use crate::link::LinkEnd;
+use crate::net::accept::{self, Bound};
+use crate::tcp_tunnel::TunnelListeners;
+
+/// No node drains longer, whatever it is told.
+const MAX_DRAIN: Duration = Duration::from_secs(3600);
+/// How long links get to close properly when a node stops.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long the answers of callers that the drain did not wait for may take.
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(500);
+/// Clients of a stopping server come back one after another, with about this much time for each, ...
+const RECONNECT_SPREAD_PER_PEER: Duration = Duration::from_millis(5);
+/// ... but within this.
+const MAX_RECONNECT_SPREAD: Duration = Duration::from_secs(5);
+/// However few they are, they are given this much.
+const MIN_RECONNECT_SPREAD: Duration = Duration::from_millis(100);
+/// How often a stopping node looks whether its links have finished.
+const CLOSE_POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What a running [`Server`](crate::Server) and a running [`Client`](crate::Client) have in common.
+pub struct RunningNode {
+    pub(super) core: Arc<Core>,
+    pub(super) view: Arc<View>,
+    http_server: HttpServer,
+    /// The ports of `RP_TCP_LISTEN`, until the node stops.
+    ports: Mutex<TunnelListeners>,
+    renewal: Renewal,
+    connection_wait: Duration,
+}
+
+impl RunningNode {
+    /// Binds the local ports and keeps the identity up to date from now on.
+    pub(super) fn start(
+        core: Arc<Core>,
+        config: &NodeConfig,
+        handler_name: Option<String>,
+        http: Option<Bound>,
+        on_new_certificate: OnNewCertificate,
+    ) -> Result<Self, StartError> {
+        let settings = HttpSettings {
+            bind: config.http_bind.clone(),
+            allowed_hosts: config.http_allowed_hosts.clone(),
+            max_body_bytes: config.max_body_bytes,
+            connection_wait: config.connection_wait,
+            ..HttpSettings::new(core.role)
+        };
+        let pipe = Arc::clone(&core.requests) as Arc<dyn Pipe>;
+        let view = Arc::new(View::new(Arc::clone(&core), handler_name));
+        let shown = Arc::clone(&view) as Arc<dyn Inspect>;
+        let http_server = match http {
+            Some(bound) => HttpServer::start_on(bound, settings, Arc::clone(&pipe), shown),
+            None => HttpServer::start_with(settings, Arc::clone(&pipe), shown),
+        };
+        let http_server = http_server.map_err(StartError::Http)?;
+        let ports = Mutex::new(listen(config, &pipe)?);
+        let renewal = Renewal::start(Arc::clone(&core), Arc::clone(&view), on_new_certificate)
+            .map_err(StartError::Thread)?;
+        let connection_wait = config.connection_wait;
+        Ok(Self { core, view, http_server, ports, renewal, connection_wait })
+    }
+
+    pub(super) fn request(&self, peer: Peer<'_>, event: &mut Event) -> Result<Reply, RequestError> {
+        self.core.requests.request(peer, event, self.connection_wait, &Patient)
+    }
+
+    /// The way to ask peers, to hand to other parts of a program. It outlives the node, and says then
+    /// that the node is stopping.
+    pub fn pipe(&self) -> Arc<dyn Pipe> {
+        Arc::clone(&self.core.requests) as _
+    }
+
+    /// Where the local HTTP port listens.
+    pub fn http_address(&self) -> &Bind {
+        self.http_server.address()
+    }
+
+    /// Where the ports listen that lead to targets of the other side, in the configuration's order.
+    pub fn tcp_addresses(&self) -> Vec<Bind> {
+        self.ports.lock().addresses().cloned().collect()
+    }
+
+    /// Reads the files of the identity and of the rules again, soon.
+    pub fn reload(&self) {
+        drop(self.renewal.reload());
+    }
+
+    /// As [`RunningNode::reload`], and waits until that is done, for at most this long.
+    pub fn reload_within(&self, most: Duration) {
+        // Nothing is ever sent: this is the end of the reading.
+        let _ = self.renewal.reload().recv_timeout(most);
+    }
+
+    /// Whether a request could pass: for a watchdog. Takes the locks that each request takes, which are
+    /// held for moments; where one is never given back, it never returns.
+    pub(super) fn is_responsive(&self) -> bool {
+        // Only that they could be had matters.
+        let _ = self.core.peers.open();
+        let _ =
+            self.core.registry.entries().iter().map(|entry| entry.link.in_flight()).sum::<usize>();
+        self.http_server.is_alive()
+    }
+
+    /// Finishes what is in flight, for at most this long, and closes every link.
+    pub(super) fn stop(&self, drain: Duration) {
+        let deadline = Instant::now() + drain.min(MAX_DRAIN);
+        self.view.stop();
+        self.http_server.stop_accepting();
+        drop(std::mem::take(&mut *self.ports.lock()));
+        let peers = u32::try_from(self.core.registry.entries().len()).unwrap_or(u32::MAX);
+        let spread = RECONNECT_SPREAD_PER_PEER
+            .saturating_mul(peers)
+            .clamp(MIN_RECONNECT_SPREAD, MAX_RECONNECT_SPREAD);
+        self.core.service.stop(spread);
+        self.core.peers.stop();
+        // Looked up after that: one that comes from here on is told when it has said who it is.
+        for entry in self.core.registry.entries() {
+            entry.link.announce_drain(spread);
+        }
+        self.http_server.finish(deadline);
+        let (_alive, never) = crossbeam_channel::bounded::<()>(0);
+        let finished = || self.core.registry.entries().iter().all(|entry| entry.link.is_finished());
+        while Instant::now() < deadline && !finished() {
+            // Nothing is sent: this is a pause between looks.
+            let _ = never.recv_timeout(CLOSE_POLL_INTERVAL);
+        }
+        // Also those that came meanwhile.
+        for entry in self.core.registry.entries() {
+            entry.link.close(LinkEnd::Stopping);
+        }
+        // Callers whose links were closed under them are being told so.
+        self.http_server.drain(Instant::now() + LAST_ANSWERS_TIMEOUT);
+        self.core.handler.stop();
+    }
+
+    /// When the links have ended: lets the last events and numbers out.
+    pub(super) fn finish(&self) {
+        self.core.events.finish();
+        if let Some(statsd) = &self.core.statsd {
+            statsd.finish();
+        }
+    }
+}
+
+/// Opens the local ports that lead to targets of peers.
+fn listen(config: &NodeConfig, pipe: &Arc<dyn Pipe>) -> Result<TunnelListeners, StartError> {
+    let mut ports = TunnelListeners::default();
+    for (bind, forward) in &config.tcp_listen {
+        let bound = accept::listen(bind).map_err(StartError::Tcp)?;
+        ports
+            .add(bound, forward.clone(), Arc::clone(pipe), config.connection_wait)
+            .map_err(StartError::Thread)?;
+    }
+    Ok(ports)
+}
