@@ -1,4 +1,4 @@
-//! What a node is told, by its environment or by the program it runs in, as checked values.
+//! The settings of a node, from its environment or from the program it runs in, as checked values.
 //!
 //! A program makes a [`ServerConfig`] or [`ClientConfig`] with `new`, which has the documented
 //! defaults, and sets the fields it wants otherwise. `from_environment` reads the variables.
@@ -41,7 +41,7 @@ pub use variables::{Reader, VARIABLES, Variable};
 pub use crate::net::Bind;
 pub use crate::net::dial::{Address, Proxy};
 
-/// What both roles are told.
+/// The settings of both roles.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// The files that prove who this node is.
@@ -106,19 +106,19 @@ pub struct Statsd {
     pub port: u16,
 }
 
-/// What a server is told.
+/// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// What both roles are told.
+    /// The settings of both roles.
     pub node: NodeConfig,
     /// Where pipes are accepted.
     pub pipe_bind: SocketAddr,
 }
 
-/// What a client is told.
+/// The settings of a client.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// What both roles are told.
+    /// The settings of both roles.
     pub node: NodeConfig,
     /// Host name or address of the server.
     pub target_host: String,

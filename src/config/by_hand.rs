@@ -12,7 +12,7 @@ use super::variables::{self as var, Variable};
 use super::{ClientConfig, CrlFile, IdentityFiles, NodeConfig, ServerConfig};
 
 impl ServerConfig {
-    /// A server with this identity and the documented defaults; nothing of the environment counts.
+    /// A server with this identity and the documented defaults; the environment is not read.
     ///
     /// ```
     /// use restpipe::{Bind, IdentityFiles, ServerConfig};
@@ -37,8 +37,8 @@ impl ServerConfig {
 
 impl ClientConfig {
     /// A client with this identity of the server at `target`, a host name or an address, which is
-    /// also the name to expect in the server's certificate; else the documented defaults. Nothing of
-    /// the environment counts.
+    /// also the name to expect in the server's certificate; else the documented defaults. The environment
+    /// is not read.
     ///
     /// ```
     /// use std::time::Duration;

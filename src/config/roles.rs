@@ -33,7 +33,7 @@ pub(super) const DRAIN_MAX_S: f64 = 3600.0;
 const BODY_MAX_BYTES: u32 = 1 << 30;
 
 impl ServerConfig {
-    /// What a server is told, checked. The warnings are for the log.
+    /// What a server is configured with, checked. The warnings are for the log.
     pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (settings, mut warnings) = env.settings(&var::SERVER_FILE)?;
         let identity = server_identity(&settings)?;
@@ -46,7 +46,7 @@ impl ServerConfig {
 }
 
 impl ClientConfig {
-    /// What a client is told, checked. The warnings are for the log.
+    /// What a client is configured with, checked. The warnings are for the log.
     pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (settings, mut warnings) = env.settings(&var::CLIENT_FILE)?;
         let identity = client_identity(&settings)?;

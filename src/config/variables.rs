@@ -43,7 +43,7 @@ const NODES: &[Reader] = &[ServerStart, ClientStart];
 const BROKER: &[Reader] = &[RemotedBroker];
 const ENDS: &[Reader] = &[RemotedEnd];
 const OUT: &[Reader] = &[ClientStart, RemotedEnd];
-/// Whatever runs until it is told to stop.
+/// Programs that run until they are stopped.
 const RUNNING: &[Reader] = &[ServerStart, ClientStart, RemotedBroker, RemotedEnd];
 const SERVER_IDENTITY: &[Reader] = &[ServerStart, ServerSetIdentity];
 const CLIENT_IDENTITY: &[Reader] = &[ClientStart, ClientSetIdentity];
@@ -190,7 +190,7 @@ pub(super) fn empty_counts(name: &str) -> bool {
 /// What may be or hold a secret, and is shown nowhere.
 pub(super) const SECRET: &[Variable] = &[REMOTED_APIKEY, PROXY, HTTPS_PROXY, HTTP_PROXY];
 
-/// The variables that the machine sets for all its programs: of two spellings the first counts, as
+/// The variables that the machine sets for all its programs: of two spellings the first wins, as
 /// with curl.
 const OF_THE_MACHINE: &[Variable] = &[HTTPS_PROXY, HTTP_PROXY, NO_PROXY];
 

@@ -24,7 +24,7 @@ impl Role {
     }
 }
 
-/// A peer, as its verified certificate and its connection tell.
+/// A peer, by its verified certificate and its connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerIdentity {
     /// The name in its certificate.

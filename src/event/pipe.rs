@@ -12,7 +12,7 @@ use crate::event::{Event, Reply};
 ///
 /// [`Client::request`](crate::Client::request) and [`Server::request`](crate::Server::request) are the
 /// short way. With the pipe itself a caller says how long to wait for a peer that is away, and when it
-/// wants the reply no more:
+/// no longer wants the reply:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -55,7 +55,7 @@ pub trait Pipe: Send + Sync {
 
 /// Who waits for a reply.
 pub trait Caller {
-    /// Whether nobody waits any more, so that the peer may stop.
+    /// Whether nobody waits any longer, so that the peer may stop.
     fn is_gone(&self) -> bool;
 }
 

@@ -1,4 +1,4 @@
-//! Putting a node together: a configuration, what answers events, and whoever wants to hear of its
+//! Putting a node together: a configuration, what answers events, and the listeners to its
 //! connections.
 
 use std::sync::Arc;

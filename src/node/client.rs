@@ -50,7 +50,7 @@ impl Client {
         let (running, ended) = bounded::<()>(0);
         let mut dialling = Vec::new();
         for (key, targets) in routes(&config) {
-            let (news, heard) = bounded(MAX_QUEUED_NEWS);
+            let (news, receiver) = bounded(MAX_QUEUED_NEWS);
             let dialer = Arc::new(Dialer {
                 core: Arc::clone(&core),
                 targets,
@@ -62,12 +62,12 @@ impl Client {
                 news,
                 stopping: false.into(),
             });
-            dialling.push((dialer, heard));
+            dialling.push((dialer, receiver));
         }
         let dialers: Vec<_> = dialling.iter().map(|(dialer, _)| Arc::clone(dialer)).collect();
-        let telling: Vec<_> = dialers.iter().map(|dialer| dialer.news.clone()).collect();
+        let senders: Vec<_> = dialers.iter().map(|dialer| dialer.news.clone()).collect();
         let on_new_certificate = move || {
-            for news in &telling {
+            for news in &senders {
                 // Full: the dialling thread is busy, and dials by the new certificate next anyway.
                 let _ = news.try_send(News::NewCertificate);
             }
@@ -78,11 +78,11 @@ impl Client {
         // From here on dropping it ends the threads that have been started.
         let (threads, stopped) = (Vec::new(), false);
         let mut client = Self { node, dialers, threads, ended, stopped };
-        for (dialer, heard) in dialling {
+        for (dialer, receiver) in dialling {
             let running = running.clone();
             let thread = threads::spawn("dial", move || {
                 let _running = running;
-                dialer.run(&heard);
+                dialer.run(&receiver);
             })
             .map_err(StartError::Thread)?;
             client.threads.push(thread);
@@ -98,7 +98,7 @@ impl Client {
     }
 
     /// Whether it serves, for a watchdog: its threads run, and what a request takes can be had. Where
-    /// that is locked for ever, it never returns, and the watchdog hears nothing either.
+    /// that is locked for ever, it never returns, and the watchdog gets no sign of life.
     pub(crate) fn is_alive(&self) -> bool {
         self.threads.iter().all(|thread| !thread.is_finished()) && self.node.is_responsive()
     }

@@ -1,4 +1,4 @@
-//! What the parts of a node share: its identity, its rules, its handler, its links and whoever watches them.
+//! What the parts of a node share: its identity, its rules, its handler, its links and their listeners.
 //!
 //! In scope: setting it up, announcing links that are ready or have ended. Not in scope: local ports
 //! (`running`), how links are made (`dialer`, `server`).
@@ -118,14 +118,14 @@ impl Core {
     /// comes from or leads to.
     pub fn announce_ready(&self, link: &Link, route: &str) {
         self.events.started(link.peer());
-        self.feed.tell(Happening::Connect, Some(link.peer()), route);
+        self.feed.publish(Happening::Connect, Some(link.peer()), route);
     }
 
     /// A link has ended; one that was never ready was never announced either.
     pub fn announce_end(&self, link: &Link, end: &LinkEnd) {
         if link.is_ready() {
             self.events.stopped(link.peer(), end);
-            self.feed.tell(Happening::Loss, Some(link.peer()), &end.to_string());
+            self.feed.publish(Happening::Loss, Some(link.peer()), &end.to_string());
         }
     }
 }

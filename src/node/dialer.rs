@@ -26,10 +26,10 @@ use crate::sync::threads;
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Stack of a pipe's thread.
 const STACK_BYTES: usize = 512 * 1024;
-/// News that may wait for the dialling thread.
+/// Most messages that wait for the dialling thread.
 pub(super) const MAX_QUEUED_NEWS: usize = 64;
 
-/// What the dialling thread is told.
+/// Messages to the dialling thread.
 pub(super) enum News {
     /// A link has become ready, or its server is about to stop.
     Ready,
@@ -39,7 +39,7 @@ pub(super) enum News {
     Ended(Arc<Link>, LinkEnd),
     /// This node shows another certificate from now on.
     NewCertificate,
-    /// Nothing is in flight any more: close what is left.
+    /// Nothing is in flight: close what is left.
     Stop,
 }
 

@@ -1,7 +1,7 @@
-//! What happens to the connections of a node, told live to whoever listens on the local port.
+//! What happens to the connections of a node, streamed live to listeners on the local port.
 //!
 //! In scope: who listens, and the form of server-sent events (the HTML standard, section 9.2).
-//! Telling waits for nobody: a listener that does not keep up is let go, and may come again.
+//! Publishing never blocks: a listener that does not keep up is dropped, and may connect again.
 
 use std::io;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::event::peer::PeerIdentity;
 use crate::event::{Body, Source};
 use crate::identity::Date;
 
-/// Most who listen at once.
+/// Most listeners at once.
 const MAX_LISTENERS: usize = 64;
-/// Most events that wait for one of them.
+/// Most events that wait for one listener.
 const MAX_QUEUED_EVENTS: usize = 256;
-/// After so long without an event an empty line is sent, so that a listener that has gone is noticed.
+/// After so long without an event an empty line is sent, so that a listener that has disconnected is noticed.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// What has happened.
@@ -51,13 +51,13 @@ impl Happening {
     }
 }
 
-/// The way to those who listen.
+/// Publishes to the listeners.
 #[derive(Default)]
 pub(super) struct Feed {
-    /// Guards who listens. Held for moments; nothing is waited for meanwhile.
+    /// Guards the listeners; never held across I/O.
     listeners: Mutex<Listeners>,
-    told: [AtomicU64; 5],
-    /// Why a connection has ended or come to nothing last. Held for moments.
+    counts: [AtomicU64; 5],
+    /// Why the last connection ended or failed.
     trouble: Mutex<Option<String>>,
 }
 
@@ -68,8 +68,8 @@ struct Listeners {
 }
 
 impl Feed {
-    /// Tells that this happened to a peer, with a few words about it.
-    pub fn tell(&self, happening: Happening, peer: Option<&PeerIdentity>, why: &str) {
+    /// Publishes that this happened to a peer, with a few words about it.
+    pub fn publish(&self, happening: Happening, peer: Option<&PeerIdentity>, why: &str) {
         self.note_trouble(happening, peer.map_or("", |peer| &peer.name), why);
         self.note(happening, || {
             json!({
@@ -82,15 +82,15 @@ impl Feed {
         });
     }
 
-    /// The same about somebody who has not proved who it is.
-    pub fn tell_stranger(&self, happening: Happening, who: &str, why: &str) {
+    /// The same about a connection that is not authenticated.
+    pub fn publish_unauthenticated(&self, happening: Happening, who: &str, why: &str) {
         self.note_trouble(happening, who, why);
         self.note(happening, || json!({ "time": now(), "address": who, "reason": why }));
     }
 
-    /// Counts one that nobody is told of, because there are too many: the listeners would not keep up.
-    pub fn count_untold(&self, happening: Happening) {
-        self.told[happening as usize].fetch_add(1, Ordering::Relaxed);
+    /// Counts one without publishing it, because there are too many: the listeners would not keep up.
+    pub fn count_only(&self, happening: Happening) {
+        self.counts[happening as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whose connection has ended or come to nothing last, and why; nothing where that was before the
@@ -101,10 +101,10 @@ impl Feed {
 
     /// How often this has happened.
     pub fn count(&self, happening: Happening) -> u64 {
-        self.told[happening as usize].load(Ordering::Relaxed)
+        self.counts[happening as usize].load(Ordering::Relaxed)
     }
 
-    /// The stream of one more who listens; none where too many do.
+    /// The stream of one more listener; none where there are too many.
     pub fn listen(&self) -> Option<Body> {
         let mut listeners = self.listeners.lock();
         if listeners.closed || listeners.all.len() >= MAX_LISTENERS {
@@ -112,9 +112,9 @@ impl Feed {
         }
         let (sender, events) = bounded(MAX_QUEUED_EVENTS);
         listeners.all.push(sender);
-        // A first line at once: whoever listens knows then that nothing is missed from here on.
+        // A first line at once: the listener knows then that it misses nothing from here on.
         let listening =
-            Listening { events, rest: b": listening\n\n".to_vec(), told: Instant::now() };
+            Listening { events, rest: b": listening\n\n".to_vec(), sent: Instant::now() };
         Some(Body::from_source(listening, None))
     }
 
@@ -135,14 +135,14 @@ impl Feed {
     }
 
     fn note(&self, happening: Happening, data: impl FnOnce() -> Value) {
-        self.count_untold(happening);
+        self.count_only(happening);
         let mut listeners = self.listeners.lock();
         if listeners.all.is_empty() {
             return;
         }
         // JSON escapes what would break a line.
         let event: Arc<str> = format!("event: {}\ndata: {}\n\n", happening.as_str(), data()).into();
-        // Full: it does not keep up. Disconnected: it has gone.
+        // Full: it does not keep up. Disconnected: its connection has ended.
         listeners.all.retain(|listener| listener.try_send(Arc::clone(&event)).is_ok());
     }
 }
@@ -152,13 +152,13 @@ fn now() -> String {
     Date::from(UnixTime::now()).rfc3339()
 }
 
-/// One who listens.
+/// One listener.
 struct Listening {
     events: Receiver<Arc<str>>,
     /// What is left of the event before.
     rest: Vec<u8>,
     /// When something was given last.
-    told: Instant,
+    sent: Instant,
 }
 
 impl Source for Listening {
@@ -167,13 +167,13 @@ impl Source for Listening {
             match self.events.recv_timeout(timeout) {
                 Ok(event) => self.rest = event.as_bytes().to_vec(),
                 Err(RecvTimeoutError::Disconnected) => return Ok(Some(0)),
-                Err(RecvTimeoutError::Timeout) if self.told.elapsed() < KEEPALIVE_INTERVAL => {
+                Err(RecvTimeoutError::Timeout) if self.sent.elapsed() < KEEPALIVE_INTERVAL => {
                     return Ok(None);
                 }
                 Err(RecvTimeoutError::Timeout) => self.rest = b":\n\n".to_vec(),
             }
         }
-        self.told = Instant::now();
+        self.sent = Instant::now();
         let count = self.rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&self.rest[..count]);
         self.rest.drain(..count);
@@ -194,10 +194,10 @@ mod tests {
     #[test]
     fn events_come_one_after_another_and_end() {
         let feed = Feed::default();
-        feed.tell_stranger(Happening::Refusal, "before", "nobody listens");
+        feed.publish_unauthenticated(Happening::Refusal, "before", "nobody listens");
         let mut body = feed.listen().unwrap();
         assert_eq!(read(&mut body), ": listening\n\n");
-        feed.tell_stranger(Happening::Refusal, "a\nevent: x", "b\r\n\u{2028}");
+        feed.publish_unauthenticated(Happening::Refusal, "a\nevent: x", "b\r\n\u{2028}");
         let event = read(&mut body);
         let lines: Vec<&str> = event.lines().collect();
         assert_eq!(lines.len(), 3, "{event:?}");
@@ -211,9 +211,9 @@ mod tests {
         feed.close();
         assert_eq!(read(&mut body), "");
         assert!(feed.listen().is_none());
-        feed.tell(Happening::Reload, None, "no trouble");
+        feed.publish(Happening::Reload, None, "no trouble");
         assert_eq!(feed.trouble().unwrap(), "a\nevent: x: b\r\n\u{2028}");
-        feed.tell(Happening::Connect, None, "it is over");
+        feed.publish(Happening::Connect, None, "it is over");
         assert_eq!(feed.trouble(), None);
     }
 
@@ -222,13 +222,13 @@ mod tests {
         let feed = Feed::default();
         let _slow = feed.listen().unwrap();
         for _ in 0..=MAX_QUEUED_EVENTS {
-            feed.tell_stranger(Happening::Reload, "", "");
+            feed.publish_unauthenticated(Happening::Reload, "", "");
         }
         assert!(feed.listeners.lock().all.is_empty());
         let bodies: Vec<Body> = std::iter::from_fn(|| feed.listen()).take(1000).collect();
         assert_eq!(bodies.len(), MAX_LISTENERS);
         drop(bodies);
-        feed.tell_stranger(Happening::Reload, "", "");
+        feed.publish_unauthenticated(Happening::Reload, "", "");
         assert!(feed.listen().is_some(), "those that have gone make room");
     }
 }

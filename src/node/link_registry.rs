@@ -27,12 +27,11 @@ const MAX_SAMPLES: usize = 30;
 /// The links of a node.
 #[derive(Default)]
 pub(super) struct LinkRegistry {
-    /// Guards the links, by a number of their own. Held for moments; nothing is judged or closed
-    /// while it is held.
+    /// Guards the links, by a number of their own; never held while a link is judged or closed.
     pub(super) entries: Mutex<HashMap<u64, Arc<Entry>>>,
     next: AtomicU64,
-    /// How often each name has connected, in lower case; a server that was dialled counts by what was
-    /// dialled, since several may have one name. Held for moments.
+    /// How often each name has connected, in lower case; a server that was dialled is counted by what
+    /// was dialled, since several may have one name.
     connects: Mutex<HashMap<String, u64>>,
     /// Bytes in and out of links that have ended.
     gone: [AtomicU64; 2],
@@ -45,7 +44,7 @@ pub(super) struct Entry {
     pub certificate: PeerCertificate,
     /// The server that a client has dialled, as `HOST:PORT`, and through which proxy.
     pub target: Option<String>,
-    /// Requests and errors of the last minutes. Held for moments.
+    /// Requests and errors of the last minutes.
     pub history: Mutex<History>,
     /// What it has shown, its own certificate first.
     chain: Vec<CertificateDer<'static>>,
@@ -80,7 +79,7 @@ impl Entry {
         Self { target: Some(target.to_string()), ..self }
     }
 
-    /// What it counts as where reconnects are.
+    /// The key under which its reconnects are counted.
     fn counted_as(&self) -> String {
         self.target.as_deref().unwrap_or(&self.link.peer().name).to_ascii_lowercase()
     }

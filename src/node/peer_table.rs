@@ -17,7 +17,7 @@ const MAX_SEEN: usize = 65_536;
 /// The links of a node.
 #[derive(Default)]
 pub(super) struct PeerTable {
-    /// Guards who is here. Held for moments; nothing is sent or closed while it is held.
+    /// Guards who is connected; never held across I/O.
     state: Mutex<State>,
     /// A link came, or the node is stopping.
     changed: Condvar,
@@ -82,8 +82,8 @@ impl PeerTable {
 
     /// Adds a link under a name; the newest connection of a name wins. `number` counts connections
     /// in the order in which they were authenticated. `supersedes`: an older one finishes what is in
-    /// flight and is ended by its client. `note` is told what became of it, and how many
-    /// peers there are now, before anybody can change that; it may not wait for anything.
+    /// flight and is ended by its client. `note` gets the result and the number of peers
+    /// under the lock; it must not block.
     pub fn add(
         &self,
         name: &str,
@@ -118,7 +118,7 @@ impl PeerTable {
     }
 
     /// Removes a link that has ended, unless another has its place already. If it had the place, `note`
-    /// is told how many peers are left, as for [`PeerTable::add`].
+    /// gets the number of peers that are left, as for [`PeerTable::add`].
     pub fn remove(&self, name: &str, link: &Arc<Link>, note: impl FnOnce(usize)) {
         let name = key(name);
         let mut state = self.state.lock();
@@ -197,7 +197,7 @@ impl PeerTable {
         found
     }
 
-    /// Lets nobody wait any more.
+    /// Ends every wait, and lets no new one begin.
     pub fn stop(&self) {
         self.state.lock().stopping = true;
         self.changed.notify_all();

@@ -20,7 +20,7 @@ const LINK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the files are looked at.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Told that this node shows another certificate from now on. May not wait for anything.
+/// Called when this node presents a new certificate; must not block.
 pub(super) type OnNewCertificate = Box<dyn Fn() + Send>;
 
 /// A running thread; it ends when this is dropped.
@@ -87,7 +87,7 @@ impl Watch {
             self.core.registry.judge(number, &identity, now);
             self.remind(now);
             self.view.sample(Instant::now());
-            // Whoever waits for it is told.
+            // Wakes the caller of `reload`.
             drop(wake);
         }
     }
@@ -108,7 +108,7 @@ impl Watch {
                         None => "no revocation list".to_owned(),
                     }
                 );
-                self.tell("identity reloaded");
+                self.publish("identity reloaded");
                 warn_if_revoked(&self.core.identity, now);
                 if reloaded.new_certificate {
                     (self.on_new_certificate)();
@@ -116,7 +116,7 @@ impl Watch {
             }
             Err(error) => {
                 log::error!("identity not reloaded, the old one stays: {error}");
-                self.tell(&format!("identity not reloaded, the old one stays: {error}"));
+                self.publish(&format!("identity not reloaded, the old one stays: {error}"));
             }
         }
     }
@@ -126,33 +126,33 @@ impl Watch {
         match read(book) {
             Some(Ok(())) => {
                 log_rules("rules reloaded", book);
-                self.tell("rules reloaded");
+                self.publish("rules reloaded");
             }
             Some(Err(error)) => {
                 log::error!("rules not reloaded, the old ones stay: {error}");
-                self.tell(&format!("rules not reloaded, the old ones stay: {error}"));
+                self.publish(&format!("rules not reloaded, the old ones stay: {error}"));
             }
             None => {}
         }
     }
 
-    fn tell(&self, what: &str) {
-        self.core.feed.tell(Happening::Reload, None, what);
+    fn publish(&self, what: &str) {
+        self.core.feed.publish(Happening::Reload, None, what);
     }
 
     fn remind(&mut self, now: UnixTime) {
         for notice in self.core.identity.current().notices(now) {
-            self.say(&notice, now);
+            self.log_due(&notice, now);
         }
         for entry in self.core.registry.entries() {
-            let whose = format!("{}: its certificate", entry.certificate.name);
-            if let Some(notice) = Notice::certificate(&whose, &entry.certificate, now) {
-                self.say(&notice, now);
+            let subject = format!("{}: its certificate", entry.certificate.name);
+            if let Some(notice) = Notice::certificate(&subject, &entry.certificate, now) {
+                self.log_due(&notice, now);
             }
         }
     }
 
-    fn say(&mut self, notice: &Notice, now: UnixTime) {
+    fn log_due(&mut self, notice: &Notice, now: UnixTime) {
         if self.reminders.is_due(&notice.key, now) {
             log::warn!("{}", notice.text);
         }

@@ -163,7 +163,7 @@ fn describe(peer: Peer<'_>) -> String {
     }
 }
 
-/// Only a name that was looked up in vain is one that nobody has.
+/// A name is unknown only after a lookup has failed.
 fn not_resolved(host: &str, error: &io::Error) -> RequestError {
     match error.kind() {
         io::ErrorKind::ResourceBusy => {

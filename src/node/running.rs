@@ -18,7 +18,7 @@ use crate::link::LinkEnd;
 use crate::net::accept::{self, Bound};
 use crate::tcp_tunnel::TunnelListeners;
 
-/// No node drains longer, whatever it is told.
+/// No node drains longer, whatever its caller asks for.
 const MAX_DRAIN: Duration = Duration::from_secs(3600);
 /// How long links get to close properly when a node stops.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -106,10 +106,10 @@ impl RunningNode {
         let _ = self.renewal.reload().recv_timeout(most);
     }
 
-    /// Whether a request could pass: for a watchdog. Takes the locks that each request takes, which are
-    /// held for moments; where one is never given back, it never returns.
+    /// Whether a request could pass: for a watchdog. Takes the locks that each request takes; where one
+    /// is never released, it never returns.
     pub(super) fn is_responsive(&self) -> bool {
-        // Only that they could be had matters.
+        // Only that they could be taken matters.
         let _ = self.core.peers.open();
         let _ =
             self.core.registry.entries().iter().map(|entry| entry.link.in_flight()).sum::<usize>();
@@ -128,7 +128,7 @@ impl RunningNode {
             .clamp(MIN_RECONNECT_SPREAD, MAX_RECONNECT_SPREAD);
         self.core.service.stop(spread);
         self.core.peers.stop();
-        // Looked up after that: one that comes from here on is told when it has said who it is.
+        // Listed after that: a link that comes from here on learns of it once it is authenticated.
         for entry in self.core.registry.entries() {
             entry.link.announce_drain(spread);
         }
@@ -136,14 +136,14 @@ impl RunningNode {
         let (_alive, never) = crossbeam_channel::bounded::<()>(0);
         let finished = || self.core.registry.entries().iter().all(|entry| entry.link.is_finished());
         while Instant::now() < deadline && !finished() {
-            // Nothing is sent: this is a pause between looks.
+            // Nothing is sent: this is a pause between polls.
             let _ = never.recv_timeout(CLOSE_POLL_INTERVAL);
         }
         // Also those that came meanwhile.
         for entry in self.core.registry.entries() {
             entry.link.close(LinkEnd::Stopping);
         }
-        // Callers whose links were closed under them are being told so.
+        // Callers of links that were just closed still get their answers.
         self.http_server.drain(Instant::now() + LAST_ANSWERS_TIMEOUT);
         self.core.handler.stop();
     }

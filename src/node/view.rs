@@ -44,7 +44,7 @@ pub(super) struct View {
     stopping: AtomicBool,
     /// Whether the pipe port can take who comes; a client has none.
     accepts: OnceLock<Arc<AtomicBool>>,
-    /// Requests and errors of the last minutes. Held for moments.
+    /// Requests and errors of the last minutes.
     history: Mutex<History>,
 }
 
@@ -62,13 +62,13 @@ impl View {
         }
     }
 
-    /// Whoever accepts on the pipe port says here whether that works.
+    /// Sets the flag by which the acceptor of the pipe port says whether it can accept.
     pub fn watch(&self, accepts: Arc<AtomicBool>) {
         // Set once, when the port is opened.
         let _ = self.accepts.set(accepts);
     }
 
-    /// The node is ready no more, and those who listen are told nothing more.
+    /// The node is no longer ready, and its event streams end.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.core.feed.close();

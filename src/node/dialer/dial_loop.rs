@@ -55,7 +55,7 @@ enum Stage {
     Probation,
     /// The one that is asked by.
     Current,
-    /// Another has its place since then.
+    /// Superseded by another at this time.
     Superseded(Instant),
 }
 
@@ -135,7 +135,7 @@ impl DialLoop<'_> {
             Ok(dialled) => self.add(dialled, Stage::Coming),
             Err(reason) => {
                 log::warn!("{}: not connected: {reason}", self.target(self.aim));
-                self.tell_failure(self.aim, reason);
+                self.report_failure(self.aim, reason);
                 self.dial_next(Duration::ZERO);
             }
         }
@@ -154,7 +154,7 @@ impl DialLoop<'_> {
         self.pipes.iter().any(|pipe| pipe.target == target)
     }
 
-    /// Dials the next server: soon, or after a wait where all were dialled in vain.
+    /// Dials the next server: soon, or after a wait where none could be reached.
     fn dial_next(&mut self, least: Duration) {
         self.aim = (self.aim + 1) % self.dialer.targets.len();
         self.missed += 1;
@@ -250,7 +250,7 @@ impl DialLoop<'_> {
             };
             if let Some(reason) = reason {
                 log::warn!("{target}: {reason}");
-                self.tell_failure(pipe.target, reason);
+                self.report_failure(pipe.target, reason);
             }
         }
         if self.dialer.stopping.load(Ordering::Acquire) {
@@ -289,8 +289,12 @@ impl DialLoop<'_> {
 
     /// An attempt to connect to the server of this place in the list has failed. That is no event while
     /// another connection stands: a new certificate was to be shown, and that is tried again.
-    fn tell_failure(&mut self, at: usize, reason: String) {
-        self.dialer.core.feed.tell_stranger(Happening::Refusal, &self.target(at), &reason);
+    fn report_failure(&mut self, at: usize, reason: String) {
+        self.dialer.core.feed.publish_unauthenticated(
+            Happening::Refusal,
+            &self.target(at),
+            &reason,
+        );
         let is_connected =
             self.pipes.iter().any(|pipe| pipe.link.is_ready() && !pipe.link.is_closed());
         if !is_connected {

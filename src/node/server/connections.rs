@@ -25,14 +25,14 @@ use crate::sync::permits::Permits;
 use crate::sync::threads;
 use crate::sync::throttle::Throttles;
 
-/// The time for a TLS handshake, and with it to prove who one is.
+/// The time for a TLS handshake, which authenticates the client.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most connections that have not proved who they are. A handshake takes about a millisecond of a
+/// Most connections that are not authenticated yet. A handshake takes about a millisecond of a
 /// core, so this is the work of half a second; each has a thread, some 50 kB of memory.
 const MAX_HANDSHAKES: usize = 512;
 /// Stack of a connection's thread.
 const STACK_BYTES: usize = 512 * 1024;
-/// How long a client may be silent that announces no time of its own, as the original has it.
+/// How long a client may be silent that announces no timeout of its own, as the original has it.
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What all connections of the server share.
@@ -45,7 +45,7 @@ pub(super) struct Connections {
     open: Arc<Permits>,
     /// Authenticated connections so far.
     number: AtomicU64,
-    /// Keeps those who knock without a key from flooding the log.
+    /// Keeps connections that are refused from flooding the log.
     refusals: Throttles,
     /// Keeps two machines with one key from flooding the log.
     shared_keys: Throttles,
@@ -213,7 +213,7 @@ impl Connections {
         self.core.announce_ready(link, &format!("from {address}"));
         let added =
             self.core.peers.add(&peer.name, link, number, link.takes_over(), |added, count| {
-                self.tell_added(peer, added, count);
+                self.report_added(peer, added, count);
             });
         let (place, gone) = match added {
             Added::First => ("", Vec::new()),
@@ -240,7 +240,7 @@ impl Connections {
             Takeover::DuplicateIdentity => "two machines seem to share this key",
             Takeover::Usual | Takeover::Often => "in place of an older connection",
         };
-        self.core.feed.tell(Happening::Takeover, Some(peer), &format!("{why}, from {old}"));
+        self.core.feed.publish(Happening::Takeover, Some(peer), &format!("{why}, from {old}"));
         for gone in gone {
             gone.close(match takeover {
                 Takeover::DuplicateIdentity => LinkEnd::DuplicateIdentity(address.to_string()),
@@ -249,9 +249,9 @@ impl Connections {
         }
     }
 
-    /// A client that comes again is told as one that went and one that came, unless it did so in order
-    /// to renew its connection.
-    fn tell_added(&self, peer: &Arc<PeerIdentity>, added: &Added, count: usize) {
+    /// A client that connects again is reported as removed and added, unless it only renews its
+    /// connection.
+    fn report_added(&self, peer: &Arc<PeerIdentity>, added: &Added, count: usize) {
         match added {
             Added::First => {}
             Added::InPlaceOf(old, _) => {
@@ -282,22 +282,22 @@ impl Connections {
         }
     }
 
-    /// Logs why a connection came to nothing: once in a while for each reason.
+    /// Logs why a connection was refused: once in a while for each reason.
     fn refuse(&self, who: &str, why: &str) {
-        self.core.feed.tell_stranger(Happening::Refusal, who, why);
+        self.core.feed.publish_unauthenticated(Happening::Refusal, who, why);
         if let Some(more) = self.refusals.allow(why) {
             log::warn!("{who}: {why}{more}");
         }
     }
 
     /// As [`Connections::refuse`], where thousands may come in a second: all are counted, but only those
-    /// that have a line in the log are shown to who listens.
+    /// that have a line in the log are published to listeners.
     fn refuse_one_of_many(&self, who: SocketAddr, why: &str) {
         let Some(more) = self.refusals.allow(why) else {
-            return self.core.feed.count_untold(Happening::Refusal);
+            return self.core.feed.count_only(Happening::Refusal);
         };
         let (who, why) = (who.to_string(), format!("refused: {why}"));
-        self.core.feed.tell_stranger(Happening::Refusal, &who, &why);
+        self.core.feed.publish_unauthenticated(Happening::Refusal, &who, &why);
         log::warn!("{who}: {why}{more}");
     }
 
@@ -307,7 +307,7 @@ impl Connections {
     }
 }
 
-/// Who has shaken hands.
+/// A client after its handshake.
 struct Met {
     tls: LinkTls,
     chain: Vec<CertificateDer<'static>>,
@@ -316,9 +316,9 @@ struct Met {
     judged_by: u64,
 }
 
-/// Why a connection came to nothing.
+/// Why a connection was refused.
 enum Refused {
-    /// For a newcomer.
+    /// To make room for a newcomer.
     Displaced,
     /// For this reason.
     Because(String),

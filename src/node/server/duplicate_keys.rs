@@ -20,7 +20,7 @@ const MAX_NAMES: usize = 4096;
 /// Counts takeovers by name.
 #[derive(Default)]
 pub(super) struct DuplicateKeys {
-    /// Guards the histories. Held for moments.
+    /// Guards the histories; never held across I/O.
     names: Mutex<HashMap<String, History>>,
     /// Takeovers between machines with one key so far.
     found: AtomicU64,

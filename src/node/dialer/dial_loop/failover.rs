@@ -61,7 +61,7 @@ impl DialLoop<'_> {
     pub fn note_tried(&mut self, tried: Result<Dialled, String>) {
         self.trying = false;
         match tried {
-            // Its end was told before.
+            // Its end was handled before.
             Ok(dialled) if dialled.link.is_closed() => {}
             Ok(dialled) => self.add(dialled, Stage::Probation),
             Err(reason) => log::debug!("an earlier server is still away: {reason}"),
