@@ -10,11 +10,13 @@
 
 mod authority;
 mod crl;
-mod fault;
+mod directory;
+mod error;
 mod files;
 mod init;
 mod issue;
 mod key;
+mod layout;
 mod name;
 mod order;
 mod passphrase;
@@ -23,14 +25,13 @@ mod request;
 mod revoke;
 mod verify;
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustls::pki_types::UnixTime;
-use time::OffsetDateTime;
 
 pub use crl::{DEFAULT_CRL_DAYS, Reason, Revoked};
-pub use fault::CaFault;
+pub use directory::Ca;
+pub use error::{CaError, CaFault};
 pub use init::{DEFAULT_CA_DAYS, NewCa};
 pub use issue::{Made, Requested, Signed, request};
 pub use name::{CaName, MAX_NAME, Name, NameError};
@@ -39,86 +40,15 @@ pub use passphrase::{MAX_PASSPHRASE, Passphrase};
 pub use revoke::{Listed, Revocation, Target};
 pub use verify::Verdict;
 
-use crate::identity::error::{Fault, IdentityError};
-use authority::Authority;
-
-const CA_KEY: &str = "ca.key.pem";
-const CA_CRT: &str = "ca.crt.pem";
-const CRL: &str = "ca.crl.pem";
-
-/// The CA in a directory.
-///
-/// ```
-/// use restpipe::ca::{self, Ca, Order};
-/// use restpipe::event::peer::Role;
-/// use rustls::pki_types::UnixTime;
-///
-/// let dir = tempfile::tempdir()?;
-/// let now = UnixTime::now();
-/// ca::init(dir.path(), 3650, now)?;
-/// let ca = Ca::new(dir.path());
-/// let order = Order { name: "web1".parse()?, role: Role::Client, alternatives: vec![], days: 90 };
-/// let made = ca.issue(&order, now)?;
-/// assert_eq!(made.certificate.name, "web1");
-/// assert_eq!(ca.verify(&made.crt, Some(Role::Client), now)?.certificate, made.certificate);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Copy)]
-pub struct Ca<'a> {
-    dir: &'a Path,
-    ask: &'a dyn Fn(&Path) -> Result<Passphrase, IdentityError>,
-}
-
-impl<'a> Ca<'a> {
-    /// The CA in `dir`, which need not exist yet. An encrypted key is an error.
-    pub const fn new(dir: &'a Path) -> Self {
-        Self { dir, ask: &no_passphrase }
-    }
-
-    /// The same CA, whose key is opened with the passphrase that `ask` gives. It is called with
-    /// the key's file, and only where the key is needed and encrypted.
-    pub const fn with_passphrase(
-        self,
-        ask: &'a dyn Fn(&Path) -> Result<Passphrase, IdentityError>,
-    ) -> Self {
-        Self { ask, ..self }
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.dir.join(file)
-    }
-
-    fn load(&self, now: UnixTime) -> Result<Authority, IdentityError> {
-        Authority::load(self.dir, self.ask, now)
-    }
-}
-
-impl fmt::Debug for Ca<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ca").field("dir", &self.dir).finish_non_exhaustive()
-    }
-}
-
 /// Makes a CA in `dir` that lasts `days` days, with a name of its own and a key that is not
 /// encrypted: [`Ca::init`] in its simplest form.
-pub fn init(dir: &Path, days: u32, now: UnixTime) -> Result<Made, IdentityError> {
+pub fn init(dir: &Path, days: u32, now: UnixTime) -> Result<Made, CaError> {
     Ca::new(dir).init(&NewCa { days, ..NewCa::default() }, now)
 }
 
 /// Makes an identity signed by the CA in `dir`, whose key is not encrypted: [`Ca::issue`].
-pub fn issue(dir: &Path, order: &Order, now: UnixTime) -> Result<Made, IdentityError> {
+pub fn issue(dir: &Path, order: &Order, now: UnixTime) -> Result<Made, CaError> {
     Ca::new(dir).issue(order, now)
-}
-
-fn no_passphrase(key: &Path) -> Result<Passphrase, IdentityError> {
-    let fault = CaFault::NoPassphrase("nobody can be asked".to_owned());
-    Err(IdentityError::new(key, Fault::from(fault)))
-}
-
-fn moment(time: UnixTime) -> OffsetDateTime {
-    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    OffsetDateTime::from_unix_timestamp(seconds)
-        .unwrap_or(time::PrimitiveDateTime::MAX.assume_utc())
 }
 
 /// For tests: `message` with one to three bytes changed, signed by `key`, in the form that

@@ -7,12 +7,15 @@
 pub(crate) mod certificate;
 mod chain;
 pub(crate) mod check;
+pub(crate) mod date;
 pub(crate) mod error;
 mod install;
 pub(crate) mod keeper;
 pub mod pem;
 mod reminders;
 pub(crate) mod revocation;
+pub(crate) mod signature;
+pub(crate) mod text;
 pub(crate) mod tls;
 pub(crate) mod trust;
 pub(crate) mod verify;
@@ -29,7 +32,8 @@ use rustls::{ClientConfig, DistinguishedName, ServerConfig};
 
 pub use certificate::{MAX_NAME, PeerCertificate, fingerprint};
 pub use chain::{ChainFault, MAX_CHAIN_BYTES, MAX_INTERMEDIATES, check_chain};
-pub use error::{Date, Fault, IdentityError, NameFault};
+pub use date::Date;
+pub use error::{IdentityError, IdentityFault};
 pub use install::{GivenFiles, install};
 pub use keeper::{Keeper, Reloaded};
 pub use reminders::{Notice, Reminders};
@@ -120,12 +124,12 @@ impl Identity {
             let mut issuers = authorities;
             issuers.extend(chain.iter().skip(1).cloned());
             let bytes = pem::read_file(path)?;
-            trust.lists = revocation::read(&bytes, path, &issuers, &files.ca, &provider)?;
+            trust.lists = revocation::read(&bytes, path, &issuers, &files.ca)?;
         }
         let trust = Arc::new(trust);
         let hints: Arc<[DistinguishedName]> = trust.roots.subjects().into();
         let verifier = || verifier(&trust, &hints, &Witness::default());
-        let refused = |why| IdentityError::new(&files.crt, Fault::Refused(why));
+        let refused = |why| IdentityError::new(&files.crt, IdentityFault::Refused(why));
         let server = tls::server_config(&provider, &certified, verifier()).map_err(refused)?;
         let client = tls::client_config(&provider, &certified, verifier()).map_err(refused)?;
         Ok(Self {
@@ -186,7 +190,7 @@ impl Identity {
 
     /// Judges a live peer's certificates anew, its own first. An error is what they are now refused
     /// for.
-    pub fn judge(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Fault> {
+    pub fn judge(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), IdentityFault> {
         let peer = match self.role {
             Role::Server => Role::Client,
             Role::Client => Role::Server,
@@ -196,7 +200,7 @@ impl Identity {
 
     /// Whether the CA has revoked this node's own certificate, so that its peers refuse it.
     pub fn is_revoked(&self, now: UnixTime) -> bool {
-        matches!(self.trust.judge(&self.chain, self.role, now), Err(Fault::Revoked))
+        matches!(self.trust.judge(&self.chain, self.role, now), Err(IdentityFault::Revoked))
     }
 
     /// Whether two identities show the same certificates.
@@ -216,7 +220,7 @@ impl Identity {
         notices.extend(own.map(|own| own.in_file(&self.crt)));
         if let Some(file) = &self.crl {
             for list in self.trust.lists.iter().filter(|list| list.is_due(CRL_AHEAD, now)) {
-                let (file, issuer) = (error::shown(file), &list.issuer);
+                let (file, issuer) = (text::shown(file), &list.issuer);
                 let next = list.next_update;
                 let text = if list.is_due(0, now) {
                     format!(

@@ -8,15 +8,19 @@ use std::path::Path;
 use rcgen::{Issuer, KeyIdMethod};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
-use webpki::EndEntityCert;
+use x509_parser::asn1_rs::BitString;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
+use x509_parser::x509::AlgorithmIdentifier;
 
+use super::error::{CaError, CaFault};
 use super::key::CaKey;
+use super::layout::{CA_CRT, CA_KEY};
 use super::passphrase::Passphrase;
-use super::{CA_CRT, CA_KEY, moment};
-use crate::identity::error::{Fault, IdentityError};
-use crate::identity::{certificate, pem, tls};
+use crate::identity::date::moment;
+use crate::identity::error::IdentityFault;
+use crate::identity::signature::is_signed_by;
+use crate::identity::{certificate, pem};
 
 /// A CA's key and what must be known of its certificate.
 pub(super) struct Authority {
@@ -36,32 +40,31 @@ impl Authority {
     /// its file the first is the one that signs. `ask` gives the passphrase of an encrypted key.
     pub fn load(
         dir: &Path,
-        ask: &dyn Fn(&Path) -> Result<Passphrase, IdentityError>,
+        ask: &dyn Fn(&Path) -> Result<Passphrase, CaError>,
         now: UnixTime,
-    ) -> Result<Self, IdentityError> {
+    ) -> Result<Self, CaError> {
         let (key_file, crt_file) = (dir.join(CA_KEY), dir.join(CA_CRT));
-        let at_key = |fault| IdentityError::new(&key_file, fault);
-        let at_crt = |fault| IdentityError::new(&crt_file, fault);
+        let at_crt = |fault| CaError::new(&crt_file, fault);
         let certificates = certificates(dir)?;
-        let der = certificates.first().ok_or_else(|| at_crt(Fault::NoCaHere))?;
+        let der = certificates.first().ok_or_else(|| no_ca(&crt_file))?;
 
         let parsed = certificate::parse(der).map_err(at_crt)?;
         certificate::check_make(&parsed).map_err(at_crt)?;
         if !parsed.is_ca() {
-            return Err(at_crt(Fault::NotCa(certificate::subject(&parsed))));
+            return Err(at_crt(IdentityFault::NotCa(certificate::subject(&parsed))));
         }
         if !can_be_repeated(&parsed) {
-            return Err(at_crt(unrepeatable()));
+            return Err(CaError::new(&crt_file, unrepeatable()));
         }
         let not_before = parsed.validity().not_before.to_datetime();
         let not_after = parsed.validity().not_after.to_datetime();
         if not_after <= moment(now) {
-            return Err(at_crt(Fault::Expired(not_after.into())));
+            return Err(at_crt(IdentityFault::Expired(not_after.into())));
         }
         // Last, since it may ask somebody.
         let key = CaKey::read(&key_file, ask)?;
         if parsed.public_key().subject_public_key.data.as_ref() != key.public_key() {
-            return Err(at_key(Fault::KeyMismatch(crt_file.clone())));
+            return Err(CaError::new(&key_file, IdentityFault::KeyMismatch(crt_file.clone())));
         }
         let subject = parsed.subject().as_raw().to_owned();
         let key_id =
@@ -71,12 +74,12 @@ impl Authority {
             });
         let key_id = key_id.map_or(KeyIdMethod::Sha256, KeyIdMethod::PreSpecified);
         let issuer = Issuer::from_ca_cert_der(der, key)
-            .map_err(|e| at_crt(Fault::Malformed(e.to_string())))?;
+            .map_err(|e| at_crt(IdentityFault::Malformed(e.to_string())))?;
         Ok(Self { certificates, issuer, key_id, not_before, not_after, subject })
     }
 
     /// Whether what was signed names this CA byte for byte, as peers compare it.
-    pub fn check_issuer_of(&self, signed: &CertificateDer<'_>) -> Result<(), Fault> {
+    pub fn check_issuer_of(&self, signed: &CertificateDer<'_>) -> Result<(), IdentityFault> {
         match certificate::parse(signed)?.issuer().as_raw() == self.subject {
             true => Ok(()),
             false => Err(unrepeatable()),
@@ -85,31 +88,45 @@ impl Authority {
 }
 
 /// The certificates of the CA in `dir`, at least one.
-pub(super) fn certificates(dir: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+pub(super) fn certificates(dir: &Path) -> Result<Vec<CertificateDer<'static>>, CaError> {
     let file = dir.join(CA_CRT);
     if !file.exists() {
-        return Err(IdentityError::new(&file, Fault::NoCaHere));
+        return Err(no_ca(&file));
     }
-    pem::certificates(&pem::read_guarded(&file)?, &file)
+    Ok(pem::certificates(&pem::read_guarded(&file)?, &file)?)
 }
 
-/// Whether one of `authorities` has this name, DER, and signed this message, by any algorithm that
-/// is in use with TLS 1.3.
+/// Whether one of `authorities` has this name, DER, and signed this message.
 pub(super) fn is_signed_by_one(
     authorities: &[CertificateDer<'_>],
     issuer: &[u8],
+    algorithm: &AlgorithmIdentifier<'_>,
     message: &[u8],
-    signature: &[u8],
+    signature: &BitString<'_>,
 ) -> bool {
-    let algorithms = tls::provider().signature_verification_algorithms.all;
     authorities.iter().any(|authority| {
-        let Ok(parsed) = certificate::parse(authority) else { return false };
-        if parsed.subject().as_raw() != issuer || !parsed.is_ca() {
-            return false;
-        }
-        let Ok(key) = EndEntityCert::try_from(authority) else { return false };
-        algorithms.iter().any(|one| key.verify_signature(*one, message, signature).is_ok())
+        certificate::parse(authority).is_ok_and(|authority| {
+            authority.subject().as_raw() == issuer
+                && authority.is_ca()
+                && is_signed_by(authority.public_key(), algorithm, message, signature)
+        })
     })
+}
+
+/// Refuses a certificate that none of `authorities`, which are in the file `ca`, has signed.
+pub(super) fn check_issued(
+    certificate: &X509Certificate<'_>,
+    authorities: &[CertificateDer<'_>],
+    ca: &Path,
+) -> Result<(), CaFault> {
+    let is_ours = is_signed_by_one(
+        authorities,
+        certificate.issuer().as_raw(),
+        &certificate.signature_algorithm,
+        certificate.tbs_certificate.as_ref(),
+        &certificate.signature_value,
+    );
+    if is_ours { Ok(()) } else { Err(CaFault::NotOurs(ca.to_owned())) }
 }
 
 /// Whether rcgen can write the subject again: it panics on an attribute's type that is no object
@@ -121,6 +138,10 @@ fn can_be_repeated(certificate: &X509Certificate<'_>) -> bool {
     })
 }
 
-fn unrepeatable() -> Fault {
-    Fault::Refused("its subject has a form that cannot be repeated as an issuer".to_owned())
+fn no_ca(file: &Path) -> CaError {
+    CaError::new(file, CaFault::other("there is no CA here; make one first (rp_ca init)"))
+}
+
+fn unrepeatable() -> IdentityFault {
+    IdentityFault::Refused("its subject has a form that cannot be repeated as an issuer".to_owned())
 }

@@ -15,10 +15,11 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
 
 use super::authority::{Authority, is_signed_by_one};
-use super::fault::CaFault;
-use super::{CA_CRT, CRL, moment};
-use crate::identity::error::{Date, Fault, IdentityError};
+use super::error::{CaError, CaFault};
+use super::layout::{CA_CRT, CRL};
+use crate::identity::date::{Date, moment};
 use crate::identity::pem;
+use crate::identity::text::shown;
 
 /// For how long a list counts where nothing else is asked for, in days.
 pub const DEFAULT_CRL_DAYS: u32 = 30;
@@ -135,31 +136,39 @@ struct Entry {
 
 impl List {
     /// The list in `dir`, if there is one. It must be signed by one of `authorities`.
-    pub fn read(
-        dir: &Path,
-        authorities: &[CertificateDer<'_>],
-    ) -> Result<Option<Self>, IdentityError> {
+    pub fn read(dir: &Path, authorities: &[CertificateDer<'_>]) -> Result<Option<Self>, CaError> {
         let file = dir.join(CRL);
-        let at = |fault| IdentityError::new(&file, fault);
         if file.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
             return Ok(None);
         }
         let lists = pem::revocation_lists(&pem::read_guarded(&file)?, &file)?;
-        let [der] = &lists[..] else { return Err(at(Fault::from(CaFault::ManyLists))) };
-        let ca = dir.join(CA_CRT);
-        Self::parse(der, authorities, &ca).map(Some).map_err(|fault| at(Fault::from(fault)))
+        let [der] = &lists[..] else {
+            let why = "holds several revocation lists; leave only one";
+            return Err(CaError::new(&file, CaFault::other(why)));
+        };
+        let list = Self::parse(der, authorities, &dir.join(CA_CRT));
+        list.map(Some).map_err(|fault| CaError::new(&file, fault))
     }
 
     fn parse(der: &[u8], authorities: &[CertificateDer<'_>], ca: &Path) -> Result<Self, CaFault> {
-        let malformed = |why: &str| CaFault::MalformedList(why.to_owned());
+        let malformed =
+            |why: &str| CaFault::other(format!("the revocation list cannot be read: {why}"));
         let (rest, list) =
             CertificateRevocationList::from_der(der).map_err(|e| malformed(&e.to_string()))?;
         if !rest.is_empty() {
             return Err(malformed("there are bytes after its end"));
         }
-        let (message, signature) = (list.tbs_cert_list.as_ref(), &list.signature_value.data);
-        if !is_signed_by_one(authorities, list.issuer().as_raw(), message, signature) {
-            return Err(CaFault::ListOfAnother(ca.to_owned()));
+        let is_ours = is_signed_by_one(
+            authorities,
+            list.issuer().as_raw(),
+            &list.signature_algorithm,
+            list.tbs_cert_list.as_ref(),
+            &list.signature_value,
+        );
+        if !is_ours {
+            let ca = shown(ca);
+            let why = format!("the revocation list is not signed by the CA in {ca}");
+            return Err(CaFault::Other(why));
         }
         let number = list.crl_number().map(x509_parser::num_bigint::BigUint::to_bytes_be);
         let entries = list.iter_revoked_certificates().map(Entry::read);
@@ -207,12 +216,11 @@ impl List {
         authority: &Authority,
         days: u32,
         now: UnixTime,
-    ) -> Result<String, Fault> {
-        let unsigned = |why: String| Fault::from(CaFault::Unsigned(why));
+    ) -> Result<String, CaFault> {
         let now = moment(now);
         increment(&mut self.number);
         if self.number.len() > MAX_NUMBER {
-            return Err(unsigned("the number of the list has no successor".to_owned()));
+            return Err(CaFault::unsigned("the number of the list has no successor"));
         }
         self.this_update = Some(now);
         let next_update = now.checked_add(time::Duration::days(days.into())).unwrap_or(now);
@@ -232,9 +240,10 @@ impl List {
             key_identifier_method: authority.key_id.clone(),
         };
         let pem = params.signed_by(&authority.issuer).and_then(|list| list.pem());
-        let pem = pem.map_err(|e| unsigned(e.to_string()))?;
+        let pem = pem.map_err(CaFault::unsigned)?;
         if pem.len() as u64 > pem::MAX_BYTES {
-            return Err(unsigned(format!("the list is larger than {} bytes", pem::MAX_BYTES)));
+            let why = format!("the list is larger than {} bytes", pem::MAX_BYTES);
+            return Err(CaFault::Unsigned(why));
         }
         Ok(pem)
     }

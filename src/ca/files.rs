@@ -9,17 +9,16 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::fault::CaFault;
+use super::error::{CaError, CaFault};
+use super::layout::LOCK;
 use crate::fs::{Directory, create_directories};
-use crate::identity::error::{Fault, IdentityError};
+use crate::identity::error::IdentityFault;
 
 /// How long one process waits for another that writes in the same directory.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// How long between two looks at a lock that another process holds.
 const LOCK_POLL: Duration = Duration::from_millis(20);
-
-const LOCK: &str = ".lock";
 
 /// Held while files of the directory are read in order to be changed. Where the process ends, the
 /// system lets go of it; the file stays, and means nothing by itself.
@@ -30,9 +29,9 @@ pub(super) struct Lock {
 
 impl Lock {
     /// Waits at most ten seconds.
-    pub fn take(dir: &Path) -> Result<Self, IdentityError> {
+    pub fn take(dir: &Path) -> Result<Self, CaError> {
         let path = dir.join(LOCK);
-        let failed = |e: io::Error| IdentityError::new(&path, Fault::Unwritable(e.to_string()));
+        let failed = |e: io::Error| CaError::new(&path, IdentityFault::Unwritable(e.to_string()));
         let opened = Directory::open(dir).and_then(|dir| dir.open_lock(OsStr::new(LOCK)));
         let file = opened.map_err(failed)?;
         let until = Instant::now() + LOCK_WAIT;
@@ -44,7 +43,9 @@ impl Lock {
                     thread::sleep(LOCK_POLL);
                 }
                 Err(TryLockError::WouldBlock) => {
-                    return Err(IdentityError::new(&path, Fault::from(CaFault::Busy)));
+                    let why =
+                        "another rp_ca has held this lock for 10 s; try again when it has finished";
+                    return Err(CaError::new(&path, CaFault::other(why)));
                 }
             }
         }
@@ -52,17 +53,17 @@ impl Lock {
 }
 
 /// Makes a directory, for its owner alone, and those above it.
-pub(super) fn make_directory(dir: &Path) -> Result<(), IdentityError> {
+pub(super) fn make_directory(dir: &Path) -> Result<(), CaError> {
     match create_directories(dir) {
         Ok(_) => Ok(()),
-        Err(error) => Err(IdentityError::new(dir, Fault::Unwritable(error.to_string()))),
+        Err(error) => Err(CaError::new(dir, IdentityFault::Unwritable(error.to_string()))),
     }
 }
 
 /// Says no where one of these is there already, as whatever it may be.
-pub(super) fn refuse_existing(files: &[&Path]) -> Result<(), IdentityError> {
+pub(super) fn refuse_existing(files: &[&Path]) -> Result<(), CaError> {
     match files.iter().find(|file| fs::symlink_metadata(file).is_ok()) {
-        Some(file) => Err(IdentityError::new(file, Fault::Exists)),
+        Some(file) => Err(exists(file)),
         None => Ok(()),
     }
 }
@@ -75,7 +76,7 @@ pub(super) struct NewFiles {
 
 impl NewFiles {
     /// Writes one more. What was there already stays as it is, and is an error.
-    pub fn write(&mut self, path: &Path, text: &str, mode: u32) -> Result<(), IdentityError> {
+    pub fn write(&mut self, path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
         let mut create = || {
             let (directory, name) = Directory::of(path)?;
             let file = directory.create(name, mode)?;
@@ -90,7 +91,7 @@ impl NewFiles {
     }
 
     /// Counts a file that was just made as one of them.
-    pub fn adopt(&mut self, path: &Path) -> Result<(), IdentityError> {
+    pub fn adopt(&mut self, path: &Path) -> Result<(), CaError> {
         let (directory, name) = Directory::of(path).map_err(|error| failed(path, &error))?;
         self.written.push((directory, name.to_owned()));
         Ok(())
@@ -112,16 +113,20 @@ impl Drop for NewFiles {
 
 /// Replaces a file, or makes it. At every moment, whatever happens, there is either the old
 /// content or the new.
-pub(super) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), IdentityError> {
+pub(super) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
     crate::fs::replace(path, text.as_bytes(), mode).map_err(|error| failed(path, &error))
 }
 
-fn failed(path: &Path, error: &io::Error) -> IdentityError {
-    let fault = match error.kind() {
-        io::ErrorKind::AlreadyExists => Fault::Exists,
-        _ => Fault::Unwritable(error.to_string()),
-    };
-    IdentityError::new(path, fault)
+fn failed(path: &Path, error: &io::Error) -> CaError {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(path),
+        _ => CaError::new(path, IdentityFault::Unwritable(error.to_string())),
+    }
+}
+
+fn exists(path: &Path) -> CaError {
+    let why = "is there already and stays as it is; nothing was made";
+    CaError::new(path, CaFault::other(why))
 }
 
 #[cfg(test)]
@@ -135,7 +140,7 @@ mod tests {
         fs::write(path("old"), "old").unwrap();
         let mut new = NewFiles::default();
         new.write(&path("a"), "a", 0o600).unwrap();
-        assert_eq!(new.write(&path("old"), "new", 0o600).unwrap_err().fault, Fault::Exists);
+        assert_eq!(new.write(&path("old"), "new", 0o600), Err(exists(&path("old"))));
         drop(new);
         assert!(!path("a").exists());
         assert_eq!(fs::read(path("old")).unwrap(), b"old");

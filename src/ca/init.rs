@@ -5,17 +5,19 @@
 use rcgen::{BasicConstraints, IsCa, KeyUsagePurpose};
 use rustls::pki_types::UnixTime;
 
+use super::directory::Ca;
+use super::error::CaError;
 use super::files::{Lock, NewFiles, make_directory, refuse_existing};
 use super::issue::Made;
 use super::key::CaKey;
+use super::layout::{CA_CRT, CA_KEY, CRL};
 use super::name::CaName;
 use super::order::{params, random_serial};
 use super::passphrase::Passphrase;
-use super::records::hex;
-use super::{CA_CRT, CA_KEY, CRL, Ca};
 use crate::event::peer::Role;
 use crate::identity::certificate::PeerCertificate;
-use crate::identity::error::{Fault, IdentityError};
+use crate::identity::error::IdentityFault;
+use crate::identity::text::hex;
 
 /// For how long a CA lasts where nothing else is asked for, in days.
 pub const DEFAULT_CA_DAYS: u32 = 3650;
@@ -39,14 +41,15 @@ impl Default for NewCa {
 
 impl Ca<'_> {
     /// Makes a CA here. The directory is created (0700) where it is missing.
-    pub fn init(&self, new: &NewCa, now: UnixTime) -> Result<Made, IdentityError> {
+    pub fn init(&self, new: &NewCa, now: UnixTime) -> Result<Made, CaError> {
         let (key_file, crt_file) = (self.path(CA_KEY), self.path(CA_CRT));
         // Another CA's revocation list would make every node refuse to start.
         let taken = [key_file.as_path(), &crt_file, &self.path(CRL)];
         refuse_existing(&taken)?;
-        let failed = |e: rcgen::Error| IdentityError::new(&crt_file, Fault::Refused(e.to_string()));
+        let failed =
+            |e: rcgen::Error| CaError::new(&crt_file, IdentityFault::Refused(e.to_string()));
 
-        let serial = random_serial().map_err(|e| IdentityError::new(&crt_file, e))?;
+        let serial = random_serial().map_err(|e| CaError::new(&crt_file, e))?;
         let name = match &new.name {
             Some(name) => name.as_str().to_owned(),
             None => format!("RestPipe CA {}", hex(&serial[..4])),
@@ -56,13 +59,13 @@ impl Ca<'_> {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
 
-        let key = CaKey::generate().map_err(|e| IdentityError::new(&key_file, e))?;
+        let key = CaKey::generate().map_err(|e| CaError::new(&key_file, e))?;
         let crt = params.self_signed(&key).map_err(failed)?;
         // A CA is no peer, but its certificate is read the same way.
         let certificate = PeerCertificate::read(crt.der(), Role::Server)
-            .map_err(|e| IdentityError::new(&crt_file, e))?;
+            .map_err(|e| CaError::new(&crt_file, e))?;
         let key_pem =
-            key.to_pem(new.passphrase.as_ref()).map_err(|e| IdentityError::new(&key_file, e))?;
+            key.to_pem(new.passphrase.as_ref()).map_err(|e| CaError::new(&key_file, e))?;
 
         make_directory(self.dir)?;
         let _lock = Lock::take(self.dir)?;

@@ -7,20 +7,23 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, SubjectPublicKeyInfo};
 use rustls::pki_types::UnixTime;
+use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
+use super::authority::check_issued;
 use super::crl::{List, Reason};
-use super::fault::CaFault;
+use super::directory::Ca;
+use super::error::{CaError, CaFault};
 use super::files::{Lock, NewFiles, make_directory, refuse_existing, replace};
 use super::key::CaKey;
+use super::layout::{CA_CRT, crt_file, csr_file, key_file};
 use super::name::Name;
-use super::order::Order;
+use super::order::{Certified, Order};
 use super::records::{self, Record, keep_copy};
 use super::request::{Request, key_fingerprint};
-use super::{Ca, authority};
 use crate::event::peer::Role;
 use crate::identity::certificate::{self, PeerCertificate};
-use crate::identity::error::{Fault, IdentityError};
+use crate::identity::text::clean;
 
 /// A key and a certificate that were made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,14 +68,11 @@ pub struct Signed {
 
 /// Makes a key and a certificate request in `dir`, `NAME.key.pem` and `NAME.csr.pem`, where the key
 /// shall live. No CA is needed there.
-pub fn request(dir: &Path, name: &Name) -> Result<Requested, IdentityError> {
-    let key_file = dir.join(format!("{name}.key.pem"));
-    let csr_file = dir.join(format!("{name}.csr.pem"));
+pub fn request(dir: &Path, name: &Name) -> Result<Requested, CaError> {
+    let (key_file, csr_file) = (dir.join(key_file(name)), dir.join(csr_file(name)));
     refuse_existing(&[&key_file, &csr_file])?;
-    let at_csr = |e: rcgen::Error| {
-        IdentityError::new(&csr_file, Fault::from(CaFault::Unsigned(e.to_string())))
-    };
-    let at_key = |fault| IdentityError::new(&key_file, fault);
+    let at_csr = |e: rcgen::Error| CaError::new(&csr_file, CaFault::unsigned(e));
+    let at_key = |fault: CaFault| CaError::new(&key_file, fault);
 
     let key = CaKey::generate().map_err(at_key)?;
     let mut params = CertificateParams::default();
@@ -92,46 +92,41 @@ pub fn request(dir: &Path, name: &Name) -> Result<Requested, IdentityError> {
 impl Ca<'_> {
     /// Makes an identity, `NAME.key.pem` and `NAME.crt.pem`, in the CA's directory. It passes the
     /// checks that a node makes before it is written.
-    pub fn issue(&self, order: &Order, now: UnixTime) -> Result<Made, IdentityError> {
-        let key_file = self.path(&format!("{}.key.pem", order.name));
-        let crt_file = self.path(&format!("{}.crt.pem", order.name));
-        refuse_existing(&[&key_file, &crt_file])?;
+    pub fn issue(&self, order: &Order, now: UnixTime) -> Result<Made, CaError> {
+        let (key_file, crt) =
+            (self.path(&key_file(&order.name)), self.path(&crt_file(&order.name)));
+        refuse_existing(&[&key_file, &crt])?;
         let authority = self.load(now)?;
         let _lock = Lock::take(self.dir)?;
-        let at_key = |fault| IdentityError::new(&key_file, fault);
+        let at_key = |fault: CaFault| CaError::new(&key_file, fault);
         let key = CaKey::generate().map_err(at_key)?;
-        let made = self.certify(&authority, order, &key, &crt_file, now)?;
+        let certified = self.certify(&authority, order, &key, &crt, now)?;
 
         let mut new = NewFiles::default();
         // The key first: it says at once that somebody else was faster.
         new.write(&key_file, &key.to_pem(None).map_err(at_key)?, 0o600)?;
-        keep_copy(&mut new, self.dir, &made.serial, &made.pem)?;
-        new.write(&crt_file, &made.pem, 0o644)?;
-        new.keep();
-        let (certificate, cut_short) = (made.certificate, made.cut_short);
-        Ok(Made { key: key_file, crt: crt_file, certificate, cut_short })
+        self.hand_out(new, &certified, &crt, Existing::Refuse)?;
+        let Certified { certificate, cut_short, .. } = certified;
+        Ok(Made { key: key_file, crt, certificate, cut_short })
     }
 
     /// Signs the request in `csr` for what `order` says, and puts `NAME.crt.pem` beside it. Role
     /// and names come from `order` alone.
-    pub fn sign(&self, csr: &Path, order: &Order, now: UnixTime) -> Result<Signed, IdentityError> {
-        let crt = csr.with_file_name(format!("{}.crt.pem", order.name));
+    pub fn sign(&self, csr: &Path, order: &Order, now: UnixTime) -> Result<Signed, CaError> {
+        let crt = csr.with_file_name(crt_file(&order.name));
         let request = Request::read(csr)?;
         refuse_existing(&[&crt])?;
         let authority = self.load(now)?;
         let _lock = Lock::take(self.dir)?;
-        let key = usable_key(&request.public_key).map_err(|e| IdentityError::new(csr, e))?;
-        let made = self.certify(&authority, order, &key, &crt, now)?;
-
-        let mut new = NewFiles::default();
-        keep_copy(&mut new, self.dir, &made.serial, &made.pem)?;
-        new.write(&crt, &made.pem, 0o644)?;
-        new.keep();
+        let key = usable_key(&request.public_key).map_err(|e| CaError::new(csr, e))?;
+        let certified = self.certify(&authority, order, &key, &crt, now)?;
+        self.hand_out(NewFiles::default(), &certified, &crt, Existing::Refuse)?;
+        let Certified { certificate, cut_short, .. } = certified;
         Ok(Signed {
             crt,
-            certificate: made.certificate,
+            certificate,
             role: order.role,
-            cut_short: made.cut_short,
+            cut_short,
             public_key: key_fingerprint(&request.public_key),
             left_out: request.left_out(order),
         })
@@ -140,53 +135,91 @@ impl Ca<'_> {
     /// The name for the request in `csr`, where the command gives none: the one that the request
     /// asks for, if the file's name or one of `alternatives` says so too, since a request alone
     /// decides nothing. Where it asks for none, the file's name.
-    pub fn name_for(csr: &Path, alternatives: &[Name]) -> Result<Name, IdentityError> {
+    pub fn name_for(csr: &Path, alternatives: &[Name]) -> Result<Name, CaError> {
         let file_name = csr.file_name().map(|name| name.to_string_lossy().into_owned());
         let file_name = file_name.unwrap_or_default();
         let stem = [".csr.pem", ".req.pem", ".csr", ".req", ".pem"]
             .iter()
             .find_map(|end| file_name.strip_suffix(end));
         let stem: Option<Name> = stem.and_then(|stem| stem.parse().ok());
-        let refused = |fault| IdentityError::new(csr, Fault::from(fault));
+        let refused = |why: String| CaError::new(csr, CaFault::Other(why));
         let Some(asked) = Request::read(csr)?.common_name else {
-            return stem.ok_or_else(|| refused(CaFault::Nameless));
+            return stem.ok_or_else(|| {
+                refused(
+                    "neither the request nor its file's name says whose it is; give the name with \
+                     --name"
+                        .to_owned(),
+                )
+            });
         };
         let confirmed = stem.iter().chain(alternatives).find(|name| name.to_string() == asked);
-        confirmed.cloned().ok_or_else(|| refused(CaFault::Unconfirmed(asked)))
+        confirmed.cloned().ok_or_else(|| {
+            refused(format!(
+                "the request asks for the name {:?}, which neither its file's name nor --san says \
+                 too; give the name it shall have with --name",
+                clean(&asked)
+            ))
+        })
     }
 
     /// Makes a new certificate with the names, the role and the key of an old one: of the newest
     /// for the key in `NAME.crt.pem` in the CA's directory, else of the newest that was issued for
     /// `name`. The new one is put in that place. No key is read or written. The old certificate
     /// stays good until it ends.
-    pub fn renew(&self, name: &Name, days: u32, now: UnixTime) -> Result<Signed, IdentityError> {
-        let crt = self.path(&format!("{name}.crt.pem"));
-        let at = |fault| IdentityError::new(&crt, fault);
-        let refused = |fault| at(Fault::from(fault));
+    pub fn renew(&self, name: &Name, days: u32, now: UnixTime) -> Result<Signed, CaError> {
+        let crt = self.path(&crt_file(name));
+        let at = |fault: CaFault| CaError::new(&crt, fault);
         let authority = self.load(now)?;
         let _lock = Lock::take(self.dir)?;
         let revoked = List::read(self.dir, &authority.certificates)?.unwrap_or_default();
         let (records, _) = records::all(self.dir)?;
         let place = in_place(&crt, &records)?;
-        let old = newest(&records, name, place.as_ref(), &revoked).map_err(refused)?;
-        check_origin(old, &authority.certificates, &self.path(super::CA_CRT)).map_err(refused)?;
+        let old = newest(&records, name, place.as_ref(), &revoked).map_err(at)?;
+        // A copy that somebody put there is not renewed.
+        let parsed = certificate::parse(&old.der).map_err(|fault| at(fault.into()))?;
+        check_issued(&parsed, &authority.certificates, &self.path(CA_CRT)).map_err(at)?;
 
-        let order = order_like(old, name, days).map_err(refused)?;
+        let order = order_like(&parsed, old.role, name, days).map_err(|why| {
+            at(CaFault::Other(format!("the certificate cannot be renewed: {why}")))
+        })?;
         let key = usable_key(&old.public_key).map_err(at)?;
-        let made = self.certify(&authority, &order, &key, &crt, now)?;
-        let mut new = NewFiles::default();
-        keep_copy(&mut new, self.dir, &made.serial, &made.pem)?;
-        replace(&crt, &made.pem, 0o644)?;
-        new.keep();
+        let certified = self.certify(&authority, &order, &key, &crt, now)?;
+        self.hand_out(NewFiles::default(), &certified, &crt, Existing::Replace)?;
+        let Certified { certificate, cut_short, .. } = certified;
         Ok(Signed {
             crt,
-            certificate: made.certificate,
+            certificate,
             role: order.role,
-            cut_short: made.cut_short,
+            cut_short,
             public_key: key_fingerprint(&old.public_key),
             left_out: Vec::new(),
         })
     }
+
+    /// Puts a certificate into `crt`, its copy first, with the `new` files that belong to it: all
+    /// of them, or none is left.
+    fn hand_out(
+        &self,
+        mut new: NewFiles,
+        certified: &Certified,
+        crt: &Path,
+        existing: Existing,
+    ) -> Result<(), CaError> {
+        keep_copy(&mut new, self.dir, &certified.serial, &certified.pem)?;
+        match existing {
+            Existing::Refuse => new.write(crt, &certified.pem, 0o644)?,
+            Existing::Replace => replace(crt, &certified.pem, 0o644)?,
+        }
+        new.keep();
+        Ok(())
+    }
+}
+
+/// What becomes of a file that is in a certificate's place.
+enum Existing {
+    /// It stays, and is an error.
+    Refuse,
+    Replace,
 }
 
 /// The newest certificate for `name` that is not revoked, nor its key with another one; of the one
@@ -213,28 +246,17 @@ fn newest<'a>(
     let is_good = |record: &&Record| {
         list.find(&record.serial).is_none() && !lost.contains(&&record.public_key)
     };
-    own.rfind(is_good).ok_or_else(|| CaFault::AllRevoked(name.clone()))
-}
-
-/// A copy that somebody put there is not renewed.
-fn check_origin(
-    record: &Record,
-    authorities: &[rustls::pki_types::CertificateDer<'_>],
-    ca: &Path,
-) -> Result<(), CaFault> {
-    let not_ours = || CaFault::NotOurs(ca.to_owned());
-    let parsed = certificate::parse(&record.der).map_err(|_| not_ours())?;
-    let (message, signature) = (parsed.tbs_certificate.as_ref(), &parsed.signature_value.data);
-    let issuer = parsed.issuer().as_raw();
-    match authority::is_signed_by_one(authorities, issuer, message, signature) {
-        true => Ok(()),
-        false => Err(not_ours()),
-    }
+    own.rfind(is_good).ok_or_else(|| {
+        CaFault::Other(format!(
+            "all certificates for {name} are revoked, and with them their key; make a new identity \
+             under a new name, or move the old files away first"
+        ))
+    })
 }
 
 /// What stands where the new certificate shall go. It must have been issued here, so that a copy
 /// of it is kept.
-fn in_place(crt: &Path, records: &[Record]) -> Result<Option<Record>, IdentityError> {
+fn in_place(crt: &Path, records: &[Record]) -> Result<Option<Record>, CaError> {
     if crt.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
         return Ok(None);
     }
@@ -242,16 +264,21 @@ fn in_place(crt: &Path, records: &[Record]) -> Result<Option<Record>, IdentityEr
     if records.iter().any(|record| record.der == there.der) {
         return Ok(Some(there));
     }
-    let fault = CaFault::NotRenewable("another one that was not issued here is in its place");
-    Err(IdentityError::new(crt, Fault::from(fault)))
+    let why = "the certificate cannot be renewed: another one that was not issued here is in its \
+               place";
+    Err(CaError::new(crt, CaFault::other(why)))
 }
 
 /// An order for what a certificate says already.
-fn order_like(record: &Record, name: &Name, days: u32) -> Result<Order, CaFault> {
-    let rare = || CaFault::NotRenewable("it has names that are not given here");
-    let role = record.role.ok_or(CaFault::NotRenewable("it is not for one role alone"))?;
-    let parsed = certificate::parse(&record.der).map_err(|_| rare())?;
-    let names = parsed.subject_alternative_name().ok().flatten().ok_or_else(rare)?;
+fn order_like(
+    certificate: &X509Certificate<'_>,
+    role: Option<Role>,
+    name: &Name,
+    days: u32,
+) -> Result<Order, &'static str> {
+    const RARE: &str = "it has names that are not given here";
+    let role = role.ok_or("it is not for one role alone")?;
+    let names = certificate.subject_alternative_name().ok().flatten().ok_or(RARE)?;
     let mut alternatives = Vec::new();
     for other in &names.value.general_names {
         let other = match other {
@@ -262,13 +289,13 @@ fn order_like(record: &Record, name: &Name, days: u32) -> Result<Order, CaFault>
                 .ok(),
             _ => None,
         };
-        alternatives.push(other.ok_or_else(rare)?);
+        alternatives.push(other.ok_or(RARE)?);
     }
     alternatives.retain(|other| other != name);
     Ok(Order { name: name.clone(), role, alternatives, days })
 }
 
-fn usable_key(public_key: &[u8]) -> Result<SubjectPublicKeyInfo, Fault> {
+fn usable_key(public_key: &[u8]) -> Result<SubjectPublicKeyInfo, CaFault> {
     SubjectPublicKeyInfo::from_der(public_key)
-        .map_err(|e| Fault::from(CaFault::RequestKey(format!("not usable ({e})"))))
+        .map_err(|e| CaFault::RequestKey(format!("not usable ({e})")))
 }

@@ -21,9 +21,9 @@ use rcgen::{KeyPair, PublicKeyData, SignatureAlgorithm, SigningKey};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::fault::CaFault;
+use super::error::{CaError, CaFault};
 use super::passphrase::Passphrase;
-use crate::identity::error::{Fault, IdentityError};
+use crate::identity::error::IdentityFault;
 use crate::identity::pem;
 
 /// Rounds of PBKDF2 with SHA-256: what OWASP asks for since 2023. A quarter of a second.
@@ -37,34 +37,34 @@ pub(super) struct CaKey(KeyPair);
 
 impl CaKey {
     /// A new key, ECDSA P-256.
-    pub fn generate() -> Result<Self, Fault> {
-        let made = KeyPair::generate();
-        made.map(Self).map_err(|e| Fault::from(CaFault::Unsigned(e.to_string())))
+    pub fn generate() -> Result<Self, CaFault> {
+        KeyPair::generate().map(Self).map_err(CaFault::unsigned)
     }
 
     /// Reads the key in `file`. Only where it is encrypted, `ask` is called for the passphrase.
     pub fn read(
         file: &Path,
-        ask: &dyn Fn(&Path) -> Result<Passphrase, IdentityError>,
-    ) -> Result<Self, IdentityError> {
+        ask: &dyn Fn(&Path) -> Result<Passphrase, CaError>,
+    ) -> Result<Self, CaError> {
         let bytes = Zeroizing::new(pem::read_guarded(file)?);
-        let at = |fault| IdentityError::new(file, fault);
         let mut key = match pem::private_key(&bytes, file) {
             Ok(key) => key,
-            Err(error) if error.fault == Fault::Encrypted => {
+            Err(error) if error.fault == IdentityFault::Encrypted => {
                 let encrypted = Encrypted::read(&bytes, file)?;
-                let plain = encrypted.open(&ask(file)?).map_err(at)?;
+                let plain = encrypted.open(&ask(file)?);
+                let plain = plain.map_err(|fault| CaError::new(file, fault))?;
                 PrivateKeyDer::from(PrivatePkcs8KeyDer::from(plain.to_vec()))
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
-        let pair = KeyPair::try_from(&key).map_err(|_| at(Fault::UnusableKey));
+        let pair =
+            KeyPair::try_from(&key).map_err(|_| CaError::new(file, IdentityFault::UnusableKey));
         key.zeroize();
         pair.map(Self)
     }
 
     /// PKCS#8 as PEM, encrypted where there is a passphrase.
-    pub fn to_pem(&self, passphrase: Option<&Passphrase>) -> Result<Zeroizing<String>, Fault> {
+    pub fn to_pem(&self, passphrase: Option<&Passphrase>) -> Result<Zeroizing<String>, CaFault> {
         match passphrase {
             None => Ok(Zeroizing::new(self.0.serialize_pem())),
             Some(passphrase) => encrypt(self.0.serialized_der(), passphrase),
@@ -99,8 +99,8 @@ impl Drop for CaKey {
     }
 }
 
-fn encrypt(plain: &[u8], passphrase: &Passphrase) -> Result<Zeroizing<String>, Fault> {
-    let failed = |what: &str| Fault::from(CaFault::Unsigned(format!("{what} failed")));
+fn encrypt(plain: &[u8], passphrase: &Passphrase) -> Result<Zeroizing<String>, CaFault> {
+    let failed = |what: &str| CaFault::Unsigned(format!("{what} failed"));
     let (mut salt, mut iv) = ([0; 16], [0; 16]);
     rand::fill(&mut salt)
         .and_then(|()| rand::fill(&mut iv))
@@ -134,6 +134,15 @@ fn encrypt(plain: &[u8], passphrase: &Passphrase) -> Result<Zeroizing<String>, F
     encode().map_err(|_| failed("the encoding"))
 }
 
+fn unread_encryption(how: &str) -> CaFault {
+    CaFault::Other(format!(
+        "the key is encrypted with {how}, which is not read; convert it \
+         (openssl pkcs8 -topk8 -v2 aes-256-cbc -in OLD -out NEW)"
+    ))
+}
+
+const WRONG_PASSPHRASE: &str = "the passphrase does not open this key";
+
 /// An encrypted key, taken apart.
 struct Encrypted {
     rounds: NonZeroU32,
@@ -147,19 +156,19 @@ struct Encrypted {
 
 impl Encrypted {
     /// Reads the one encrypted key in `bytes`. `file` is named in errors.
-    fn read(bytes: &[u8], file: &Path) -> Result<Self, IdentityError> {
+    fn read(bytes: &[u8], file: &Path) -> Result<Self, CaError> {
         let parsed = match pem::encrypted_key(bytes, file)? {
             Some(text) => Self::parse(&text),
-            None => Err(Fault::from(CaFault::KeyCipher("OpenSSL's old PEM encryption".to_owned()))),
+            None => Err(unread_encryption("OpenSSL's old PEM encryption")),
         };
-        parsed.map_err(|fault| IdentityError::new(file, fault))
+        parsed.map_err(|fault| CaError::new(file, fault))
     }
 
     /// Reads what this program and openssl make: PBES2 with PBKDF2 and AES in CBC mode.
-    fn parse(pem: &str) -> Result<Self, Fault> {
-        let unread = |how: &str| Fault::from(CaFault::KeyCipher(how.to_owned()));
+    fn parse(pem: &str) -> Result<Self, CaFault> {
+        let unread = unread_encryption;
         let (_, document) =
-            SecretDocument::from_pem(pem).map_err(|e| Fault::NotPem(e.to_string()))?;
+            SecretDocument::from_pem(pem).map_err(|e| IdentityFault::NotPem(e.to_string()))?;
         let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())
             .map_err(|_| unread("a scheme that is unknown, or it is damaged"))?;
 
@@ -192,8 +201,8 @@ impl Encrypted {
     }
 
     /// The plain key, PKCS#8 DER.
-    fn open(self, passphrase: &Passphrase) -> Result<Zeroizing<Vec<u8>>, Fault> {
-        let wrong = || Fault::from(CaFault::WrongPassphrase);
+    fn open(self, passphrase: &Passphrase) -> Result<Zeroizing<Vec<u8>>, CaFault> {
+        let wrong = || CaFault::other(WRONG_PASSPHRASE);
         let mut key = Zeroizing::new([0; 32]);
         let key = &mut key[..self.key_bytes];
         pbkdf2::derive(self.hash, self.rounds, self.salt.as_bytes(), passphrase.as_bytes(), key);
@@ -226,7 +235,7 @@ mod tests {
         (key, pem.as_bytes().to_vec())
     }
 
-    fn open(pem: &[u8], with: &str) -> Result<Vec<u8>, Fault> {
+    fn open(pem: &[u8], with: &str) -> Result<Vec<u8>, CaFault> {
         let encrypted = Encrypted::read(pem, Path::new("f")).map_err(|error| error.fault)?;
         encrypted.open(&passphrase(with)).map(|plain| plain.to_vec())
     }
@@ -237,7 +246,7 @@ mod tests {
         assert!(pem.starts_with(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n"));
         assert_eq!(open(&pem, "open sesame").unwrap(), key.0.serialized_der());
         for wrong in ["open sesam", "open sesame ", "x"] {
-            assert_eq!(open(&pem, wrong), Err(Fault::from(CaFault::WrongPassphrase)));
+            assert_eq!(open(&pem, wrong), Err(CaFault::other(WRONG_PASSPHRASE)));
         }
         assert_ne!(pem, key.to_pem(Some(&passphrase("open sesame"))).unwrap().as_bytes(), "salt");
     }

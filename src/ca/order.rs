@@ -12,11 +12,15 @@ use rcgen::{
 use rustls::pki_types::UnixTime;
 
 use super::authority::Authority;
+use super::directory::Ca;
+use super::error::CaError;
+use super::layout::CA_CRT;
 use super::name::Name;
-use super::{CA_CRT, Ca, moment, verify};
+use super::verify;
 use crate::event::peer::Role;
 use crate::identity::certificate::PeerCertificate;
-use crate::identity::error::{Fault, IdentityError};
+use crate::identity::date::moment;
+use crate::identity::error::IdentityFault;
 
 /// For how long an identity lasts where nothing else is asked for, in days.
 pub const DEFAULT_DAYS: u32 = 365;
@@ -59,9 +63,9 @@ impl Ca<'_> {
         key: &impl PublicKeyData,
         crt: &Path,
         now: UnixTime,
-    ) -> Result<Certified, IdentityError> {
-        let at = |fault| IdentityError::new(crt, fault);
-        let failed = |e: rcgen::Error| at(Fault::Refused(e.to_string()));
+    ) -> Result<Certified, CaError> {
+        let at = |fault| CaError::new(crt, fault);
+        let failed = |e: rcgen::Error| at(IdentityFault::Refused(e.to_string()));
         let serial = random_serial().map_err(at)?;
         let mut params = params(&order.name.to_string(), &serial, order.days, now);
         params.not_before = params.not_before.max(authority.not_before);
@@ -83,7 +87,7 @@ impl Ca<'_> {
 
         let signed = params.signed_by(key, &authority.issuer).map_err(failed)?;
         let ca = self.path(CA_CRT);
-        authority.check_issuer_of(signed.der()).map_err(|e| IdentityError::new(&ca, e))?;
+        authority.check_issuer_of(signed.der()).map_err(|e| CaError::new(&ca, e))?;
         let chain = [signed.der().clone()];
         let certificate =
             verify::judge(&chain, &authority.certificates, crt, &ca, order.role, now)?;
@@ -111,10 +115,10 @@ pub(super) fn params(
 
 /// Sixteen random bytes: positive, and never shorter than that (RFC 5280 section 4.1.2.2 allows
 /// twenty).
-pub(super) fn random_serial() -> Result<[u8; 16], Fault> {
+pub(super) fn random_serial() -> Result<[u8; 16], IdentityFault> {
     let mut serial = [0; 16];
     aws_lc_rs::rand::fill(&mut serial)
-        .map_err(|_| Fault::Refused("the system gives no random numbers".to_owned()))?;
+        .map_err(|_| IdentityFault::Refused("the system gives no random numbers".to_owned()))?;
     serial[0] = serial[0] & 0x7f | 0x40;
     Ok(serial)
 }

@@ -10,8 +10,9 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::fault::CaFault;
-use crate::identity::error::{Fault, IdentityError};
+use super::error::{CaError, CaFault};
+use crate::identity::error::IdentityFault;
+use crate::identity::text::shown;
 
 /// The longest passphrase, in bytes.
 pub const MAX_PASSPHRASE: usize = 1024;
@@ -25,9 +26,9 @@ impl Passphrase {
     /// Takes `bytes` as they are.
     pub fn new(bytes: Zeroizing<Vec<u8>>) -> Result<Self, CaFault> {
         if bytes.is_empty() {
-            Err(CaFault::BadPassphrase("the passphrase is empty"))
+            Err(CaFault::other("the passphrase is empty"))
         } else if bytes.len() > MAX_PASSPHRASE {
-            Err(CaFault::BadPassphrase("the passphrase is longer than 1024 bytes"))
+            Err(CaFault::other("the passphrase is longer than 1024 bytes"))
         } else {
             Ok(Self(bytes))
         }
@@ -35,10 +36,10 @@ impl Passphrase {
 
     /// Reads a file of one line; its line end does not count. Also says whether other users of the
     /// machine may read that file.
-    pub fn from_file(file: &Path) -> Result<(Self, bool), IdentityError> {
+    pub fn from_file(file: &Path) -> Result<(Self, bool), CaError> {
         let unreadable =
-            |e: std::io::Error| IdentityError::new(file, Fault::Unreadable(e.to_string()));
-        let refused = |fault| IdentityError::new(file, Fault::from(fault));
+            |e: std::io::Error| CaError::new(file, IdentityFault::Unreadable(e.to_string()));
+        let refused = |fault: CaFault| CaError::new(file, fault);
         let opened = File::open(file).map_err(unreadable)?;
         let metadata = opened.metadata().map_err(unreadable)?;
         let is_open = metadata.is_file() && metadata.permissions().mode() & 0o044 != 0;
@@ -55,16 +56,16 @@ impl Passphrase {
         }
         if bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
             let why = "a passphrase file has one line of text; this has more";
-            return Err(refused(CaFault::BadPassphrase(why)));
+            return Err(refused(CaFault::other(why)));
         }
         Ok((Self::new(bytes).map_err(refused)?, is_open))
     }
 
     /// Asks on the terminal, without showing what is typed. `key` is the file it opens, for the
     /// question and for errors.
-    pub fn from_terminal(key: &Path) -> Result<Self, IdentityError> {
-        let refused = |fault| IdentityError::new(key, Fault::from(fault));
-        let question = format!("passphrase of {}: ", crate::identity::error::shown(key));
+    pub fn from_terminal(key: &Path) -> Result<Self, CaError> {
+        let refused = |fault: CaFault| CaError::new(key, fault);
+        let question = format!("passphrase of {}: ", shown(key));
         let typed = rpassword::prompt_password(question).map_err(|error| {
             // The terminal of a process that has none cannot be opened: ENXIO.
             let is_missing = matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENOENT));

@@ -14,14 +14,15 @@ use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 
+use super::error::CaError;
 use super::files::{NewFiles, make_directory, replace};
+use super::layout::{CRT_SUFFIX, ISSUED};
 use crate::event::peer::Role;
 use crate::identity::certificate;
-use crate::identity::error::{Date, Fault, IdentityError, clean};
+use crate::identity::date::Date;
+use crate::identity::error::IdentityFault;
 use crate::identity::pem;
-
-const DIRECTORY: &str = "issued";
-const SUFFIX: &str = ".crt.pem";
+use crate::identity::text::{clean, hex};
 
 /// A certificate that was issued here, or is looked at as if it were.
 #[derive(Clone, Debug)]
@@ -40,15 +41,20 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Reads the first certificate in a file.
-    pub fn read(file: &Path) -> Result<Self, IdentityError> {
-        let certificates = pem::certificates(&pem::read_guarded(file)?, file)?;
-        let der = certificates.into_iter().next();
-        let der = der.ok_or_else(|| Fault::Malformed("there is none".to_owned()));
-        der.and_then(Self::of).map_err(|fault| IdentityError::new(file, fault))
+    /// Reads the one certificate in a file.
+    pub fn read(file: &Path) -> Result<Self, CaError> {
+        let mut certificates = pem::certificates(&pem::read_guarded(file)?, file)?;
+        let record = match (certificates.pop(), certificates.len()) {
+            (Some(der), 0) => Self::of(der),
+            (_, others) => Err(IdentityFault::WrongKind {
+                expected: "one certificate alone",
+                found: format!("{} certificates", others + 1),
+            }),
+        };
+        record.map_err(|fault| CaError::new(file, fault))
     }
 
-    fn of(der: CertificateDer<'static>) -> Result<Self, Fault> {
+    fn of(der: CertificateDer<'static>) -> Result<Self, IdentityFault> {
         let parsed = certificate::parse(&der)?;
         Ok(Self {
             name: name(&parsed),
@@ -77,21 +83,21 @@ pub(super) fn keep_copy(
     dir: &Path,
     serial: &[u8],
     pem: &str,
-) -> Result<(), IdentityError> {
-    let directory = dir.join(DIRECTORY);
+) -> Result<(), CaError> {
+    let directory = dir.join(ISSUED);
     make_directory(&directory)?;
     // Never half a copy, even where the machine ends: one that cannot be read would be in the way
     // of revoking by name. No other can be called the same.
-    let path = directory.join(format!("{}{SUFFIX}", hex(serial)));
+    let path = directory.join(format!("{}{CRT_SUFFIX}", hex(serial)));
     replace(&path, pem, 0o644)?;
     new.adopt(&path)
 }
 
 /// Everything that was issued in `dir`, by name and then by age, and the files that cannot be read.
-pub(super) fn all(dir: &Path) -> Result<(Vec<Record>, Vec<IdentityError>), IdentityError> {
-    let directory = dir.join(DIRECTORY);
+pub(super) fn all(dir: &Path) -> Result<(Vec<Record>, Vec<CaError>), CaError> {
+    let directory = dir.join(ISSUED);
     let unreadable =
-        |e: std::io::Error| IdentityError::new(&directory, Fault::Unreadable(e.to_string()));
+        |e: std::io::Error| CaError::new(&directory, IdentityFault::Unreadable(e.to_string()));
     let entries = match fs::read_dir(&directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -102,7 +108,7 @@ pub(super) fn all(dir: &Path) -> Result<(Vec<Record>, Vec<IdentityError>), Ident
     let mut files = Vec::new();
     for entry in entries {
         let path: PathBuf = entry.map_err(unreadable)?.path();
-        if path.to_string_lossy().ends_with(SUFFIX) {
+        if path.to_string_lossy().ends_with(CRT_SUFFIX) {
             files.push(path);
         }
     }
@@ -135,8 +141,4 @@ fn role(certificate: &X509Certificate<'_>) -> Option<Role> {
         (false, true) => Some(Role::Client),
         _ => None,
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

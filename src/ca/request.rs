@@ -5,7 +5,6 @@
 use std::path::Path;
 
 use rustls::pki_types::CertificateDer;
-use x509_parser::asn1_rs::Any;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
@@ -15,12 +14,13 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use super::fault::CaFault;
+use super::error::{CaError, CaFault};
 use super::name::Name;
 use super::order::Order;
 use crate::event::peer::Role;
-use crate::identity::error::{Fault, IdentityError, clean};
-use crate::identity::{certificate, pem, tls};
+use crate::identity::signature::is_signed_by;
+use crate::identity::text::clean;
+use crate::identity::{certificate, pem};
 
 /// How many of the things that a request does not get are told one by one.
 const MAX_TOLD: usize = 20;
@@ -51,13 +51,14 @@ enum Ask {
 
 impl Request {
     /// Reads the one request in `file`.
-    pub fn read(file: &Path) -> Result<Self, IdentityError> {
+    pub fn read(file: &Path) -> Result<Self, CaError> {
         let der = pem::request(&pem::read_guarded(file)?, file)?;
-        Self::parse(&der).map_err(|fault| IdentityError::new(file, Fault::from(fault)))
+        Self::parse(&der).map_err(|fault| CaError::new(file, fault))
     }
 
     fn parse(der: &[u8]) -> Result<Self, CaFault> {
-        let malformed = |why: &str| CaFault::MalformedRequest(why.to_owned());
+        let malformed =
+            |why: &str| CaFault::other(format!("the certificate request cannot be read: {why}"));
         let (rest, request) =
             X509CertificationRequest::from_der(der).map_err(|e| malformed(&e.to_string()))?;
         if !rest.is_empty() {
@@ -65,8 +66,12 @@ impl Request {
         }
         let info = &request.certification_request_info;
         check_key(&info.subject_pki)?;
-        if check_signature(der, &request).is_none() {
-            return Err(CaFault::RequestSignature);
+        let (algorithm, signature) = (&request.signature_algorithm, &request.signature_value);
+        if !is_signed_by(&info.subject_pki, algorithm, info.raw, signature) {
+            return Err(CaFault::other(
+                "the certificate request is not signed by its own key with SHA-256 or better; it \
+                 is damaged, or whoever made it does not have the key",
+            ));
         }
         let mut asks = Vec::new();
         let mut common_name = None;
@@ -222,26 +227,6 @@ fn check_key(key: &SubjectPublicKeyInfo<'_>) -> Result<(), CaFault> {
         },
         _ => refused(format!("of the kind {kind}")),
     }
-}
-
-/// Verifies the signature by the algorithms that are in use with TLS 1.3; those with SHA-1 are not
-/// among them. None where it is not good.
-fn check_signature(der: &[u8], request: &X509CertificationRequest<'_>) -> Option<()> {
-    let key = &request.certification_request_info.subject_pki;
-    let (_, key_info) = Any::from_der(key.raw).ok()?;
-    let (_, key_kind) = Any::from_der(key_info.data).ok()?;
-    let (_, whole) = Any::from_der(der).ok()?;
-    let (after_info, _) = Any::from_der(whole.data).ok()?;
-    let (_, kind) = Any::from_der(after_info).ok()?;
-    let provider = tls::provider();
-    let mut algorithms = provider.signature_verification_algorithms.all.iter();
-    let algorithm = algorithms.find(|one| {
-        one.public_key_alg_id().as_ref() == key_kind.data
-            && one.signature_alg_id().as_ref() == kind.data
-    })?;
-    let message = request.certification_request_info.raw;
-    let public_key = key.subject_public_key.data.as_ref();
-    algorithm.verify_signature(public_key, message, &request.signature_value.data).ok()
 }
 
 #[cfg(test)]

@@ -6,16 +6,18 @@ use std::path::PathBuf;
 
 use rustls::pki_types::UnixTime;
 
-use super::authority::{self, is_signed_by_one};
+use super::authority::{self, Authority, check_issued};
 use super::crl::{DEFAULT_CRL_DAYS, List, Reason, Revoked};
-use super::fault::CaFault;
+use super::directory::Ca;
+use super::error::{CaError, CaFault};
 use super::files::{Lock, replace};
+use super::layout::{CA_CRT, CRL};
 use super::name::Name;
 use super::records::{self, Record};
-use super::{CA_CRT, CRL, Ca, moment};
 use crate::event::peer::Role;
 use crate::identity::certificate;
-use crate::identity::error::{Date, Fault, IdentityError};
+use crate::identity::date::{Date, moment};
+use crate::identity::error::IdentityFault;
 
 /// What to revoke.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +77,7 @@ impl Listed {
 impl Ca<'_> {
     /// Everything that was issued here, by name and then by age, and what is wrong with the copies
     /// that cannot be read.
-    pub fn list(&self) -> Result<(Vec<Listed>, Vec<IdentityError>), IdentityError> {
+    pub fn list(&self) -> Result<(Vec<Listed>, Vec<CaError>), CaError> {
         let list = List::read(self.dir, &authority::certificates(self.dir)?)?.unwrap_or_default();
         let (records, damaged) = records::all(self.dir)?;
         Ok((records.iter().map(|record| Listed::new(record, &list)).collect(), damaged))
@@ -88,7 +90,7 @@ impl Ca<'_> {
         target: &Target,
         reason: Reason,
         now: UnixTime,
-    ) -> Result<Revocation, IdentityError> {
+    ) -> Result<Revocation, CaError> {
         let authority = self.load(now)?;
         let _lock = Lock::take(self.dir)?;
         // The first one's: the list is in its name, and what it takes back is only its own.
@@ -98,16 +100,13 @@ impl Ca<'_> {
             Target::Name(name) => self.issued_for(name, &list, now)?,
             Target::File(file) => {
                 let record = Record::read(file)?;
-                let at = |fault| IdentityError::new(file, Fault::from(fault));
-                let parsed = certificate::parse(&record.der)
-                    .map_err(|fault| IdentityError::new(file, fault))?;
+                let at = |fault| CaError::new(file, fault);
+                let parsed =
+                    certificate::parse(&record.der).map_err(|fault| CaError::new(file, fault))?;
                 if parsed.is_ca() {
-                    return Err(IdentityError::new(file, Fault::CaAsLeaf));
+                    return Err(CaError::new(file, IdentityFault::CaAsLeaf));
                 }
-                let (issuer, message) = (parsed.issuer().as_raw(), parsed.tbs_certificate.as_ref());
-                if !is_signed_by_one(own, issuer, message, &parsed.signature_value.data) {
-                    return Err(at(CaFault::NotOurs(self.path(CA_CRT))));
-                }
+                check_issued(&parsed, own, &self.path(CA_CRT)).map_err(at)?;
                 vec![record]
             }
         };
@@ -115,42 +114,43 @@ impl Ca<'_> {
             chosen.iter().partition(|record| list.find(&record.serial).is_some());
         let already: Vec<_> = already.iter().map(|record| Listed::new(record, &list)).collect();
         if new.is_empty() {
-            return Ok(self.told(&list, Vec::new(), already));
+            return Ok(self.outcome(&list, Vec::new(), already));
         }
         for record in &new {
             list.add(&record.serial, now, reason);
         }
         let days = list.days().unwrap_or(DEFAULT_CRL_DAYS);
-        let file = self.path(CRL);
-        let pem =
-            list.sign(&authority, days, now).map_err(|fault| IdentityError::new(&file, fault))?;
-        replace(&file, &pem, 0o644)?;
+        self.write_list(&mut list, &authority, days, now)?;
         let added = new.iter().map(|record| Listed::new(record, &list)).collect();
-        Ok(self.told(&list, added, already))
+        Ok(self.outcome(&list, added, already))
     }
 
     /// Signs the list anew, to count for `days` days. Where there is none, an empty one is made.
-    pub fn sign_list(&self, days: u32, now: UnixTime) -> Result<Revocation, IdentityError> {
+    pub fn sign_list(&self, days: u32, now: UnixTime) -> Result<Revocation, CaError> {
         let authority = self.load(now)?;
         let _lock = Lock::take(self.dir)?;
         // The first one's: the list is in its name, and what it takes back is only its own.
         let own = &authority.certificates[..1];
         let mut list = List::read(self.dir, own)?.unwrap_or_default();
+        self.write_list(&mut list, &authority, days, now)?;
+        Ok(self.outcome(&list, Vec::new(), Vec::new()))
+    }
+
+    fn write_list(
+        &self,
+        list: &mut List,
+        authority: &Authority,
+        days: u32,
+        now: UnixTime,
+    ) -> Result<(), CaError> {
         let file = self.path(CRL);
-        let pem =
-            list.sign(&authority, days, now).map_err(|fault| IdentityError::new(&file, fault))?;
-        replace(&file, &pem, 0o644)?;
-        Ok(self.told(&list, Vec::new(), Vec::new()))
+        let pem = list.sign(authority, days, now).map_err(|fault| CaError::new(&file, fault))?;
+        replace(&file, &pem, 0o644)
     }
 
     /// What was issued for `name` and has not ended. What has ended is of no use to anybody, and
     /// stays out of the list, unless it is all there is.
-    fn issued_for(
-        &self,
-        name: &Name,
-        list: &List,
-        now: UnixTime,
-    ) -> Result<Vec<Record>, IdentityError> {
+    fn issued_for(&self, name: &Name, list: &List, now: UnixTime) -> Result<Vec<Record>, CaError> {
         let text = name.to_string();
         let (mut records, damaged) = records::all(self.dir)?;
         // One of these could be what is looked for.
@@ -163,13 +163,12 @@ impl Ca<'_> {
             records.retain(|record| !has_ended(record) || list.find(&record.serial).is_some());
         }
         if records.is_empty() {
-            let fault = Fault::from(CaFault::NeverIssued(name.clone()));
-            return Err(IdentityError::new(self.dir, fault));
+            return Err(CaError::new(self.dir, CaFault::NeverIssued(name.clone())));
         }
         Ok(records)
     }
 
-    fn told(&self, list: &List, added: Vec<Listed>, already: Vec<Listed>) -> Revocation {
+    fn outcome(&self, list: &List, added: Vec<Listed>, already: Vec<Listed>) -> Revocation {
         let (len, next_update) = (list.len(), list.next_update());
         Revocation { list: self.path(CRL), added, already, len, next_update }
     }

@@ -6,12 +6,15 @@ use std::path::Path;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 
+use super::authority;
 use super::crl::List;
-use super::fault::CaFault;
-use super::{CA_CRT, Ca, authority};
+use super::directory::Ca;
+use super::error::{CaError, CaFault};
+use super::layout::CA_CRT;
 use crate::event::peer::Role;
 use crate::identity::certificate::{self, PeerCertificate};
-use crate::identity::error::{Date, Fault, IdentityError};
+use crate::identity::date::Date;
+use crate::identity::error::IdentityFault;
 use crate::identity::trust::Trust;
 use crate::identity::{check, pem, tls};
 
@@ -36,7 +39,7 @@ impl Ca<'_> {
         crt: &Path,
         role: Option<Role>,
         now: UnixTime,
-    ) -> Result<Verdict, IdentityError> {
+    ) -> Result<Verdict, CaError> {
         let ca = self.path(CA_CRT);
         let chain = pem::certificates(&pem::read_guarded(crt)?, crt)?;
         let authorities = authority::certificates(self.dir)?;
@@ -49,7 +52,8 @@ impl Ca<'_> {
                 (Err(_), Ok(client)) => (client, vec![Role::Client]),
                 // What is wrong for either role is what is wrong.
                 (Err(server), Err(client)) => {
-                    let is_usage = matches!(client.fault, Fault::WrongUsage(_));
+                    let is_usage =
+                        matches!(client.fault, CaFault::Identity(IdentityFault::WrongUsage(_)));
                     return Err(if is_usage { server } else { client });
                 }
             },
@@ -57,9 +61,10 @@ impl Ca<'_> {
         let mut list_overdue = None;
         if let Some(list) = List::read(self.dir, &authorities)? {
             let parsed = chain.first().map(certificate::parse).transpose();
-            let parsed = parsed.map_err(|fault| IdentityError::new(crt, fault))?;
+            let parsed = parsed.map_err(|fault| CaError::new(crt, fault))?;
             if let Some(revoked) = parsed.and_then(|parsed| list.find(parsed.raw_serial())) {
-                return Err(IdentityError::new(crt, Fault::from(CaFault::Revoked(revoked))));
+                let why = format!("the certificate was {revoked}");
+                return Err(CaError::new(crt, CaFault::Other(why)));
             }
             list_overdue = list.next_update().filter(|next| *next < Date::from(now));
         }
@@ -75,10 +80,10 @@ pub(super) fn judge(
     ca: &Path,
     role: Role,
     now: UnixTime,
-) -> Result<PeerCertificate, IdentityError> {
-    let at_crt = |fault| IdentityError::new(crt, fault);
+) -> Result<PeerCertificate, CaError> {
+    let at_crt = |fault| CaError::new(crt, fault);
     let own = check::own_certificate(chain, role, now).map_err(at_crt)?;
-    let roots = check::roots(authorities, now).map_err(|e| IdentityError::new(ca, e))?;
+    let roots = check::roots(authorities, now).map_err(|e| CaError::new(ca, e))?;
     let algorithms = tls::provider().signature_verification_algorithms;
     let trust = Trust { ca: ca.to_owned(), roots, lists: Vec::new(), algorithms };
     trust.judge(chain, role, now).map_err(at_crt)?;

@@ -13,7 +13,9 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Version;
 
-use super::error::{Date, Fault, NameFault, clean};
+use super::date::Date;
+use super::error::IdentityFault;
+use super::text::{clean, hex};
 use crate::event::peer::Role;
 
 /// The longest name a certificate may give its owner, in characters.
@@ -39,9 +41,9 @@ impl PeerCertificate {
     ///
     /// A server without a DNS name and a common name goes by its first IP address; it was found
     /// under that already. A client does not: its name decides what it may be asked for.
-    pub fn read(der: &CertificateDer<'_>, role: Role) -> Result<Self, Fault> {
+    pub fn read(der: &CertificateDer<'_>, role: Role) -> Result<Self, IdentityFault> {
         let certificate = parse(der)?;
-        let name = name(&certificate, role).map_err(Fault::UnusableName)?;
+        let name = name(&certificate, role).map_err(|why| IdentityFault::Other(why.to_owned()))?;
         let expires = Date::from(certificate.validity().not_after.to_datetime());
         Ok(Self { name, fingerprint: fingerprint(der), expires })
     }
@@ -49,34 +51,40 @@ impl PeerCertificate {
 
 /// SHA-256 of a certificate's DER form, lower-case hex.
 pub fn fingerprint(der: &CertificateDer<'_>) -> String {
-    let digest = digest::digest(&digest::SHA256, der);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(digest::digest(&digest::SHA256, der).as_ref())
 }
 
 /// Reads the DER form.
-pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> {
+pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, IdentityFault> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
-        Ok(_) => Err(Fault::Malformed("there are bytes after its end".to_owned())),
-        Err(error) => Err(Fault::Malformed(error.to_string())),
+        Ok(_) => Err(IdentityFault::Malformed("there are bytes after its end".to_owned())),
+        Err(error) => Err(IdentityFault::Malformed(error.to_string())),
     }
 }
 
 /// Refuses a version, a key and, where it counts, a signature that no TLS 1.3 peer would take. What
 /// a CA's certificate says of its own signature is never checked by anybody, so it does not count.
-pub(crate) fn check_make(certificate: &X509Certificate<'_>) -> Result<(), Fault> {
+pub(crate) fn check_make(certificate: &X509Certificate<'_>) -> Result<(), IdentityFault> {
     match certificate.version() {
         X509Version::V3 => {}
-        X509Version(older) => return Err(Fault::OldVersion(older.saturating_add(1))),
+        X509Version(older) => return Err(IdentityFault::OldVersion(older.saturating_add(1))),
     }
     let self_issued = certificate.issuer().as_raw() == certificate.subject().as_raw();
     if let (false, Some(hash)) = (self_issued && certificate.is_ca(), weak_hash(certificate)) {
-        return Err(Fault::WeakSignature(hash));
+        return Err(IdentityFault::Other(format!(
+            "the certificate is signed with {hash}; SHA-256 or better is needed"
+        )));
     }
     match certificate.public_key().parsed() {
         Ok(PublicKey::RSA(rsa)) => {
             let bits = bits(rsa.modulus);
-            if bits < MIN_RSA_BITS { Err(Fault::WeakRsa(bits)) } else { Ok(()) }
+            if bits >= MIN_RSA_BITS {
+                return Ok(());
+            }
+            Err(IdentityFault::Other(format!(
+                "the certificate has an RSA key of {bits} bits; at least {MIN_RSA_BITS} are needed"
+            )))
         }
         // Kinds this parser does not know are judged by the check of the chain and of the key.
         _ => Ok(()),
@@ -84,13 +92,16 @@ pub(crate) fn check_make(certificate: &X509Certificate<'_>) -> Result<(), Fault>
 }
 
 /// Refuses a certificate outside its dates.
-pub(crate) fn check_dates(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Fault> {
+pub(crate) fn check_dates(
+    certificate: &X509Certificate<'_>,
+    now: UnixTime,
+) -> Result<(), IdentityFault> {
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let validity = certificate.validity();
     if validity.not_after.timestamp() < now {
-        Err(Fault::Expired(validity.not_after.to_datetime().into()))
+        Err(IdentityFault::Expired(validity.not_after.to_datetime().into()))
     } else if validity.not_before.timestamp() > now {
-        Err(Fault::NotYetValid(validity.not_before.to_datetime().into()))
+        Err(IdentityFault::NotYetValid(validity.not_before.to_datetime().into()))
     } else {
         Ok(())
     }
@@ -134,7 +145,12 @@ pub(crate) fn subject(certificate: &X509Certificate<'_>) -> String {
     if subject.is_empty() { "an empty subject".to_owned() } else { clean(&subject) }
 }
 
-fn name(certificate: &X509Certificate<'_>, role: Role) -> Result<String, NameFault> {
+const NAME_MISSING: &str =
+    "the certificate has no name: neither a subject alternative DNS name nor a common name";
+const NAME_TOO_LONG: &str = "the name in the certificate is longer than 255 characters";
+const NAME_HAS_CONTROL: &str = "the name in the certificate has control characters";
+
+fn name(certificate: &X509Certificate<'_>, role: Role) -> Result<String, &'static str> {
     let dns = alternative_names(certificate).find_map(|name| match name {
         GeneralName::DNSName(dns) => Some((*dns).to_owned()),
         _ => None,
@@ -147,18 +163,18 @@ fn name(certificate: &X509Certificate<'_>, role: Role) -> Result<String, NameFau
         Role::Server => alternative_names(certificate).find_map(address),
         Role::Client => None,
     };
-    let name = dns.or_else(common_name).or_else(address).ok_or(NameFault::Missing)?;
+    let name = dns.or_else(common_name).or_else(address).ok_or(NAME_MISSING)?;
     check_name(&name)?;
     Ok(name)
 }
 
-fn check_name(name: &str) -> Result<(), NameFault> {
+fn check_name(name: &str) -> Result<(), &'static str> {
     if name.trim().is_empty() {
-        Err(NameFault::Missing)
+        Err(NAME_MISSING)
     } else if name.chars().any(is_invisible) {
-        Err(NameFault::Control)
+        Err(NAME_HAS_CONTROL)
     } else if name.chars().count() > MAX_NAME {
-        Err(NameFault::TooLong)
+        Err(NAME_TOO_LONG)
     } else {
         Ok(())
     }
@@ -224,7 +240,7 @@ mod tests {
         SanType::DnsName(name.try_into().unwrap())
     }
 
-    fn client_name(common_name: Option<&str>, names: &[SanType]) -> Result<String, Fault> {
+    fn client_name(common_name: Option<&str>, names: &[SanType]) -> Result<String, IdentityFault> {
         PeerCertificate::read(&certificate(common_name, names), Role::Client).map(|peer| peer.name)
     }
 
@@ -238,7 +254,7 @@ mod tests {
         assert_eq!(client_name(Some("Zoë"), &[]).unwrap(), "Zoë");
 
         let only_address = certificate(None, &[address]);
-        let missing = Err(Fault::UnusableName(NameFault::Missing));
+        let missing = Err(IdentityFault::Other(NAME_MISSING.to_owned()));
         assert_eq!(PeerCertificate::read(&only_address, Role::Client), missing);
         let server = PeerCertificate::read(&only_address, Role::Server).unwrap();
         assert_eq!(server.name, "10.0.0.5");
@@ -260,14 +276,14 @@ mod tests {
         let fault = |name: &str| client_name(Some(name), &[]).unwrap_err();
         for name in ["a\nb", "a\0", "\u{1b}[2J", "a\u{85}", "a\u{202e}b", "a\u{2028}", "a\u{feff}"]
         {
-            assert_eq!(fault(name), Fault::UnusableName(NameFault::Control), "{name:?}");
+            assert_eq!(fault(name), IdentityFault::Other(NAME_HAS_CONTROL.to_owned()), "{name:?}");
         }
-        assert_eq!(fault(""), Fault::UnusableName(NameFault::Missing));
-        assert_eq!(fault("  "), Fault::UnusableName(NameFault::Missing));
+        assert_eq!(fault(""), IdentityFault::Other(NAME_MISSING.to_owned()));
+        assert_eq!(fault("  "), IdentityFault::Other(NAME_MISSING.to_owned()));
         assert!(client_name(Some(&"ä".repeat(255)), &[]).is_ok());
-        assert_eq!(fault(&"ä".repeat(256)), Fault::UnusableName(NameFault::TooLong));
+        assert_eq!(fault(&"ä".repeat(256)), IdentityFault::Other(NAME_TOO_LONG.to_owned()));
         let dns_with_control = client_name(Some("fine"), &[dns("a\u{7f}")]);
-        assert_eq!(dns_with_control, Err(Fault::UnusableName(NameFault::Control)));
+        assert_eq!(dns_with_control, Err(IdentityFault::Other(NAME_HAS_CONTROL.to_owned())));
     }
 
     #[test]

@@ -7,13 +7,12 @@
 //! and copies of one name multiply the orders: 287 certificates in 64 KiB cost seconds, and whoever
 //! sends them need not be anybody. Where each name is there once there is one order.
 
-use std::fmt;
-
 use rustls::pki_types::CertificateDer;
+use thiserror::Error;
 use webpki::EndEntityCert;
 
 use super::certificate;
-use super::error::clean;
+use super::text::clean;
 
 /// The most intermediate certificates of a chain: the longest path that `webpki` follows. Public CAs
 /// need one to three.
@@ -57,34 +56,28 @@ fn repeated(der: &CertificateDer<'_>) -> ChainFault {
     ChainFault::Repeated(subject.unwrap_or_else(|_| "an unreadable subject".to_owned()))
 }
 
-/// Why a chain is refused unseen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a chain is refused before its signatures are checked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ChainFault {
     /// It has so many intermediate certificates.
+    #[error(
+        "the certificate chain has {0} intermediate certificates, more than {MAX_INTERMEDIATES}; \
+         {CHAIN_ADVICE}"
+    )]
     TooLong(usize),
     /// It has so many bytes.
+    #[error("the certificate chain has {0} bytes, more than {MAX_CHAIN_BYTES}; {CHAIN_ADVICE}")]
     TooLarge(usize),
     /// It has two certificates of this subject.
+    #[error(
+        "the certificate chain has more than one certificate of {}; {CHAIN_ADVICE}",
+        clean(.0)
+    )]
     Repeated(String),
 }
 
-impl fmt::Display for ChainFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the certificate chain ")?;
-        match self {
-            Self::TooLong(count) => {
-                write!(f, "has {count} intermediate certificates, more than {MAX_INTERMEDIATES}")?
-            }
-            Self::TooLarge(bytes) => write!(f, "has {bytes} bytes, more than {MAX_CHAIN_BYTES}")?,
-            Self::Repeated(subject) => {
-                write!(f, "has more than one certificate of {}", clean(subject))?;
-            }
-        }
-        f.write_str("; send only the certificate and the intermediate ones below its CA, each once")
-    }
-}
-
-impl std::error::Error for ChainFault {}
+const CHAIN_ADVICE: &str =
+    "send only the certificate and the intermediate ones below its CA, each once";
 
 #[cfg(test)]
 mod tests {

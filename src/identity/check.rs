@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::sign::CertifiedKey;
 
 use super::certificate::{self, PeerCertificate};
-use super::error::{Fault, IdentityError};
+use super::error::{IdentityError, IdentityFault};
 use super::pem;
 use super::trust::Trust;
 use crate::config::IdentityFiles;
@@ -72,12 +72,12 @@ pub(crate) fn check(
 
     let certified = CertifiedKey::from_der(chain.clone(), key, provider).map_err(|e| match e {
         rustls::Error::InconsistentKeys(_) => {
-            IdentityError::new(&files.key, Fault::KeyMismatch(files.crt.clone()))
+            IdentityError::new(&files.key, IdentityFault::KeyMismatch(files.crt.clone()))
         }
         rustls::Error::InvalidCertificate(e) => {
-            IdentityError::new(&files.crt, Fault::Malformed(format!("{e:?}")))
+            IdentityError::new(&files.crt, IdentityFault::Malformed(format!("{e:?}")))
         }
-        _ => IdentityError::new(&files.key, Fault::UnusableKey),
+        _ => IdentityError::new(&files.key, IdentityFault::UnusableKey),
     })?;
 
     let trust = Trust {
@@ -96,21 +96,21 @@ pub(crate) fn own_certificate(
     chain: &[CertificateDer<'_>],
     role: Role,
     now: UnixTime,
-) -> Result<PeerCertificate, Fault> {
+) -> Result<PeerCertificate, IdentityFault> {
     for der in chain {
         certificate::check_make(&certificate::parse(der)?)?;
     }
     // `pem::certificates` gives at least one; the node's own comes first.
     let Some(leaf) = chain.first() else {
-        return Err(Fault::Malformed("there is none".to_owned()));
+        return Err(IdentityFault::Malformed("there is none".to_owned()));
     };
     let parsed = certificate::parse(leaf)?;
     if parsed.is_ca() {
-        return Err(Fault::CaAsLeaf);
+        return Err(IdentityFault::CaAsLeaf);
     }
     certificate::check_dates(&parsed, now)?;
     if role == Role::Server && !certificate::has_server_name(&parsed) {
-        return Err(Fault::NoSubjectAltName);
+        return Err(IdentityFault::NoSubjectAltName);
     }
     PeerCertificate::read(leaf, role)
 }
@@ -123,7 +123,7 @@ pub(crate) fn own_certificate(
 pub(crate) fn roots(
     authorities: &[CertificateDer<'static>],
     now: UnixTime,
-) -> Result<RootCertStore, Fault> {
+) -> Result<RootCertStore, IdentityFault> {
     let mut roots = RootCertStore::empty();
     let mut current = false;
     let mut outside = None;
@@ -131,17 +131,17 @@ pub(crate) fn roots(
         let parsed = certificate::parse(der)?;
         certificate::check_make(&parsed)?;
         if !parsed.is_ca() {
-            return Err(Fault::NotCa(certificate::subject(&parsed)));
+            return Err(IdentityFault::NotCa(certificate::subject(&parsed)));
         }
         match certificate::check_dates(&parsed, now) {
             Ok(()) => current = true,
-            Err(ended @ Fault::Expired(_)) => {
+            Err(ended @ IdentityFault::Expired(_)) => {
                 outside = Some(ended);
                 continue;
             }
             Err(early) => outside = Some(early),
         }
-        roots.add(der.clone()).map_err(|e| Fault::Malformed(e.to_string()))?;
+        roots.add(der.clone()).map_err(|e| IdentityFault::Malformed(e.to_string()))?;
     }
     match outside {
         Some(fault) if !current => Err(fault),

@@ -10,7 +10,7 @@ use rustls::pki_types::UnixTime;
 
 use super::certificate::PeerCertificate;
 use super::check::{self, Bytes};
-use super::error::{Fault, IdentityError};
+use super::error::{IdentityError, IdentityFault};
 use super::tls;
 use crate::config::IdentityFiles;
 use crate::event::peer::Role;
@@ -46,7 +46,10 @@ pub fn install(
     let ca = match &given.ca {
         Some(ca) => ca.clone(),
         None if place.ca.exists() => place.ca.clone(),
-        None => return Err(IdentityError::new(&place.ca, Fault::NoCaInPlace)),
+        None => {
+            let why = "no CA certificate is in place; give one as the third file";
+            return Err(IdentityError::new(&place.ca, IdentityFault::Other(why.to_owned())));
+        }
     };
     let sources = IdentityFiles { key: given.key.clone(), crt: given.crt.clone(), ca };
     let bytes = Bytes::read_guarded(&sources)?;
@@ -56,8 +59,9 @@ pub fn install(
     if given.ca.is_some() {
         files.push((place.ca.as_path(), &bytes.ca));
     }
-    replace_all(&files)
-        .map_err(|(file, error)| IdentityError::new(file, Fault::Unwritable(error.to_string())))?;
+    replace_all(&files).map_err(|(file, error)| {
+        IdentityError::new(file, IdentityFault::Unwritable(error.to_string()))
+    })?;
     Ok(own)
 }
 

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rustls::pki_types::UnixTime;
 
 use super::Identity;
-use super::error::{Fault, IdentityError};
+use super::error::{IdentityError, IdentityFault};
 use crate::config::{CrlFile, IdentityFiles};
 use crate::event::peer::Role;
 use crate::fs::changes::Changes;
@@ -82,7 +82,8 @@ impl Keeper {
         let old = self.current();
         let identity = Identity::load_with_crl(&self.files, &self.crl, self.role, now)?;
         if let (Some(gone), None) = (old.crl(), identity.crl()) {
-            return Err(IdentityError::new(gone, Fault::CrlGone));
+            let why = "is gone; what it revoked stays revoked until this node is started again";
+            return Err(IdentityError::new(gone, IdentityFault::Other(why.to_owned())));
         }
         let new_certificate = !identity.shows_the_same(&old);
         let mut current = lock(&self.current);

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_pemfile::Item;
 use zeroize::Zeroizing;
 
-use super::error::{Fault, IdentityError};
+use super::error::{IdentityError, IdentityFault};
 use crate::fs;
 
 /// The largest PEM file that is read, in bytes. A long chain of large certificates has some 20 KB.
@@ -32,8 +32,10 @@ pub(crate) fn read_guarded(file: &Path) -> Result<Vec<u8>, IdentityError> {
 
 fn unread(file: &Path, error: &io::Error) -> IdentityError {
     let fault = match error.kind() {
-        io::ErrorKind::FileTooLarge => Fault::TooLarge(MAX_BYTES),
-        _ => Fault::Unreadable(error.to_string()),
+        io::ErrorKind::FileTooLarge => {
+            IdentityFault::Other(format!("is larger than {MAX_BYTES} bytes; no PEM file is"))
+        }
+        _ => IdentityFault::Unreadable(error.to_string()),
     };
     IdentityError::new(file, fault)
 }
@@ -77,7 +79,8 @@ pub fn request(bytes: &[u8], file: &Path) -> Result<Vec<u8>, IdentityError> {
     match (&sections[..], others.first()) {
         ([Section { item: Some(Item::Csr(der)), .. }], None) => Ok(der.to_vec()),
         (_, None) => {
-            let fault = Fault::WrongKind { expected: EXPECTED, found: "several".to_owned() };
+            let fault =
+                IdentityFault::WrongKind { expected: EXPECTED, found: "several".to_owned() };
             Err(IdentityError::new(file, fault))
         }
         (all, Some(other)) if others.len() < all.len() => {
@@ -108,9 +111,9 @@ pub fn private_key(bytes: &[u8], file: &Path) -> Result<PrivateKeyDer<'static>, 
         return Err(beside(file, other, "the private key", "a private key alone"));
     }
     let fault = if keys > 1 {
-        Fault::ManyKeys(keys)
+        IdentityFault::Other(format!("holds {keys} private keys; leave only one"))
     } else if sections.iter().any(|section| section.encrypted) {
-        Fault::Encrypted
+        IdentityFault::Encrypted
     } else {
         let key = sections.into_iter().find_map(|section| match section.item {
             Some(Item::Pkcs8Key(key)) => Some(PrivateKeyDer::from(key)),
@@ -121,7 +124,7 @@ pub fn private_key(bytes: &[u8], file: &Path) -> Result<PrivateKeyDer<'static>, 
         match key {
             Some(key) => return Ok(key),
             // Private, but of a kind with a format of its own (OpenSSH's, DSA's).
-            None => Fault::UnusableKey,
+            None => IdentityFault::UnusableKey,
         }
     };
     Err(IdentityError::new(file, fault))
@@ -141,7 +144,7 @@ pub(crate) fn encrypted_key(
         Ok(text) => Ok(Some(Zeroizing::new(text.to_owned()))),
         Err(_) => {
             let why = format!("line {}: the section {ENCRYPTED} is not base64", section.line);
-            Err(IdentityError::new(file, Fault::NotPem(why)))
+            Err(IdentityError::new(file, IdentityFault::NotPem(why)))
         }
     }
 }
@@ -191,7 +194,7 @@ impl Section {
 /// behind an end line and fails on encrypted sections, all in silence about what they were; so it
 /// is given one section at a time.
 fn sections(bytes: &[u8], file: &Path) -> Result<Vec<Section>, IdentityError> {
-    let not_pem = |why: String| IdentityError::new(file, Fault::NotPem(why));
+    let not_pem = |why: String| IdentityError::new(file, IdentityFault::NotPem(why));
     let sections = armour::sections(bytes).map_err(not_pem)?;
     sections.into_iter().map(|section| decoded(section).map_err(not_pem)).collect()
 }
@@ -216,13 +219,13 @@ fn wrong_kind(file: &Path, expected: &'static str, found: &[&Section]) -> Identi
     // Curve parameters may stand before a key, and are not what the file is for.
     let telling = found.iter().find(|section| section.is_private_key()).or(found.first());
     let found = telling.map_or("nothing of use".to_owned(), |section| described(&section.label));
-    IdentityError::new(file, Fault::WrongKind { expected, found })
+    IdentityError::new(file, IdentityFault::WrongKind { expected, found })
 }
 
 /// For a file with what is needed, and more.
 fn beside(file: &Path, found: &Section, what: &str, expected: &'static str) -> IdentityError {
     let found = format!("{} beside {what} (line {})", described(&found.label), found.line);
-    IdentityError::new(file, Fault::WrongKind { expected, found })
+    IdentityError::new(file, IdentityFault::WrongKind { expected, found })
 }
 
 /// A label in words.
@@ -249,7 +252,7 @@ mod tests {
         (key.serialize_pem(), certificate.unwrap().pem())
     }
 
-    fn fault(result: Result<impl Sized, IdentityError>) -> Fault {
+    fn fault(result: Result<impl Sized, IdentityError>) -> IdentityFault {
         result.err().expect("a fault").fault
     }
 
@@ -284,9 +287,10 @@ mod tests {
             assert_eq!(fault, words);
         }
         let openssh = relabelled("OPENSSH PRIVATE KEY");
-        assert_eq!(fault(private_key(openssh.as_bytes(), file)), Fault::UnusableKey);
+        assert_eq!(fault(private_key(openssh.as_bytes(), file)), IdentityFault::UnusableKey);
         let two = format!("{key}{certificate}{key}");
-        assert_eq!(fault(private_key(two.as_bytes(), file)), Fault::ManyKeys(2));
+        let fault = fault(private_key(two.as_bytes(), file)).to_string();
+        assert_eq!(fault, "holds 2 private keys; leave only one");
     }
 
     #[test]

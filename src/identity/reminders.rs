@@ -6,7 +6,7 @@ use std::path::Path;
 use rustls::pki_types::UnixTime;
 
 use super::certificate::PeerCertificate;
-use super::error::shown;
+use super::text::shown;
 
 /// Seconds of a day.
 const DAY: u64 = 86_400;

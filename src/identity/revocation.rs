@@ -5,15 +5,17 @@
 
 use std::path::Path;
 
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::certificate;
-use super::error::{Date, Fault, IdentityError, clean};
+use super::date::Date;
+use super::error::{IdentityError, IdentityFault};
 use super::pem;
+use super::signature::is_signed_by;
+use super::text::{clean, shown};
 
 /// One list, its signature checked.
 #[derive(Debug)]
@@ -36,11 +38,10 @@ pub(crate) fn read(
     file: &Path,
     issuers: &[CertificateDer<'_>],
     ca: &Path,
-    provider: &CryptoProvider,
 ) -> Result<Vec<RevocationList>, IdentityError> {
     let mut lists = Vec::new();
     for der in pem::revocation_lists(bytes, file)? {
-        let list = check(&der, issuers, ca, provider).map_err(|e| IdentityError::new(file, e))?;
+        let list = check(&der, issuers, ca).map_err(|e| IdentityError::new(file, e))?;
         lists.push(list);
     }
     lists.sort_by_key(|list: &RevocationList| std::cmp::Reverse(list.this_update));
@@ -51,9 +52,9 @@ fn check(
     der: &[u8],
     issuers: &[CertificateDer<'_>],
     ca: &Path,
-    provider: &CryptoProvider,
-) -> Result<RevocationList, Fault> {
-    let malformed = |why: String| Fault::MalformedCrl(why);
+) -> Result<RevocationList, IdentityFault> {
+    let malformed =
+        |why: String| IdentityFault::Other(format!("the revocation list cannot be read: {why}"));
     let list = OwnedCertRevocationList::from_der(der).map_err(|e| malformed(e.to_string()))?;
     let (rest, parsed) =
         CertificateRevocationList::from_der(der).map_err(|e| malformed(e.to_string()))?;
@@ -70,12 +71,24 @@ fn check(
         let Ok(certificate) = certificate::parse(candidate) else { continue };
         if certificate.subject().as_raw() == parsed.issuer().as_raw() {
             known = true;
-            signed |= is_signed_by(&parsed, candidate, provider);
+            // That the list names the same key is checked again with each certificate that is looked
+            // up in it.
+            signed |= is_signed_by(
+                certificate.public_key(),
+                &parsed.signature_algorithm,
+                parsed.tbs_cert_list.as_ref(),
+                &parsed.signature_value,
+            );
         }
     }
     match (known, signed) {
-        (false, _) => Err(Fault::CrlOfAnother(issuer, ca.to_owned())),
-        (true, false) => Err(Fault::CrlForged(issuer)),
+        (false, _) => Err(IdentityFault::Other(format!(
+            "the revocation list is from {issuer}, which is not a CA in {}",
+            shown(ca)
+        ))),
+        (true, false) => Err(IdentityFault::Other(format!(
+            "the revocation list names {issuer} as its issuer, whose key has not signed it"
+        ))),
         (true, true) => Ok(RevocationList {
             list: list.into(),
             issuer,
@@ -87,23 +100,6 @@ fn check(
 
 /// What is shown of an issuer's name, in characters.
 const MAX_ISSUER: usize = 255;
-
-/// Whether the key in `issuer` made the signature, by any algorithm that is in use. That the list
-/// names the same one is checked again with each certificate that is looked up in it.
-fn is_signed_by(
-    list: &CertificateRevocationList<'_>,
-    issuer: &CertificateDer<'_>,
-    provider: &CryptoProvider,
-) -> bool {
-    let Ok(issuer) = EndEntityCert::try_from(issuer) else { return false };
-    let message = list.tbs_cert_list.as_ref();
-    let signature = list.signature_value.data.as_ref();
-    provider
-        .signature_verification_algorithms
-        .all
-        .iter()
-        .any(|algorithm| issuer.verify_signature(*algorithm, message, signature).is_ok())
-}
 
 impl RevocationList {
     /// Whether the next one is due within `ahead` seconds of `now`, or overdue.
@@ -122,7 +118,6 @@ mod tests {
     };
     use time::OffsetDateTime;
 
-    use super::super::tls;
     use super::*;
 
     /// 2026-11-20 07:07:56 UTC
@@ -169,7 +164,7 @@ mod tests {
     fn read_list(text: &[u8], cas: &[&Ca]) -> Result<Vec<RevocationList>, String> {
         let cas: Vec<_> = cas.iter().map(|ca| ca.certificate.der().clone()).collect();
         let (file, ca) = (Path::new("list.pem"), Path::new("ca.pem"));
-        read(text, file, &cas, ca, &tls::provider()).map_err(|e| e.to_string())
+        read(text, file, &cas, ca).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -221,8 +216,8 @@ mod tests {
         let one = ca("one");
         let text = one.list(MADE, 1);
         let der = pem::revocation_lists(text.as_bytes(), Path::new("f")).unwrap().remove(0);
-        let (issuers, provider) = ([one.certificate.der().clone()], tls::provider());
-        let look = |der: &[u8]| check(der, &issuers, Path::new("ca"), &provider);
+        let issuers = [one.certificate.der().clone()];
+        let look = |der: &[u8]| check(der, &issuers, Path::new("ca"));
         assert!(look(&der).is_ok());
         for end in 0..der.len() {
             assert!(look(&der[..end]).is_err(), "cut at {end}");

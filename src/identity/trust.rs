@@ -14,7 +14,8 @@ use webpki::{
 
 use super::certificate::{self, PeerCertificate};
 use super::chain;
-use super::error::{Date, Fault};
+use super::date::Date;
+use super::error::IdentityFault;
 use super::revocation::RevocationList;
 use crate::event::peer::Role;
 
@@ -35,9 +36,9 @@ impl Trust {
         chain: &[CertificateDer<'_>],
         role: Role,
         now: UnixTime,
-    ) -> Result<PeerCertificate, Fault> {
+    ) -> Result<PeerCertificate, IdentityFault> {
         let Some((leaf, intermediates)) = chain.split_first() else {
-            return Err(Fault::Malformed("there is none".to_owned()));
+            return Err(IdentityFault::Malformed("there is none".to_owned()));
         };
         self.judge_peer(leaf, intermediates, role, now)
     }
@@ -49,18 +50,19 @@ impl Trust {
         intermediates: &[CertificateDer<'_>],
         role: Role,
         now: UnixTime,
-    ) -> Result<PeerCertificate, Fault> {
+    ) -> Result<PeerCertificate, IdentityFault> {
         // First of all: a stranger chooses what the rest would work on.
-        chain::check_chain(leaf, intermediates).map_err(Fault::Chain)?;
+        chain::check_chain(leaf, intermediates)
+            .map_err(|fault| IdentityFault::Other(fault.to_string()))?;
         // What is plain to see is said first; the rest of the check would say less.
         let parsed = certificate::parse(leaf)?;
         certificate::check_make(&parsed)?;
         if parsed.is_ca() {
-            return Err(Fault::CaAsLeaf);
+            return Err(IdentityFault::CaAsLeaf);
         }
         certificate::check_dates(&parsed, now)?;
         if role == Role::Server && !certificate::has_server_name(&parsed) {
-            return Err(Fault::NoSubjectAltName);
+            return Err(IdentityFault::NoSubjectAltName);
         }
         self.check_path(leaf, intermediates, role, now)?;
         PeerCertificate::read(leaf, role)
@@ -72,7 +74,7 @@ impl Trust {
         intermediates: &[CertificateDer<'_>],
         role: Role,
         now: UnixTime,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), IdentityFault> {
         let usage = match role {
             Role::Server => KeyUsage::server_auth(),
             Role::Client => KeyUsage::client_auth(),
@@ -102,44 +104,50 @@ impl Trust {
 }
 
 /// Whether a server's certificate is for the name it was looked for under.
-pub(crate) fn check_host(leaf: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), Fault> {
-    let certificate = EndEntityCert::try_from(leaf).map_err(|e| Fault::Malformed(e.to_string()))?;
-    certificate.verify_is_valid_for_subject_name(name).map_err(|_| Fault::WrongHost {
+pub(crate) fn check_host(
+    leaf: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+) -> Result<(), IdentityFault> {
+    let certificate =
+        EndEntityCert::try_from(leaf).map_err(|e| IdentityFault::Malformed(e.to_string()))?;
+    certificate.verify_is_valid_for_subject_name(name).map_err(|_| IdentityFault::WrongHost {
         expected: name.to_str().into_owned(),
         names: certificate::parse(leaf).map(|c| certificate::server_names(&c)).unwrap_or_default(),
     })
 }
 
-fn chain_fault(error: webpki::Error, ca: &Path, role: Role) -> Fault {
+fn chain_fault(error: webpki::Error, ca: &Path, role: Role) -> IdentityFault {
     use webpki::Error as E;
     match error {
-        E::CertExpired { not_after, .. } => Fault::Expired(Date::from(not_after)),
-        E::CertNotValidYet { not_before, .. } => Fault::NotYetValid(Date::from(not_before)),
-        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => Fault::WrongUsage(role),
+        E::CertExpired { not_after, .. } => IdentityFault::Expired(Date::from(not_after)),
+        E::CertNotValidYet { not_before, .. } => IdentityFault::NotYetValid(Date::from(not_before)),
+        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => IdentityFault::WrongUsage(role),
         // A CA of the same name with another key gives the second.
-        E::UnknownIssuer | E::InvalidSignatureForPublicKey => Fault::NotSignedBy(ca.to_owned()),
-        E::CertRevoked => Fault::Revoked,
-        E::CaUsedAsEndEntity => Fault::CaAsLeaf,
-        E::EndEntityUsedAsCa => {
-            Fault::Refused("it is signed by a certificate that is not a CA's".to_owned())
+        E::UnknownIssuer | E::InvalidSignatureForPublicKey => {
+            IdentityFault::NotSignedBy(ca.to_owned())
         }
-        E::UnsupportedCertVersion => Fault::OldVersion(1),
+        E::CertRevoked => IdentityFault::Revoked,
+        E::CaUsedAsEndEntity => IdentityFault::CaAsLeaf,
+        E::EndEntityUsedAsCa => {
+            IdentityFault::Refused("it is signed by a certificate that is not a CA's".to_owned())
+        }
+        E::UnsupportedCertVersion => IdentityFault::OldVersion(1),
         E::UnsupportedSignatureAlgorithmContext(_)
-        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Fault::Refused(
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => IdentityFault::Refused(
             "it is signed by an algorithm that is not in use with TLS 1.3".to_owned(),
         ),
         E::PathLenConstraintViolated => {
-            Fault::Refused("there are more CAs in its chain than its CA allows".to_owned())
+            IdentityFault::Refused("there are more CAs in its chain than its CA allows".to_owned())
         }
         E::NameConstraintViolation => {
-            Fault::Refused("its CA may not sign for these names".to_owned())
+            IdentityFault::Refused("its CA may not sign for these names".to_owned())
         }
         E::UnsupportedCriticalExtension => {
-            Fault::Refused("it has a critical extension that is not known".to_owned())
+            IdentityFault::Refused("it has a critical extension that is not known".to_owned())
         }
         E::BadDer | E::BadDerTime | E::TrailingData(_) | E::MalformedExtensions => {
-            Fault::Malformed(error.to_string())
+            IdentityFault::Malformed(error.to_string())
         }
-        other => Fault::Refused(other.to_string()),
+        other => IdentityFault::Refused(other.to_string()),
     }
 }

@@ -17,7 +17,7 @@ use rustls::{
 };
 
 use super::certificate;
-use super::error::Fault;
+use super::error::IdentityFault;
 use super::trust::{self, Trust};
 use crate::event::peer::Role;
 
@@ -30,12 +30,12 @@ pub struct Seen {
     /// SHA-256 of its DER form, lower-case hex.
     pub fingerprint: String,
     /// Why it was refused.
-    pub fault: Option<Fault>,
+    pub fault: Option<IdentityFault>,
 }
 
 impl Seen {
     /// Reads a certificate that was judged so.
-    pub fn new(der: &CertificateDer<'_>, fault: Option<Fault>) -> Self {
+    pub fn new(der: &CertificateDer<'_>, fault: Option<IdentityFault>) -> Self {
         let subject = certificate::parse(der)
             .map_or_else(|_| "of unreadable form".to_owned(), |c| certificate::subject(&c));
         Self { subject, fingerprint: certificate::fingerprint(der), fault }
@@ -65,7 +65,7 @@ impl Witness {
         self.seen.lock().clone()
     }
 
-    fn remember(&self, leaf: &CertificateDer<'_>, fault: Option<&Fault>) {
+    fn remember(&self, leaf: &CertificateDer<'_>, fault: Option<&IdentityFault>) {
         let seen = Seen::new(leaf, fault.cloned());
         *self.seen.lock() = Some(seen);
     }
@@ -102,25 +102,29 @@ impl Verifier {
 }
 
 /// The same fault as rustls names it, which decides about the alert that the peer gets.
-fn tls_error(fault: Fault, host: Option<&ServerName<'_>>, now: UnixTime) -> CertificateError {
+fn tls_error(
+    fault: IdentityFault,
+    host: Option<&ServerName<'_>>,
+    now: UnixTime,
+) -> CertificateError {
     match (fault, host) {
-        (Fault::Expired(end), _) => {
+        (IdentityFault::Expired(end), _) => {
             CertificateError::ExpiredContext { time: now, not_after: end.to_unix() }
         }
-        (Fault::NotYetValid(begin), _) => {
+        (IdentityFault::NotYetValid(begin), _) => {
             CertificateError::NotValidYetContext { time: now, not_before: begin.to_unix() }
         }
-        (Fault::NotSignedBy(_), _) => CertificateError::UnknownIssuer,
-        (Fault::Revoked, _) => CertificateError::Revoked,
-        (Fault::Malformed(_), _) => CertificateError::BadEncoding,
-        (Fault::WrongUsage(role), _) => CertificateError::InvalidPurposeContext {
+        (IdentityFault::NotSignedBy(_), _) => CertificateError::UnknownIssuer,
+        (IdentityFault::Revoked, _) => CertificateError::Revoked,
+        (IdentityFault::Malformed(_), _) => CertificateError::BadEncoding,
+        (IdentityFault::WrongUsage(role), _) => CertificateError::InvalidPurposeContext {
             required: match role {
                 Role::Server => ExtendedKeyPurpose::ServerAuth,
                 Role::Client => ExtendedKeyPurpose::ClientAuth,
             },
             presented: Vec::new(),
         },
-        (Fault::WrongHost { names, .. }, Some(host)) => {
+        (IdentityFault::WrongHost { names, .. }, Some(host)) => {
             CertificateError::NotValidForNameContext { expected: host.to_owned(), presented: names }
         }
         (fault, _) => {

@@ -19,7 +19,7 @@ use crate::config::{
     ClientConfig, ConfigError, Environment, NodeConfig, ServerConfig, ServerTarget, Warning,
 };
 use crate::handler::Role;
-use crate::identity::{Date, Fault, Identity};
+use crate::identity::{Date, Identity, IdentityFault};
 use crate::run::cli::CliFailure;
 use ports::Ports;
 use report::{CheckProblem, Report};
@@ -134,7 +134,7 @@ fn identity(config: &NodeConfig, role: Role, report: &mut Report) -> Option<Iden
             report.note(CLOCK, Ok(until));
             Some(identity)
         }
-        Err(error) if matches!(error.fault, Fault::NotYetValid(_)) => {
+        Err(error) if matches!(error.fault, IdentityFault::NotYetValid(_)) => {
             report.note(IDENTITY, Ok("they belong together".to_owned()));
             let what = format!("this machine's clock says {clock}, and {error}");
             let advice = "set the clock (timedatectl), or wait until then";
@@ -143,7 +143,7 @@ fn identity(config: &NodeConfig, role: Role, report: &mut Report) -> Option<Iden
         }
         Err(error) => {
             let advice = match error.fault {
-                Fault::Expired(_) => format!(
+                IdentityFault::Expired(_) => format!(
                     "if {clock} is right: get a new certificate (rp_ca renew) and install it with \
                      rp_{role_name}_set_identity; else set the clock"
                 ),

@@ -6,9 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use restpipe::ca::{self, Ca, Order, Reason, Target};
+use restpipe::ca::{self, Ca, CaError, Order, Reason, Target};
 use restpipe::event::peer::Role;
-use restpipe::identity::IdentityError;
 use rustls::pki_types::UnixTime;
 
 use crate::openssl::Lab;
@@ -51,7 +50,7 @@ fn refusals(
     lab: &Lab,
     file: &str,
     rounds: usize,
-    mut act: impl FnMut(&Path) -> Result<(), IdentityError>,
+    mut act: impl FnMut(&Path) -> Result<(), CaError>,
 ) -> usize {
     let whole = lab.read(file);
     let mut random = fastrand::Rng::with_seed(8);

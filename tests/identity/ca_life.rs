@@ -256,6 +256,11 @@ fn what_is_revoked_is_told_to_everybody() {
     let serial = serial.trim().strip_prefix("serial=").unwrap().to_lowercase();
     assert_eq!(lines[3][2].trim(), serial);
 
+    let both = [lab.read("web2.crt.pem"), lab.read("old.pem")].concat();
+    lab.write("both.pem", both);
+    let line = refused(&dir, 1, &["revoke", "both.pem"]);
+    let words = "both.pem: holds 2 certificates where one certificate alone is needed\n";
+    assert!(line.ends_with(words), "{line}");
     assert!(refused(&dir, 1, &["revoke", "web3"]).contains("nothing was issued here for web3"));
     assert!(refused(&dir, 1, &["revoke", "ca.crt.pem"]).contains("is a CA's own certificate"));
     refused(&dir, 2, &["revoke", "web1", "--reason", "because"]);

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 use restpipe::config::CrlFile;
 use restpipe::event::peer::Role;
-use restpipe::identity::{Fault, Identity, pem};
+use restpipe::identity::{Identity, IdentityFault, pem};
 use rustls::pki_types::UnixTime;
 use time::OffsetDateTime;
 
@@ -447,5 +447,5 @@ fn a_revoked_ca_in_between_takes_its_certificates_with_it() {
     assert_eq!(judge("ca.crl.pem"), Ok(()), "what is revoked is another");
     scene.revoke("middle");
     assert_eq!(judge("no.crl.pem"), Ok(()));
-    assert_eq!(judge("ca.crl.pem"), Err(Fault::Revoked));
+    assert_eq!(judge("ca.crl.pem"), Err(IdentityFault::Revoked));
 }

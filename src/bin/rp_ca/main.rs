@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use pico_args::Arguments;
-use restpipe::ca::{self, Ca, Name, NewCa, Order, Passphrase, Reason, Target};
+use restpipe::ca::{self, Ca, CaError, Name, NewCa, Order, Passphrase, Reason, Target};
 use restpipe::event::peer::Role;
-use restpipe::identity::IdentityError;
 use restpipe::run::cli::{self, CliFailure, Command, Program};
 use rustls::pki_types::UnixTime;
 
 /// What a command does at a moment, once its arguments are taken; what it has to say of it.
-type Job = Box<dyn FnOnce(UnixTime) -> Result<String, IdentityError>>;
+type Job = Box<dyn FnOnce(UnixTime) -> Result<String, CaError>>;
 
 const COMMANDS: [Command<Job>; 9] = [
     Command { page: pages::INIT, parse: init },
@@ -146,7 +145,7 @@ impl Opened {
     }
 }
 
-fn passphrase(file: &Path, page: &Program) -> Result<Passphrase, IdentityError> {
+fn passphrase(file: &Path, page: &Program) -> Result<Passphrase, CaError> {
     let (passphrase, is_open) = Passphrase::from_file(file)?;
     if is_open {
         let warning = format!("{}: other users can read this file; chmod 600 it", file.display());
