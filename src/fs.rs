@@ -8,7 +8,9 @@ pub(crate) mod changes;
 mod directory;
 mod read;
 mod replace;
+mod secret;
 
-pub(crate) use directory::{Directory, create_directories};
-pub(crate) use read::{open, read, read_guarded, read_open};
+pub(crate) use directory::{Directory, create_directories, read_guarded};
+pub(crate) use read::{is_missing, open, read, read_open};
 pub(crate) use replace::{Replacement, replace};
+pub(crate) use secret::read_secret;

@@ -12,6 +12,7 @@ pub(crate) mod error;
 mod install;
 pub(crate) mod keeper;
 pub mod pem;
+pub(crate) mod provider;
 mod reminders;
 pub(crate) mod revocation;
 pub(crate) mod signature;
@@ -21,7 +22,6 @@ pub(crate) mod trust;
 pub(crate) mod verify;
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,7 +42,9 @@ pub use verify::{Seen, Witness};
 
 use crate::config::{CrlFile, IdentityFiles};
 use crate::event::peer::Role;
+use crate::fs::is_missing;
 use check::{Bytes, Checked};
+use provider::provider;
 use trust::Trust;
 use verify::Verifier;
 
@@ -101,11 +103,8 @@ impl Identity {
         role: Role,
         now: UnixTime,
     ) -> Result<Self, IdentityError> {
-        let is_there = match std::fs::symlink_metadata(&crl.path) {
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
-            Ok(_) => true,
-        };
-        Self::load_set(files, (crl.required || is_there).then_some(&crl.path), role, now)
+        let is_wanted = crl.required || !is_missing(&crl.path);
+        Self::load_set(files, is_wanted.then_some(&crl.path), role, now)
     }
 
     fn load_set(
@@ -114,7 +113,7 @@ impl Identity {
         role: Role,
         now: UnixTime,
     ) -> Result<Self, IdentityError> {
-        let provider = tls::provider();
+        let provider = provider();
         let bytes = Bytes::read(files)?;
         let checked = check::check(&bytes, files, role, now, &provider)?;
         let Checked { own, certified, mut trust, authorities } = checked;

@@ -17,6 +17,7 @@ use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate
 use super::authority::{Authority, is_signed_by_one};
 use super::error::{CaError, CaFault};
 use super::layout::{CA_CRT, CRL};
+use crate::fs::is_missing;
 use crate::identity::date::{Date, moment};
 use crate::identity::pem;
 use crate::identity::text::shown;
@@ -138,7 +139,7 @@ impl List {
     /// The list in `dir`, if there is one. It must be signed by one of `authorities`.
     pub fn read(dir: &Path, authorities: &[CertificateDer<'_>]) -> Result<Option<Self>, CaError> {
         let file = dir.join(CRL);
-        if file.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        if is_missing(&file) {
             return Ok(None);
         }
         let lists = pem::revocation_lists(&pem::read_guarded(&file)?, &file)?;

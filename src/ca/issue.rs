@@ -22,6 +22,7 @@ use super::order::{Certified, Order};
 use super::records::{self, Record, keep_copy};
 use super::request::{Request, key_fingerprint};
 use crate::event::peer::Role;
+use crate::fs::is_missing;
 use crate::identity::certificate::{self, PeerCertificate};
 use crate::identity::text::clean;
 
@@ -257,7 +258,7 @@ fn newest<'a>(
 /// What stands where the new certificate shall go. It must have been issued here, so that a copy
 /// of it is kept.
 fn in_place(crt: &Path, records: &[Record]) -> Result<Option<Record>, CaError> {
-    if crt.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+    if is_missing(crt) {
         return Ok(None);
     }
     let there = Record::read(crt)?;

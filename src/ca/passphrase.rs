@@ -3,14 +3,13 @@
 //! In scope: where it comes from and what it must be. Not in scope: what it opens (`key`).
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use super::error::{CaError, CaFault};
+use crate::fs::read_secret;
 use crate::identity::error::IdentityFault;
 use crate::identity::text::shown;
 
@@ -40,20 +39,8 @@ impl Passphrase {
         let unreadable =
             |e: std::io::Error| CaError::new(file, IdentityFault::Unreadable(e.to_string()));
         let refused = |fault: CaFault| CaError::new(file, fault);
-        let opened = File::open(file).map_err(unreadable)?;
-        let metadata = opened.metadata().map_err(unreadable)?;
+        let (bytes, metadata) = read_secret(file, MAX_PASSPHRASE).map_err(unreadable)?;
         let is_open = metadata.is_file() && metadata.permissions().mode() & 0o044 != 0;
-
-        // All at once, so that no part is left behind where a growing buffer was before.
-        let limit = MAX_PASSPHRASE + 3;
-        let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
-        opened.take(limit as u64).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.ends_with(b"\n") {
-            bytes.pop();
-            if bytes.ends_with(b"\r") {
-                bytes.pop();
-            }
-        }
         if bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
             let why = "a passphrase file has one line of text; this has more";
             return Err(refused(CaFault::other(why)));

@@ -15,8 +15,9 @@ use crate::event::peer::Role;
 use crate::identity::certificate::{self, PeerCertificate};
 use crate::identity::date::Date;
 use crate::identity::error::IdentityFault;
+use crate::identity::provider::provider;
 use crate::identity::trust::Trust;
-use crate::identity::{check, pem, tls};
+use crate::identity::{check, pem};
 
 /// What is said of a certificate that is good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ pub(super) fn judge(
     let at_crt = |fault| CaError::new(crt, fault);
     let own = check::own_certificate(chain, role, now).map_err(at_crt)?;
     let roots = check::roots(authorities, now).map_err(|e| CaError::new(ca, e))?;
-    let algorithms = tls::provider().signature_verification_algorithms;
+    let algorithms = provider().signature_verification_algorithms;
     let trust = Trust { ca: ca.to_owned(), roots, lists: Vec::new(), algorithms };
     trust.judge(chain, role, now).map_err(at_crt)?;
     Ok(own)

@@ -215,6 +215,13 @@ impl Directory {
     }
 }
 
+/// As [`read`](super::read), for what root runs: see [`Directory`] for the links that it does not
+/// follow.
+pub(crate) fn read_guarded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let (directory, name) = Directory::of(path)?;
+    directory.read(name, limit)
+}
+
 /// Makes a directory, for its owner alone, and those above it.
 pub(crate) fn create_directories(path: &Path) -> io::Result<Directory> {
     Directory::walk(path, Directory::make)

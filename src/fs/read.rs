@@ -6,8 +6,6 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::directory::Directory;
-
 /// Opens a regular file to be read. Links are followed.
 pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     // What is no file is not even opened; what takes its place meanwhile cannot make this wait.
@@ -25,10 +23,9 @@ pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_open(&open(path)?.0, limit)
 }
 
-/// As [`read`], for what root runs: see [`Directory`] for the links that it does not follow.
-pub(crate) fn read_guarded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let (directory, name) = Directory::of(path)?;
-    directory.read(name, limit)
+/// Whether nothing has this name. What cannot be looked at is there.
+pub(crate) fn is_missing(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// What is left of an open file, at most `limit` bytes.
@@ -60,6 +57,7 @@ mod tests {
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
+    use super::super::read_guarded;
     use super::*;
 
     #[test]

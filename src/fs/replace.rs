@@ -4,7 +4,9 @@
 //! What was there is renamed or goes; it is never read, nor followed where it is a link.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::Permissions;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::FileType;
@@ -45,6 +47,8 @@ impl Replacement {
         let mut file = directory.create(&beside, mode)?;
         let name = name.to_owned();
         let new = Self { directory, name, beside, is_beside: true, is_committed: false };
+        // What the umask took away when it was made: whoever could read the old file can read this.
+        file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
         file.sync_all()?;
         Ok(new)

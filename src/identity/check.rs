@@ -153,7 +153,7 @@ pub(crate) fn roots(
 mod tests {
     use std::time::Duration;
 
-    use super::super::tls;
+    use super::super::provider::provider;
     use super::*;
     use crate::ca;
 
@@ -176,7 +176,7 @@ mod tests {
 
     fn line_at(files: &IdentityFiles, now: u64) -> Result<(), String> {
         let bytes = Bytes::read(files).unwrap();
-        let checked = check(&bytes, files, Role::Server, at(now), &tls::provider());
+        let checked = check(&bytes, files, Role::Server, at(now), &provider());
         checked.map(|_| ()).map_err(|e| e.fault.to_string())
     }
 
@@ -221,7 +221,7 @@ mod tests {
     fn changed_files_are_an_error_or_fine_but_never_a_panic() {
         let dir = tempfile::tempdir().unwrap();
         let files = identity(dir.path());
-        let provider = tls::provider();
+        let provider = provider();
         let mut random = fastrand::Rng::with_seed(2);
         let mut refused = 0;
         for _ in 0..1000 {

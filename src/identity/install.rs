@@ -11,7 +11,7 @@ use rustls::pki_types::UnixTime;
 use super::certificate::PeerCertificate;
 use super::check::{self, Bytes};
 use super::error::{IdentityError, IdentityFault};
-use super::tls;
+use super::provider::provider;
 use crate::config::IdentityFiles;
 use crate::event::peer::Role;
 use crate::fs::{Directory, Replacement, create_directories};
@@ -53,7 +53,7 @@ pub fn install(
     };
     let sources = IdentityFiles { key: given.key.clone(), crt: given.crt.clone(), ca };
     let bytes = Bytes::read_guarded(&sources)?;
-    let own = check::check(&bytes, &sources, role, now, &tls::provider())?.own;
+    let own = check::check(&bytes, &sources, role, now, &provider())?.own;
 
     let mut files = vec![(place.key.as_path(), &bytes.key), (place.crt.as_path(), &bytes.crt)];
     if given.ca.is_some() {

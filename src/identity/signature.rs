@@ -8,7 +8,7 @@ use webpki::RawPublicKeyEntity;
 use x509_parser::asn1_rs::BitString;
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
-use super::tls;
+use super::provider::provider;
 
 /// Whether `key` signed `message` by the algorithm that stands beside the signature. It must be one
 /// that is in use with TLS 1.3; none of those has SHA-1.
@@ -26,7 +26,7 @@ pub(crate) fn is_signed_by(
         [_, length, rest @ ..] => usize::from(*length) == named.len() && rest.starts_with(named),
         _ => false,
     };
-    let provider = tls::provider();
+    let provider = provider();
     let algorithms = provider.signature_verification_algorithms.all.iter();
     algorithms
         .filter(|one| is_named(one.signature_alg_id().as_ref()))

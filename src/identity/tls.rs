@@ -22,11 +22,6 @@ use super::verify::Verifier;
 /// connect. A pipe names none.
 pub const TRIAL: &[u8] = b"restpipe-trial";
 
-/// The cryptography of every pipe.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
 /// How a server meets its clients: each must show a certificate that passes.
 pub(crate) fn server_config(
     provider: &Arc<CryptoProvider>,

@@ -3,18 +3,16 @@
 //! In scope: what can be a key, reading one from a file. Not in scope: which keys a broker takes.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
+use crate::fs::read_secret;
+
 /// Longest key, in bytes. The original's have 64.
 const MAX_KEY: usize = 1024;
-/// Most of a key's file that is read: a key and the end of its line.
-const MAX_FILE: u64 = MAX_KEY as u64 + 2;
 
 /// A key as it is sent in `X-Remoted-APIKey`. It is wiped from memory when dropped, and shown as
 /// `Key(..)`.
@@ -26,17 +24,10 @@ impl Key {
     /// read the file, which is worth a warning. An error names the file and shows nothing of it.
     pub fn from_file(file: &Path) -> Result<(Self, bool), String> {
         let fail = |why: String| format!("the key file {}: {why}", file.display());
-        let mut opened = File::open(file).map_err(|error| fail(error.to_string()))?;
-        let metadata = opened.metadata().map_err(|error| fail(error.to_string()))?;
+        let (line, metadata) =
+            read_secret(file, MAX_KEY).map_err(|error| fail(error.to_string()))?;
         let is_open = metadata.permissions().mode() & 0o077 != 0;
-        let mut text = Zeroizing::new(String::with_capacity(MAX_FILE as usize + 1));
-        opened
-            .by_ref()
-            .take(MAX_FILE + 1)
-            .read_to_string(&mut text)
-            .map_err(|error| fail(error.to_string()))?;
-        let line = text.strip_suffix('\n').unwrap_or(&text);
-        let line = line.strip_suffix('\r').unwrap_or(line);
+        let line = std::str::from_utf8(&line).map_err(|_| fail(KeyError.to_string()))?;
         let key = line.parse().map_err(|error: KeyError| fail(error.to_string()))?;
         Ok((key, is_open))
     }

@@ -1,13 +1,14 @@
 //! The rules in force, and the file they come from.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
+use thiserror::Error;
 
 use super::table::{MAX_BYTES, Question, Rules};
+use crate::fs;
 use crate::fs::changes::Changes;
 
 /// The rules of a file, which may change while they are in use.
@@ -62,31 +63,26 @@ impl Rulebook {
 }
 
 fn load(path: &Path) -> Result<Rules, LoadError> {
-    let error = |message: String| LoadError { path: path.to_owned(), message };
-    let io_error = |cause: io::Error| error(cause.to_string());
-    let mut bytes = Vec::new();
-    // A pipe would keep whoever opens it waiting, and has nothing to read a second time.
-    let metadata = fs::metadata(path).map_err(io_error)?;
-    if !metadata.is_file() {
-        return Err(error("not a regular file".to_owned()));
-    }
-    File::open(path)
-        // One more than is taken, so that a file that is too large shows.
-        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
-        .map_err(io_error)?;
-    Rules::parse(&bytes).map_err(|cause| error(cause.to_string()))
+    let fault = |why: String| LoadError { path: path.to_owned(), why };
+    let bytes = fs::read(path, MAX_BYTES as u64).map_err(|error| match error.kind() {
+        io::ErrorKind::IsADirectory => fault("not a regular file".to_owned()),
+        _ => fault(error.to_string()),
+    })?;
+    Rules::parse(&bytes).map_err(|error| fault(error.to_string()))
 }
 
 /// Why a file of rules cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("rules file {}: {message}", .path.display())]
+#[derive(Debug, Error)]
+#[error("rules file {}: {why}", .path.display())]
 pub struct LoadError {
     path: PathBuf,
-    message: String,
+    why: String,
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+
     use super::*;
     use crate::event::Verb;
 

@@ -12,8 +12,9 @@ mod program;
 
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -144,6 +145,12 @@ pub fn option<T, E: Display>(
         }
         other => other.into(),
     })
+}
+
+/// The text of a file, or of a pipe such as a shell's `<(command)`, of at most `limit` bytes.
+pub fn read_text(file: &Path, limit: u64) -> io::Result<String> {
+    let bytes = crate::fs::read_open(&File::open(file)?, limit)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8 text"))
 }
 
 /// Prints a line on standard output at once. Nobody there to read it is no error.

@@ -283,6 +283,22 @@ fn what_is_revoked_is_told_to_everybody() {
 }
 
 #[test]
+fn a_file_that_is_replaced_stays_readable_whatever_the_umask() {
+    let lab = Lab::new();
+    let dir = lab.path("");
+    made(&dir, &["init"]);
+    made(&dir, &["issue", "web1", "--client"]);
+    for command in ["crl", "renew web1"] {
+        let line = format!("umask 077 && exec {} {command}", env!("CARGO_BIN_EXE_rp_ca"));
+        let status = Command::new("sh").args(["-c", &line]).current_dir(&dir).output().unwrap();
+        assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+    }
+    let mode = |file| fs::metadata(lab.path(file)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("ca.crl.pem"), mode("web1.crt.pem")), (0o644, 0o644));
+    assert_eq!((mode("ca.key.pem"), mode("web1.key.pem")), (0o600, 0o600));
+}
+
+#[test]
 fn a_list_that_is_overdue_counts_and_is_warned_about() {
     let lab = Lab::new();
     let dir = lab.path("");

@@ -1,7 +1,5 @@
 //! `rp_remoted publish`.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -108,13 +106,7 @@ fn run(
 /// The lines of a file. An error shows no line: it may hold a key.
 fn read(file: &Path) -> Result<Vec<Route>, String> {
     let name = file.display();
-    let mut text = String::new();
-    File::open(file)
-        .and_then(|opened| opened.take(MAX_FILE + 1).read_to_string(&mut text))
-        .map_err(|error| format!("{name}: {error}"))?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(format!("{name}: it is larger than 1 MiB"));
-    }
+    let text = cli::read_text(file, MAX_FILE).map_err(|error| format!("{name}: {error}"))?;
     let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     lines

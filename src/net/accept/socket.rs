@@ -7,9 +7,11 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::net::Bind;
@@ -73,12 +75,10 @@ fn listen_unix(path: &Path) -> Result<Bound, String> {
     socket.bind(&address).map_err(|e| e.to_string())?;
     let file = SocketFile::of(path).map_err(|e| e.to_string())?;
     // Nobody can connect before `listen`, so nobody finds the file with the rights of the umask.
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_FILE_MODE))
-        .and_then(|()| socket.listen(BACKLOG))
-        .map_err(|e| {
-            file.remove();
-            e.to_string()
-        })?;
+    file.set_mode().and_then(|()| socket.listen(BACKLOG)).map_err(|e| {
+        file.remove();
+        e.to_string()
+    })?;
     Ok(Bound { socket, address: Bind::Unix(path.to_owned()), file: Some(file), handed: false })
 }
 
@@ -118,10 +118,27 @@ impl SocketFile {
         Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
     }
 
+    /// Gives it its rights. Whoever owns the directory could have put a link to another file in its
+    /// place, so the file is opened without following any, and changed only where it is the same.
+    fn set_mode(&self) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::File::from(rustix::fs::open(&self.path, flags, Mode::empty())?);
+        let metadata = file.metadata()?;
+        if !metadata.file_type().is_socket() || metadata.nlink() != 1 || !self.is(&metadata) {
+            return Err(io::Error::other("another file has taken the place of the socket"));
+        }
+        // What is open by its path alone (O_PATH) has no `fchmod`, but this name.
+        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::set_permissions(name, fs::Permissions::from_mode(SOCKET_FILE_MODE))
+    }
+
+    fn is(&self, metadata: &fs::Metadata) -> bool {
+        metadata.dev() == self.device && metadata.ino() == self.inode
+    }
+
     /// Removes the file, if it is still the same.
     pub fn remove(&self) {
-        let ours = |m: &fs::Metadata| m.dev() == self.device && m.ino() == self.inode;
-        if fs::symlink_metadata(&self.path).is_ok_and(|m| ours(&m)) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| self.is(&metadata)) {
             // A file that does not exist need not be removed, and there is nobody to report to.
             let _ = fs::remove_file(&self.path);
         }
@@ -157,6 +174,21 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         bound.file.unwrap().remove();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn no_link_in_the_place_of_a_socket_leads_to_another_file() {
+        let (dir, path) = unix("s");
+        let other = dir.path().join("other");
+        fs::write(&other, "").unwrap();
+        let before = fs::metadata(&other).unwrap().permissions();
+        let refused = |path: &Path| SocketFile::of(path).unwrap().set_mode().unwrap_err();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        assert!(refused(&path).to_string().contains("another file has taken the place"));
+        fs::remove_file(&path).unwrap();
+        fs::hard_link(&other, &path).unwrap();
+        assert!(refused(&path).to_string().contains("another file has taken the place"));
+        assert_eq!(fs::metadata(&other).unwrap().permissions(), before);
     }
 
     #[test]

@@ -6,13 +6,18 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 
 use crate::config::TlsFiles;
-use crate::identity::pem;
+use crate::identity::{check_chain, pem};
 
 /// TLS 1.3 with this certificate. The other side proves itself by its key, so sessions may be
 /// resumed.
 pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, String> {
     let read = |file| pem::read_file(file).map_err(|e| e.to_string());
     let chain = pem::certificates(&read(&files.crt)?, &files.crt).map_err(|e| e.to_string())?;
+    // What no caller's RestPipe would accept is refused here, where it can be mended.
+    if let Some((certificate, intermediates)) = chain.split_first() {
+        check_chain(certificate, intermediates)
+            .map_err(|fault| format!("{}: {fault}", files.crt.display()))?;
+    }
     let key = pem::private_key(&read(&files.key)?, &files.key).map_err(|e| e.to_string())?;
     let fits = |error| {
         let (crt, key) = (files.crt.display(), files.key.display());
@@ -27,4 +32,30 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, Strin
     // Tickets that this process alone can read: nothing to keep per session.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(fits)?;
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::UnixTime;
+
+    use super::*;
+    use crate::ca::{self, Order};
+    use crate::event::peer::Role;
+
+    #[test]
+    fn a_chain_that_no_caller_accepts_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = UnixTime::now();
+        ca::init(dir.path(), 10, now).unwrap();
+        let name = "localhost".parse().unwrap();
+        let order = Order { name, role: Role::Server, alternatives: Vec::new(), days: 1 };
+        let made = ca::issue(dir.path(), &order, now).unwrap();
+        let files = TlsFiles { crt: made.crt, key: made.key };
+        server_config(&files).unwrap();
+        let chain = std::fs::read_to_string(&files.crt).unwrap();
+        std::fs::write(&files.crt, chain.repeat(2)).unwrap();
+        let error = server_config(&files).unwrap_err();
+        let begin = format!("{}: the certificate chain has more than one", files.crt.display());
+        assert!(error.starts_with(&begin), "{error}");
+    }
 }
