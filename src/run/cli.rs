@@ -356,7 +356,7 @@ mod tests {
     /// Runs a test of this module in a process of its own, and closes its output after one line.
     fn exit_code_without_reader(test: &str, of: fn(&mut Child) -> Box<dyn Read>) -> Option<i32> {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", &format!("cli::tests::{test}"), "--ignored", "--nocapture"]);
+        command.args(["--exact", &format!("run::cli::tests::{test}"), "--ignored", "--nocapture"]);
         command.env(IS_CHILD, "1").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(of(&mut child)).lines();

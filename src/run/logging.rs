@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_panic_is_one_line_of_the_log() {
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "logging::tests::child_panics", "--ignored", "--nocapture"])
+            .args(["--exact", "run::logging::tests::child_panics", "--ignored", "--nocapture"])
             .env(IS_CHILD, "1")
             .env_remove("RUST_LOG")
             .env("RUST_BACKTRACE", "1")

@@ -118,7 +118,7 @@ mod tests {
     /// whole process, and the second one is to end it.
     fn in_a_process(test: &str) -> Output {
         let program = std::env::current_exe().unwrap();
-        let name = format!("signals::tests::{test}");
+        let name = format!("run::signals::tests::{test}");
         let mut command = Command::new(program);
         command.args(["--exact", &name, "--ignored", "--nocapture"]).env(IS_CHILD, "1");
         command.output().unwrap()
