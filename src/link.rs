@@ -35,7 +35,7 @@ mod unanswered;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::thread;
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::bounded;
@@ -60,6 +60,7 @@ pub use unanswered::Unanswered;
 use crate::event::{Event, Reply};
 use crate::handler::PeerIdentity;
 use crate::metrics::meter::{Outcomes, RequestOutcome};
+use crate::sync::threads;
 use crate::wire::{Capabilities, FrameLimits, encode_goodbye};
 
 /// Stack of a link's threads; they call no handler.
@@ -260,10 +261,10 @@ impl Link {
         self: &Arc<Self>,
         part: &str,
         body: impl FnOnce(Arc<Self>) + Send + 'static,
-    ) -> Option<thread::JoinHandle<()>> {
+    ) -> Option<JoinHandle<()>> {
         let link = Arc::clone(self);
         let name = format!("{part} {}", self.peer().name);
-        let spawned = thread::Builder::new().name(name).stack_size(THREAD_STACK).spawn(move || {
+        let spawned = threads::spawn_with_stack(name, THREAD_STACK, move || {
             let _on_panic = link.closing.on_panic();
             body(Arc::clone(&link));
         });
@@ -402,6 +403,7 @@ impl Link {
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::thread;
     use std::thread::ThreadId;
 
     use crossbeam_channel::Sender;

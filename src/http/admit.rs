@@ -5,7 +5,6 @@ use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 
 use socket2::Socket;
 
@@ -17,6 +16,7 @@ use crate::http::response_writer::print_head;
 use crate::http::shared::Shared;
 use crate::http::slots::ConnectionSlot;
 use crate::http1::framing::Framing;
+use crate::sync::threads;
 
 /// Stack of a connection's thread: room for a TLS record written by the asking thread.
 const STACK_BYTES: usize = 256 * 1024;
@@ -26,12 +26,11 @@ pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
     let refused = match shared.slots.admit(socket) {
         Ok(slot) => {
             let shared = Arc::clone(shared);
-            thread::Builder::new()
-                .name(format!("http-{}", slot.id()))
-                .stack_size(STACK_BYTES)
-                .spawn(move || serve(&shared, slot))
-                .err()
-                .map(|e| format!("no thread for a connection: {e}"))
+            threads::spawn_with_stack(format!("http-{}", slot.id()), STACK_BYTES, move || {
+                serve(&shared, slot)
+            })
+            .err()
+            .map(|e| format!("no thread for a connection: {e}"))
         }
         Err(socket) => {
             refuse_connection(socket);

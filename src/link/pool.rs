@@ -7,12 +7,12 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select};
 
 use super::spin;
+use crate::sync::threads;
 
 /// Threads that are started at once and stay: one, so that quick jobs find it awake, and it does not
 /// compete with another that has nothing to do either.
@@ -66,9 +66,7 @@ impl<J: Send + 'static> Pool<J> {
         }
         let (alive, dropped) = bounded(0);
         let watched = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("handler-watch".to_owned())
-            .spawn(move || watch(&watched, &wake_ups, &dropped))?;
+        threads::spawn("handler-watch", move || watch(&watched, &wake_ups, &dropped))?;
         Ok(Self { jobs, _alive: alive, shared })
     }
 
@@ -142,9 +140,8 @@ impl<J: Send + 'static> Shared<J> {
     fn spawn(shared: &Arc<Self>) -> io::Result<()> {
         let own = Arc::clone(shared);
         let number = shared.threads.fetch_add(1, Ordering::Relaxed);
-        let spawned = thread::Builder::new()
-            .name(format!("handler-{number}"))
-            .spawn(move || own.work(number < KEPT_THREADS));
+        let spawned =
+            threads::spawn(format!("handler-{number}"), move || own.work(number < KEPT_THREADS));
         if spawned.is_err() {
             shared.threads.fetch_sub(1, Ordering::Relaxed);
         }
@@ -183,6 +180,7 @@ impl<J: Send + 'static> Shared<J> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread;
 
     #[test]
     fn stuck_jobs_delay_no_other() {

@@ -22,7 +22,7 @@ mod visit;
 
 use std::fmt;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -36,6 +36,7 @@ use crate::net::accept::{self, Acceptor, BindError, SocketFile};
 use crate::sync::permits::Permits;
 use crate::sync::workers::Workers;
 
+use crate::sync::threads;
 use crate::sync::throttle::{Throttle, Throttles};
 use hall::Hall;
 pub use limits::{Bounds, Times};
@@ -140,9 +141,7 @@ impl Broker {
             settings,
         });
         let watching = Arc::clone(&shared);
-        let hall = thread::Builder::new()
-            .name("remoted-hall".to_owned())
-            .spawn(move || hall::watch(&watching))
+        let hall = threads::spawn("remoted-hall", move || hall::watch(&watching))
             .map_err(BrokerError::system)?;
         let admitting = Arc::clone(&shared);
         let started = Acceptor::start("remoted", bound.socket, move |socket| {

@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -18,6 +18,7 @@ use super::url::Url;
 use super::waker::Waker;
 use super::webroute::Cause;
 use crate::net::dial::{self, Backoff};
+use crate::sync::threads;
 use crate::sync::throttle::Throttle;
 
 /// A registration that stood this long was well: the next loss starts with short waits again.
@@ -63,9 +64,9 @@ impl Registrar {
         });
         let (stop, stopped) = bounded(0);
         let seen = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("register".to_owned())
-            .spawn(move || run(&url, &outbound, pulse, &seen, &stopped, &desk))?;
+        let thread = threads::spawn("register", move || {
+            run(&url, &outbound, pulse, &seen, &stopped, &desk)
+        })?;
         Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
     }
 

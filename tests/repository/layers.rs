@@ -105,6 +105,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("listenfd", &["net/accept/handed"]),
     // Every thread has a name.
+    ("std::thread::Builder", &["sync/threads", "bin"]),
+    ("thread::Builder", &["sync/threads", "bin"]),
     ("std::thread::spawn", &[]),
     ("thread::spawn", &[]),
     ("thread::scope", &[]),

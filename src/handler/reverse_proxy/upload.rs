@@ -8,7 +8,6 @@ use std::io::{self, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 
 use parking_lot::Mutex;
 use socket2::Socket;
@@ -18,6 +17,7 @@ use super::idle::IdleConnections;
 use crate::event::Body;
 use crate::http1::body::{self, WrongLength};
 use crate::http1::framing::Framing;
+use crate::sync::threads;
 
 /// Stack of the thread that sends a body.
 const STACK_BYTES: usize = 256 * 1024;
@@ -71,23 +71,21 @@ impl ProxyUpload {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
         let socket = connection.socket();
-        thread::Builder::new().name("service-upload".to_owned()).stack_size(STACK_BYTES).spawn(
-            move || {
-                let ended = own.send(&socket, &mut body, framing);
-                // Stops its sender.
-                drop(body);
-                let mut state = own.state.lock();
-                state.ended = Some(ended.clone());
-                let left = state.connection.take();
-                drop(state);
-                match (ended, left) {
-                    (SendEnd::Whole, Some(connection)) => idle.give(connection),
-                    // The service must not take it for complete, and the reader of the reply must notice.
-                    (SendEnd::Broken(_), _) => drop(socket.shutdown(Shutdown::Both)),
-                    (SendEnd::Whole | SendEnd::Stopped, _) => {}
-                }
-            },
-        )?;
+        threads::spawn_with_stack("service-upload", STACK_BYTES, move || {
+            let ended = own.send(&socket, &mut body, framing);
+            // Stops its sender.
+            drop(body);
+            let mut state = own.state.lock();
+            state.ended = Some(ended.clone());
+            let left = state.connection.take();
+            drop(state);
+            match (ended, left) {
+                (SendEnd::Whole, Some(connection)) => idle.give(connection),
+                // The service must not take it for complete, and the reader of the reply must notice.
+                (SendEnd::Broken(_), _) => drop(socket.shutdown(Shutdown::Both)),
+                (SendEnd::Whole | SendEnd::Stopped, _) => {}
+            }
+        })?;
         Ok(Self { shared })
     }
 
