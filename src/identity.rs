@@ -38,7 +38,7 @@ pub use install::{GivenFiles, install};
 pub use keeper::{Keeper, Reloaded};
 pub use reminders::{Notice, Reminders};
 pub use tls::TRIAL;
-pub use verify::{Seen, Witness};
+pub use verify::{PresentedCertificate, Seen};
 
 use crate::config::{CrlFile, IdentityFiles};
 use crate::event::peer::Role;
@@ -127,7 +127,7 @@ impl Identity {
         }
         let trust = Arc::new(trust);
         let hints: Arc<[DistinguishedName]> = trust.roots.subjects().into();
-        let verifier = || verifier(&trust, &hints, &Witness::default());
+        let verifier = || verifier(&trust, &hints, &PresentedCertificate::default());
         let refused = |why| IdentityError::new(&files.crt, IdentityFault::Refused(why));
         let server = tls::server_config(&provider, &certified, verifier()).map_err(refused)?;
         let client = tls::client_config(&provider, &certified, verifier()).map_err(refused)?;
@@ -163,28 +163,28 @@ impl Identity {
     }
 
     /// As [`Identity::server_config`], for one handshake, with what it saw of the client.
-    pub fn server_handshake(&self) -> (Arc<ServerConfig>, Witness) {
-        let witness = Witness::default();
-        let verifier = verifier(&self.trust, &self.hints, &witness);
+    pub fn server_handshake(&self) -> (Arc<ServerConfig>, PresentedCertificate) {
+        let presented = PresentedCertificate::default();
+        let verifier = verifier(&self.trust, &self.hints, &presented);
         let config = tls::server_config(&self.provider, &self.certified, verifier)
             .map_or_else(|_| Arc::clone(&self.server), Arc::new);
-        (config, witness)
+        (config, presented)
     }
 
     /// As [`Identity::client_config`], for one handshake, with what it saw of the server.
-    pub fn client_handshake(&self) -> (Arc<ClientConfig>, Witness) {
-        let witness = Witness::default();
+    pub fn client_handshake(&self) -> (Arc<ClientConfig>, PresentedCertificate) {
+        let presented = PresentedCertificate::default();
         let mut config = (*self.client).clone();
-        config.dangerous().set_certificate_verifier(verifier(&self.trust, &self.hints, &witness));
-        (Arc::new(config), witness)
+        config.dangerous().set_certificate_verifier(verifier(&self.trust, &self.hints, &presented));
+        (Arc::new(config), presented)
     }
 
     /// As [`Identity::client_handshake`], for a trial: see [`TRIAL`].
-    pub fn trial_handshake(&self) -> (Arc<ClientConfig>, Witness) {
-        let (config, witness) = self.client_handshake();
+    pub fn trial_handshake(&self) -> (Arc<ClientConfig>, PresentedCertificate) {
+        let (config, presented) = self.client_handshake();
         let mut config = (*config).clone();
         config.alpn_protocols = vec![TRIAL.to_vec()];
-        (Arc::new(config), witness)
+        (Arc::new(config), presented)
     }
 
     /// Judges a live peer's certificates anew, its own first. An error is what they are now refused
@@ -242,12 +242,12 @@ const CRL_AHEAD: u64 = 7 * 86_400;
 fn verifier(
     trust: &Arc<Trust>,
     hints: &Arc<[DistinguishedName]>,
-    witness: &Witness,
+    presented: &PresentedCertificate,
 ) -> Arc<Verifier> {
     Arc::new(Verifier {
         trust: Arc::clone(trust),
         hints: Arc::clone(hints),
-        witness: witness.clone(),
+        presented: presented.clone(),
     })
 }
 

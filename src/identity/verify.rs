@@ -1,6 +1,6 @@
 //! The judgement of `trust` as rustls asks for it, and what was seen on the way.
 //!
-//! rustls forgets a certificate that it refuses. So every handshake has a [`Witness`], which
+//! rustls forgets a certificate that it refuses. So every handshake has a [`PresentedCertificate`], which
 //! remembers whose certificate it was and what was wrong with it.
 
 use std::fmt;
@@ -54,12 +54,12 @@ impl fmt::Display for Seen {
 
 /// Remembers the certificate of one handshake.
 #[derive(Clone, Debug, Default)]
-pub struct Witness {
+pub struct PresentedCertificate {
     /// Guards one value, for moments; nothing is done while it is held.
     seen: Arc<Mutex<Option<Seen>>>,
 }
 
-impl Witness {
+impl PresentedCertificate {
     /// What was seen, if the peer showed a certificate.
     pub fn seen(&self) -> Option<Seen> {
         self.seen.lock().clone()
@@ -77,7 +77,7 @@ pub(crate) struct Verifier {
     pub trust: Arc<Trust>,
     /// The names of the CAs, which a server sends along with its request for a certificate.
     pub hints: Arc<[DistinguishedName]>,
-    pub witness: Witness,
+    pub presented: PresentedCertificate,
 }
 
 impl Verifier {
@@ -95,7 +95,7 @@ impl Verifier {
             .and_then(|_| host.map_or(Ok(()), |host| trust::check_host(leaf, host)));
         // A certificate that passes is read by whoever keeps the connection.
         judged.map_err(|fault| {
-            self.witness.remember(leaf, Some(&fault));
+            self.presented.remember(leaf, Some(&fault));
             Error::InvalidCertificate(tls_error(fault, host, now))
         })
     }

@@ -15,7 +15,7 @@ use super::link_registry::{Entry, LinkRegistration};
 use super::peer_table::Added;
 use crate::config::ServerTarget;
 use crate::event::peer::{PeerIdentity, Role};
-use crate::identity::{PeerCertificate, Witness};
+use crate::identity::{PeerCertificate, PresentedCertificate};
 use crate::lifecycle::ConnectionEvent;
 use crate::link::{Alert, HandshakeError, HeartbeatMode, Link, LinkEnd, LinkParts, LinkTls};
 use crate::metrics::meter::Mark;
@@ -97,9 +97,9 @@ impl Dialer {
         };
         let deadline = Instant::now() + STEP_TIMEOUT;
         let (judged_by, identity) = self.core.identity.numbered();
-        let (config, witness) = identity.client_handshake();
+        let (config, presented) = identity.client_handshake();
         let (tls, chain) = LinkTls::connect(config, name, &socket, deadline)
-            .map_err(|error| not_shaken(&place, error, &witness))?;
+            .map_err(|error| not_shaken(&place, error, &presented))?;
         let certificate = server_certificate(&place, &chain)?;
         let peer = PeerIdentity {
             name: certificate.name.clone(),
@@ -184,8 +184,12 @@ impl Dialer {
 }
 
 /// Why the server at this place and we did not come to terms; what saw its certificate knows best.
-pub(super) fn not_shaken(place: &str, error: HandshakeError, witness: &Witness) -> String {
-    match (error, witness.seen()) {
+pub(super) fn not_shaken(
+    place: &str,
+    error: HandshakeError,
+    presented: &PresentedCertificate,
+) -> String {
+    match (error, presented.seen()) {
         (HandshakeError::Certificate(_), Some(seen)) => {
             format!("the server at {place} is refused: {seen}")
         }

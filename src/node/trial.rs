@@ -52,7 +52,7 @@ impl Trial {
             what: format!("{server_name:?} is no name a certificate can have"),
             advice: WRONG_SERVER,
         })?;
-        let (config, witness) = identity.trial_handshake();
+        let (config, presented) = identity.trial_handshake();
         match LinkTls::connect(config, name, &socket, deadline) {
             Ok((tls, chain)) => {
                 let server = server_certificate(&place, &chain)
@@ -68,7 +68,7 @@ impl Trial {
                     }
                     _ => WRONG_PORT,
                 };
-                Err(TrialFailure { what: not_shaken(&place, error, &witness), advice })
+                Err(TrialFailure { what: not_shaken(&place, error, &presented), advice })
             }
         }
     }

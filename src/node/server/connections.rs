@@ -153,9 +153,9 @@ impl Connections {
         }
         let deadline = stranger.until;
         let (judged_by, identity) = self.core.identity.numbered();
-        let (config, witness) = identity.server_handshake();
+        let (config, presented) = identity.server_handshake();
         let (tls, chain) = LinkTls::accept(config, socket, deadline).map_err(|error| {
-            match (error, witness.seen()) {
+            match (error, presented.seen()) {
                 (HandshakeError::Certificate(_), Some(seen)) => format!("refused: {seen}"),
                 (HandshakeError::Refused(alert), _) => refused_by(alert),
                 (error, _) => format!("refused: {error}"),
