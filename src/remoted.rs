@@ -1,20 +1,20 @@
 //! Raw TCP through a broker: the Remoted API Server's protocol, WebRoute.
 //!
 //! In scope: its three roles. A *server* behind a firewall registers a path at a *broker* over a
-//! WebSocket and is told of each *caller*; caller and server then each make a connection with the
-//! same id, and the broker joins the two. Not in scope: RestPipe's own pipe, which needs none of
-//! this.
+//! WebSocket and gets a notice of each *caller*; caller and server then each make a connection with the
+//! same id, and the broker joins the two. Not in scope: RestPipe's own pipe, which needs none of this.
 //!
 //! Everything is threads and poll(2): [`stream`] is a connection that never blocks by itself,
-//! [`relay`] carries bytes between two of them, [`head`] is what is said before.
+//! [`relay`] carries bytes between two of them, [`head`] holds the HTTP upgrades before that.
 //!
-//! A program that wants to be called makes a [`Publisher`] and accepts; one that wants to call uses
-//! [`connect`].
+//! A program that serves a path makes a [`Publisher`] and accepts; one that calls a path uses [`connect`].
 
 pub mod broker;
+mod call_dispatcher;
 mod connect;
 pub mod forward;
 pub mod head;
+mod incoming_call;
 mod key;
 pub mod keys;
 mod notice;
@@ -33,23 +33,24 @@ mod trust;
 mod url;
 mod waker;
 mod webroute;
+mod websocket;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use crate::net::dial::Address;
-pub use connect::{Connection, DEFAULT_IDLE_S, connect};
+pub use connect::{BrokeredConnection as Connection, DEFAULT_IDLE_S, connect};
 pub use key::{Key, KeyError};
 pub use outbound::Outbound;
 pub use proxy::Proxies;
 pub use publisher::Publisher;
-pub use trust::{Pin, Trust};
+pub use trust::{BrokerTrust as Trust, Pin};
 pub use url::{Side, Url, UrlError};
 pub use webroute::{Cause, ConnectError};
 
-/// Lets this process have as many connections as it may: services are often started with room for
-/// 1,024, and every joined connection takes two.
+/// Raises the limit of open files to the maximum: services are often started with 1,024, and every joined
+/// connection takes two.
 pub fn use_all_descriptors() {
     let limit = getrlimit(Resource::Nofile);
-    // Where that fails the old limit stays, and accepting says so when it is reached.
+    // Where that fails the old limit stays, and accepting logs when it is reached.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }

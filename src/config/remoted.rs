@@ -1,4 +1,4 @@
-//! What the programs of `rp_remoted` are told.
+//! The settings of the commands of `rp_remoted`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,20 +11,20 @@ use super::value;
 use super::variables as var;
 use super::{Bind, LogFormat};
 
-/// What a broker is told.
+/// The settings of a broker.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
-    /// Where it listens, if that was said. Otherwise its file of keys may say it.
+    /// Where it listens, if that is set. Otherwise its file of keys may say it.
     pub bind: Option<Bind>,
-    /// Where it listens if nothing says it.
+    /// Where it listens if neither says it.
     pub default_bind: Bind,
     /// The file of keys.
     pub keys: PathBuf,
     /// With these it speaks TLS.
     pub tls: Option<TlsFiles>,
-    /// How long nothing may move between two that are joined.
+    /// How long a joined pair may be idle.
     pub idle: IdleLimit,
-    /// Whether a web server in front says, in `X-Real-IP` and `X-Real-Port`, who connects.
+    /// Whether a web server in front sends the peer's address in `X-Real-IP` and `X-Real-Port`.
     pub is_behind_proxy: bool,
     /// How long joined connections get to end when the broker stops.
     pub drain: Duration,
@@ -34,7 +34,7 @@ pub struct BrokerConfig {
     pub log_format: LogFormat,
 }
 
-/// How long nothing may move between two that are joined.
+/// How long a joined pair may be idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdleLimit {
     /// The smaller of what the two ask for with `WebRoute-Timeout`.
@@ -55,7 +55,7 @@ pub struct TlsFiles {
 }
 
 impl BrokerConfig {
-    /// What a broker is told, checked. The warnings are for the log.
+    /// The settings of a broker, checked. The warnings are for the log.
     pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (settings, warnings) = env.settings_of_process()?;
         let bind = settings.read(&var::REMOTED_BIND, str::parse::<Bind>)?;
@@ -81,7 +81,7 @@ impl BrokerConfig {
     }
 }
 
-/// What an end is told beside its command line: `rp_remoted publish` and `rp_remoted connect`.
+/// The settings of `rp_remoted publish` and `rp_remoted connect` besides their command lines.
 #[derive(Clone)]
 pub struct EndConfig {
     /// The key for addresses without one. A secret.
@@ -101,8 +101,7 @@ pub struct EndConfig {
 }
 
 impl EndConfig {
-    /// What an end is told, checked as far as that is not the ends' own matter. The warnings are for
-    /// the log.
+    /// The settings of an end, checked except for keys and proxies. The warnings are for the log.
     pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (settings, warnings) = env.settings_of_process()?;
         if settings.find(&var::LOG_FILTER)?.is_some() {
@@ -121,7 +120,7 @@ impl EndConfig {
     }
 }
 
-/// Without what is secret.
+/// Without secrets.
 impl fmt::Debug for EndConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { no_proxy, drain, debug, .. } = self;
@@ -133,7 +132,7 @@ impl fmt::Debug for EndConfig {
     }
 }
 
-/// A value that no message may show: where two spellings differ, their names are told.
+/// A value that no message may show: where two spellings differ, the error names only the variables.
 fn secret(settings: &Settings, variable: &var::Variable) -> Result<Option<String>, ConfigError> {
     const HIDDEN: &str = "(not shown)";
     match settings.find(variable) {
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_end_is_told_is_not_shown() {
+    fn secrets_of_an_end_are_not_shown() {
         let end = |pairs: &[(&str, &str)]| {
             let env = Environment::from_pairs(pairs.iter().copied());
             assert!(!format!("{env:?}").contains("SECRET"), "{env:?}");

@@ -1,121 +1,67 @@
 //! The broker: servers register paths at it, and callers are joined to them.
 //!
-//! In scope: starting and stopping, and taking in new keys. What happens in between has a file for
-//! each step: `visit` reads what somebody wants, `request` judges it, `refusal` says no, `server`
-//! keeps a registration, `hall` has callers wait, `join` brings the two together. Not in scope: the
-//! two ends.
+//! In scope: starting, reloading and stopping. What happens in between has a file for each step: `requests`
+//! reads requests, `request` classifies them, `refusal` answers those that are refused, `register` serves
+//! a registered server (`session`), `waiting_callers` keeps callers until their server comes, `join` joins
+//! the two. Not in scope: servers and callers.
 //!
-//! A connection has a thread of `workers` while it says what it wants, and until it has shown a good key
-//! it is one of the strangers, whose number and time are bounded. A registered server keeps that
-//! thread, with a small stack. A caller that waits has none: one thread watches all of them for those who
-//! leave or have waited long enough, and nothing of theirs is read, so that what they send early
-//! stays in the sockets. Joined connections are carried by the thread of the server's one.
+//! A connection has a worker thread while it makes requests, and until it has shown a valid key it is one of
+//! the strangers, whose number and time are bounded. A registered server keeps that thread, with a small
+//! stack. A caller that waits has none: one thread watches all of them for those that leave or have waited
+//! long enough, and reads nothing, so that what they send early stays in the sockets. The thread of the
+//! server's connection relays the bytes of a joined pair.
 
-mod hall;
 mod join;
-mod limits;
 mod refusal;
+mod register;
+mod registered_server;
 mod request;
-mod server;
+mod requests;
+mod session;
+mod settings;
+mod state;
 mod tls;
-mod visit;
+mod visitor;
+mod waiting_callers;
 
-use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
-use rustls::ServerConfig;
-use socket2::Socket;
 
 use super::keys::{Keyring, KeysError};
-use crate::config::{Bind, BrokerConfig};
+use crate::config::Bind;
 use crate::net::accept::strangers::Strangers;
 use crate::net::accept::{self, Acceptor, BindError, SocketFile};
 use crate::sync::permits::Permits;
-use crate::sync::workers::Workers;
-
-use crate::sync::threads;
+use crate::sync::threads::spawn;
 use crate::sync::throttle::{Throttle, Throttles};
-use hall::Hall;
-pub use limits::{Bounds, Times};
+use crate::sync::workers::Workers;
+pub use settings::{Bounds, BrokerSettings, Times};
+use state::BrokerState;
+use waiting_callers::WaitingCallers;
 
-/// What registered servers get to take in that the broker stops.
-const GOODBYE: Duration = Duration::from_secs(1);
-
-/// What a broker is told.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What comes from outside.
-    pub config: BrokerConfig,
-    /// How long things may take.
-    pub times: Times,
-    /// How many of them there may be.
-    pub bounds: Bounds,
-}
-
-impl Settings {
-    /// With the original's times.
-    pub fn new(config: BrokerConfig) -> Self {
-        Self { config, times: Times::default(), bounds: Bounds::default() }
-    }
-}
+/// How long registered servers get to read that the broker stops.
+const CLOSE_FRAME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A running broker. Dropping it stops it without waiting for joined connections.
 pub struct Broker {
-    shared: Arc<Shared>,
+    state: Arc<BrokerState>,
     address: Bind,
-    /// Guards what stopping takes away. Stopping joins the threads while it is held; they never
-    /// take it.
+    /// Guards what stopping takes away. Stopping joins the threads while it is held; they never take it.
     running: Mutex<Option<Running>>,
 }
 
 struct Running {
     acceptor: Acceptor,
     file: Option<SocketFile>,
-    hall: JoinHandle<()>,
-}
-
-/// What all connections of a broker use.
-struct Shared {
-    settings: Settings,
-    /// Guards which keys count. Nothing is done while it is held.
-    keys: RwLock<Arc<Keyring>>,
-    /// Guards the certificate that is shown, if any. Nothing is done while it is held.
-    tls: RwLock<Option<Arc<ServerConfig>>>,
-    hall: Hall,
-    connections: Arc<Permits>,
-    /// Connections that have shown no good key yet.
-    strangers: Arc<Strangers<Socket>>,
-    /// Take a connection from its first request on.
-    attendants: Workers,
-    /// Shake hands, where TLS is spoken. A handshake needs far more stack than all that follows; on
-    /// the same thread it would stay for as long as the connection lives.
-    shakers: Workers,
-    /// Those who are joined, for who waits until there are none.
-    joined: Arc<Permits>,
-    /// Those who are registered, and those who are just told that they are not any more.
-    registered: Arc<Permits>,
-    /// Keeps callers that are refused from flooding the log: a line per address and interval.
-    refusals: Throttles,
-    /// The same for connections that there is no place for.
-    crowded: Throttle,
-}
-
-impl Shared {
-    fn keys(&self) -> Arc<Keyring> {
-        Arc::clone(&self.keys.read())
-    }
-
-    fn tls(&self) -> Option<Arc<ServerConfig>> {
-        self.tls.read().clone()
-    }
+    watcher: JoinHandle<()>,
 }
 
 impl Broker {
     /// Reads the files, binds, and accepts from the moment it returns.
-    pub fn start(settings: Settings) -> Result<Self, BrokerError> {
+    pub fn start(settings: BrokerSettings) -> Result<Self, BrokerError> {
         let config = &settings.config;
         let (keyring, warning) = Keyring::load(&config.keys)?;
         if let Some(warning) = warning {
@@ -125,34 +71,34 @@ impl Broker {
             config.tls.as_ref().map(tls::server_config).transpose().map_err(BrokerError::Tls)?;
         let bind = config.bind.clone().or(keyring.bind.map(Bind::Tcp));
         let bound = accept::listen(bind.as_ref().unwrap_or(&config.default_bind))?;
-        let hall = Hall::new(settings.bounds).map_err(BrokerError::system)?;
-        let shared = Arc::new(Shared {
+        let waiting_callers = WaitingCallers::new(settings.bounds).map_err(BrokerError::System)?;
+        let state = Arc::new(BrokerState {
             keys: RwLock::new(Arc::new(keyring)),
             tls: RwLock::new(tls),
-            hall,
+            waiting_callers,
             connections: Permits::new(settings.bounds.connections),
             strangers: Strangers::new(settings.bounds.keyless, settings.times.keyless),
-            attendants: Workers::new("remoted-visit"),
-            shakers: Workers::new("remoted-tls"),
+            request_workers: Workers::new("remoted-request"),
+            handshake_workers: Workers::new("remoted-tls"),
             joined: Permits::unbounded(),
             registered: Permits::unbounded(),
             refusals: Throttles::default(),
             crowded: Throttle::default(),
             settings,
         });
-        let watching = Arc::clone(&shared);
-        let hall = threads::spawn("remoted-hall", move || hall::watch(&watching))
-            .map_err(BrokerError::system)?;
-        let admitting = Arc::clone(&shared);
+        let watching = Arc::clone(&state);
+        let watcher = spawn("remoted-waiting", move || watching.waiting_callers.watch())
+            .map_err(BrokerError::System)?;
+        let admitting = Arc::clone(&state);
         let started = Acceptor::start("remoted", bound.socket, move |socket| {
-            visit::admit(socket, &admitting);
+            requests::admit(socket, &admitting);
         });
         let acceptor = started.map_err(|error| {
-            shared.hall.stop();
-            BrokerError::system(error)
+            state.waiting_callers.stop();
+            BrokerError::System(error)
         })?;
-        let running = Mutex::new(Some(Running { acceptor, file: bound.file, hall }));
-        Ok(Self { shared, address: bound.address, running })
+        let running = Mutex::new(Some(Running { acceptor, file: bound.file, watcher }));
+        Ok(Self { state, address: bound.address, running })
     }
 
     /// Where it listens; the real port, also where 0 was asked for.
@@ -160,11 +106,11 @@ impl Broker {
         &self.address
     }
 
-    /// Reads keys and certificate anew. With any fault the old ones stay, and a line says why. The
-    /// registrations and waiting callers of a key that is gone are ended; joined connections stay.
+    /// Reads keys and certificate again. Where one of them is invalid the old one stays, and the log says
+    /// why. The registrations and waiting callers of a removed key end; joined connections stay.
     pub fn reload(&self) {
-        let shared = &self.shared;
-        let config = &shared.settings.config;
+        let state = &self.state;
+        let config = &state.settings.config;
         match Keyring::load(&config.keys) {
             Err(error) => log::error!("the old keys stay: {error}"),
             Ok((keyring, warning)) => {
@@ -173,8 +119,8 @@ impl Broker {
                 }
                 let keyring = Arc::new(keyring);
                 let count = keyring.count();
-                *shared.keys.write() = Arc::clone(&keyring);
-                let (servers, callers) = hall::dismiss(shared, &keyring);
+                *state.keys.write() = Arc::clone(&keyring);
+                let (servers, callers) = state.waiting_callers.revoke(&keyring);
                 log::info!(
                     "{}: {count} keys count now; {servers} registrations and {callers} waiting \
                      callers ended",
@@ -185,7 +131,7 @@ impl Broker {
         if let Some(files) = &config.tls {
             match tls::server_config(files) {
                 Err(error) => log::error!("the old certificate stays: {error}"),
-                Ok(new) => *shared.tls.write() = Some(new),
+                Ok(new) => *state.tls.write() = Some(new),
             }
         }
     }
@@ -195,9 +141,8 @@ impl Broker {
     pub fn stop(&self, drain: Duration) {
         self.close();
         let deadline = Instant::now() + drain;
-        // They get a word of goodbye, and are gone soon after.
-        self.shared.registered.wait_empty(deadline.min(Instant::now() + GOODBYE));
-        let left = self.shared.joined.wait_empty(deadline);
+        self.state.registered.wait_empty(deadline.min(Instant::now() + CLOSE_FRAME_TIMEOUT));
+        let left = self.state.joined.wait_empty(deadline);
         if left > 0 {
             log::warn!("cut {left} joined connections that did not end within {drain:?}");
         }
@@ -205,13 +150,13 @@ impl Broker {
 
     fn close(&self) {
         let mut running = self.running.lock();
-        let Some(Running { mut acceptor, file, hall }) = running.take() else { return };
+        let Some(Running { mut acceptor, file, watcher }) = running.take() else { return };
         acceptor.stop();
         if let Some(file) = file {
             file.remove();
         }
-        self.shared.hall.stop();
-        let _ = hall.join();
+        self.state.waiting_callers.stop();
+        let _ = watcher.join();
     }
 }
 
@@ -222,45 +167,18 @@ impl Drop for Broker {
 }
 
 /// Why a broker does not start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// Its file of keys cannot be used.
-    Keys(KeysError),
-    /// Its certificate cannot be used; why, in a line.
+    /// Its file of keys is invalid.
+    #[error("{0}; `rp_remoted keys FILE` makes one")]
+    Keys(#[from] KeysError),
+    /// Its certificate is invalid; why, in a line.
+    #[error("{0}")]
     Tls(String),
     /// It cannot listen there.
-    Bind(BindError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// The operating system refuses something else.
+    #[error(transparent)]
     System(std::io::Error),
 }
-
-impl BrokerError {
-    fn system(error: std::io::Error) -> Self {
-        Self::System(error)
-    }
-}
-
-impl From<KeysError> for BrokerError {
-    fn from(error: KeysError) -> Self {
-        Self::Keys(error)
-    }
-}
-
-impl From<BindError> for BrokerError {
-    fn from(error: BindError) -> Self {
-        Self::Bind(error)
-    }
-}
-
-impl fmt::Display for BrokerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Keys(error) => write!(f, "{error}; `rp_remoted keys FILE` makes one"),
-            Self::Tls(error) => f.write_str(error),
-            Self::Bind(error) => error.fmt(f),
-            Self::System(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for BrokerError {}

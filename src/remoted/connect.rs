@@ -1,7 +1,7 @@
 //! A caller's connection to a server behind a broker.
 //!
-//! In scope: passing one broker or several, and the connection that a program reads and writes. Not
-//! in scope: local ports (`publish`, `forward`).
+//! In scope: passing one broker or several, and the connection that a program reads and writes. Not in scope:
+//! local ports (`publication`, `forward`).
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -10,21 +10,21 @@ use std::time::{Duration, Instant};
 
 use super::outbound::Outbound;
 use super::random;
-use super::stream::{Event, Stream};
+use super::stream::{ReadyEvent, Stream};
 use super::url::Url;
 use super::webroute::{Cause, ConnectError, join};
 
 /// The time for reaching one broker: its address, a proxy, TLS.
-pub(super) const REACH: Duration = Duration::from_secs(10);
-/// The time for a broker to join us with the server. The original's broker waits a minute for it,
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time for a broker to join us with the server. The original's broker waits for the server for a minute,
 /// and up to three seconds longer.
-const JOINED: Duration = Duration::from_secs(65);
-/// For how long a joined connection may be idle, in seconds, unless the caller says otherwise. A
+const JOIN_TIMEOUT: Duration = Duration::from_secs(65);
+/// How long a joined connection may be idle, in seconds, unless the caller sets another limit. A
 /// broker takes the smaller of both sides' values, and the server repeats ours; without one the
 /// original closes after a minute.
 pub const DEFAULT_IDLE_S: u64 = 24 * 3600;
-/// A wait without a limit is one of many of this length.
-const LONG: Duration = Duration::from_secs(3600);
+/// A wait without a limit is a row of waits of this length.
+const UNLIMITED_WAIT_STEP: Duration = Duration::from_secs(3600);
 
 /// Connects to the server of a path. With several addresses each next broker is reached through the
 /// link before it, so that the first is the one that this machine can dial.
@@ -49,39 +49,39 @@ pub fn connect(
     route: &[Url],
     outbound: &Outbound,
     idle_s: u64,
-) -> Result<Connection, ConnectError> {
+) -> Result<BrokeredConnection, ConnectError> {
     let mut link: Option<Stream> = None;
     let mut last = None;
     for url in route {
         let fail = |cause| ConnectError::new(url, cause);
-        let deadline = Instant::now() + REACH;
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
         let reached = match link.take() {
             None => outbound.dial(url, deadline),
             Some(link) => outbound.secure(link, url, deadline),
         };
         let mut stream = reached.map_err(|why| fail(Cause::Unreachable(why)))?;
-        let deadline = Instant::now() + JOINED;
+        let deadline = Instant::now() + JOIN_TIMEOUT;
         join(&mut stream, url, &random::text(), idle_s, deadline).map_err(fail)?;
         link = Some(stream);
         last = Some(url);
     }
     match (link, last) {
-        (Some(stream), Some(url)) => Ok(Connection::new(stream, url, None)),
-        _ => Err(ConnectError::nowhere()),
+        (Some(stream), Some(url)) => Ok(BrokeredConnection::new(stream, url, None)),
+        _ => Err(ConnectError::no_address()),
     }
 }
 
 /// A connection through a broker, joined and ready: what is written arrives at the other side.
 ///
-/// Dropping it closes both ways properly; [`Connection::reset`] breaks it off.
-pub struct Connection {
+/// Dropping it closes both ways properly; [`BrokeredConnection::reset`] breaks it off.
+pub struct BrokeredConnection {
     stream: Stream,
     path: String,
     caller: Option<SocketAddr>,
     timeout: Option<Duration>,
 }
 
-impl Connection {
+impl BrokeredConnection {
     pub(super) fn new(stream: Stream, url: &Url, caller: Option<SocketAddr>) -> Self {
         Self { stream, path: url.path().to_owned(), caller, timeout: None }
     }
@@ -96,18 +96,18 @@ impl Connection {
         self.caller
     }
 
-    /// How long one read or write may wait; none: for ever, which is how it begins. The error is of
+    /// How long one read or write may wait; none, the default: for ever. The error is of
     /// the kind [`io::ErrorKind::TimedOut`].
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.timeout = timeout;
     }
 
-    /// Says that nothing more is written. Reading goes on.
+    /// Ends the direction that is written. Reading goes on.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
-        self.patiently(Event::Writable, Stream::close_writing)
+        self.when_ready(ReadyEvent::Writable, Stream::close_writing)
     }
 
-    /// Breaks the connection off, so that the other side does not take its end for a proper one.
+    /// Breaks the connection off, so that the other side sees an error and no regular end.
     pub fn reset(self) {
         self.stream.reset();
     }
@@ -117,9 +117,9 @@ impl Connection {
         self.stream
     }
 
-    fn patiently<T>(
+    fn when_ready<T>(
         &mut self,
-        event: Event,
+        event: ReadyEvent,
         mut call: impl FnMut(&mut Stream) -> io::Result<T>,
     ) -> io::Result<T> {
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
@@ -128,7 +128,7 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }
-            let until = deadline.unwrap_or_else(|| Instant::now() + LONG);
+            let until = deadline.unwrap_or_else(|| Instant::now() + UNLIMITED_WAIT_STEP);
             match self.stream.wait(event, until) {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut && deadline.is_none() => {}
                 result => result?,
@@ -137,26 +137,26 @@ impl Connection {
     }
 }
 
-impl Read for Connection {
+impl Read for BrokeredConnection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.patiently(Event::Readable, |stream| stream.read(buffer))
+        self.when_ready(ReadyEvent::Readable, |stream| stream.read(buffer))
     }
 }
 
-impl Write for Connection {
+impl Write for BrokeredConnection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.patiently(Event::Writable, |stream| stream.write(bytes))?;
-        // Bytes that TLS holds back would wait for the next call, which may never come.
+        let count = self.when_ready(ReadyEvent::Writable, |stream| stream.write(bytes))?;
+        // Otherwise bytes that TLS buffers would wait for the next call, which may never come.
         self.flush()?;
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.patiently(Event::Writable, Stream::flush)
+        self.when_ready(ReadyEvent::Writable, Stream::flush)
     }
 }
 
-impl fmt::Debug for Connection {
+impl fmt::Debug for BrokeredConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, caller, timeout, .. } = self;
         f.debug_struct("Connection")

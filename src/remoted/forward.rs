@@ -1,8 +1,7 @@
 //! The caller's side without code: a local port, or standard input and output, whose connections go
 //! through brokers.
 //!
-//! In scope: accepting, bounds, what is said when it fails. Not in scope: how a connection is made
-//! (`connect`).
+//! In scope: accepting, bounds, what is logged on failure. Not in scope: how a connection is made (`connect`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,9 +9,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use socket2::Socket;
 
-use super::connect::{Connection, REACH, connect};
+use super::connect::{BrokeredConnection, CONNECT_TIMEOUT};
 use super::outbound::Outbound;
-use super::relay::{End, Limits, relay};
+use super::relay::{RelayEnd, RelayLimits, relay};
 use super::stream::Stream;
 use super::url::{Side, Url};
 use super::webroute::ConnectError;
@@ -23,18 +22,18 @@ use crate::sync::workers::Workers;
 
 use crate::sync::throttle::Throttle;
 
-const _: () = assert!(REACH.as_secs() < 15);
+const _: () = assert!(CONNECT_TIMEOUT.as_secs() < 15);
 
-/// Where connections go.
-pub struct Way {
+/// The brokers through which connections go.
+pub struct BrokerChain {
     route: Vec<Url>,
     outbound: Outbound,
     idle_s: u64,
     workers: Workers,
 }
 
-impl Way {
-    /// Through these brokers, one after another. `idle_s` as for [`connect`].
+impl BrokerChain {
+    /// Through these brokers, one after another. `idle_s` as for [`super::connect`].
     pub fn new(route: Vec<Url>, outbound: Outbound, idle_s: u64) -> Result<Self, String> {
         if route.is_empty() {
             return Err("there is no address to connect to".to_owned());
@@ -46,27 +45,27 @@ impl Way {
         Ok(Self { route, outbound, idle_s, workers: Workers::new("carry") })
     }
 
-    /// Handshakes of TLS reach deep into a stack, and what they touched would stay with a thread that
-    /// then only waits: they get a thread of their own, which ends.
-    fn reach(self: &Arc<Self>) -> Result<Connection, ConnectError> {
-        let reach = |way: &Self| connect(&way.route, &way.outbound, way.idle_s);
+    /// A TLS handshake needs much stack, and that memory would stay with a thread that then only waits: it gets
+    /// a thread of its own, which ends.
+    fn connect(self: &Arc<Self>) -> Result<BrokeredConnection, ConnectError> {
+        let connect = |way: &Self| super::connect::connect(&way.route, &way.outbound, way.idle_s);
         if !self.route.iter().any(Url::is_tls) {
-            return reach(self);
+            return connect(self);
         }
         let (made, joined) = bounded(1);
         let way = Arc::clone(self);
         let begun = self.workers.run(move || {
-            // It is waited for.
-            let _ = made.send(reach(&way));
+            // It is always received.
+            let _ = made.send(connect(&way));
         });
         let joined = begun.ok().and_then(|()| joined.recv().ok());
         // Without a thread for it, on this one.
-        joined.unwrap_or_else(|| reach(self))
+        joined.unwrap_or_else(|| connect(self))
     }
 
-    /// Carries one connection's bytes until both ways have ended; says how they did.
-    fn carry(self: &Arc<Self>, near: Stream, who: &str) -> Result<End, ConnectError> {
-        let far = match self.reach() {
+    /// Relays one connection until both directions have ended, and returns how they did.
+    fn carry(self: &Arc<Self>, near: Stream, who: &str) -> Result<RelayEnd, ConnectError> {
+        let far = match self.connect() {
             Ok(connection) => connection.into_stream(),
             Err(error) => {
                 near.reset();
@@ -74,33 +73,33 @@ impl Way {
             }
         };
         log::debug!("{who}: joined");
-        let outcome = relay(near, far, Limits::default());
+        let outcome = relay(near, far, RelayLimits::default());
         log::debug!("{who}: ended; {} bytes sent, {} received", outcome.to_right, outcome.to_left);
         Ok(outcome.end)
     }
 }
 
-/// Carries standard input and output, and ends with them.
-pub fn stdio(way: Way) -> Result<(), String> {
+/// Relays standard input and output, and ends with them.
+pub fn stdio(way: BrokerChain) -> Result<(), String> {
     let near = Stream::stdio().map_err(|error| error.to_string())?;
     match Arc::new(way).carry(near, "standard input") {
-        Ok(End::Complete | End::Idle) => Ok(()),
-        Ok(End::Broken(_, error)) => Err(format!("the connection was broken off: {error}")),
+        Ok(RelayEnd::Complete | RelayEnd::Idle) => Ok(()),
+        Ok(RelayEnd::Broken(_, error)) => Err(format!("the connection was broken off: {error}")),
         Err(error) => Err(error.to_string()),
     }
 }
 
 /// A local port whose connections go through brokers.
-pub struct Forward {
+pub struct BrokerForward {
     acceptor: Acceptor,
     address: Bind,
     file: Option<SocketFile>,
     permits: Arc<Permits>,
 }
 
-impl Forward {
-    /// Listens from now on.
-    pub fn start(bind: &Bind, way: Way, max_connections: usize) -> Result<Self, String> {
+impl BrokerForward {
+    /// Listens from the moment it returns.
+    pub fn start(bind: &Bind, way: BrokerChain, max_connections: usize) -> Result<Self, String> {
         let bound = listen(bind).map_err(|error| error.to_string())?;
         let permits = Permits::new(max_connections);
         let port =
@@ -134,7 +133,7 @@ pub(super) fn wait_until_closed(connections: &Permits, drain: Duration) {
 }
 
 struct Port {
-    way: Arc<Way>,
+    way: Arc<BrokerChain>,
     permits: Arc<Permits>,
     full: Throttle,
 }
@@ -167,11 +166,11 @@ impl Port {
     }
 }
 
-fn carry(way: &Arc<Way>, near: Stream, who: &str) {
+fn carry(way: &Arc<BrokerChain>, near: Stream, who: &str) {
     match way.carry(near, who) {
-        // How a connection that stood was broken off is between its two ends.
-        Ok(End::Broken(_, error)) => log::debug!("{who}: broken off: {error}"),
-        Ok(End::Complete | End::Idle) => {}
+        // An established connection that breaks off concerns only its two ends.
+        Ok(RelayEnd::Broken(_, error)) => log::debug!("{who}: broken off: {error}"),
+        Ok(RelayEnd::Complete | RelayEnd::Idle) => {}
         Err(error) => log::warn!("{who}: not connected: {error}"),
     }
 }

@@ -1,4 +1,4 @@
-//! What is said before bytes flow: HTTP upgrade requests and their answers.
+//! What is sent before bytes flow: HTTP upgrade requests and their answers.
 //!
 //! In scope: reading heads with limits in bytes and time, writing those of WebRoute and WebSocket,
 //! ids and accept values. Not in scope: who may do what.
@@ -38,7 +38,7 @@ const WEBSOCKET: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The head of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct UpgradeRequest {
     /// As sent: methods are case-sensitive.
     pub method: String,
     /// Path and query as sent.
@@ -47,7 +47,7 @@ pub struct Request {
     pub fields: Fields,
 }
 
-impl Request {
+impl UpgradeRequest {
     /// The target without its query.
     pub fn path(&self) -> &str {
         self.target.split_once('?').map_or(&self.target, |(path, _)| path)
@@ -69,7 +69,7 @@ impl Request {
 
 /// The head of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct UpgradeResponse {
     /// Such as 101.
     pub status: u16,
     /// What follows.
@@ -112,7 +112,7 @@ impl fmt::Debug for Fields {
     }
 }
 
-/// What both sides are told of a WebRoute with this id.
+/// The accept value of a WebRoute with this id, for both sides.
 pub fn webroute_accept(id: &str) -> String {
     accept(id, WEBROUTE)
 }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_found_without_regard_to_case_and_never_shown() {
+    fn fields_are_found_in_any_case_and_never_shown() {
         let fields = Fields(vec![
             ("x-remoted-APIKEY".to_owned(), "SECRET".to_owned()),
             ("Connection".to_owned(), "keep-alive, upgrade".to_owned()),

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::fs::read_secret;
 
 /// Longest key, in bytes. The original's have 64.
-const MAX_KEY: usize = 1024;
+pub(super) const MAX_KEY: usize = 1024;
 
 /// A key as it is sent in `X-Remoted-APIKey`. It is wiped from memory when dropped, and shown as
 /// `Key(..)`.
@@ -45,16 +45,9 @@ impl fmt::Debug for Key {
 }
 
 /// Why a text cannot be a key. It shows nothing of the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a key is 1 to {MAX_KEY} printable ASCII characters without spaces, on one line")]
 pub struct KeyError;
-
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a key is 1 to {MAX_KEY} printable ASCII characters without spaces, on one line")
-    }
-}
-
-impl std::error::Error for KeyError {}
 
 impl FromStr for Key {
     type Err = KeyError;

@@ -1,7 +1,7 @@
-//! Who may register and who may call: the broker's file of keys.
+//! The broker's file of keys: which key may register or call which paths.
 //!
-//! In scope: the file, new or read, and the verdict about a key that somebody shows. Not in scope:
-//! when it is read, and what follows from the verdict.
+//! In scope: writing and reading the file, finding the entry of a key that a peer shows. Not in scope: when the
+//! file is read, and what follows.
 //!
 //! The file is JSON. `server_apikey`, `client_apikey`, `host` and `port` are the original's. `keys`
 //! holds further ones, of which only the SHA-256 is kept, each for one role and some paths:
@@ -25,71 +25,70 @@ use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
+use super::key::{Key, MAX_KEY};
 use super::random;
 use crate::fs::{self, Directory};
 use crate::rules::Pattern;
 
 /// The largest file that is read, in bytes.
-const MAX_BYTES: u64 = 1 << 20;
+const MAX_FILE: u64 = 1 << 20;
 /// Most keys: each one that is shown is compared with all of them.
 const MAX_KEYS: usize = 1000;
-/// The longest key, in bytes.
-const MAX_KEY: usize = 1024;
 /// The default port of the original.
-const PORT: u16 = 37791;
+const DEFAULT_PORT: u16 = 37791;
 
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum KeyRole {
     /// Registers paths, and takes calls.
     Server,
     /// Calls.
     Client,
 }
 
-/// One key. `Debug` shows its name only.
+/// What the broker knows of one key. `Debug` shows its name only.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Key {
+pub struct KeyEntry {
     name: String,
-    role: Role,
+    role: KeyRole,
     paths: Vec<Pattern>,
     sha256: [u8; SHA256_OUTPUT_LEN],
 }
 
-impl Key {
-    /// What it is called, in logs.
+impl KeyEntry {
+    /// Its name, for the log.
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// What it is for.
-    pub fn role(&self) -> Role {
+    pub fn role(&self) -> KeyRole {
         self.role
     }
 
-    /// Whether it is good for this path, as it stands in a request.
+    /// Whether it is valid for this path, as it stands in a request.
     pub fn covers(&self, path: &str) -> bool {
         let path = percent_decode_str(path).decode_utf8_lossy();
         self.paths.iter().any(|pattern| pattern.matches(&path))
     }
 
-    /// Whether both are the same secret in the same role, whatever they are called.
-    pub fn is(&self, other: &Key) -> bool {
+    /// Whether both are the same secret in the same role, whatever their names.
+    pub fn is(&self, other: &KeyEntry) -> bool {
         self.sha256 == other.sha256 && self.role == other.role
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for KeyEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-/// The keys that count, and what else the file says.
+/// The valid keys, and what else the file says.
 #[derive(Clone, Debug)]
 pub struct Keyring {
-    keys: Vec<Arc<Key>>,
-    /// Where to listen, if the file says that.
+    keys: Vec<Arc<KeyEntry>>,
+    /// Where to listen, if the file says so.
     pub bind: Option<SocketAddr>,
 }
 
@@ -98,7 +97,7 @@ impl Keyring {
     pub fn load(file: &Path) -> Result<(Self, Option<String>), KeysError> {
         let fail = |reason: String| KeysError { file: file.display().to_string(), reason };
         let (opened, metadata) = fs::open(file).map_err(|e| fail(e.to_string()))?;
-        let bytes = fs::read_open(&opened, MAX_BYTES).map_err(|e| fail(e.to_string()))?;
+        let bytes = fs::read_open(&opened, MAX_FILE).map_err(|e| fail(e.to_string()))?;
         let keyring = Self::parse(&bytes).map_err(fail)?;
         let is_open = metadata.permissions().mode() & 0o077 != 0;
         let warning = format!("{}: other users can read this file; chmod 600 it", file.display());
@@ -111,14 +110,20 @@ impl Keyring {
             serde_json::from_slice::<Value>(bytes).map_err(|e| format!("is no JSON: {e}"))?;
         let file = value.as_object().ok_or("is no JSON object")?;
         let mut keys = Vec::new();
-        for (name, role) in [("server_apikey", Role::Server), ("client_apikey", Role::Client)] {
+        for (name, role) in [("server_apikey", KeyRole::Server), ("client_apikey", KeyRole::Client)]
+        {
             if let Some(value) = file.get(name) {
-                let key = value.as_str().filter(|key| is_sendable(key));
+                let key = value.as_str().and_then(|key| key.parse::<Key>().ok());
                 let key = key.ok_or(format!(
-                    "{name} is not a text of 1 to {MAX_KEY} visible ASCII characters"
+                    "{name} is not a text of 1 to {MAX_KEY} printable ASCII characters"
                 ))?;
                 let paths = vec![Pattern::parse("*")?];
-                keys.push(Key { name: name.to_owned(), role, paths, sha256: sha256(key) });
+                keys.push(KeyEntry {
+                    name: name.to_owned(),
+                    role,
+                    paths,
+                    sha256: sha256(key.reveal()),
+                });
             }
         }
         if let Some(more) = file.get("keys") {
@@ -137,9 +142,9 @@ impl Keyring {
         Ok(Self { keys: keys.into_iter().map(Arc::new).collect(), bind: bind(file)? })
     }
 
-    /// The key of which `shown` is the secret. It takes the same time for every key that is none,
-    /// and tells nothing about how near it came.
-    pub fn find(&self, shown: &str) -> Option<&Arc<Key>> {
+    /// The key of which `shown` is the secret. It takes the same time for every wrong key, and reveals nothing
+    /// about how close it came.
+    pub fn find(&self, shown: &str) -> Option<&Arc<KeyEntry>> {
         let shown = sha256(shown);
         let mut found = None;
         for key in &self.keys {
@@ -150,8 +155,8 @@ impl Keyring {
         found
     }
 
-    /// Whether a key that was found earlier is still good for this path.
-    pub fn keeps(&self, key: &Key, path: &str) -> bool {
+    /// Whether a key that was found earlier is still valid for this path.
+    pub fn keeps(&self, key: &KeyEntry, path: &str) -> bool {
         self.keys.iter().any(|kept| kept.is(key) && kept.covers(path))
     }
 
@@ -177,13 +182,13 @@ pub fn create(file: &Path) -> Result<(), KeysError> {
         "server_apikey": random::text(),
         "client_apikey": random::text(),
         "host": "127.0.0.1",
-        "port": PORT,
+        "port": DEFAULT_PORT,
     });
     let (directory, name) = Directory::of(file).map_err(fail)?;
     let mut made = directory.create(name, 0o600).map_err(fail)?;
     made.write_all(format!("{content:#}\n").as_bytes()).and_then(|()| made.sync_all()).map_err(
         |error| {
-            // Half a file is worse than none: it would be in the way of the next attempt.
+            // Half a file would be in the way of the next attempt.
             let _ = directory.remove(name);
             fail(error)
         },
@@ -193,19 +198,12 @@ pub fn create(file: &Path) -> Result<(), KeysError> {
 }
 
 /// What is wrong with a file of keys. It never shows a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {reason}")]
 pub struct KeysError {
     file: String,
     reason: String,
 }
-
-impl fmt::Display for KeysError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file, self.reason)
-    }
-}
-
-impl std::error::Error for KeysError {}
 
 fn sha256(key: &str) -> [u8; SHA256_OUTPUT_LEN] {
     let mut sum = [0; SHA256_OUTPUT_LEN];
@@ -213,19 +211,14 @@ fn sha256(key: &str) -> [u8; SHA256_OUTPUT_LEN] {
     sum
 }
 
-/// Whether it can stand in a header.
-fn is_sendable(key: &str) -> bool {
-    (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn key(value: &Value) -> Result<Key, String> {
+fn key(value: &Value) -> Result<KeyEntry, String> {
     let key = value.as_object().ok_or("is no JSON object")?;
     let text =
         |name: &str| key.get(name).and_then(Value::as_str).ok_or(format!("{name} is no text"));
     let name = text("name")?.to_owned();
     let role = match text("role")? {
-        "server" => Role::Server,
-        "client" => Role::Client,
+        "server" => KeyRole::Server,
+        "client" => KeyRole::Client,
         _ => return Err("role is neither server nor client".to_owned()),
     };
     let listed = key.get("paths").and_then(Value::as_array).ok_or("paths is no list")?;
@@ -238,7 +231,7 @@ fn key(value: &Value) -> Result<Key, String> {
         return Err("paths is empty; [\"*\"] allows all".to_owned());
     }
     let sha256 = from_hex(text("sha256")?).ok_or("sha256 is not 64 hexadecimal digits")?;
-    Ok(Key { name, role, paths, sha256 })
+    Ok(KeyEntry { name, role, paths, sha256 })
 }
 
 fn from_hex(text: &str) -> Option<[u8; SHA256_OUTPUT_LEN]> {
@@ -262,7 +255,7 @@ fn bind(file: &Map<String, Value>) -> Result<Option<SocketAddr>, String> {
     let host = host.and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
     let host = host.ok_or("host is no IP address")?;
     let port = match port {
-        None => Some(PORT),
+        None => Some(DEFAULT_PORT),
         Some(Value::String(text)) => text.parse().ok(),
         Some(number) => number.as_u64().and_then(|port| u16::try_from(port).ok()),
     };
@@ -294,7 +287,8 @@ mod tests {
         assert_eq!((keyring.count(), warning), (2, None));
         assert_eq!(keyring.bind, Some(([127, 0, 0, 1], 37791).into()));
         let value: Value = serde_json::from_str(&text).unwrap();
-        for (name, role) in [("server_apikey", Role::Server), ("client_apikey", Role::Client)] {
+        for (name, role) in [("server_apikey", KeyRole::Server), ("client_apikey", KeyRole::Client)]
+        {
             let key = value[name].as_str().unwrap();
             assert_eq!(key.len(), 64);
             let found = keyring.find(key).unwrap();
@@ -314,7 +308,7 @@ mod tests {
         ))
         .unwrap();
         let key = keyring.find("secret").unwrap();
-        assert_eq!((key.name(), key.role()), ("backup", Role::Server));
+        assert_eq!((key.name(), key.role()), ("backup", KeyRole::Server));
         for (path, covered) in
             [("/backup/1", true), ("/b", true), ("/backup", false), ("/b/", false), ("/", false)]
         {
@@ -335,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_the_key() {
+    fn errors_do_not_show_the_key() {
         let entry = |what: &str| format!(r#"{{"keys": [{{"name": "n", {what}}}]}}"#);
         let sum = "0".repeat(64);
         let cases = [

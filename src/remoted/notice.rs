@@ -1,23 +1,23 @@
-//! What a broker tells a server of a caller: one text frame of JSON.
+//! The notice of a caller that a broker sends to the path's server: one text frame of JSON.
 
-use std::fmt;
 use std::net::SocketAddr;
 
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
-/// Longest id that is repeated to the broker, in bytes. Ours have 64.
+/// Longest id that is sent back to the broker, in bytes. Ours have 64.
 const MAX_ID: usize = 4096;
 /// Longest address that is shown, in characters.
 const MAX_ADDRESS: usize = 64;
-/// What counts where the broker says nothing, in seconds.
+/// The timeout where the broker sends none, in seconds.
 const DEFAULT_TIMEOUT_S: u64 = 60;
-/// The longest idle limit that is repeated, in seconds: ten years. Whatever is longer is a slip.
+/// The longest idle limit that is asked for, in seconds: ten years. Whatever is longer is a mistake.
 const MAX_TIMEOUT_S: u64 = 10 * 366 * 24 * 3600;
 
 /// A caller waits.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Notice {
-    /// Where it connects from, as the broker writes it; for showing.
+pub(super) struct CallerNotice {
+    /// Where it connects from, as the broker writes it; for the log.
     pub shown: String,
     /// The same, where it is an address with its port.
     pub address: Option<SocketAddr>,
@@ -27,45 +27,62 @@ pub(super) struct Notice {
     pub timeout_s: u64,
 }
 
-/// Why a text is no notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The message: `{"ipaddr":"127.0.0.1:32828","id":"Zw1B...","timeout":60}`. Further members are ignored.
+#[derive(Serialize, Deserialize)]
+struct NoticeMessage {
+    #[serde(default, deserialize_with = "if_valid")]
+    ipaddr: Option<String>,
+    id: String,
+    /// In seconds.
+    #[serde(default, deserialize_with = "if_valid")]
+    timeout: Option<u64>,
+}
+
+/// A value of another type counts as none.
+fn if_valid<'de, D: Deserializer<'de>, T: for<'any> Deserialize<'any>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(T::deserialize(Value::deserialize(deserializer)?).ok())
+}
+
+/// Why a text is not a usable notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoticeError {
-    /// It is not what a broker says: the connection is not worth keeping.
-    Nonsense(&'static str),
-    /// A caller chose an id that no header can carry. It cannot be served, others can.
-    Id(&'static str),
+    /// No broker sends this: the connection is not worth keeping.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// A caller chose an id that no header can carry. It cannot be served; others can.
+    #[error("{0}")]
+    UnusableId(&'static str),
 }
 
-impl fmt::Display for NoticeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nonsense(why) | Self::Id(why) => f.write_str(why),
-        }
-    }
-}
-
-impl Notice {
-    /// `{"ipaddr":"127.0.0.1:32828","id":"Zw1B...","timeout":60}`; further members are passed over.
+impl CallerNotice {
+    /// Reads the message of a broker.
     pub fn parse(text: &str) -> Result<Self, NoticeError> {
-        let json: Value = serde_json::from_str(text)
-            .map_err(|_| NoticeError::Nonsense("a message that is no JSON"))?;
-        let text = |name| json.get(name).and_then(Value::as_str);
-        let id = text("id").ok_or(NoticeError::Nonsense("a message without an id"))?;
+        let members: Map<String, Value> = serde_json::from_str(text)
+            .map_err(|_| NoticeError::Malformed("a message that is no JSON object"))?;
+        let NoticeMessage { ipaddr, id, timeout } = NoticeMessage::deserialize(members)
+            .map_err(|_| NoticeError::Malformed("a message without an id"))?;
         if id.is_empty() || id.len() > MAX_ID {
-            return Err(NoticeError::Id("an id that is empty or over 4096 bytes"));
+            return Err(NoticeError::UnusableId("an id that is empty or over 4096 bytes"));
         }
         if !id.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(NoticeError::Id("an id that no header can carry"));
+            return Err(NoticeError::UnusableId("an id that no header can carry"));
         }
-        let address = text("ipaddr").unwrap_or("an unknown address");
-        let timeout_s = json.get("timeout").and_then(Value::as_u64).unwrap_or(DEFAULT_TIMEOUT_S);
+        let address = ipaddr.as_deref().unwrap_or("an unknown address");
         Ok(Self {
             shown: address.chars().filter(|c| !c.is_control()).take(MAX_ADDRESS).collect(),
             address: address.parse().ok(),
-            id: id.to_owned(),
-            timeout_s: timeout_s.clamp(1, MAX_TIMEOUT_S),
+            id,
+            timeout_s: timeout.unwrap_or(DEFAULT_TIMEOUT_S).clamp(1, MAX_TIMEOUT_S),
         })
     }
+}
+
+/// The message of a broker about a caller.
+pub(super) fn message(ipaddr: String, id: String, timeout_s: u64) -> String {
+    let message = NoticeMessage { ipaddr: Some(ipaddr), id, timeout: Some(timeout_s) };
+    serde_json::to_string(&message).expect("two texts and a number can be JSON")
 }
 
 #[cfg(test)]
@@ -75,16 +92,19 @@ mod tests {
     #[test]
     fn the_originals_notice_is_read() {
         let notice =
-            Notice::parse(r#"{"ipaddr":"127.0.0.1:32828","id":"Zw1B","timeout":60}"#).ok().unwrap();
+            CallerNotice::parse(r#"{"ipaddr":"127.0.0.1:32828","id":"Zw1B","timeout":60}"#)
+                .ok()
+                .unwrap();
         assert_eq!(notice.address, Some(SocketAddr::from(([127, 0, 0, 1], 32828))));
         assert_eq!((notice.shown.as_str(), notice.id.as_str()), ("127.0.0.1:32828", "Zw1B"));
         assert_eq!(notice.timeout_s, 60);
-        let notice =
-            Notice::parse(r#"{"id":"a","timeout":1e99,"ipaddr":"x\ny","n":[]}"#).ok().unwrap();
+        let notice = CallerNotice::parse(r#"{"id":"a","timeout":1e99,"ipaddr":"x\ny","n":[]}"#)
+            .ok()
+            .unwrap();
         assert_eq!((notice.shown.as_str(), notice.address, notice.timeout_s), ("xy", None, 60));
         let timeout = |n: &str| {
             let text = format!(r#"{{"id":"a","timeout":{n}}}"#);
-            Notice::parse(&text).ok().unwrap().timeout_s
+            CallerNotice::parse(&text).ok().unwrap().timeout_s
         };
         assert_eq!(
             (timeout("0"), timeout("-5"), timeout("18446744073709551615")),
@@ -93,14 +113,22 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_and_an_id_that_cannot_be_sent_are_told_apart() {
-        for text in ["", "x", "[]", "{}", "null", r#"{"id":7}"#, &"[".repeat(100_000)] {
-            assert!(matches!(Notice::parse(text).err(), Some(NoticeError::Nonsense(_))));
+    fn a_malformed_message_and_an_id_that_cannot_be_sent_are_different_errors() {
+        for text in
+            ["", "x", "[]", "{}", "null", r#"["a:1","x",60]"#, r#"{"id":7}"#, &"[".repeat(100_000)]
+        {
+            assert!(matches!(CallerNotice::parse(text).err(), Some(NoticeError::Malformed(_))));
         }
         let long = "x".repeat(MAX_ID + 1);
         for id in ["", "a b", "a\\r\\nX-Evil: 1", "\\u00e9", &long] {
-            let error = Notice::parse(&format!(r#"{{"id":"{id}"}}"#)).err();
-            assert!(matches!(error, Some(NoticeError::Id(_))), "{id}");
+            let error = CallerNotice::parse(&format!(r#"{{"id":"{id}"}}"#)).err();
+            assert!(matches!(error, Some(NoticeError::UnusableId(_))), "{id}");
         }
+    }
+
+    #[test]
+    fn a_broker_writes_what_a_server_reads() {
+        let text = message("127.0.0.1:32828".to_owned(), "Zw1B".to_owned(), 60);
+        assert_eq!(text, r#"{"ipaddr":"127.0.0.1:32828","id":"Zw1B","timeout":60}"#);
     }
 }

@@ -1,6 +1,6 @@
 //! The way out to brokers: addresses, a proxy, TLS.
 //!
-//! In scope: from an address to a stream on which nothing was said. Not in scope: WebRoute.
+//! In scope: from an address to a stream on which nothing was sent yet. Not in scope: WebRoute.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -11,27 +11,27 @@ use socket2::TcpKeepalive;
 
 use super::proxy::Proxies;
 use super::stream::Stream;
-use super::trust::{Trust, refusal};
+use super::trust::{BrokerTrust, refusal};
 use super::url::Url;
 use crate::net::dial::{self, Resolver};
 
-/// A connection on which nothing moves is tried by the system after this long, so that a peer that
-/// lost its power is noticed.
+/// The operating system probes a silent connection after this long, so that a peer that lost its power is
+/// noticed.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How brokers are reached: whom to trust, which proxy to pass. Shared by any number of connections.
 #[derive(Debug)]
 pub struct Outbound {
-    trust: Trust,
+    trust: BrokerTrust,
     proxies: Proxies,
     resolver: Resolver,
-    /// Made when it is first needed: without TLS a system needs no roots.
+    /// Made when it is first needed: without TLS no roots are needed.
     tls: OnceLock<Result<Arc<ClientConfig>, String>>,
 }
 
 impl Outbound {
     /// With this trust, and these proxies.
-    pub fn new(trust: Trust, proxies: Proxies) -> Self {
+    pub fn new(trust: BrokerTrust, proxies: Proxies) -> Self {
         Self { trust, proxies, resolver: Resolver::default(), tls: OnceLock::new() }
     }
 

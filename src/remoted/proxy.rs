@@ -1,11 +1,11 @@
-//! Which proxy leads out to a broker, if any.
+//! Which proxy leads to a broker, if any.
 //!
 //! In scope: `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, as curl reads them. Not in scope: talking to
 //! the proxy.
 
 use crate::net::dial::{Exceptions, Proxy};
 
-/// The proxies of a program, and what is reached without one.
+/// The proxies of a program, and the hosts that are reached without one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
     tls: Option<Proxy>,

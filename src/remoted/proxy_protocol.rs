@@ -1,5 +1,5 @@
-//! The line that tells a server behind us who its caller is: version 1 of HAProxy's PROXY protocol,
-//! which nginx, Apache, PostgreSQL's poolers and many others read.
+//! The line that sends a server the address of its caller: version 1 of HAProxy's PROXY protocol, which nginx,
+//! Apache, PostgreSQL's poolers and many others read.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

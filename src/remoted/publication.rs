@@ -1,49 +1,45 @@
-//! Publishing servers that exist: each caller of a path is joined to a local server.
+//! Publishing existing servers: each caller of a path is connected to a local server.
 //!
-//! In scope: both connections of a caller at once, bounds, what is said when it fails. Not in scope:
-//! how callers are heard of (`registrar`).
+//! In scope: both connections of a caller at the same time, what is logged when one fails. Not in scope:
+//! registering (`registrar`), bounds and threads (`call_dispatcher`).
 
-use std::fmt;
 use std::io;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
-use super::connect::REACH;
-use super::notice::Notice;
+use super::call_dispatcher::{CallCapacity, CallDispatcher};
+use super::connect::CONNECT_TIMEOUT;
+use super::forward::wait_until_closed;
+use super::incoming_call::IncomingCall;
 use super::outbound::Outbound;
 use super::proxy_protocol;
-use super::publisher::Caller;
-use super::registrar::{Desk, Registrar};
-use super::registration::Pulse;
-use super::relay::{self, End, Limits, relay};
+use super::registrar::{self, Registrar};
+use super::relay::{RelayEnd, RelayLimits, RelayOutcome, RelaySide, relay};
 use super::stream::Stream;
-
-use super::url::{Side, Url};
+use super::url::Url;
+use super::websocket::LivenessTimeouts;
 use crate::net::dial::Address;
 use crate::sync::permits::Permits;
-use crate::sync::throttle::Throttle;
 use crate::sync::workers::Workers;
 
-/// Connections at once, unless the program says otherwise.
+/// Connections at the same time, unless the program sets another number.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 4096;
-/// Callers that are turned away at once, beyond those. Turning one away takes a connection too.
-const MAX_REFUSALS: usize = 32;
 /// Both connections of a caller are made in this time, and a little.
-const MADE: Duration = Duration::from_secs(REACH.as_secs() + 2);
+const JOIN_AND_DIAL_TIMEOUT: Duration = Duration::from_secs(CONNECT_TIMEOUT.as_secs() + 2);
 
 /// A path and the server behind it: an address and a target with white space between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub struct PublishedPath {
     /// The path on a broker.
     pub url: Url,
     /// The local server.
     pub target: Address,
 }
 
-impl FromStr for Route {
+impl FromStr for PublishedPath {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -56,12 +52,12 @@ impl FromStr for Route {
     }
 }
 
-/// How a publication does its work.
+/// Options of a publication.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Whether servers are told of their callers' addresses: version 1 of the PROXY protocol.
+    /// Whether servers receive their callers' addresses: version 1 of the PROXY protocol.
     pub proxy_protocol: bool,
-    /// Connections at once, of all paths together.
+    /// Connections at the same time, of all paths together.
     pub max_connections: usize,
 }
 
@@ -78,195 +74,119 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// Publishes from now on. `on_registered` is told of each path when it is registered for the
-    /// first time, by its place in `routes`.
+    /// Publishes from now on. `on_registered` is called when a path is registered for the first time, with
+    /// its index in `routes`.
     pub fn start(
-        routes: Vec<Route>,
+        routes: Vec<PublishedPath>,
         outbound: &Arc<Outbound>,
         options: Options,
         on_registered: impl Fn(usize) + Clone + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
-        for Route { url, .. } in &routes {
-            if url.side() != Side::Server {
-                return Err(wrong(format!("{url}: what is published begins with rws or rwss")));
-            }
-        }
-        outbound.check(routes.iter().map(|route| &route.url)).map_err(wrong)?;
-        let permits = Permits::new(options.max_connections);
-        let refusals = Permits::new(MAX_REFUSALS);
-        let workers = Arc::new(Workers::new("serve"));
+        registrar::check(routes.iter().map(|route| &route.url), outbound)?;
+        let full = "all places for connections are taken (--max-connections)";
+        let capacity = CallCapacity::new(options.max_connections, "serve", full);
         let mut registrars = Vec::with_capacity(routes.len());
-        for (at, Route { url, target }) in routes.into_iter().enumerate() {
-            let url = Arc::new(url);
-            let on_registered = on_registered.clone();
-            let once = std::sync::Once::new();
-            let desk = Usher {
-                url: Arc::clone(&url),
-                outbound: Arc::clone(outbound),
-                target: Arc::new(target),
+        for (at, PublishedPath { url, target }) in routes.into_iter().enumerate() {
+            let forwarder = Forwarder {
+                target,
                 proxy_protocol: options.proxy_protocol,
-                permits: Arc::clone(&permits),
-                refusals: Arc::clone(&refusals),
-                workers: Arc::clone(&workers),
-                full: Throttle::default(),
-                on_registered: Box::new(move || once.call_once(|| on_registered(at))),
+                workers: Arc::clone(&capacity.workers),
             };
-            registrars.push(Registrar::start(url, Arc::clone(outbound), Pulse::USUAL, desk)?);
+            let (first, on_registered) = (Once::new(), on_registered.clone());
+            let calls = CallDispatcher::new(
+                capacity.clone(),
+                move |call| forwarder.forward(&call),
+                move || first.call_once(|| on_registered(at)),
+            );
+            registrars.push(Registrar::start(url, outbound, LivenessTimeouts::DEFAULT, calls)?);
         }
-        Ok(Self { registrars, permits })
+        Ok(Self { registrars, permits: capacity.permits })
     }
 
-    /// Takes the paths back and gives joined connections this long to end.
+    /// Withdraws the paths and gives joined connections this long to end.
     pub fn stop(mut self, drain: Duration) {
         self.registrars.iter_mut().for_each(Registrar::stop);
-        super::forward::wait_until_closed(&self.permits, drain);
+        wait_until_closed(&self.permits, drain);
     }
 }
 
-/// Leads each caller of a path to the server behind it.
-struct Usher {
-    url: Arc<Url>,
-    outbound: Arc<Outbound>,
-    target: Arc<Address>,
+/// Connects each caller of a path to the server behind it.
+struct Forwarder {
+    target: Address,
     proxy_protocol: bool,
-    permits: Arc<Permits>,
-    refusals: Arc<Permits>,
     workers: Arc<Workers>,
-    full: Throttle,
-    on_registered: Box<dyn Fn() + Send>,
 }
 
-impl Desk for Usher {
-    fn registered(&self) {
-        (self.on_registered)();
+impl Forwarder {
+    /// One caller, from its notice to its end.
+    fn forward(&self, call: &Arc<IncomingCall>) {
+        let target = &self.target;
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        // Both connections are made at the same time: the caller waits for the slower of the two only.
+        let (made, joined) = bounded(1);
+        let joining = Arc::clone(call);
+        let begun = self.workers.run(move || {
+            // It is received, unless this took longer than it can.
+            let _ = made.send(joining.join());
+        });
+        if let Err(error) = begun {
+            return log::warn!("{call}: not served: no thread for it: {error}");
+        }
+        let socket = target.connect(call.outbound.resolver(), deadline);
+        let connected =
+            socket.and_then(|socket| Stream::socket(socket).map_err(|error| error.to_string()));
+        let Ok(joined) = joined.recv_timeout(JOIN_AND_DIAL_TIMEOUT) else {
+            return log::error!("{call}: not served: its broker connection was not made in time");
+        };
+        let connection = match joined {
+            Ok(connection) => connection,
+            Err(cause) => return log::warn!("{call}: not served: {cause}"),
+        };
+        let server = match connected {
+            Ok(server) => server,
+            Err(why) => {
+                log::warn!("{call}: not served: {target} is not reached: {why}");
+                return connection.reset();
+            }
+        };
+        let caller = connection.into_stream();
+        match self.send_proxy_line(server, &caller, call, deadline) {
+            Ok(server) => log_end(call, relay(caller, server, RelayLimits::default())),
+            Err(error) => {
+                log::warn!("{call}: not served: {target} does not take the PROXY line: {error}");
+                caller.reset();
+            }
+        }
     }
 
-    fn called(&self, notice: Notice) {
-        let caller =
-            Caller { url: Arc::clone(&self.url), outbound: Arc::clone(&self.outbound), notice };
-        if let Some(permit) = self.permits.take() {
-            let (target, workers) = (Arc::clone(&self.target), Arc::clone(&self.workers));
-            let proxy_protocol = self.proxy_protocol;
-            self.launch(move || {
-                serve(&Arc::new(caller), &target, proxy_protocol, &workers);
-                drop(permit);
-            });
-            return;
+    /// Sends the caller's address to the server, where that is wanted.
+    fn send_proxy_line(
+        &self,
+        mut server: Stream,
+        caller: &Stream,
+        call: &IncomingCall,
+        deadline: Instant,
+    ) -> io::Result<Stream> {
+        if self.proxy_protocol {
+            let line = proxy_protocol::line(call.address(), caller.peer());
+            server.write_all_within(line.as_bytes(), deadline)?;
         }
-        if let Some(more) = self.full.allow() {
-            log::warn!(
-                "{}: {} is turned away: all places for connections are taken (--max-connections){more}",
-                self.url,
-                caller.notice.shown
-            );
-        }
-        // Beyond this bound callers are left to the broker's time limit.
-        if let Some(permit) = self.refusals.take() {
-            self.launch(move || {
-                turn_away(&caller);
-                drop(permit);
-            });
-        }
-    }
-}
-
-impl Usher {
-    fn launch(&self, job: impl FnOnce() + Send + 'static) {
-        if let Err(error) = self.workers.run(job) {
-            log::warn!("{}: a caller is not served: no thread for it: {error}", self.url);
-        }
-    }
-}
-
-/// Joined and closed at once: the only way to tell a caller before its broker loses patience.
-fn turn_away(caller: &Caller) {
-    if let Ok(connection) = caller.join() {
-        connection.reset();
-    }
-}
-
-/// One caller, from its notice to its end.
-fn serve(caller: &Arc<Caller>, target: &Address, proxy_protocol: bool, workers: &Workers) {
-    let who = Who { url: &caller.url, caller: &caller.notice.shown };
-    let deadline = Instant::now() + REACH;
-    let resolver = caller.outbound.resolver();
-    // Both at once: neither way is waited for before the other begins.
-    let (made, joined) = bounded(1);
-    let joining = Arc::clone(caller);
-    let begun = workers.run(move || {
-        // Nobody waits any more only where this took longer than it can.
-        let _ = made.send(joining.join());
-    });
-    if let Err(error) = begun {
-        return log::warn!("{who}: not served: no thread for it: {error}");
-    }
-    let socket = target.connect(resolver, deadline);
-    let connected =
-        socket.and_then(|socket| Stream::socket(socket).map_err(|error| error.to_string()));
-    let Ok(joined) = joined.recv_timeout(MADE) else {
-        return log::error!("{who}: not served: joining it failed without a word");
-    };
-    let connection = match joined {
-        Ok(connection) => connection,
-        Err(error) => return log::warn!("{who}: not served: {}", error.cause()),
-    };
-    let near = match connected {
-        Ok(near) => near,
-        Err(why) => {
-            log::warn!("{who}: not served: {target} is not reached: {why}");
-            return connection.reset();
-        }
-    };
-    let far = connection.into_stream();
-    match introduce(near, &far, caller, proxy_protocol, deadline) {
-        Ok(near) => note_end(&who, relay(far, near, Limits::default())),
-        Err(error) => {
-            log::warn!("{who}: not served: {target} does not take the PROXY line: {error}");
-            far.reset();
-        }
+        Ok(server)
     }
 }
 
-/// Tells the server who its caller is, where that is wanted.
-fn introduce(
-    mut near: Stream,
-    far: &Stream,
-    caller: &Caller,
-    proxy_protocol: bool,
-    deadline: Instant,
-) -> io::Result<Stream> {
-    if proxy_protocol {
-        let line = proxy_protocol::line(caller.address(), far.peer());
-        near.write_all_within(line.as_bytes(), deadline)?;
-    }
-    Ok(near)
-}
-
-fn note_end(who: &Who<'_>, outcome: relay::Outcome) {
-    let relay::Outcome { to_right, to_left, end } = outcome;
+fn log_end(call: &IncomingCall, outcome: RelayOutcome) {
+    let RelayOutcome { to_right, to_left, end } = outcome;
     let bytes = format!("{to_right} bytes from the caller, {to_left} to it");
     match end {
-        End::Complete => log::debug!("{who}: ended; {bytes}"),
-        End::Idle => log::debug!("{who}: ended, idle; {bytes}"),
-        End::Broken(relay::Side::Left, error) => {
-            log::debug!("{who}: broken off by the caller's side: {error}; {bytes}");
+        RelayEnd::Complete => log::debug!("{call}: ended; {bytes}"),
+        RelayEnd::Idle => log::debug!("{call}: ended, idle; {bytes}"),
+        RelayEnd::Broken(RelaySide::Left, error) => {
+            log::debug!("{call}: broken off by the caller's side: {error}; {bytes}");
         }
-        End::Broken(relay::Side::Right, error) => {
-            log::debug!("{who}: broken off by the server: {error}; {bytes}");
+        RelayEnd::Broken(RelaySide::Right, error) => {
+            log::debug!("{call}: broken off by the server: {error}; {bytes}");
         }
-    }
-}
-
-/// How a caller begins a log line.
-struct Who<'a> {
-    url: &'a Url,
-    caller: &'a str,
-}
-
-impl fmt::Display for Who<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} for {}", self.caller, self.url)
     }
 }
 
@@ -276,10 +196,10 @@ mod tests {
 
     #[test]
     fn a_route_is_an_address_and_a_target() {
-        let route: Route = "rws://k@h/p \t unix:/run/x".parse().unwrap();
+        let route: PublishedPath = "rws://k@h/p \t unix:/run/x".parse().unwrap();
         assert_eq!((route.url.path(), route.target.to_string()), ("/p", "unix:/run/x".to_owned()));
         for text in ["", "rws://SECRET@h/p", "rws://SECRET@h/p a:1 b", "rws://SECRET@h/p x"] {
-            let error = text.parse::<Route>().unwrap_err();
+            let error = text.parse::<PublishedPath>().unwrap_err();
             assert!(!error.contains("SECRET"), "{error}");
         }
     }

@@ -1,7 +1,7 @@
 //! Keeps a path registered, for ever.
 //!
-//! In scope: registering again after a loss, with growing waits; stopping. Not in scope: what
-//! becomes of callers.
+//! In scope: registering again after a loss, with growing waits; stopping. Not in scope: what becomes of
+//! callers (`call_dispatcher`).
 
 use std::io;
 use std::sync::Arc;
@@ -11,29 +11,37 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::notice::Notice;
+use super::call_dispatcher::CallDispatcher;
+use super::incoming_call::IncomingCall;
 use super::outbound::Outbound;
-use super::registration::{Ended, Pulse, Registration};
-use super::url::Url;
+use super::registration::{Registration, RegistrationEnd};
+use super::url::{Side, Url};
 use super::waker::Waker;
 use super::webroute::Cause;
+use super::websocket::LivenessTimeouts;
 use crate::net::dial::{self, Backoff};
-use crate::sync::threads;
+use crate::sync::threads::spawn;
 use crate::sync::throttle::Throttle;
 
-/// A registration that stood this long was well: the next loss starts with short waits again.
-const WELL: Duration = Duration::from_secs(60);
-const _: () = assert!(WELL.as_secs() > dial::MAX_WAIT.as_secs());
+/// A registration that stood this long was stable: the next loss starts with short waits again.
+const STABLE_AFTER: Duration = Duration::from_secs(60);
+const _: () = assert!(STABLE_AFTER.as_secs() > dial::MAX_WAIT.as_secs());
 
-/// What a path's registrar tells.
-pub(super) trait Desk: Send + 'static {
-    /// The path is registered; for the first time or again.
-    fn registered(&self);
-    /// A caller waits. This may not wait for anything.
-    fn called(&self, notice: Notice);
+/// Whether servers can be registered at these addresses.
+pub(super) fn check<'a>(
+    urls: impl IntoIterator<Item = &'a Url> + Clone,
+    outbound: &Outbound,
+) -> io::Result<()> {
+    let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
+    for url in urls.clone() {
+        if url.side() != Side::Server {
+            return Err(wrong(format!("{url}: what is published begins with rws or rwss")));
+        }
+    }
+    outbound.check(urls).map_err(wrong)
 }
 
-/// A thread that keeps one path registered. Dropping it takes the path back.
+/// A thread that keeps one path registered. Dropping it withdraws the path.
 pub(super) struct Registrar {
     shared: Arc<Shared>,
     /// Dropped to wake the thread from a wait between two attempts.
@@ -43,43 +51,43 @@ pub(super) struct Registrar {
 
 struct Shared {
     stopping: AtomicBool,
-    /// The path is registered.
-    stands: AtomicBool,
+    /// The path is registered now.
+    is_registered: AtomicBool,
     /// Wakes the thread from a wait for callers.
     waker: Waker,
 }
 
 impl Registrar {
-    /// Registers from now on. An error is the system's, which has no thread to give.
+    /// Registers from now on. An error is the operating system's, which has no thread for it.
     pub fn start(
-        url: Arc<Url>,
-        outbound: Arc<Outbound>,
-        pulse: Pulse,
-        desk: impl Desk,
+        url: Url,
+        outbound: &Arc<Outbound>,
+        timeouts: LivenessTimeouts,
+        calls: CallDispatcher,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             stopping: AtomicBool::new(false),
-            stands: AtomicBool::new(false),
+            is_registered: AtomicBool::new(false),
             waker: Waker::new()?,
         });
         let (stop, stopped) = bounded(0);
-        let seen = Arc::clone(&shared);
-        let thread = threads::spawn("register", move || {
-            run(&url, &outbound, pulse, &seen, &stopped, &desk)
-        })?;
+        let (seen, outbound) = (Arc::clone(&shared), Arc::clone(outbound));
+        let url = Arc::new(url);
+        let thread =
+            spawn("register", move || run(&url, &outbound, timeouts, &seen, &stopped, &calls))?;
         Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Takes the path back: the broker closes callers that wait, and refuses further ones. A dial
-    /// that is under way is not waited for.
+    /// Withdraws the path: the broker closes callers that wait, and refuses further ones. A dial that is
+    /// under way is not waited for.
     pub fn stop(&mut self) {
         self.shared.stopping.store(true, Ordering::Release);
         drop(self.stop.take());
         self.shared.waker.wake();
         if let Some(thread) = self.thread.take()
-            && self.shared.stands.load(Ordering::Acquire)
+            && self.shared.is_registered.load(Ordering::Acquire)
         {
-            // It only says goodbye, which waits for nothing.
+            // It only sends a close frame, which waits for nothing.
             let _ = thread.join();
         }
     }
@@ -92,29 +100,29 @@ impl Drop for Registrar {
 }
 
 fn run(
-    url: &Url,
-    outbound: &Outbound,
-    pulse: Pulse,
+    url: &Arc<Url>,
+    outbound: &Arc<Outbound>,
+    timeouts: LivenessTimeouts,
     shared: &Shared,
     stopped: &Receiver<()>,
-    desk: &impl Desk,
+    calls: &CallDispatcher,
 ) {
     let mut backoff = Backoff::default();
     while !shared.stopping.load(Ordering::Acquire) {
-        match Registration::open(url, outbound, pulse) {
+        match Registration::open(url, outbound, timeouts) {
             Ok(mut registration) => {
                 let since = Instant::now();
-                shared.stands.store(true, Ordering::Release);
+                shared.is_registered.store(true, Ordering::Release);
                 log::info!("{url}: registered");
-                desk.registered();
-                let end = serve(url, &mut registration, shared, desk);
-                if matches!(end, Ended::Woken) {
+                calls.registered();
+                let end = serve(url, outbound, &mut registration, shared, calls);
+                if matches!(end, RegistrationEnd::Woken) {
                     registration.close();
                     return;
                 }
-                shared.stands.store(false, Ordering::Release);
+                shared.is_registered.store(false, Ordering::Release);
                 log::warn!("{url}: the registration is lost: {end}");
-                if since.elapsed() >= WELL {
+                if since.elapsed() >= STABLE_AFTER {
                     backoff.reset();
                 }
             }
@@ -122,21 +130,30 @@ fn run(
         }
         let wait = backoff.next_wait(fastrand::f64());
         log::debug!("{url}: registering again in {:.1} s", wait.as_secs_f64());
-        // Nothing is ever sent: the other end is dropped to stop.
+        // Nothing is ever sent: the other end is dropped in order to stop.
         if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
             return;
         }
     }
 }
 
-/// Passes callers on until the registration ends.
-fn serve(url: &Url, registration: &mut Registration, shared: &Shared, desk: &impl Desk) -> Ended {
+/// Dispatches callers until the registration ends.
+fn serve(
+    url: &Arc<Url>,
+    outbound: &Arc<Outbound>,
+    registration: &mut Registration,
+    shared: &Shared,
+    calls: &CallDispatcher,
+) -> RegistrationEnd {
     let wrong_ids = Throttle::default();
     loop {
         match registration.next(&shared.waker) {
-            // A broker that never pauses gives no time to look whether this was woken.
-            Ok(_) if shared.stopping.load(Ordering::Acquire) => return Ended::Woken,
-            Ok(Ok(notice)) => desk.called(notice),
+            // With a broker that never pauses the waker is not looked at.
+            Ok(_) if shared.stopping.load(Ordering::Acquire) => return RegistrationEnd::Woken,
+            Ok(Ok(notice)) => {
+                let (url, outbound) = (Arc::clone(url), Arc::clone(outbound));
+                calls.dispatch(IncomingCall { url, outbound, notice });
+            }
             Ok(Err(error)) => {
                 if let Some(more) = wrong_ids.allow() {
                     log::warn!("{url}: a caller is not served: it has {error}{more}");
@@ -147,7 +164,7 @@ fn serve(url: &Url, registration: &mut Registration, shared: &Shared, desk: &imp
     }
 }
 
-/// What else may be meant by a refusal.
+/// What a refusal may mean besides.
 fn hint(cause: &Cause) -> &'static str {
     match cause {
         Cause::Refused(400, _) => "; another server may hold the path",

@@ -1,94 +1,51 @@
-//! A server's WebSocket to its broker: the path is ours for as long as it stands.
+//! A server's WebSocket to its broker: while it stands, the path is ours.
 //!
-//! In scope: the handshake, callers' notices, pings both ways. Not in scope: what comes after its
-//! end (`registrar`).
+//! In scope: the handshake, notices of callers. Not in scope: pings (`websocket`), and what follows its end
+//! (`registrar`).
 
-use std::fmt;
-use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags};
-use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
-use tungstenite::{Bytes, Error, Message};
+use tungstenite::protocol::Role;
+use tungstenite::{Bytes, Message};
 
-use super::connect::REACH;
+use super::connect::CONNECT_TIMEOUT;
 use super::head::{Upgrade, read_answer, websocket_accept, websocket_request};
-use super::notice::{Notice, NoticeError};
+use super::notice::{CallerNotice, NoticeError};
 use super::outbound::Outbound;
 use super::random;
-use super::stream::{Stream, wait_any};
 use super::url::Url;
 use super::waker::Waker;
 use super::webroute::{Cause, broken, refused, unanswered};
+use super::websocket::{LivenessTimeouts, WebSocketEnd, WebSocketEndpoint, WebSocketSizes};
 
 /// Largest message, in bytes. A notice has some hundred; a caller may choose a long id, and must not
-/// be able to end everybody's registration with it.
+/// be able to end the registration of all callers with it.
 const MAX_MESSAGE: usize = 128 * 1024;
-/// What is read at once.
-const PIECE: usize = 4096;
-/// Pongs that may wait for a broker which reads nothing, in bytes.
-const MAX_UNSENT: usize = 16 * 1024;
-
-/// How life is judged.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pulse {
-    /// After this long without a word the broker is asked for one.
-    pub silence: Duration,
-    /// And after this long without an answer it is given up.
-    pub grace: Duration,
-}
-
-impl Pulse {
-    /// As the original's broker judges its servers.
-    pub const USUAL: Self =
-        Self { silence: Duration::from_secs(30), grace: Duration::from_secs(30) };
-}
+const READ_BUFFER_BYTES: usize = 4096;
 
 /// A path that is registered.
 pub(super) struct Registration {
-    socket: WebSocket<Stream>,
-    pulse: Pulse,
-    /// When the broker last said anything.
-    heard: Instant,
-    /// It was asked for a word since then.
-    is_asked: bool,
+    socket: WebSocketEndpoint,
 }
 
 /// How a registration ended.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// The broker, or something before it, closed it.
-    Closed(String),
-    /// It did not answer.
-    Silent(Duration),
-    /// It did what no broker does.
-    Protocol(String),
-    /// The connection failed.
-    Failed(io::Error),
-    /// It was woken: it is to end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RegistrationEnd {
+    #[error(transparent)]
+    WebSocket(#[from] WebSocketEnd),
+    /// It sent what no broker sends.
+    #[error("the broker sent {0}")]
+    NoNotice(&'static str),
+    /// It was woken in order to end.
+    #[error("it was withdrawn")]
     Woken,
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed(why) if why.is_empty() => f.write_str("the broker closed it"),
-            Self::Closed(why) => write!(f, "the broker closed it: {why}"),
-            Self::Silent(time) => {
-                write!(f, "the broker was silent for {:.0} s", time.as_secs_f64())
-            }
-            Self::Protocol(what) => write!(f, "the broker sent {what}"),
-            Self::Failed(error) => write!(f, "the connection broke: {error}"),
-            Self::Woken => f.write_str("it was taken back"),
-        }
-    }
 }
 
 impl Registration {
     /// Registers the path.
-    pub fn open(url: &Url, outbound: &Outbound, pulse: Pulse) -> Result<Self, Cause> {
+    pub fn open(url: &Url, outbound: &Outbound, timeouts: LivenessTimeouts) -> Result<Self, Cause> {
         let key = url.key().ok_or(Cause::NoKey)?;
-        let deadline = Instant::now() + REACH;
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
         let mut stream = outbound.dial(url, deadline).map_err(Cause::Unreachable)?;
         let nonce = random::nonce();
         let to = Upgrade { host: &url.authority(), path: url.path(), key: key.reveal() };
@@ -111,103 +68,40 @@ impl Registration {
                     .to_owned(),
             ));
         }
-        let config = WebSocketConfig::default()
-            .read_buffer_size(PIECE)
-            .write_buffer_size(0)
-            .max_write_buffer_size(MAX_UNSENT)
-            .max_message_size(Some(MAX_MESSAGE))
-            .max_frame_size(Some(MAX_MESSAGE));
-        let socket = WebSocket::from_raw_socket(stream, Role::Client, Some(config));
-        Ok(Self { socket, pulse, heard: Instant::now(), is_asked: false })
+        let sizes = WebSocketSizes { read_buffer: READ_BUFFER_BYTES, max_message: MAX_MESSAGE };
+        Ok(Self { socket: WebSocketEndpoint::new(stream, Role::Client, sizes, timeouts) })
     }
 
     /// Waits for the next caller. A caller whose id cannot be sent on is an error of its own, after
     /// which the registration goes on. It ends when it is woken.
-    pub fn next(&mut self, waker: &Waker) -> Result<Result<Notice, NoticeError>, Ended> {
+    pub fn next(
+        &mut self,
+        waker: &Waker,
+    ) -> Result<Result<CallerNotice, NoticeError>, RegistrationEnd> {
         loop {
-            match self.socket.read() {
-                Ok(message) => {
-                    self.heard = Instant::now();
-                    self.is_asked = false;
-                    if let Some(notice) = understand(message)? {
-                        return Ok(notice);
+            match self.socket.receive()? {
+                Some(Message::Text(text)) => {
+                    return match CallerNotice::parse(&text) {
+                        Err(NoticeError::Malformed(what)) => Err(RegistrationEnd::NoNotice(what)),
+                        notice => Ok(notice),
+                    };
+                }
+                Some(Message::Binary(_)) => {
+                    return Err(RegistrationEnd::NoNotice("a binary message"));
+                }
+                Some(_) => {}
+                None => {
+                    if self.socket.wait(waker, Bytes::new)? {
+                        return Err(RegistrationEnd::Woken);
                     }
                 }
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait(waker)?;
-                }
-                Err(error) => return Err(ended(error)),
             }
         }
     }
 
-    /// Says goodbye, without waiting for an answer.
-    pub fn close(mut self) {
-        let _ = self.socket.close(None);
-    }
-
-    /// Waits until something may be read, and keeps the pulse.
-    fn wait(&mut self, waker: &Waker) -> Result<(), Ended> {
-        let silent = self.heard.elapsed();
-        let Pulse { silence, grace } = self.pulse;
-        if silent >= silence + grace {
-            return Err(Ended::Silent(silent));
-        }
-        if silent >= silence && !self.is_asked {
-            self.is_asked = true;
-            match self.socket.send(Message::Ping(Bytes::new())) {
-                // It stands in the buffer, and a broker that reads nothing says nothing.
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(Error::WriteBufferFull(_)) => {}
-                result => result.map_err(ended)?,
-            }
-        }
-        let due = if self.is_asked { silence + grace } else { silence };
-        let stream = self.socket.get_ref();
-        if stream.holds_input() {
-            return Ok(());
-        }
-        let mut polled = vec![
-            PollFd::new(waker, PollFlags::IN),
-            PollFd::from_borrowed_fd(stream.input(), PollFlags::IN),
-        ];
-        if stream.holds_output() {
-            polled.push(PollFd::from_borrowed_fd(stream.output(), PollFlags::OUT));
-        }
-        wait_any(&mut polled, Some(self.heard + due)).map_err(Ended::Failed)?;
-        if polled[0].revents().is_empty() { Ok(()) } else { Err(Ended::Woken) }
-    }
-}
-
-/// The notice in a message, if there is one; pings are answered by the WebSocket itself.
-fn understand(message: Message) -> Result<Option<Result<Notice, NoticeError>>, Ended> {
-    match message {
-        Message::Text(text) => match Notice::parse(&text) {
-            Err(NoticeError::Nonsense(what)) => Err(Ended::Protocol(what.to_owned())),
-            notice => Ok(Some(notice)),
-        },
-        Message::Binary(_) => Err(Ended::Protocol("a binary message".to_owned())),
-        Message::Close(frame) => {
-            let why = frame.map(|frame| frame.reason.chars().take(100).collect());
-            Err(Ended::Closed(why.unwrap_or_default()))
-        }
-        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(None),
-    }
-}
-
-fn ended(error: Error) -> Ended {
-    use tungstenite::error::ProtocolError;
-    match error {
-        Error::ConnectionClosed | Error::AlreadyClosed => Ended::Closed(String::new()),
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            Ended::Closed("without a goodbye".to_owned())
-        }
-        Error::Io(error) => Ended::Failed(error),
-        Error::Capacity(_) => {
-            Ended::Protocol(format!("a message of more than {} KiB", MAX_MESSAGE / 1024))
-        }
-        Error::Utf8(_) => Ended::Protocol("a text that is not UTF-8".to_owned()),
-        error => Ended::Protocol(format!("what is no WebSocket: {error}")),
+    /// Sends a close frame, without waiting for an answer.
+    pub fn close(self) {
+        self.socket.close();
     }
 }
 
@@ -216,12 +110,15 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
     use crate::remoted::{Proxies, Trust};
 
-    const PULSE: Pulse =
-        Pulse { silence: Duration::from_millis(100), grace: Duration::from_millis(100) };
+    const TIMEOUTS: LivenessTimeouts = LivenessTimeouts {
+        ping_after: Duration::from_millis(100),
+        pong_within: Duration::from_millis(100),
+    };
 
     /// A registration, and the broker's side of it.
     fn registered() -> (Registration, TcpStream) {
@@ -241,22 +138,26 @@ mod tests {
             broker
         });
         let outbound = Outbound::new(Trust::System, Proxies::default());
-        let registration = Registration::open(&url, &outbound, PULSE).ok().unwrap();
+        let registration = Registration::open(&url, &outbound, TIMEOUTS).ok().unwrap();
         (registration, broker.join().unwrap())
     }
 
     #[test]
-    fn a_silent_broker_is_asked_and_then_given_up() {
+    fn a_silent_broker_is_pinged_and_then_given_up() {
         let (mut registration, mut broker) = registered();
         let waker = Waker::new().unwrap();
         let end = registration.next(&waker).err().unwrap();
-        assert!(matches!(end, Ended::Silent(time) if time >= PULSE.silence + PULSE.grace), "{end}");
+        let least = TIMEOUTS.ping_after + TIMEOUTS.pong_within;
+        assert!(
+            matches!(end, RegistrationEnd::WebSocket(WebSocketEnd::Silent(time)) if time >= least),
+            "{end}"
+        );
         // A ping without a payload, and its mask.
         let mut ping = [0; 6];
         broker.read_exact(&mut ping).unwrap();
         assert_eq!(ping[..2], [0x89, 0x80]);
         drop(registration);
-        assert_eq!(broker.read(&mut ping).unwrap(), 0, "it was asked once");
+        assert_eq!(broker.read(&mut ping).unwrap(), 0, "it was pinged once");
     }
 
     #[test]
@@ -275,7 +176,7 @@ mod tests {
         let start = Instant::now();
         let notice = registration.next(&waker).ok().unwrap().ok().unwrap();
         assert_eq!(notice.id, "x");
-        assert!(start.elapsed() >= PULSE.silence * 4);
+        assert!(start.elapsed() >= TIMEOUTS.ping_after * 4);
     }
 
     #[test]
@@ -283,6 +184,6 @@ mod tests {
         let (mut registration, _broker) = registered();
         let waker = Waker::new().unwrap();
         waker.wake();
-        assert!(matches!(registration.next(&waker), Err(Ended::Woken)));
+        assert!(matches!(registration.next(&waker), Err(RegistrationEnd::Woken)));
     }
 }

@@ -1,11 +1,11 @@
 //! Carries bytes both ways between two streams until both directions have ended.
 //!
-//! In scope: half-close, reset, back-pressure, the idle limit, counting. Not in scope: how the two
-//! were found, and what the bytes mean.
+//! In scope: half-close, reset, back-pressure, the idle limit, counting. Not in scope: how the two were
+//! connected, and what the bytes mean.
 //!
 //! A pair has one thread, which waits for both streams at once: half the threads of a pair of
 //! copying loops, and no hand-over between them. Between two plain sockets the bytes are moved by
-//! splice(2), so that they never enter this process; otherwise through a buffer. Pipe and buffer
+//! splice(2), so that they never enter this process; otherwise through a buffer. SplicePipe and buffer
 //! are borrowed for as long as bytes are on their way, 64 KiB in each direction: a receiver that is
 //! slow stops its sender, and a pair that is silent costs two sockets and a small stack.
 
@@ -17,40 +17,40 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use super::stream::{Stream, wait_any};
-use direction::{Direction, Fault};
+use direction::{Direction, DirectionError};
 
-/// What holds for one pair.
+/// The limits of one pair.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
-    /// For how long nothing may move in either direction; none: for ever.
+pub struct RelayLimits {
+    /// How long no byte may move in either direction; none: for ever.
     pub idle: Option<Duration>,
 }
 
 /// How a pair ended.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct RelayOutcome {
     /// Bytes that the right side took from the left.
     pub to_right: u64,
     /// Bytes that the left side took from the right.
     pub to_left: u64,
     /// Why it ended.
-    pub end: End,
+    pub end: RelayEnd,
 }
 
 /// Why a pair ended.
 #[derive(Debug)]
-pub enum End {
-    /// Both directions ended as their senders wished.
+pub enum RelayEnd {
+    /// Both senders ended their direction.
     Complete,
-    /// Nothing moved for as long as the limit says; both were closed.
+    /// No byte moved within the limit; both were closed.
     Idle,
     /// One side failed or was reset, and so the other was reset.
-    Broken(Side, io::Error),
+    Broken(RelaySide, io::Error),
 }
 
 /// One of the two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum RelaySide {
     /// The first.
     Left,
     /// The second.
@@ -59,7 +59,7 @@ pub enum Side {
 
 /// Carries bytes until both directions have ended, on this thread. Both streams are closed or reset
 /// when it returns.
-pub fn relay(left: Stream, right: Stream, limits: Limits) -> Outcome {
+pub fn relay(left: Stream, right: Stream, limits: RelayLimits) -> RelayOutcome {
     let mut pair = Pair {
         left,
         right,
@@ -70,16 +70,16 @@ pub fn relay(left: Stream, right: Stream, limits: Limits) -> Outcome {
     let end = pair.run(limits);
     let Pair { mut left, mut right, to_right, to_left, .. } = pair;
     match end {
-        End::Complete => {}
-        End::Idle => {
-            // As far as there is room for a word of goodbye.
+        RelayEnd::Complete => {}
+        RelayEnd::Idle => {
+            // As far as the connection takes it at once.
             let _ = left.close_writing();
             let _ = right.close_writing();
         }
-        End::Broken(Side::Left, _) => right.reset(),
-        End::Broken(Side::Right, _) => left.reset(),
+        RelayEnd::Broken(RelaySide::Left, _) => right.reset(),
+        RelayEnd::Broken(RelaySide::Right, _) => left.reset(),
     }
-    Outcome { to_right: to_right.moved, to_left: to_left.moved, end }
+    RelayOutcome { to_right: to_right.moved, to_left: to_left.moved, end }
 }
 
 struct Pair {
@@ -87,17 +87,20 @@ struct Pair {
     right: Stream,
     to_right: Direction,
     to_left: Direction,
-    /// Sides of which poll(2) has said that both directions are over. It would go on saying so.
+    /// Sides of which poll(2) has reported that both directions are over. It would report that again and
+    /// again.
     hung_up: [bool; 2],
 }
 
 impl Pair {
-    fn run(&mut self, limits: Limits) -> End {
+    fn run(&mut self, limits: RelayLimits) -> RelayEnd {
         let mut last_moved = Instant::now();
         loop {
             match self.step() {
-                Err((side, error)) => return End::Broken(side, error),
-                Ok(_) if self.to_right.is_done && self.to_left.is_done => return End::Complete,
+                Err((side, error)) => return RelayEnd::Broken(side, error),
+                Ok(_) if self.to_right.is_done && self.to_left.is_done => {
+                    return RelayEnd::Complete;
+                }
                 Ok(true) => {
                     if limits.idle.is_some() {
                         last_moved = Instant::now();
@@ -109,19 +112,19 @@ impl Pair {
             let deadline = limits.idle.and_then(|idle| last_moved.checked_add(idle));
             match self.wait(deadline) {
                 Ok(true) => {}
-                Ok(false) => return End::Idle,
-                Err((side, error)) => return End::Broken(side, error),
+                Ok(false) => return RelayEnd::Idle,
+                Err((side, error)) => return RelayEnd::Broken(side, error),
             }
         }
     }
 
     /// Moves what can be moved. True if anything was.
-    fn step(&mut self) -> Result<bool, (Side, io::Error)> {
+    fn step(&mut self) -> Result<bool, (RelaySide, io::Error)> {
         let Self { left, right, to_right, to_left, .. } = self;
-        // What TLS has to say of its own.
+        // Records of TLS itself.
         for (stream, side, may_write) in [
-            (&mut *left, Side::Left, to_left.may_write),
-            (&mut *right, Side::Right, to_right.may_write),
+            (&mut *left, RelaySide::Left, to_left.may_write),
+            (&mut *right, RelaySide::Right, to_right.may_write),
         ] {
             if may_write && stream.holds_output() {
                 match stream.flush() {
@@ -131,18 +134,18 @@ impl Pair {
             }
         }
         let there = to_right.step(left, right).map_err(|fault| match fault {
-            Fault::Reading(error) => (Side::Left, error),
-            Fault::Writing(error) => (Side::Right, error),
+            DirectionError::Reading(error) => (RelaySide::Left, error),
+            DirectionError::Writing(error) => (RelaySide::Right, error),
         })?;
         let back = to_left.step(right, left).map_err(|fault| match fault {
-            Fault::Reading(error) => (Side::Right, error),
-            Fault::Writing(error) => (Side::Left, error),
+            DirectionError::Reading(error) => (RelaySide::Right, error),
+            DirectionError::Writing(error) => (RelaySide::Left, error),
         })?;
         Ok(there || back)
     }
 
     /// Waits until something may be moved. False at `deadline`.
-    fn wait(&mut self, deadline: Option<Instant>) -> Result<bool, (Side, io::Error)> {
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<bool, (RelaySide, io::Error)> {
         let Self { left, right, to_right, to_left, hung_up } = self;
         let reading = |wanted| if wanted { PollFlags::IN } else { PollFlags::empty() };
         let writing = |wanted| if wanted { PollFlags::OUT } else { PollFlags::empty() };
@@ -154,7 +157,7 @@ impl Pair {
             (right.input(), reading(to_left.wants_read())),
             (right.output(), writes_right),
         ];
-        // What is wanted of neither way is watched for resets only, and not at all after its end.
+        // A side of which neither direction is wanted is watched for resets only, and not after its end.
         let mut wanted = Vec::with_capacity(polled.len());
         let mut places = [None; 4];
         for (at, (fd, flags)) in polled.into_iter().enumerate() {
@@ -163,14 +166,14 @@ impl Pair {
                 wanted.push(PollFd::from_borrowed_fd(fd, flags));
             }
         }
-        let found = wait_any(&mut wanted, deadline).map_err(|error| (Side::Left, error))?;
+        let found = wait_any(&mut wanted, deadline).map_err(|error| (RelaySide::Left, error))?;
         let seen = places.map(|place| place.map_or(PollFlags::empty(), |at| wanted[at].revents()));
         let over = PollFlags::HUP | PollFlags::ERR;
         to_right.may_read |= seen[0].intersects(PollFlags::IN | over);
         to_left.may_write |= seen[1].intersects(PollFlags::OUT | over);
         to_left.may_read |= seen[2].intersects(PollFlags::IN | over);
         to_right.may_write |= seen[3].intersects(PollFlags::OUT | over);
-        for (at, side, stream) in [(0, Side::Left, &*left), (1, Side::Right, &*right)] {
+        for (at, side, stream) in [(0, RelaySide::Left, &*left), (1, RelaySide::Right, &*right)] {
             let events = seen[2 * at] | seen[2 * at + 1];
             if events.intersects(over) {
                 hung_up[at] = true;
@@ -211,8 +214,8 @@ mod tests {
         (far, Stream::socket(near).unwrap())
     }
 
-    fn start(left: Stream, right: Stream, idle: Option<Duration>) -> JoinHandle<Outcome> {
-        thread::spawn(move || relay(left, right, Limits { idle }))
+    fn start(left: Stream, right: Stream, idle: Option<Duration>) -> JoinHandle<RelayOutcome> {
+        thread::spawn(move || relay(left, right, RelayLimits { idle }))
     }
 
     fn pattern(length: usize, seed: u8) -> Vec<u8> {
@@ -250,7 +253,7 @@ mod tests {
     far!(UnixStream);
 
     /// Both ways at once, and each end only closes its own direction.
-    fn exchange(left: &dyn Far, right: &dyn Far, running: JoinHandle<Outcome>) {
+    fn exchange(left: &dyn Far, right: &dyn Far, running: JoinHandle<RelayOutcome>) {
         const LENGTH: usize = 3_000_001;
         let (there, back) = (pattern(LENGTH, 1), pattern(LENGTH, 2));
         thread::scope(|scope| {
@@ -263,7 +266,7 @@ mod tests {
             }
         });
         let outcome = running.join().unwrap();
-        assert!(matches!(outcome.end, End::Complete), "{outcome:?}");
+        assert!(matches!(outcome.end, RelayEnd::Complete), "{outcome:?}");
         assert_eq!((outcome.to_left, outcome.to_right), (LENGTH as u64, LENGTH as u64));
     }
 
@@ -292,12 +295,12 @@ mod tests {
         b.end();
         assert_eq!(a.receive(), b"");
         let outcome = running.join().unwrap();
-        assert!(matches!(outcome.end, End::Complete), "{outcome:?}");
+        assert!(matches!(outcome.end, RelayEnd::Complete), "{outcome:?}");
         assert_eq!((outcome.to_right, outcome.to_left), (8, 21));
     }
 
     #[test]
-    fn bytes_that_were_given_back_come_first() {
+    fn bytes_that_were_returned_come_first() {
         let ((a, mut left), (b, right)) = (tcp(), tcp());
         left.unread(b"early ".to_vec());
         let running = start(left, right, None);
@@ -305,23 +308,23 @@ mod tests {
         a.end();
         b.end();
         assert_eq!(b.receive(), b"early and late");
-        assert!(matches!(running.join().unwrap().end, End::Complete));
+        assert!(matches!(running.join().unwrap().end, RelayEnd::Complete));
     }
 
     #[test]
     fn a_reset_of_one_side_resets_the_other() {
-        for side in [Side::Left, Side::Right] {
+        for side in [RelaySide::Left, RelaySide::Right] {
             let ((a, left), (b, right)) = (tcp(), tcp());
             let running = start(left, right, None);
             a.send(b"x");
             (&b).read_exact(&mut [0]).unwrap();
-            let (gone, stays) = if side == Side::Left { (a, b) } else { (b, a) };
+            let (gone, stays) = if side == RelaySide::Left { (a, b) } else { (b, a) };
             SockRef::from(&gone).set_linger(Some(Duration::ZERO)).unwrap();
             drop(gone);
             let error = (&stays).read(&mut [0; 8]).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
             let outcome = running.join().unwrap();
-            assert!(matches!(outcome.end, End::Broken(s, _) if s == side), "{outcome:?}");
+            assert!(matches!(outcome.end, RelayEnd::Broken(s, _) if s == side), "{outcome:?}");
         }
     }
 
@@ -346,20 +349,20 @@ mod tests {
             }
             assert!(Instant::now() < until);
         }
-        // Sockets and one piece here: far less than what a sender without an end would send.
+        // Sockets and one buffer: far less than a sender without back-pressure would send.
         assert!(sent < 16 << 20, "{sent}");
         SockRef::from(&b).set_linger(Some(Duration::ZERO)).unwrap();
         drop(b);
         let outcome = running.join().unwrap();
-        assert!(matches!(outcome.end, End::Broken(Side::Right, _)), "{outcome:?}");
+        assert!(matches!(outcome.end, RelayEnd::Broken(RelaySide::Right, _)), "{outcome:?}");
         drop(a);
     }
 
     #[test]
-    fn silence_ends_both_where_a_limit_says_so() {
+    fn an_idle_pair_is_closed_at_its_limit() {
         let ((a, left), (b, right)) = (tcp(), tcp());
         let running = start(left, right, Some(Duration::from_millis(50)));
         assert_eq!((a.receive(), b.receive()), (Vec::new(), Vec::new()));
-        assert!(matches!(running.join().unwrap().end, End::Idle));
+        assert!(matches!(running.join().unwrap().end, RelayEnd::Idle));
     }
 }

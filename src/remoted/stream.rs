@@ -3,11 +3,12 @@
 //! In scope: reading and writing that never blocks, waiting with a deadline, half-close and reset.
 //! Not in scope: what the bytes mean.
 //!
-//! [`Read`] and [`Write`] answer `WouldBlock` at once; [`Stream::wait`] is the only place that
-//! waits, and always with a deadline. So one thread can serve two streams (`relay`), and no thread
-//! hangs on a peer that says nothing.
+//! [`Read`] and [`Write`] return `WouldBlock` at once; [`Stream::wait`] is the only place that waits, and
+//! always with a deadline. So one thread can serve two streams (`relay`), and no thread hangs on a silent
+//! peer.
 
 mod tls;
+mod transport;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -23,25 +24,30 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use socket2::Socket;
 
-use tls::Tls;
+use crate::sync::deadline::time_left;
+use tls::StreamTls;
+use transport::NonblockingTransport;
+pub use transport::ReadyEvent;
 
-/// What a pipe or a terminal takes without blocking once poll(2) says that it takes anything
+/// What a pipe or a terminal takes without blocking once poll(2) reports it as writable
 /// (`PIPE_BUF`, pipe(7)). Standard output is shared with other processes, so it stays blocking.
-const PAIR_WRITE: usize = 4096;
+const MAX_STDIO_WRITE: usize = 4096;
+/// Most bytes that are discarded so that a peer receives the last answer.
+const MAX_DISCARDED: usize = 256 * 1024;
 
 /// A connection.
 pub struct Stream {
     kind: Kind,
     /// Bytes that were read too early and are read again first.
     early: Vec<u8>,
-    /// How many of them were.
+    /// How many of them were read again.
     taken: usize,
 }
 
 enum Kind {
     /// Shared with whoever may shut it down.
     Socket(Arc<Socket>),
-    Tls(Box<Tls>),
+    Tls(Box<StreamTls<Stream>>),
     /// None once it was closed for writing.
     Pair(File, Option<File>),
 }
@@ -73,7 +79,7 @@ impl Stream {
         config: Arc<ServerConfig>,
         deadline: Instant,
     ) -> io::Result<Self> {
-        Ok(Self::new(Kind::Tls(Box::new(Tls::accept(under, config, deadline)?))))
+        Ok(Self::new(Kind::Tls(Box::new(StreamTls::accept(under, config, deadline)?))))
     }
 
     /// TLS as the client of it, after the handshake. `under` may itself be TLS.
@@ -83,26 +89,26 @@ impl Stream {
         name: ServerName<'static>,
         deadline: Instant,
     ) -> io::Result<Self> {
-        Ok(Self::new(Kind::Tls(Box::new(Tls::connect(under, config, name, deadline)?))))
+        Ok(Self::new(Kind::Tls(Box::new(StreamTls::connect(under, config, name, deadline)?))))
     }
 
     fn new(kind: Kind) -> Self {
         Self { kind, early: Vec::new(), taken: 0 }
     }
 
-    /// Gives bytes back: they are read again, before all others.
+    /// Returns bytes to the stream: they are read again, before all others.
     pub fn unread(&mut self, mut bytes: Vec<u8>) {
         bytes.extend_from_slice(self.early());
         self.early = bytes;
         self.taken = 0;
     }
 
-    /// What was given back and not read again yet.
+    /// Bytes that were returned and not read again yet.
     pub fn early(&self) -> &[u8] {
         &self.early[self.taken..]
     }
 
-    /// The same, taken: whoever has it reads it.
+    /// The same; the stream no longer has them.
     pub fn take_early(&mut self) -> Vec<u8> {
         let early = self.early().to_vec();
         (self.early, self.taken) = (Vec::new(), 0);
@@ -114,7 +120,7 @@ impl Stream {
         self.bottom().and_then(|socket| socket.peer_addr().ok()?.as_socket())
     }
 
-    /// The bare socket, where this is nothing else and no byte of it is held here.
+    /// The socket, where there is no TLS and no byte is held here.
     pub(super) fn plain(&self) -> Option<&Socket> {
         match &self.kind {
             Kind::Socket(socket) if self.early().is_empty() => Some(socket),
@@ -149,8 +155,8 @@ impl Stream {
         }
     }
 
-    /// Whether reading may give something although poll(2) sees nothing: bytes that were given back,
-    /// or decrypted already.
+    /// Whether reading may return something although poll(2) sees nothing: bytes that were returned, or
+    /// decrypted already.
     pub(super) fn holds_input(&self) -> bool {
         match &self.kind {
             Kind::Tls(tls) => !self.early().is_empty() || tls.holds_input(),
@@ -158,7 +164,7 @@ impl Stream {
         }
     }
 
-    /// Whether bytes that count as written still wait for the socket: [`Write::flush`] sends them.
+    /// Whether written bytes still wait for the socket: [`Write::flush`] sends them.
     pub(super) fn holds_output(&self) -> bool {
         match &self.kind {
             Kind::Tls(tls) => tls.holds_output(),
@@ -166,7 +172,7 @@ impl Stream {
         }
     }
 
-    /// Says that nothing more is written; the other direction goes on. `WouldBlock`: not yet.
+    /// Ends the direction that is written; the other goes on. `WouldBlock`: not yet.
     pub fn close_writing(&mut self) -> io::Result<()> {
         match &mut self.kind {
             Kind::Socket(socket) => match socket.shutdown(Shutdown::Write) {
@@ -184,14 +190,28 @@ impl Stream {
         }
     }
 
-    /// As [`Stream::close_writing`], waiting until it is said, until `deadline`.
+    /// As [`Stream::close_writing`], waiting until it is sent, until `deadline`.
     pub fn close_writing_within(&mut self, deadline: Instant) -> io::Result<()> {
         loop {
             match self.close_writing() {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait(Event::Writable, deadline)?;
+                    self.wait(ReadyEvent::Writable, deadline)?;
                 }
                 other => return other,
+            }
+        }
+    }
+
+    /// Ends the direction that is written, and discards what still comes until the peer ends its own, until
+    /// `deadline`: closing with bytes unread would send a reset, which may overtake what was sent last.
+    pub(super) fn finish_within(&mut self, deadline: Instant) {
+        let _ = self.close_writing_within(deadline);
+        let mut buffer = [0; 4096];
+        let mut discarded = 0;
+        while discarded < MAX_DISCARDED {
+            match self.read_within(&mut buffer, deadline) {
+                Ok(count) if count > 0 => discarded += count,
+                _ => return,
             }
         }
     }
@@ -205,15 +225,15 @@ impl Stream {
     }
 
     /// Waits until it may be readable or writable. `TimedOut` at `deadline`.
-    pub fn wait(&self, event: Event, deadline: Instant) -> io::Result<()> {
-        if event == Event::Readable && self.holds_input() {
+    pub fn wait(&self, event: ReadyEvent, deadline: Instant) -> io::Result<()> {
+        if event == ReadyEvent::Readable && self.holds_input() {
             return Ok(());
         }
         let mut polled = Vec::with_capacity(2);
-        if event == Event::Readable {
+        if event == ReadyEvent::Readable {
             polled.push(PollFd::from_borrowed_fd(self.input(), PollFlags::IN));
         }
-        if event == Event::Writable || self.holds_output() {
+        if event == ReadyEvent::Writable || self.holds_output() {
             polled.push(PollFd::from_borrowed_fd(self.output(), PollFlags::OUT));
         }
         if wait_any(&mut polled, Some(deadline))? {
@@ -228,10 +248,10 @@ impl Stream {
         loop {
             match self.read(buffer) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    // What is still to be sent may be what the peer waits for.
+                    // The peer may wait for what is still to be sent.
                     match self.flush() {
                         Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
-                        _ => self.wait(Event::Readable, deadline)?,
+                        _ => self.wait(ReadyEvent::Readable, deadline)?,
                     }
                 }
                 other => return other,
@@ -251,7 +271,7 @@ impl Stream {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => bytes = &bytes[written..],
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait(Event::Writable, deadline)?;
+                    self.wait(ReadyEvent::Writable, deadline)?;
                 }
                 Err(e) => return Err(e),
             }
@@ -259,13 +279,22 @@ impl Stream {
     }
 }
 
-/// What [`Stream::wait`] waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Bytes, the end or an error can be read.
-    Readable,
-    /// Bytes can be written.
-    Writable,
+impl NonblockingTransport for Stream {
+    fn wait(&self, event: ReadyEvent, deadline: Instant) -> io::Result<()> {
+        self.wait(event, deadline)
+    }
+
+    fn holds_input(&self) -> bool {
+        self.holds_input()
+    }
+
+    fn holds_output(&self) -> bool {
+        self.holds_output()
+    }
+
+    fn close_writing(&mut self) -> io::Result<()> {
+        self.close_writing()
+    }
 }
 
 impl TryFrom<TcpStream> for Stream {
@@ -299,7 +328,7 @@ impl Read for Stream {
             Kind::Socket(socket) => (&**socket).read(buffer),
             Kind::Tls(tls) => tls.read(buffer),
             Kind::Pair(input, _) => {
-                // It may block, so only what is there is asked for.
+                // Reading may block, so only what is there is read.
                 let mut polled = [PollFd::new(input, PollFlags::IN)];
                 if !wait_any(&mut polled, Some(Instant::now()))? {
                     return Err(io::ErrorKind::WouldBlock.into());
@@ -322,7 +351,7 @@ impl Write for Stream {
                 if !wait_any(&mut polled, Some(Instant::now()))? {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
-                output.write(&bytes[..bytes.len().min(PAIR_WRITE)])
+                output.write(&bytes[..bytes.len().min(MAX_STDIO_WRITE)])
             }
         })
     }
@@ -339,9 +368,8 @@ impl Write for Stream {
 /// long as it takes.
 pub(super) fn wait_any(polled: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
     loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // Beyond what a `Timespec` holds it may as well be for ever.
-        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let timeout = deadline.and_then(|deadline| Timespec::try_from(time_left(deadline)).ok());
         match poll(polled, timeout.as_ref()) {
             Ok(count) => return Ok(count > 0),
             Err(Errno::INTR) => {}
@@ -350,7 +378,7 @@ pub(super) fn wait_any(polled: &mut [PollFd<'_>], deadline: Option<Instant>) -> 
     }
 }
 
-/// Has whoever reads our standard output see its end: dropping a copy of it would not.
+/// Ends our standard output for whoever reads it: dropping a copy of it would not.
 fn close_standard_output(output: &File) -> io::Result<()> {
     // Where it is a socket there may be more copies than this process has.
     let _ = rustix::net::shutdown(output, rustix::net::Shutdown::Write);

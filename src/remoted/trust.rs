@@ -1,4 +1,4 @@
-//! Whom an end trusts to be its broker.
+//! Which certificates of a broker an end trusts.
 //!
 //! In scope: roots of the system or of a file, pins of a certificate. Not in scope: the handshake.
 
@@ -23,15 +23,15 @@ use crate::identity::{check_chain, pem};
 /// Most pins.
 const MAX_PINS: usize = 16;
 
-/// What a broker's certificate has to be.
+/// Which certificates of a broker are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Trust {
-    /// Issued by somebody whom this system trusts, for the broker's name.
+pub enum BrokerTrust {
+    /// Those issued under a root of this system, for the broker's name.
     #[default]
     System,
-    /// Issued by one of the certificates in this PEM file, for the broker's name.
+    /// Those issued under one of the certificates in this PEM file, for the broker's name.
     File(PathBuf),
-    /// One of these very certificates, whatever name and dates it has.
+    /// These certificates only, whatever names and dates they have.
     Pins(Vec<Pin>),
 }
 
@@ -65,8 +65,8 @@ impl fmt::Debug for Pin {
     }
 }
 
-impl Trust {
-    /// The settings of a TLS client. An error says what to do about it.
+impl BrokerTrust {
+    /// The settings of a TLS client. An error says what to do.
     pub(super) fn client_config(&self) -> Result<Arc<ClientConfig>, String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -93,13 +93,13 @@ impl Trust {
         };
         let mut config =
             builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-        // What a server in front of a broker would otherwise be free to choose is HTTP/2.
+        // Otherwise a web server in front of a broker might choose HTTP/2.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
 }
 
-/// A certificate of the system that cannot be read is passed over, as other programs do.
+/// A certificate of the system that cannot be read is ignored, as other programs do.
 fn system_roots() -> Result<RootCertStore, String> {
     let loaded = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -215,7 +215,7 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Why a handshake failed, for people.
+/// Why a handshake failed, as a text.
 pub(super) fn refusal(error: &std::io::Error) -> String {
     use rustls::InvalidMessage;
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
@@ -263,11 +263,11 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_trusted_is_said() {
-        let missing = Trust::File("/no/such/file".into()).client_config().unwrap_err();
+    fn what_cannot_be_trusted_is_an_error() {
+        let missing = BrokerTrust::File("/no/such/file".into()).client_config().unwrap_err();
         assert!(missing.contains("/no/such/file"), "{missing}");
-        assert!(Trust::Pins(Vec::new()).client_config().is_err());
-        let config = Trust::Pins(vec![Pin([0; 32])]).client_config().unwrap();
+        assert!(BrokerTrust::Pins(Vec::new()).client_config().is_err());
+        let config = BrokerTrust::Pins(vec![Pin([0; 32])]).client_config().unwrap();
         assert_eq!(config.alpn_protocols, [b"http/1.1"]);
     }
 }

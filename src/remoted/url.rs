@@ -17,9 +17,9 @@ const MAX_URL: usize = 8 * 1024;
 /// Which side of a path an address is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// `rws` and `rwss`: whoever serves the path.
+    /// `rws` and `rwss`: the server of the path.
     Server,
-    /// `rwr` and `rwrs`: whoever calls it.
+    /// `rwr` and `rwrs`: its callers.
     Caller,
 }
 
@@ -55,7 +55,7 @@ impl Url {
         self.side
     }
 
-    /// Whether the broker is spoken to by TLS.
+    /// Whether the broker is reached over TLS.
     pub fn is_tls(&self) -> bool {
         self.is_tls
     }
@@ -99,7 +99,7 @@ impl Url {
         }
     }
 
-    /// The page that a browser would have come from; the broker asks for one (RFC 6454).
+    /// The `Origin` that a browser would send; the broker wants one (RFC 6454).
     pub(super) fn origin(&self) -> String {
         format!("http{}://{}", if self.is_tls { "s" } else { "" }, self.authority())
     }
@@ -121,16 +121,9 @@ impl fmt::Display for Url {
 }
 
 /// What is wrong with an address. It shows nothing of the address, which may hold a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct UrlError(&'static str);
-
-impl fmt::Display for UrlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for UrlError {}
 
 impl FromStr for Url {
     type Err = UrlError;
@@ -192,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_taken_apart() {
+    fn an_address_is_split_into_its_parts() {
         let url = parse("rws://KEY@Broker.Example:37791/test/path/?a=b");
         assert_eq!((url.side(), url.is_tls()), (Side::Server, false));
         assert_eq!((url.host(), url.port()), ("broker.example", 37791));

@@ -13,13 +13,13 @@ impl Waker {
         Ok(Self(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
     }
 
-    /// What was to be seen must be in place before.
+    /// What the woken thread looks at must be in place before.
     pub fn wake(&self) {
         // It fails only where it was woken 2^64 times without being cleared.
         let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
 
-    /// Look at what is to be seen after this.
+    /// The woken thread calls this before it looks.
     pub fn clear(&self) {
         let _ = rustix::io::read(&self.0, &mut [0_u8; 8]);
     }

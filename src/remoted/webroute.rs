@@ -1,16 +1,15 @@
-//! Our ends of a WebRoute: asking a broker to be joined with whoever has the same id.
+//! Our ends of a WebRoute: asking a broker to be joined with the end that has the same id.
 //!
-//! In scope: the request, the broker's answer, its refusals in words. Not in scope: the way to the
-//! broker, and the bytes that follow.
+//! In scope: the request, the broker's answer, the texts of refusals. Not in scope: the way to the broker, and
+//! the bytes that follow.
 
-use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::head::{
-    Answer, HeadError, Upgrade, field, read_answer, webroute_accept, webroute_request,
+    HeadError, Upgrade, UpgradeResponse, field, read_answer, webroute_accept, webroute_request,
 };
 use super::stream::Stream;
 use super::url::{Side, Url};
@@ -18,12 +17,13 @@ use super::url::{Side, Url};
 /// Most of a refusal's body that is read, in bytes. The original's have some hundred.
 const MAX_BODY: usize = 4096;
 /// How long a refusal's body may take.
-const BODY: Duration = Duration::from_secs(2);
+const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest reason of a broker that is repeated, in characters.
 const MAX_REASON: usize = 200;
 
 /// Why there is no connection through a broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {cause}")]
 pub struct ConnectError {
     /// The path, without its key.
     at: String,
@@ -31,22 +31,29 @@ pub struct ConnectError {
 }
 
 /// What a [`ConnectError`] comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Cause {
     /// There is no key for the address.
+    #[error("there is no key for it")]
     NoKey,
     /// The broker, or the proxy before it, is not reached, or is not who it should be.
+    #[error("{0}")]
     Unreachable(String),
     /// The broker does not know the key, or not for this role and path (403).
+    #[error("the broker does not take this key here (403)")]
     WrongKey,
     /// Nobody serves the path at this time (502).
+    #[error("nobody serves this path at this time (502)")]
     NobodyThere,
     /// The server did not come in time (504, or nothing).
+    #[error("the server of this path did not come in time")]
     NeverCame,
     /// The broker refuses for another reason.
+    #[error("the broker refuses ({}{})", .0, after_colon(.1))]
     Refused(u16, String),
     /// What answers is no broker, or the connection broke before it answered.
+    #[error("{0}")]
     Broken(String),
 }
 
@@ -56,7 +63,7 @@ impl ConnectError {
     }
 
     /// There is no address at all.
-    pub(super) fn nowhere() -> Self {
+    pub(super) fn no_address() -> Self {
         Self {
             at: "no address".to_owned(),
             cause: Cause::Unreachable("nothing to dial".to_owned()),
@@ -69,28 +76,9 @@ impl ConnectError {
     }
 }
 
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.at, self.cause)
-    }
-}
-
-impl std::error::Error for ConnectError {}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoKey => f.write_str("there is no key for it"),
-            Self::Unreachable(why) | Self::Broken(why) => f.write_str(why),
-            Self::WrongKey => f.write_str("the broker does not take this key here (403)"),
-            Self::NobodyThere => f.write_str("nobody serves this path at this time (502)"),
-            Self::NeverCame => f.write_str("the server of this path did not come in time"),
-            Self::Refused(status, why) if why.is_empty() => {
-                write!(f, "the broker refuses ({status})")
-            }
-            Self::Refused(status, why) => write!(f, "the broker refuses ({status}: {why})"),
-        }
-    }
+/// A broker's reason, which may be empty, behind its status.
+fn after_colon(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }
 
 /// Asks on this stream, which leads to the broker, and waits until the broker has joined the two.
@@ -138,25 +126,25 @@ pub(super) fn unanswered(error: &HeadError, deadline: Instant) -> Cause {
     }
 }
 
-/// A refusal in words, with what the broker itself says of it.
-pub(super) fn refused(stream: &mut Stream, answer: &Answer, side: Side) -> Cause {
-    let said = body(stream, answer);
+/// The cause of a refusal, with the broker's own reason.
+pub(super) fn refused(stream: &mut Stream, answer: &UpgradeResponse, side: Side) -> Cause {
+    let reason = read_reason(stream, answer);
     match (answer.status, side) {
         (403, _) => Cause::WrongKey,
         (502, Side::Caller) => Cause::NobodyThere,
         (504, _) => Cause::NeverCame,
-        (status, _) => Cause::Refused(status, said),
+        (status, _) => Cause::Refused(status, reason),
     }
 }
 
-/// The broker's own words: the `error` of its JSON. Anything else has none.
-fn body(stream: &mut Stream, answer: &Answer) -> String {
+/// The broker's reason: the `error` of its JSON; empty where there is none.
+fn read_reason(stream: &mut Stream, answer: &UpgradeResponse) -> String {
     let length = answer.fields.find("Content-Length").and_then(|length| length.trim().parse().ok());
     let length: usize = length.unwrap_or(0);
     if length == 0 || length > MAX_BODY {
         return String::new();
     }
-    let deadline = Instant::now() + BODY;
+    let deadline = Instant::now() + BODY_TIMEOUT;
     let mut bytes = vec![0; length];
     let mut filled = 0;
     while filled < length {
@@ -166,8 +154,8 @@ fn body(stream: &mut Stream, answer: &Answer) -> String {
         }
     }
     let json: Option<Value> = serde_json::from_slice(&bytes).ok();
-    let said = json.as_ref().and_then(|json| json.get("error")?.as_str()).unwrap_or_default();
-    said.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect()
+    let reason = json.as_ref().and_then(|json| json.get("error")?.as_str()).unwrap_or_default();
+    reason.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect()
 }
 
 #[cfg(test)]
@@ -211,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told_in_words() {
+    fn refusals_have_a_cause_and_the_brokers_reason() {
         let json = |status: &str, error: &str| {
             let body = format!(r#"{{"success":false,"error":"{error}","errorcode":"x"}}"#);
             format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
@@ -232,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn another_than_a_broker_is_found_out() {
+    fn a_peer_that_is_no_broker_is_detected() {
         for answer in [
             ACCEPTED.replace("nZJB", "nZJC"),
             ACCEPTED.replace("Upgrade: webroute", "Upgrade: websocket"),

@@ -2,7 +2,7 @@
 
 use crossbeam_channel::select;
 use restpipe::config::{BrokerConfig, Environment, Reader};
-use restpipe::remoted::broker::{Broker, Settings};
+use restpipe::remoted::broker::{Broker, BrokerSettings};
 use restpipe::remoted::use_all_descriptors;
 use restpipe::run::cli::{self, CliFailure, Command, Program};
 use restpipe::run::logging;
@@ -34,7 +34,7 @@ fn run() -> Result<(), CliFailure> {
     use_all_descriptors();
     let signals = Signals::new().map_err(CliFailure::failed)?;
     let drain = config.drain;
-    let broker = Broker::start(Settings::new(config)).map_err(CliFailure::failed)?;
+    let broker = Broker::start(BrokerSettings::new(config)).map_err(CliFailure::failed)?;
     cli::say(&format!("ready remoted={}", broker.address()));
     loop {
         select! {

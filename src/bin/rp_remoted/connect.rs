@@ -3,7 +3,7 @@
 use crossbeam_channel::{bounded, select};
 use pico_args::Arguments;
 use restpipe::config::{Bind, Reader};
-use restpipe::remoted::forward::{self, Forward, Way};
+use restpipe::remoted::forward::{self, BrokerChain, BrokerForward};
 use restpipe::remoted::{DEFAULT_IDLE_S, Url};
 use restpipe::run::cli::{self, CliFailure, Command, Program};
 use restpipe::run::signals::Signals;
@@ -76,12 +76,13 @@ fn run(ends: Ends, urls: Vec<Url>, local: &Local, idle_s: u64) -> Result<(), Cli
     let max_connections = ends.max_connections;
     let begun = ends.begin()?;
     let urls = urls.into_iter().map(|url| begun.with_key(url)).collect::<Result<_, _>>()?;
-    let way = Way::new(urls, begun.outbound, idle_s).map_err(CliFailure::Wrong)?;
+    let way = BrokerChain::new(urls, begun.outbound, idle_s).map_err(CliFailure::Wrong)?;
     let signals = Signals::new().map_err(CliFailure::failed)?;
     match local {
         Local::Stdio => stdio(way, &signals),
         Local::Port(bind) => {
-            let forward = Forward::start(bind, way, max_connections).map_err(CliFailure::failed)?;
+            let forward =
+                BrokerForward::start(bind, way, max_connections).map_err(CliFailure::failed)?;
             cli::say(&format!("ready listen={}", forward.address()));
             let signal = signals.receiver().recv().map_err(CliFailure::failed)?;
             log::info!("stopping after {signal}: at most {} s", begun.config.drain.as_secs());
@@ -92,7 +93,7 @@ fn run(ends: Ends, urls: Vec<Url>, local: &Local, idle_s: u64) -> Result<(), Cli
 }
 
 /// Until the connection has ended, or a signal comes: then it is broken off.
-fn stdio(way: Way, signals: &Signals) -> Result<(), CliFailure> {
+fn stdio(way: BrokerChain, signals: &Signals) -> Result<(), CliFailure> {
     let (ended, end) = bounded(1);
     std::thread::Builder::new()
         .name("carry".to_owned())

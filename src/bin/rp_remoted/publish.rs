@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pico_args::Arguments;
 use restpipe::config::Reader;
-use restpipe::remoted::publication::{Options, Publication, Route};
+use restpipe::remoted::publication::{Options, Publication, PublishedPath};
 use restpipe::remoted::{Address, Url};
 use restpipe::run::cli::{self, CliFailure, Command, Program};
 use restpipe::run::signals::Signals;
@@ -66,7 +66,7 @@ fn parse(arguments: &mut Arguments) -> Result<Job, CliFailure> {
         let wrong = |error| CliFailure::Usage(format!("URL {}: {error}", at + 1));
         let url: Url = url.parse().map_err(wrong)?;
         let target = targets.get(at).or(targets.first()).cloned();
-        routes.extend(target.map(|target| Route { url, target }));
+        routes.extend(target.map(|target| PublishedPath { url, target }));
     }
     if routes.is_empty() && files.is_empty() {
         return Err(CliFailure::Usage("URL is missing".to_owned()));
@@ -77,7 +77,7 @@ fn parse(arguments: &mut Arguments) -> Result<Job, CliFailure> {
 
 fn run(
     ends: Ends,
-    mut routes: Vec<Route>,
+    mut routes: Vec<PublishedPath>,
     files: &[PathBuf],
     options: Options,
 ) -> Result<(), CliFailure> {
@@ -104,7 +104,7 @@ fn run(
 }
 
 /// The lines of a file. An error shows no line: it may hold a key.
-fn read(file: &Path) -> Result<Vec<Route>, String> {
+fn read(file: &Path) -> Result<Vec<PublishedPath>, String> {
     let name = file.display();
     let text = cli::read_text(file, MAX_FILE).map_err(|error| format!("{name}: {error}"))?;
     let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));

@@ -3,68 +3,76 @@
 //! In scope: the two answers, and the connection that follows. Not in scope: how bytes are carried
 //! (`relay`).
 
+use std::io;
 use std::time::{Duration, Instant};
 
-use super::Shared;
-use super::hall::Waiting;
-use super::refusal::Refusal;
-use super::request::Route;
-use super::visit::{Refused, Visitor, left};
+use super::refusal::BrokerRefusal;
+use super::request::WebRoute;
+use super::state::BrokerState;
+use super::visitor::{RefusedVisitor, Visitor};
+use super::waiting_callers::WaitingCaller;
 use crate::config::IdleLimit;
 use crate::remoted::head::webroute_accepted;
-use crate::remoted::relay::{End, Limits, relay};
-use crate::remoted::stream::Event;
+use crate::remoted::relay::{RelayEnd, RelayLimits, relay};
+use crate::remoted::stream::ReadyEvent;
 
 /// Joins a server's connection with the caller that waits for it, and carries their bytes.
 pub(super) fn join(
     mut server: Visitor,
-    route: &Route,
-    shared: &Shared,
-) -> Result<(), Box<Refused>> {
-    let Some(caller) = shared.hall.meet(&route.meeting) else {
-        return Err(server.refused(Refusal::server("no caller waits with its WebRoute-ID")));
+    route: &WebRoute,
+    broker: &BrokerState,
+) -> Result<(), Box<RefusedVisitor>> {
+    let Some(caller) = broker.waiting_callers.take_waiting(&route.rendezvous) else {
+        return Err(server.refused(BrokerRefusal::server("no caller waits with its WebRoute-ID")));
     };
-    let Waiting { visitor: mut caller, registration, timeout_s, .. } = caller;
-    let _joined = shared.joined.take();
-    let times = &shared.settings.times;
-    let accepted = webroute_accepted(&route.meeting.id);
+    let WaitingCaller { visitor: mut caller, registration, timeout_s, .. } = caller;
+    let _joined = broker.joined.take();
+    let times = &broker.settings.times;
+    let accepted = webroute_accepted(&route.rendezvous.id);
     let deadline = Instant::now() + times.head;
-    // The server's goes first, so that it has it before anything that its caller says after its own.
+    // The server's goes first, so that it arrives before anything that the caller sends after its own.
     if let Err(error) = server.stream.write_all_within(&accepted, deadline) {
         log::warn!(
             "caller {}: not joined on {}: its server left: {}",
             caller.name,
             registration.path,
-            left(&error)
+            reason(&error)
         );
         return Ok(());
     }
     let now = Instant::now();
-    if !caller.stream.early().is_empty() || caller.stream.wait(Event::Readable, now).is_ok() {
-        // Bytes of the caller are here already. A server that says something has read its 101.
-        let _ = server.stream.wait(Event::Readable, now + times.head_start);
+    if !caller.stream.early().is_empty() || caller.stream.wait(ReadyEvent::Readable, now).is_ok() {
+        // Bytes of the caller are here already. A server that sends something has read its 101.
+        let _ = server.stream.wait(ReadyEvent::Readable, now + times.head_start);
     }
     if let Err(error) = caller.stream.write_all_within(&accepted, deadline) {
-        log::warn!("caller {}: left {}: {}", caller.name, registration.path, left(&error));
+        log::warn!("caller {}: left {}: {}", caller.name, registration.path, reason(&error));
         return Ok(());
     }
     log::debug!("caller {}: joined on {} with {}", caller.name, registration.path, server.name);
     let asked = timeout_s.min(route.timeout_s);
-    let idle = match shared.settings.config.idle {
+    let idle = match broker.settings.config.idle {
         IdleLimit::AsAsked => Some(Duration::from_secs(asked)),
         IdleLimit::Always(limit) => Some(limit),
         IdleLimit::Off => None,
     };
     let path = registration.path.clone();
-    // What is held of the registration would outlive it otherwise.
+    // Otherwise the joined connection would keep what the registration holds.
     drop(registration);
-    let outcome = relay(caller.stream, server.stream, Limits { idle });
+    let outcome = relay(caller.stream, server.stream, RelayLimits { idle });
     let (there, back) = (outcome.to_right, outcome.to_left);
     let how = match outcome.end {
-        End::Complete => "complete".to_owned(),
-        End::Idle => format!("nothing moved for {idle:?}"),
-        End::Broken(side, error) => format!("{side:?} failed: {error}"),
+        RelayEnd::Complete => "complete".to_owned(),
+        RelayEnd::Idle => format!("nothing moved for {idle:?}"),
+        RelayEnd::Broken(side, error) => format!("{side:?} failed: {error}"),
     };
     log::debug!("caller {}: ended on {path}: {there} bytes there, {back} back: {how}", caller.name);
     Ok(())
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => "it took too long".to_owned(),
+        _ => error.to_string(),
+    }
 }

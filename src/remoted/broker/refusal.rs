@@ -1,23 +1,23 @@
-//! How a broker says no: the original's statuses, fields and bodies.
+//! How a broker refuses requests: the original's statuses, fields and bodies.
 
 use serde_json::json;
 
 /// An answer instead of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct BrokerRefusal {
     status: &'static str,
     fields: &'static str,
     /// Text for people and a code for programs.
     body: Option<(&'static str, &'static str)>,
     /// Whether another request may follow on the same connection.
     pub keeps_open: bool,
-    /// Whoever gets it has shown no good key: anybody can have any number of these.
+    /// The peer has shown no valid key: anybody can cause any number of these.
     pub is_stranger: bool,
     /// For the log.
     pub reason: String,
 }
 
-impl Refusal {
+impl BrokerRefusal {
     /// No key, a wrong one, or one that is not for this path.
     pub fn key(reason: &str) -> Self {
         const ERROR: &str = "Invalid or missing 'X-Remoted-APIKey' header.";
@@ -31,19 +31,19 @@ impl Refusal {
         Self::json("502 Bad Gateway", ERROR, "missing_destination", "nobody is registered there")
     }
 
-    /// A caller wants something else than to be joined.
+    /// A caller asks for something else than WebRoute.
     pub fn caller(reason: &str) -> Self {
         const ERROR: &str = "Invalid request.  Expected WebRoute upgrade.";
         Self::json("400 Bad Request", ERROR, "invalid_request", reason)
     }
 
-    /// A server wants something else than to register or to be joined, or what it cannot have.
+    /// A server asks for neither WebSocket nor WebRoute, or for what it cannot have.
     pub fn server(reason: &str) -> Self {
         const ERROR: &str = "Invalid request.  Expected WebSocket or WebRoute upgrade.";
         Self::json("400 Bad Request", ERROR, "invalid_request", reason)
     }
 
-    /// There are too many already. The original has no bounds, and so no answer for this.
+    /// A bound is reached. The original has no bounds, and so no answer for this.
     pub fn full(reason: &str) -> Self {
         const ERROR: &str = "Too many connections at this time.";
         Self::json("503 Service Unavailable", ERROR, "too_many", reason)
@@ -55,7 +55,7 @@ impl Refusal {
         Self::bare("426 Upgrade Required", fields, true, "its WebRoute-Version is not 1")
     }
 
-    /// WebRoute without a usable id.
+    /// WebRoute without a valid id.
     pub fn webroute_id(reason: &str) -> Self {
         Self::bare("400 Bad Request", "", true, reason)
     }
@@ -63,7 +63,7 @@ impl Refusal {
     /// The server did not come for its caller.
     pub fn unanswered() -> Self {
         let fields = "WebRoute-Version: 1\r\n";
-        Self::bare("504 Gateway Timeout", fields, false, "the server was told and did not come")
+        Self::bare("504 Gateway Timeout", fields, false, "the server was notified and did not come")
     }
 
     /// WebSocket, but another version of it.
@@ -77,12 +77,12 @@ impl Refusal {
         Self::bare("400 Bad Request", "", false, "it has no Sec-WebSocket-Key")
     }
 
-    /// A WebSocket that does not say where it is from.
+    /// A WebSocket without an `Origin`.
     pub fn websocket_origin() -> Self {
         Self::bare("403 Forbidden", "", false, "it has no Origin")
     }
 
-    /// What is no request.
+    /// Not an HTTP request.
     pub fn malformed(reason: String) -> Self {
         Self { reason, ..Self::bare("400 Bad Request", "", false, "") }
     }
@@ -137,22 +137,22 @@ mod tests {
     fn bodies_are_the_originals_byte_for_byte() {
         let cases = [
             (
-                Refusal::key(""),
+                BrokerRefusal::key(""),
                 "403",
                 r#"{"success":false,"error":"Invalid or missing 'X-Remoted-APIKey' header.","errorcode":"invalid_missing_apikey"}"#,
             ),
             (
-                Refusal::no_destination(),
+                BrokerRefusal::no_destination(),
                 "502",
                 r#"{"success":false,"error":"Requested destination does not exist at this time.","errorcode":"missing_destination"}"#,
             ),
             (
-                Refusal::caller(""),
+                BrokerRefusal::caller(""),
                 "400",
                 r#"{"success":false,"error":"Invalid request.  Expected WebRoute upgrade.","errorcode":"invalid_request"}"#,
             ),
             (
-                Refusal::server(""),
+                BrokerRefusal::server(""),
                 "400",
                 r#"{"success":false,"error":"Invalid request.  Expected WebSocket or WebRoute upgrade.","errorcode":"invalid_request"}"#,
             ),
@@ -173,7 +173,7 @@ mod tests {
             let to_head = String::from_utf8(refusal.answer(true)).unwrap();
             assert_eq!(to_head, format!("{head}\r\n\r\n"));
         }
-        let answer = String::from_utf8(Refusal::unanswered().answer(false)).unwrap();
+        let answer = String::from_utf8(BrokerRefusal::unanswered().answer(false)).unwrap();
         assert_eq!(
             answer,
             "HTTP/1.1 504 Gateway Timeout\r\nWebRoute-Version: 1\r\nContent-Length: 0\r\n\

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Instant;
 
-use super::{Answer, Fields, Request};
+use super::{Fields, UpgradeRequest, UpgradeResponse};
 use crate::http1::head::{self, Field, InvalidHead, NO_FIELD, Profile};
 use crate::remoted::stream::Stream;
 
@@ -35,7 +35,7 @@ pub enum HeadError {
 impl fmt::Display for HeadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nothing => f.write_str("the connection ended without a word"),
+            Self::Nothing => f.write_str("the connection ended without a request or answer"),
             Self::Ended => f.write_str("the connection ended within the head"),
             Self::TooSlow => f.write_str("the head came too slowly"),
             Self::TooLarge => {
@@ -59,20 +59,24 @@ impl From<InvalidHead> for HeadError {
 }
 
 /// The head of a request, whole before `deadline`.
-pub fn read_request(stream: &mut Stream, deadline: Instant) -> Result<Request, HeadError> {
+pub fn read_request(stream: &mut Stream, deadline: Instant) -> Result<UpgradeRequest, HeadError> {
     let bytes = read(stream, deadline)?;
     let mut room = [NO_FIELD; MAX_FIELDS];
     let request = head::parse_request(&bytes, &mut room)?;
     let fields = owned(request.fields)?;
-    Ok(Request { method: request.method.to_owned(), target: request.target.to_owned(), fields })
+    Ok(UpgradeRequest {
+        method: request.method.to_owned(),
+        target: request.target.to_owned(),
+        fields,
+    })
 }
 
 /// The head of an answer, whole before `deadline`.
-pub fn read_answer(stream: &mut Stream, deadline: Instant) -> Result<Answer, HeadError> {
+pub fn read_answer(stream: &mut Stream, deadline: Instant) -> Result<UpgradeResponse, HeadError> {
     let bytes = read(stream, deadline)?;
     let mut room = [NO_FIELD; MAX_FIELDS];
     let answer = head::parse_response(&bytes, &mut room)?;
-    Ok(Answer { status: answer.status, fields: owned(answer.fields)? })
+    Ok(UpgradeResponse { status: answer.status, fields: owned(answer.fields)? })
 }
 
 fn read(stream: &mut Stream, deadline: Instant) -> Result<Vec<u8>, HeadError> {
@@ -125,7 +129,7 @@ mod tests {
         (far, Stream::socket(near).unwrap())
     }
 
-    fn request(bytes: &[u8]) -> Result<Request, HeadError> {
+    fn request(bytes: &[u8]) -> Result<UpgradeRequest, HeadError> {
         let (mut far, mut near) = pair();
         far.set_nonblocking(true).unwrap();
         far.write_all(bytes).unwrap();

@@ -3,7 +3,7 @@
 
 use super::{field, webroute_accept, websocket_accept};
 
-/// Whom an upgrade request is for.
+/// What an upgrade request is sent to.
 #[derive(Clone, Copy)]
 pub struct Upgrade<'a> {
     /// Host, with its port where that is not the scheme's.
@@ -28,7 +28,7 @@ pub fn webroute_request(to: &Upgrade<'_>, id: &str, timeout_s: Option<u64>) -> V
     .into_bytes()
 }
 
-/// A server asks to be told of callers. `nonce` is 16 random bytes in Base64 (RFC 6455, section
+/// A server asks for notices of callers. `nonce` is 16 random bytes in Base64 (RFC 6455, section
 /// 4.1).
 pub fn websocket_request(to: &Upgrade<'_>, origin: &str, nonce: &str) -> Vec<u8> {
     let Upgrade { host, path, key } = to;

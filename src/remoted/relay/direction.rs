@@ -1,25 +1,25 @@
-//! One direction of a pair: from one stream to the other, until the end was passed on.
+//! One direction of a pair: from one stream to the other, until its end was passed on.
 
 use std::io::{self, Read, Write};
 
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 
-use crate::remoted::pool::{self, Pipe};
+use crate::remoted::pool::{self, SplicePipe};
 use crate::remoted::stream::Stream;
 
-/// Where bytes go, and what is on its way.
+/// The state of one direction.
 pub(super) struct Direction {
     held: Held,
-    /// The sender has said that nothing more comes.
+    /// The sender has ended.
     ended: bool,
-    /// And the receiver was told.
+    /// And that was passed on to the receiver.
     pub is_done: bool,
     /// Bytes that the receiver took.
     pub moved: u64,
     /// The operating system does not splice these two.
     copies: bool,
-    /// Reading may give something.
+    /// Reading may return something.
     pub may_read: bool,
     /// Writing may take something.
     pub may_write: bool,
@@ -34,15 +34,15 @@ enum Held {
         at: usize,
         end: usize,
     },
-    /// So many bytes, which never were in this process.
+    /// So many bytes, which never enter this process.
     Spliced {
-        pipe: Pipe,
+        pipe: SplicePipe,
         count: usize,
     },
 }
 
 /// At which end of a direction something failed.
-pub(super) enum Fault {
+pub(super) enum DirectionError {
     Reading(io::Error),
     Writing(io::Error),
 }
@@ -71,35 +71,35 @@ impl Direction {
     }
 
     /// Moves what can be moved now. True if anything was.
-    pub fn step(&mut self, from: &mut Stream, to: &mut Stream) -> Result<bool, Fault> {
+    pub fn step(&mut self, from: &mut Stream, to: &mut Stream) -> Result<bool, DirectionError> {
         let mut has_moved = false;
         if self.wants_read() && self.may_read {
             has_moved |= unless_blocked(self.fill(from, to), &mut self.may_read)?;
         }
         if self.wants_write() && self.may_write {
-            let written = self.drain(to).map_err(Fault::Writing);
+            let written = self.drain(to).map_err(DirectionError::Writing);
             has_moved |= unless_blocked(written, &mut self.may_write)?;
         }
         Ok(has_moved)
     }
 
-    fn fill(&mut self, from: &mut Stream, to: &Stream) -> Result<(), Fault> {
+    fn fill(&mut self, from: &mut Stream, to: &Stream) -> Result<(), DirectionError> {
         if !self.copies
             && let (Some(source), Some(_)) = (from.plain(), to.plain())
-            // Without a descriptor left for a pipe a buffer does.
+            // Without a descriptor left for a pipe a buffer is used.
             && let Ok(pipe) = pool::pipe()
         {
             let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-            match splice(source, None, &pipe.input, None, pool::SIZE, flags) {
+            match splice(source, None, &pipe.input, None, pool::BUFFER_BYTES, flags) {
                 Ok(0) => {
-                    pool::give_back_pipe(pipe);
+                    pool::return_pipe(pipe);
                     self.ended = true;
                 }
                 Ok(count) => self.held = Held::Spliced { pipe, count },
                 Err(errno) => {
-                    pool::give_back_pipe(pipe);
+                    pool::return_pipe(pipe);
                     if errno != Errno::INVAL {
-                        return Err(Fault::Reading(errno.into()));
+                        return Err(DirectionError::Reading(errno.into()));
                     }
                     self.copies = true;
                 }
@@ -109,13 +109,13 @@ impl Direction {
         let mut buffer = pool::buffer();
         match from.read(&mut buffer) {
             Ok(0) => {
-                pool::give_back_buffer(buffer);
+                pool::return_buffer(buffer);
                 self.ended = true;
             }
             Ok(end) => self.held = Held::Bytes { buffer, at: 0, end },
             Err(error) => {
-                pool::give_back_buffer(buffer);
-                return Err(Fault::Reading(error));
+                pool::return_buffer(buffer);
+                return Err(DirectionError::Reading(error));
             }
         }
         Ok(())
@@ -137,7 +137,7 @@ impl Direction {
                     && let Held::Bytes { buffer, .. } =
                         std::mem::replace(&mut self.held, Held::Nothing)
                 {
-                    pool::give_back_buffer(buffer);
+                    pool::return_buffer(buffer);
                 }
             }
             Held::Spliced { pipe, count } => {
@@ -154,7 +154,7 @@ impl Direction {
                     && let Held::Spliced { pipe, .. } =
                         std::mem::replace(&mut self.held, Held::Nothing)
                 {
-                    pool::give_back_pipe(pipe);
+                    pool::return_pipe(pipe);
                 }
             }
         }
@@ -162,17 +162,20 @@ impl Direction {
     }
 }
 
-/// True where it worked. Where it would have blocked, that is noted; poll(2) will tell.
-fn unless_blocked(result: Result<(), Fault>, may: &mut bool) -> Result<bool, Fault> {
+/// True where it worked. Where it would have blocked, `may` becomes false until poll(2) reports otherwise.
+fn unless_blocked(
+    result: Result<(), DirectionError>,
+    may: &mut bool,
+) -> Result<bool, DirectionError> {
     let is_blocked = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
     match result {
         Ok(()) => Ok(true),
-        Err(Fault::Reading(e) | Fault::Writing(e)) if is_blocked(&e) => {
+        Err(DirectionError::Reading(e) | DirectionError::Writing(e)) if is_blocked(&e) => {
             *may = false;
             Ok(false)
         }
-        // A signal came first; the next step does it.
-        Err(Fault::Reading(e)) if e.kind() == io::ErrorKind::Interrupted => Ok(true),
+        // Interrupted by a signal; the next step repeats it.
+        Err(DirectionError::Reading(e)) if e.kind() == io::ErrorKind::Interrupted => Ok(true),
         Err(fault) => Err(fault),
     }
 }

@@ -12,37 +12,38 @@ use std::time::Instant;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
-use super::{Event, Stream};
+use super::transport::{NonblockingTransport, ReadyEvent};
 use crate::remoted::pool;
 
 /// Most plaintext that is held as ciphertext until the stream below takes it: one record.
-const RECORD: usize = 16 * 1024;
+const MAX_HELD_PLAINTEXT: usize = 16 * 1024;
 
-pub(super) struct Tls {
+/// A TLS connection over the stream `T`.
+pub(super) struct StreamTls<T> {
     connection: Connection,
-    under: Stream,
-    /// What was read of the stream below and not decrypted yet: `rest` of `cipher`. Borrowed while
-    /// there is any.
+    under: T,
+    /// Bytes of the stream below that are not decrypted yet: `rest` of `cipher`. The buffer is the
+    /// pool's, held while there are any.
     cipher: Vec<u8>,
     rest: Range<usize>,
     /// Bytes that were decrypted and not read yet.
     plain: usize,
-    /// Something was received since rustls last gave room back.
-    is_stretched: bool,
+    /// Something was received since rustls last released its buffer.
+    holds_buffer: bool,
     /// The stream below has ended.
     ended: bool,
-    /// The end of our direction was said.
+    /// The end of our direction was sent.
     closed: bool,
 }
 
-impl Tls {
-    pub fn accept(under: Stream, config: Arc<ServerConfig>, until: Instant) -> io::Result<Self> {
+impl<T: NonblockingTransport> StreamTls<T> {
+    pub fn accept(under: T, config: Arc<ServerConfig>, until: Instant) -> io::Result<Self> {
         let connection = ServerConnection::new(config).map_err(io::Error::other)?;
         Self::shake_hands(connection.into(), under, until)
     }
 
     pub fn connect(
-        under: Stream,
+        under: T,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
         until: Instant,
@@ -51,28 +52,31 @@ impl Tls {
         Self::shake_hands(connection.into(), under, until)
     }
 
-    fn shake_hands(connection: Connection, under: Stream, until: Instant) -> io::Result<Self> {
+    fn shake_hands(connection: Connection, under: T, until: Instant) -> io::Result<Self> {
         let mut tls = Self {
             connection,
             under,
             cipher: Vec::new(),
             rest: 0..0,
             plain: 0,
-            is_stretched: false,
+            holds_buffer: false,
             ended: false,
             closed: false,
         };
         while tls.connection.is_handshaking() || tls.connection.wants_write() {
-            // A peer that always has something to say would never be waited for.
+            // A peer that always has something to send would never be waited for.
             if Instant::now() >= until {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            let event =
-                if tls.connection.wants_write() { Event::Writable } else { Event::Readable };
+            let event = if tls.connection.wants_write() {
+                ReadyEvent::Writable
+            } else {
+                ReadyEvent::Readable
+            };
             let step = match event {
-                Event::Writable => tls.flush(),
-                Event::Readable if tls.ended => Err(io::ErrorKind::UnexpectedEof.into()),
-                Event::Readable => tls.receive(),
+                ReadyEvent::Writable => tls.flush(),
+                ReadyEvent::Readable if tls.ended => Err(io::ErrorKind::UnexpectedEof.into()),
+                ReadyEvent::Readable => tls.receive(),
             };
             match step {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => tls.under.wait(event, until)?,
@@ -87,11 +91,10 @@ impl Tls {
         Ok(tls)
     }
 
-    pub fn under(&self) -> &Stream {
+    pub fn under(&self) -> &T {
         &self.under
     }
 
-    /// Whether there is something to read although the socket may be silent.
     pub fn holds_input(&self) -> bool {
         self.plain > 0 || !self.rest.is_empty() || self.under.holds_input()
     }
@@ -104,9 +107,9 @@ impl Tls {
         loop {
             match self.connection.reader().read(buffer) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                // The peer ended without a word. Our own ends say goodbye, so one that dialled takes
-                // this for what it may be: somebody cut the connection. Callers of a broker may be
-                // programs in languages whose usual way to end is just that.
+                // The peer ended without a close_notify. Our own ends send one, so a dialler takes this for
+                // what it may be: somebody cut the connection. Callers of a broker may be programs in
+                // languages whose usual way to end is just that.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                     return match self.connection {
                         Connection::Server(_) => Ok(0),
@@ -123,8 +126,8 @@ impl Tls {
         }
     }
 
-    /// Takes in what is there of the stream below; `WouldBlock` where nothing is. Everything that
-    /// was decrypted before must have been read.
+    /// Reads and decrypts what the stream below has; `WouldBlock` where it has nothing. Everything that was
+    /// decrypted before must have been read.
     fn receive(&mut self) -> io::Result<()> {
         if self.rest.is_empty() && !self.ended {
             // As much as there is at once: rustls by itself would ask for 4 KiB at a time.
@@ -132,20 +135,20 @@ impl Tls {
             let count = self.under.read(&mut self.cipher);
             self.rest = 0..*count.as_ref().unwrap_or(&0);
             if self.rest.is_empty() {
-                pool::give_back_buffer(std::mem::take(&mut self.cipher));
+                pool::return_buffer(std::mem::take(&mut self.cipher));
             }
             if let Err(error) = count {
-                self.let_go();
+                self.release_buffer();
                 return Err(error);
             }
             self.ended = self.rest.is_empty();
         }
-        // Nothing tells rustls that nothing more comes.
+        // No bytes: for rustls that is the end of the stream.
         let taken = self.connection.read_tls(&mut &self.cipher[self.rest.clone()])?;
         self.rest.start += taken;
-        self.is_stretched = true;
+        self.holds_buffer = true;
         if self.rest.is_empty() && !self.cipher.is_empty() {
-            pool::give_back_buffer(std::mem::take(&mut self.cipher));
+            pool::return_buffer(std::mem::take(&mut self.cipher));
             self.rest = 0..0;
         }
         match self.connection.process_new_packets() {
@@ -160,16 +163,16 @@ impl Tls {
         }
     }
 
-    /// Has rustls give back the room that it needed for the last record, which it would keep for the
-    /// next one: a connection may be silent for days.
-    fn let_go(&mut self) {
+    /// Lets rustls release the buffer of the last record, which it would keep for the next one: a connection
+    /// may be silent for days.
+    fn release_buffer(&mut self) {
         struct Nothing;
         impl Read for Nothing {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
                 Err(io::ErrorKind::WouldBlock.into())
             }
         }
-        if std::mem::take(&mut self.is_stretched) {
+        if std::mem::take(&mut self.holds_buffer) {
             let _ = self.connection.read_tls(&mut Nothing);
         }
     }
@@ -180,7 +183,8 @@ impl Tls {
         }
         // What waits goes first, so that no more than one record does.
         self.flush()?;
-        let count = self.connection.writer().write(&bytes[..bytes.len().min(RECORD)])?;
+        let count =
+            self.connection.writer().write(&bytes[..bytes.len().min(MAX_HELD_PLAINTEXT)])?;
         match self.flush() {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(count),
             Err(e) => Err(e),
@@ -217,7 +221,8 @@ mod tests {
     use rustls::pki_types::PrivateKeyDer;
 
     use super::*;
-    use crate::remoted::relay::{End, Limits, Side, relay};
+    use crate::remoted::relay::{RelayEnd, RelayLimits, RelaySide, relay};
+    use crate::remoted::stream::Stream;
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(20)
@@ -266,7 +271,7 @@ mod tests {
     fn bytes_of_many_records_and_ends_pass_through_two_of_them() {
         let (mut caller, left, _) = pair();
         let (mut server, right, _) = pair();
-        let running = thread::spawn(move || relay(left, right, Limits::default()));
+        let running = thread::spawn(move || relay(left, right, RelayLimits::default()));
         let bytes: Vec<u8> = (0..700_000_u32).map(|at| (at / 3) as u8).collect();
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -280,12 +285,12 @@ mod tests {
         server.close_writing_within(soon()).unwrap();
         assert_eq!(read_all(&mut caller).unwrap(), b"answer");
         let outcome = running.join().unwrap();
-        assert!(matches!(outcome.end, End::Complete), "{outcome:?}");
+        assert!(matches!(outcome.end, RelayEnd::Complete), "{outcome:?}");
         assert_eq!((outcome.to_right, outcome.to_left), (700_000, 6));
     }
 
     #[test]
-    fn an_end_without_a_goodbye_is_an_error_for_who_dialled_and_an_end_for_who_accepted() {
+    fn an_end_without_close_notify_is_an_error_for_the_dialler_and_an_end_for_the_acceptor() {
         let (mut client, mut server, socket) = pair();
         client.write_all_within(b"all", soon()).unwrap();
         socket.shutdown(Shutdown::Write).unwrap();
@@ -301,15 +306,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tls_breaks_the_pair() {
+    fn bytes_that_are_not_tls_break_the_pair() {
         let (mut client, server, mut socket) = pair();
         let (far, near) = UnixStream::pair().unwrap();
         let right = Stream::socket(near).unwrap();
-        let running = thread::spawn(move || relay(server, right, Limits::default()));
+        let running = thread::spawn(move || relay(server, right, RelayLimits::default()));
         client.write_all_within(b"x", soon()).unwrap();
         socket.write_all(b"this is no record").unwrap();
         let outcome = running.join().unwrap();
-        assert!(matches!(outcome.end, End::Broken(Side::Left, _)), "{outcome:?}");
+        assert!(matches!(outcome.end, RelayEnd::Broken(RelaySide::Left, _)), "{outcome:?}");
         drop(far);
     }
 }

@@ -49,7 +49,7 @@ fn an_independent_websocket_client_is_a_server_like_any_other() {
     }
     let scene = Scene::with(|settings| {
         settings.times.ping_after = Duration::from_millis(100);
-        settings.times.gone_after = Duration::from_secs(10);
+        settings.times.pong_within = Duration::from_secs(10);
     });
     let mut child = Command::new(python)
         .args(["-c", WEBSOCKETS, &format!("ws://{}{PATH}", scene.address), &scene.keys.server])

@@ -175,7 +175,10 @@ fn the_log_has_a_line_with_the_reason_for_each_and_never_a_key() {
     server.notice();
     drop(server);
     expect("caller", from, "its server left");
-    node.wait_log(&["INFO", &format!("server {name}: {PATH} is free: it closed the connection")]);
+    node.wait_log(&[
+        "INFO",
+        &format!("server {name}: {PATH} is free: the peer closed the connection"),
+    ]);
     let log = node.log().join("\n");
     for key in [&keys.server, &keys.client] {
         assert!(!log.contains(&key[..16]), "{log}");

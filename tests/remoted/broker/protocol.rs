@@ -178,7 +178,7 @@ fn the_joined_are_closed_when_nothing_moves_for_the_smaller_of_both_times() {
 fn a_silent_server_is_pinged_and_one_that_stays_silent_loses_its_path() {
     let scene = Scene::with(|settings| {
         settings.times.ping_after = Duration::from_millis(100);
-        settings.times.gone_after = Duration::from_millis(500);
+        settings.times.pong_within = Duration::from_millis(500);
     });
     let mut server = scene.register(PATH);
     for _ in 0..2 {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use restpipe::config::{Bind, BrokerConfig, Environment};
-use restpipe::remoted::broker::{Broker, Settings};
+use restpipe::remoted::broker::{Broker, BrokerSettings};
 use restpipe::remoted::keys;
 use serde_json::Value;
 use socket2::{Domain, SockRef, Socket, Type};
@@ -65,17 +65,17 @@ impl Scene {
     }
 
     /// With other times or bounds.
-    pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
+    pub fn with(change: impl FnOnce(&mut BrokerSettings)) -> Self {
         Self::of(Keys::new(), change)
     }
 
-    pub fn of(keys: Keys, change: impl FnOnce(&mut Settings)) -> Self {
+    pub fn of(keys: Keys, change: impl FnOnce(&mut BrokerSettings)) -> Self {
         let file = keys.file();
         let env = Environment::from_pairs([
             ("RP_REMOTED_BIND", "127.0.0.1:0"),
             ("RP_REMOTED_CONFIG", file.to_str().unwrap()),
         ]);
-        let mut settings = Settings::new(BrokerConfig::from_environment(&env).unwrap().0);
+        let mut settings = BrokerSettings::new(BrokerConfig::from_environment(&env).unwrap().0);
         change(&mut settings);
         let broker = Broker::start(settings).unwrap();
         let Bind::Tcp(address) = *broker.address() else { panic!("not TCP") };

@@ -1,24 +1,44 @@
-//! How long things may take, and how many of them there may be.
+//! The settings of a broker: how long things may take, and how many of them there may be.
 
 use std::time::Duration;
+
+use crate::config::BrokerConfig;
+
+/// All settings of a broker.
+#[derive(Clone, Debug)]
+pub struct BrokerSettings {
+    /// What comes from outside.
+    pub config: BrokerConfig,
+    /// How long things may take.
+    pub times: Times,
+    /// How many of them there may be.
+    pub bounds: Bounds,
+}
+
+impl BrokerSettings {
+    /// With the original's times.
+    pub fn new(config: BrokerConfig) -> Self {
+        Self { config, times: Times::default(), bounds: Bounds::default() }
+    }
+}
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
     /// A TLS handshake, a whole head, and the pause before the next one on the same connection.
     pub head: Duration,
-    /// All that a connection does that has shown no good key, however many requests it makes.
+    /// Everything that a connection without a valid key does, however many requests it makes.
     pub keyless: Duration,
     /// How long a caller waits for its server.
     pub wait: Duration,
-    /// A server that was silent for so long is pinged.
+    /// A server that was silent for this long is pinged.
     pub ping_after: Duration,
-    /// And is given up after this much more of it.
-    pub gone_after: Duration,
+    /// And closed where it does not answer within this time.
+    pub pong_within: Duration,
     /// How long the holder of a path has to answer when its server returns on a new connection.
     pub probe: Duration,
-    /// What a server gets between its 101 and bytes that its caller had sent before: the original's
-    /// loses those that it reads together with its 101.
+    /// The time between a server's 101 and bytes that its caller sent early: the original's server
+    /// loses bytes that it reads together with its 101.
     pub head_start: Duration,
 }
 
@@ -29,7 +49,7 @@ impl Default for Times {
             keyless: Duration::from_secs(15),
             wait: Duration::from_secs(60),
             ping_after: Duration::from_secs(30),
-            gone_after: Duration::from_secs(30),
+            pong_within: Duration::from_secs(30),
             probe: Duration::from_secs(2),
             head_start: Duration::from_millis(50),
         }
@@ -41,7 +61,7 @@ impl Default for Times {
 pub struct Bounds {
     /// Connections of any kind.
     pub connections: usize,
-    /// Connections that have shown no good key yet. Each has a thread, and an honest one shows its key
+    /// Connections that have shown no valid key yet. Each has a thread, and an honest one shows its key
     /// at once.
     pub keyless: usize,
     /// Registered paths.

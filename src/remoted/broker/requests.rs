@@ -1,0 +1,238 @@
+//! The requests of a new connection, from its first byte until it is registered, joined, waits or ends.
+//!
+//! In scope: TLS, reading requests, refusing them. Not in scope: what a request asks for (`request`), and
+//! what follows where it is granted.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ServerConfig;
+use socket2::{Socket, TcpKeepalive};
+
+use super::join::join;
+use super::refusal::BrokerRefusal;
+use super::register::register;
+use super::request::{DEFAULT_TIMEOUT_S, Intent, WebRoute, classify};
+use super::state::BrokerState;
+use super::visitor::{RefusedVisitor, Visitor};
+use super::waiting_callers::WaitingCaller;
+use crate::net::accept::strangers::{
+    CROWDED, DISPLACED, FIRST_BYTE, SourceAddress, Stranger, has_gone, reset_when_closed,
+};
+use crate::remoted::head::{HeadError, UpgradeRequest, read_request};
+use crate::remoted::keys::KeyEntry;
+use crate::remoted::notice;
+use crate::remoted::stream::Stream;
+use crate::sync::permits::Permit;
+
+/// So that a peer that vanished is noticed also where no idle limit is set: after 60 s without a byte the
+/// operating system probes four times, every 15 s.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
+/// How long a refused connection gets to read the last answer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest path that a log line shows, in characters.
+const MAX_LOGGED_PATH: usize = 100;
+
+/// Gives a new connection a thread, or closes it where a bound is reached. It never blocks.
+pub(super) fn admit(socket: Socket, broker: &Arc<BrokerState>) {
+    let crowded = |why: &str| {
+        if let Some(more) = broker.crowded.allow() {
+            log::warn!("closed a new connection: {why}{more}");
+        }
+    };
+    // It may only have checked whether the port is open, so nothing is logged.
+    if has_gone(&socket) {
+        return;
+    }
+    let origin = SourceAddress::of(&socket);
+    let socket = Arc::new(socket);
+    let Some(permit) = broker.connections.take() else {
+        reset_when_closed(&socket);
+        return crowded("there are as many as there may be");
+    };
+    let Some(stranger) = broker.strangers.admit(origin, &socket, Instant::now()) else {
+        reset_when_closed(&socket);
+        return crowded(CROWDED);
+    };
+    let (tls, visited) = (broker.tls(), Arc::clone(broker));
+    let started = match tls {
+        None => broker.request_workers.run(move || {
+            if let Some(visitor) = visitor(socket, permit, stranger, &visited) {
+                serve_requests(visitor, &visited);
+            }
+        }),
+        Some(tls) => broker.handshake_workers.run(move || {
+            if let Some(visitor) = visitor(socket, permit, stranger, &visited) {
+                shake_hands(visitor, tls, visited);
+            }
+        }),
+    };
+    if let Err(error) = started {
+        crowded(&error.to_string());
+    }
+}
+
+/// A connection whose first byte has come; none where it ended before or sends nothing.
+fn visitor(
+    socket: Arc<Socket>,
+    permit: Permit,
+    stranger: Stranger<Socket>,
+    broker: &BrokerState,
+) -> Option<Visitor> {
+    // A Unix socket has no such option and needs none.
+    let _ = socket.set_tcp_keepalive(&KEEPALIVE);
+    let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
+    let name = peer.map_or("unix".to_owned(), |peer| peer.to_string());
+    let has_begun = stranger.wait_first_byte(&socket).ok()?;
+    let visitor =
+        Visitor { stream: Stream::shared(socket).ok()?, name, permit, stranger: Some(stranger) };
+    if has_begun {
+        return Some(visitor);
+    }
+    let name = &visitor.name;
+    broker.warn_of(name, format_args!("{name}: closed: it sent nothing within {FIRST_BYTE:?}"));
+    None
+}
+
+fn shake_hands(visitor: Visitor, tls: Arc<ServerConfig>, broker: Arc<BrokerState>) {
+    let deadline = visitor.deadline(broker.settings.times.head);
+    let Visitor { stream, name, permit, stranger } = visitor;
+    match Stream::tls_server(stream, tls, deadline) {
+        Err(error) => broker.warn_of(&name, format_args!("{name}: no TLS: {error}")),
+        Ok(stream) => {
+            let attended = Arc::clone(&broker);
+            let visitor = Visitor { stream, name, permit, stranger };
+            if let Err(error) =
+                broker.request_workers.run(move || serve_requests(visitor, &attended))
+            {
+                log::warn!("closed a new connection: {error}");
+            }
+        }
+    }
+}
+
+/// Serves requests until one of them is granted, which takes the connection, or the connection ends.
+fn serve_requests(mut visitor: Visitor, broker: &Arc<BrokerState>) {
+    loop {
+        let deadline = visitor.deadline(broker.settings.times.head);
+        let read = read_request(&mut visitor.stream, deadline);
+        let request = match (read, visitor.overdue(broker.settings.times.keyless)) {
+            (Ok(request), None) => request,
+            (Err(error @ HeadError::TooSlow), _) | (Err(error), None) => {
+                return refuse_head(visitor, &error, broker);
+            }
+            // Also where a request has come: it may send them without a pause.
+            (_, Some(why)) => {
+                broker.warn_of(&visitor.name, format_args!("{}: closed: {why}", visitor.name));
+                return hang_up(visitor, deadline);
+            }
+        };
+        if broker.settings.config.is_behind_proxy
+            && let Some(address) = real_address(&request)
+        {
+            visitor.name = address.to_string();
+        }
+        let Err(refused) = act_on(visitor, &request, broker) else { return };
+        let refusal = refused.refusal;
+        visitor = refused.visitor;
+        let Visitor { name, .. } = &visitor;
+        let line = format!("{name}: refused on {}: {}", logged_path(&request), refusal.reason);
+        if refusal.is_stranger {
+            broker.warn_of(name, format_args!("{line}"));
+        } else {
+            log::warn!("{line}");
+        }
+        let answer = refusal.answer(request.method == "HEAD");
+        let sent = visitor.stream.write_all_within(&answer, deadline);
+        let is_kept_open = refusal.keeps_open
+            && !request.has_body()
+            && !request.fields.has_token("Connection", "close");
+        if sent.is_err() || !is_kept_open {
+            return hang_up(visitor, deadline);
+        }
+    }
+}
+
+/// Does what a request asks for, which takes the visitor, or returns why not.
+fn act_on(
+    mut visitor: Visitor,
+    request: &UpgradeRequest,
+    broker: &Arc<BrokerState>,
+) -> Result<(), Box<RefusedVisitor>> {
+    let classified = classify(request, &broker.keys());
+    let has_key = !classified.as_ref().is_err_and(|refusal| refusal.is_stranger);
+    if has_key && !visitor.show_key() {
+        broker.warn_of(&visitor.name, format_args!("{}: closed: {DISPLACED}", visitor.name));
+        return Ok(());
+    }
+    let (key, intent) = match classified {
+        Ok(classified) => classified,
+        Err(refusal) => return Err(visitor.refused(refusal)),
+    };
+    match intent {
+        Intent::Register(handshake) => register(visitor, key, request.path(), handshake, broker),
+        Intent::Join(route) => join(visitor, &route, broker),
+        Intent::Call(route) => call(visitor, key, request.path(), route, broker),
+    }
+}
+
+/// Lets a caller wait for its server. Like the original it looks for that first: while nobody is registered,
+/// nothing else about the request matters.
+fn call(
+    visitor: Visitor,
+    key: Arc<KeyEntry>,
+    path: &str,
+    route: Result<WebRoute, BrokerRefusal>,
+    broker: &BrokerState,
+) -> Result<(), Box<RefusedVisitor>> {
+    let Some(registration) = broker.waiting_callers.find(path) else {
+        return Err(visitor.refused(BrokerRefusal::no_destination()));
+    };
+    let WebRoute { rendezvous, timeout_s } = match route {
+        Ok(route) => route,
+        Err(refusal) => return Err(visitor.refused(refusal)),
+    };
+    let asked = timeout_s.max(DEFAULT_TIMEOUT_S);
+    let message = notice::message(visitor.name.clone(), rendezvous.id.clone(), asked);
+    let deadline = Instant::now() + broker.settings.times.wait;
+    let waiting = WaitingCaller { visitor, rendezvous, key, registration, timeout_s, deadline };
+    broker.waiting_callers.wait(waiting, message)
+}
+
+fn refuse_head(mut visitor: Visitor, error: &HeadError, broker: &BrokerState) {
+    let reason = error.to_string();
+    let refusal = match error {
+        HeadError::Nothing => return,
+        HeadError::Ended | HeadError::Failed(_) => None,
+        HeadError::TooSlow => Some(BrokerRefusal::too_slow(reason.clone())),
+        HeadError::TooLarge => Some(BrokerRefusal::too_large(reason.clone())),
+        HeadError::Malformed(_) => Some(BrokerRefusal::malformed(reason.clone())),
+    };
+    broker.warn_of(&visitor.name, format_args!("{}: refused: {reason}", visitor.name));
+    if let Some(refusal) = refusal {
+        let deadline = Instant::now() + broker.settings.times.probe;
+        let _ = visitor.stream.write_all_within(&refusal.answer(false), deadline);
+        hang_up(visitor, deadline);
+    }
+}
+
+/// Closes so that the last answer arrives.
+fn hang_up(mut visitor: Visitor, deadline: Instant) {
+    visitor.stream.finish_within(deadline.min(Instant::now() + CLOSE_TIMEOUT));
+}
+
+/// The address of the peer that made a request, as the web server in front reports it.
+fn real_address(request: &UpgradeRequest) -> Option<SocketAddr> {
+    let find = |name| request.fields.find(name).map(str::trim);
+    let port = find("X-Real-Port").and_then(|port| port.parse().ok()).unwrap_or(0);
+    Some(SocketAddr::new(find("X-Real-IP")?.parse().ok()?, port))
+}
+
+/// A path for the log: as sent, up to a length, without its query.
+fn logged_path(request: &UpgradeRequest) -> String {
+    request.path().chars().take(MAX_LOGGED_PATH).collect()
+}

@@ -1,0 +1,151 @@
+//! The session of a registered server, on its own thread: notices out, signs of life in, the end.
+//!
+//! In scope: what is sent when. Not in scope: paths and callers, and the WebSocket itself
+//! (`websocket`).
+//!
+//! A server sends only control frames; whatever else comes closes the connection with the code that
+//! RFC 6455 has for that.
+
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::Sender;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role};
+use tungstenite::{Bytes, Message};
+
+use super::registered_server::{EvictionReason, MAX_PROBES, RegisteredServer, SessionInbox};
+use super::settings::Times;
+use crate::remoted::stream::Stream;
+use crate::remoted::websocket::{
+    LivenessTimeouts, WebSocketEnd, WebSocketEndpoint, WebSocketSizes,
+};
+
+/// The largest payload that is accepted: that of a control frame (RFC 6455, section 5.5).
+const MAX_PAYLOAD: usize = 125;
+const READ_BUFFER_BYTES: usize = 1024;
+/// How long a server gets to read why its connection is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How a session ended.
+pub(super) enum SessionEnd {
+    /// The broker ended it.
+    Broker(EvictionReason),
+    /// The server or the connection ended it.
+    WebSocket(WebSocketEnd),
+}
+
+impl From<WebSocketEnd> for SessionEnd {
+    fn from(end: WebSocketEnd) -> Self {
+        Self::WebSocket(end)
+    }
+}
+
+impl SessionEnd {
+    /// What is sent to the server, unless it ended the session itself.
+    pub fn close_frame(&self) -> Option<CloseFrame> {
+        let (code, reason) = match self {
+            Self::Broker(why @ EvictionReason::Stopping) => (CloseCode::Away, why.text()),
+            Self::Broker(why) => (CloseCode::Policy, why.text()),
+            Self::WebSocket(WebSocketEnd::Violation(code, why)) => (*code, why.as_str()),
+            Self::WebSocket(_) => return None,
+        };
+        Some(CloseFrame { code, reason: reason.to_owned().into() })
+    }
+}
+
+impl fmt::Display for SessionEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broker(why) => f.write_str(why.text()),
+            Self::WebSocket(end) => end.fmt(f),
+        }
+    }
+}
+
+/// The session of one server.
+pub(super) struct Session<'a> {
+    socket: WebSocketEndpoint,
+    server: &'a RegisteredServer,
+    inbox: SessionInbox,
+    /// Probes that wait for a sign of life.
+    probes: Vec<Sender<()>>,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(
+        stream: Stream,
+        server: &'a RegisteredServer,
+        inbox: SessionInbox,
+        times: &Times,
+    ) -> Self {
+        let sizes = WebSocketSizes { read_buffer: READ_BUFFER_BYTES, max_message: MAX_PAYLOAD };
+        let timeouts =
+            LivenessTimeouts { ping_after: times.ping_after, pong_within: times.pong_within };
+        let socket = WebSocketEndpoint::new(stream, Role::Server, sizes, timeouts);
+        Self { socket, server, inbox, probes: Vec::new() }
+    }
+
+    /// Serves until the end.
+    pub fn run(&mut self) -> SessionEnd {
+        loop {
+            if let Err(end) = self.step() {
+                return end;
+            }
+        }
+    }
+
+    /// Sends what can be sent and receives one message, or waits.
+    fn step(&mut self) -> Result<(), SessionEnd> {
+        if let Some(why) = self.server.ending() {
+            return Err(SessionEnd::Broker(why));
+        }
+        self.send_queued()?;
+        match self.socket.receive()? {
+            Some(Message::Text(_) | Message::Binary(_)) => {
+                let why = "a server sends nothing but control frames";
+                Err(WebSocketEnd::Violation(CloseCode::Unsupported, why.to_owned()).into())
+            }
+            Some(_) => {
+                for probe in self.probes.drain(..) {
+                    let _ = probe.try_send(());
+                }
+                Ok(())
+            }
+            None => {
+                self.socket.wait(&self.server.waker, unix_time)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends pings and notices, as far as the connection takes them.
+    fn send_queued(&mut self) -> Result<(), WebSocketEnd> {
+        self.socket.flush()?;
+        while let Ok(probe) = self.inbox.probes.try_recv() {
+            // The oldest has given up long ago.
+            if self.probes.len() == MAX_PROBES {
+                self.probes.remove(0);
+            }
+            self.probes.push(probe);
+            self.socket.send(Message::Ping(unix_time()))?;
+        }
+        while !self.socket.is_blocked()
+            && let Ok(notice) = self.inbox.notices.try_recv()
+        {
+            self.socket.send(Message::text(notice))?;
+        }
+        Ok(())
+    }
+
+    /// Sends why it is closed, and closes.
+    pub fn close(self, why: &CloseFrame) {
+        self.socket.close_within(why, Instant::now() + CLOSE_TIMEOUT);
+    }
+}
+
+/// The payload of a ping, as the original's: the seconds since 1970.
+fn unix_time() -> Bytes {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.as_secs().to_string().into()
+}
