@@ -33,21 +33,21 @@ pub use crl::{DEFAULT_CRL_DAYS, Reason, Revoked};
 pub use directory::Ca;
 pub use error::{CaError, CaFault};
 pub use init::{DEFAULT_CA_DAYS, NewCa};
-pub use issue::{Made, Requested, Signed, request};
+pub use issue::{CreatedRequest, IssuedIdentity, SignedCertificate, request};
 pub use name::{CaName, MAX_NAME, Name, NameError};
 pub use order::{DEFAULT_DAYS, MAX_DAYS, Order};
 pub use passphrase::{MAX_PASSPHRASE, Passphrase};
-pub use revoke::{Listed, Revocation, Target};
+pub use revoke::{IssuedCertificate, Revocation, RevocationTarget};
 pub use verify::Verdict;
 
 /// Makes a CA in `dir` that lasts `days` days, with a name of its own and a key that is not
 /// encrypted: [`Ca::init`] in its simplest form.
-pub fn init(dir: &Path, days: u32, now: UnixTime) -> Result<Made, CaError> {
+pub fn init(dir: &Path, days: u32, now: UnixTime) -> Result<IssuedIdentity, CaError> {
     Ca::new(dir).init(&NewCa { days, ..NewCa::default() }, now)
 }
 
 /// Makes an identity signed by the CA in `dir`, whose key is not encrypted: [`Ca::issue`].
-pub fn issue(dir: &Path, order: &Order, now: UnixTime) -> Result<Made, CaError> {
+pub fn issue(dir: &Path, order: &Order, now: UnixTime) -> Result<IssuedIdentity, CaError> {
     Ca::new(dir).issue(order, now)
 }
 

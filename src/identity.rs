@@ -10,9 +10,9 @@ pub(crate) mod check;
 pub(crate) mod date;
 pub(crate) mod error;
 mod install;
-pub(crate) mod keeper;
 pub mod pem;
 pub(crate) mod provider;
+pub(crate) mod reloadable;
 mod reminders;
 pub(crate) mod revocation;
 pub(crate) mod signature;
@@ -35,17 +35,17 @@ pub use chain::{ChainFault, MAX_CHAIN_BYTES, MAX_INTERMEDIATES, check_chain};
 pub use date::Date;
 pub use error::{IdentityError, IdentityFault};
 pub use install::{GivenFiles, install};
-pub use keeper::{Keeper, Reloaded};
-pub use reminders::{Notice, Reminders};
-pub use tls::TRIAL;
-pub use verify::{PresentedCertificate, Seen};
+pub use reloadable::{ReloadableIdentity, Reloaded};
+pub use reminders::{ExpiryNotice, Reminders};
+pub use tls::TRIAL_ALPN;
+pub use verify::{CertificateSummary, PresentedCertificate};
 
 use crate::config::{CrlFile, IdentityFiles};
 use crate::event::peer::Role;
 use crate::fs::is_missing;
 use check::{Bytes, Checked};
 use provider::provider;
-use trust::Trust;
+use trust::TrustStore;
 use verify::Verifier;
 
 /// A node's checked identity, ready for pipes.
@@ -74,7 +74,7 @@ pub struct Identity {
     crl: Option<PathBuf>,
     provider: Arc<CryptoProvider>,
     certified: Arc<CertifiedKey>,
-    trust: Arc<Trust>,
+    trust: Arc<TrustStore>,
     hints: Arc<[DistinguishedName]>,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
@@ -179,11 +179,11 @@ impl Identity {
         (Arc::new(config), presented)
     }
 
-    /// As [`Identity::client_handshake`], for a trial: see [`TRIAL`].
+    /// As [`Identity::client_handshake`], for a trial: see [`TRIAL_ALPN`].
     pub fn trial_handshake(&self) -> (Arc<ClientConfig>, PresentedCertificate) {
         let (config, presented) = self.client_handshake();
         let mut config = (*config).clone();
-        config.alpn_protocols = vec![TRIAL.to_vec()];
+        config.alpn_protocols = vec![TRIAL_ALPN.to_vec()];
         (Arc::new(config), presented)
     }
 
@@ -203,7 +203,7 @@ impl Identity {
     }
 
     /// Whether two identities show the same certificates.
-    pub fn shows_the_same(&self, other: &Self) -> bool {
+    pub fn has_same_certificates(&self, other: &Self) -> bool {
         self.chain == other.chain
     }
 
@@ -213,12 +213,12 @@ impl Identity {
     }
 
     /// What of this node's own files ends soon, or has ended.
-    pub fn notices(&self, now: UnixTime) -> Vec<Notice> {
+    pub fn notices(&self, now: UnixTime) -> Vec<ExpiryNotice> {
         let mut notices = Vec::new();
-        let own = Notice::certificate("this node's certificate", &self.own, now);
+        let own = ExpiryNotice::certificate("this node's certificate", &self.own, now);
         notices.extend(own.map(|own| own.in_file(&self.crt)));
         if let Some(file) = &self.crl {
-            for list in self.trust.lists.iter().filter(|list| list.is_due(CRL_AHEAD, now)) {
+            for list in self.trust.lists.iter().filter(|list| list.is_due(CRL_WARNING_LEAD, now)) {
                 let (file, issuer) = (text::shown(file), &list.issuer);
                 let next = list.next_update;
                 let text = if list.is_due(0, now) {
@@ -229,7 +229,7 @@ impl Identity {
                 } else {
                     format!("{file}: the next revocation list of {issuer} is due by {next}: get it")
                 };
-                notices.push(Notice { key: format!("crl {issuer}"), text });
+                notices.push(ExpiryNotice { key: format!("crl {issuer}"), text });
             }
         }
         notices
@@ -237,10 +237,10 @@ impl Identity {
 }
 
 /// A revocation list is warned about from this many seconds before its next update: seven days.
-const CRL_AHEAD: u64 = 7 * 86_400;
+const CRL_WARNING_LEAD: u64 = 7 * 86_400;
 
 fn verifier(
-    trust: &Arc<Trust>,
+    trust: &Arc<TrustStore>,
     hints: &Arc<[DistinguishedName]>,
     presented: &PresentedCertificate,
 ) -> Arc<Verifier> {

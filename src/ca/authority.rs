@@ -49,7 +49,7 @@ impl Authority {
         let der = certificates.first().ok_or_else(|| no_ca(&crt_file))?;
 
         let parsed = certificate::parse(der).map_err(at_crt)?;
-        certificate::check_make(&parsed).map_err(at_crt)?;
+        certificate::check_algorithms(&parsed).map_err(at_crt)?;
         if !parsed.is_ca() {
             return Err(at_crt(IdentityFault::NotCa(certificate::subject(&parsed))));
         }

@@ -26,7 +26,7 @@ use crate::identity::text::shown;
 pub const DEFAULT_CRL_DAYS: u32 = 30;
 
 /// The longest serial number and list number, in bytes (RFC 5280 sections 4.1.2.2 and 5.2.3).
-const MAX_NUMBER: usize = 20;
+const MAX_SERIAL_BYTES: usize = 20;
 
 /// Why a certificate is revoked (RFC 5280 section 5.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl fmt::Display for Revoked {
 
 /// A list, as it is read and as it will be signed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct List {
+pub(super) struct Crl {
     /// Big-endian, without zeros before it.
     number: Vec<u8>,
     entries: Vec<Entry>,
@@ -135,7 +135,7 @@ struct Entry {
     invalid_since: Option<OffsetDateTime>,
 }
 
-impl List {
+impl Crl {
     /// The list in `dir`, if there is one. It must be signed by one of `authorities`.
     pub fn read(dir: &Path, authorities: &[CertificateDer<'_>]) -> Result<Option<Self>, CaError> {
         let file = dir.join(CRL);
@@ -220,7 +220,7 @@ impl List {
     ) -> Result<String, CaFault> {
         let now = moment(now);
         increment(&mut self.number);
-        if self.number.len() > MAX_NUMBER {
+        if self.number.len() > MAX_SERIAL_BYTES {
             return Err(CaFault::unsigned("the number of the list has no successor"));
         }
         self.this_update = Some(now);
@@ -312,7 +312,7 @@ mod tests {
         let now = UnixTime::now();
         super::super::init(dir.path(), 20, now).unwrap();
         let authority = super::super::Ca::new(dir.path()).load(now).unwrap();
-        let mut list = List::default();
+        let mut list = Crl::default();
         for serial in 0..3 {
             let pem = list.sign(&authority, 30, now).unwrap();
             let der = pem::revocation_lists(pem.as_bytes(), dir.path()).unwrap().remove(0);
@@ -331,7 +331,7 @@ mod tests {
         let now = UnixTime::now();
         super::super::init(dir.path(), 20, now).unwrap();
         let authority = super::super::Ca::new(dir.path()).load(now).unwrap();
-        let mut list = List::default();
+        let mut list = Crl::default();
         for serial in 1..4 {
             list.add(&[serial, 7], now, Reason(serial));
         }
@@ -345,7 +345,7 @@ mod tests {
         let mut read = 0;
         for _ in 0..3000 {
             let changed = resigned(message, authority.issuer.key(), &mut random);
-            let parse = || List::parse(&changed, &authority.certificates, &file);
+            let parse = || Crl::parse(&changed, &authority.certificates, &file);
             match parse() {
                 Ok(mut list) => {
                     read += 1;
@@ -353,7 +353,7 @@ mod tests {
                     let again =
                         again.map(|pem| pem::revocation_lists(pem.as_bytes(), &file).unwrap());
                     if let Ok(again) = again {
-                        List::parse(&again[0], &authority.certificates, &file).unwrap();
+                        Crl::parse(&again[0], &authority.certificates, &file).unwrap();
                     }
                 }
                 Err(fault) => assert!(!fault.to_string().chars().any(char::is_control), "{fault}"),
@@ -361,7 +361,7 @@ mod tests {
             // And with a signature that is not good any more.
             let mut cut = changed.clone();
             cut.truncate(random.usize(..cut.len()));
-            assert!(List::parse(&cut, &authority.certificates, &file).is_err());
+            assert!(Crl::parse(&cut, &authority.certificates, &file).is_err());
         }
         assert!(read > 100, "{read}");
     }

@@ -8,7 +8,7 @@ use rustls::pki_types::UnixTime;
 use super::directory::Ca;
 use super::error::CaError;
 use super::files::{Lock, NewFiles, make_directory, refuse_existing};
-use super::issue::Made;
+use super::issue::IssuedIdentity;
 use super::key::CaKey;
 use super::layout::{CA_CRT, CA_KEY, CRL};
 use super::name::CaName;
@@ -41,7 +41,7 @@ impl Default for NewCa {
 
 impl Ca<'_> {
     /// Makes a CA here. The directory is created (0700) where it is missing.
-    pub fn init(&self, new: &NewCa, now: UnixTime) -> Result<Made, CaError> {
+    pub fn init(&self, new: &NewCa, now: UnixTime) -> Result<IssuedIdentity, CaError> {
         let (key_file, crt_file) = (self.path(CA_KEY), self.path(CA_CRT));
         // Another CA's revocation list would make every node refuse to start.
         let taken = [key_file.as_path(), &crt_file, &self.path(CRL)];
@@ -74,6 +74,6 @@ impl Ca<'_> {
         files.write(&key_file, &key_pem, 0o600)?;
         files.write(&crt_file, &crt.pem(), 0o644)?;
         files.keep();
-        Ok(Made { key: key_file, crt: crt_file, certificate, cut_short: false })
+        Ok(IssuedIdentity { key: key_file, crt: crt_file, certificate, cut_short: false })
     }
 }

@@ -11,7 +11,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 use super::authority::check_issued;
-use super::crl::{List, Reason};
+use super::crl::{Crl, Reason};
 use super::directory::Ca;
 use super::error::{CaError, CaFault};
 use super::files::{Lock, NewFiles, make_directory, refuse_existing, replace};
@@ -20,7 +20,7 @@ use super::layout::{CA_CRT, crt_file, csr_file, key_file};
 use super::name::Name;
 use super::order::{Certified, Order};
 use super::records::{self, Record, keep_copy};
-use super::request::{Request, key_fingerprint};
+use super::request::{CertificateRequest, key_fingerprint};
 use crate::event::peer::Role;
 use crate::fs::is_missing;
 use crate::identity::certificate::{self, PeerCertificate};
@@ -28,7 +28,7 @@ use crate::identity::text::clean;
 
 /// A key and a certificate that were made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Made {
+pub struct IssuedIdentity {
     /// The private key's file.
     pub key: PathBuf,
     /// The certificate's file.
@@ -41,7 +41,7 @@ pub struct Made {
 
 /// A key and a request that were made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Requested {
+pub struct CreatedRequest {
     /// The private key's file.
     pub key: PathBuf,
     /// The request's file.
@@ -52,7 +52,7 @@ pub struct Requested {
 
 /// A certificate that was made for a key that is elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signed {
+pub struct SignedCertificate {
     /// The certificate's file.
     pub crt: PathBuf,
     /// What the certificate says.
@@ -69,7 +69,7 @@ pub struct Signed {
 
 /// Makes a key and a certificate request in `dir`, `NAME.key.pem` and `NAME.csr.pem`, where the key
 /// shall live. No CA is needed there.
-pub fn request(dir: &Path, name: &Name) -> Result<Requested, CaError> {
+pub fn request(dir: &Path, name: &Name) -> Result<CreatedRequest, CaError> {
     let (key_file, csr_file) = (dir.join(key_file(name)), dir.join(csr_file(name)));
     refuse_existing(&[&key_file, &csr_file])?;
     let at_csr = |e: rcgen::Error| CaError::new(&csr_file, CaFault::unsigned(e));
@@ -87,13 +87,13 @@ pub fn request(dir: &Path, name: &Name) -> Result<Requested, CaError> {
     new.write(&key_file, &key.to_pem(None).map_err(at_key)?, 0o600)?;
     new.write(&csr_file, &csr, 0o644)?;
     new.keep();
-    Ok(Requested { key: key_file, csr: csr_file, public_key: key_fingerprint(&public_key) })
+    Ok(CreatedRequest { key: key_file, csr: csr_file, public_key: key_fingerprint(&public_key) })
 }
 
 impl Ca<'_> {
     /// Makes an identity, `NAME.key.pem` and `NAME.crt.pem`, in the CA's directory. It passes the
     /// checks that a node makes before it is written.
-    pub fn issue(&self, order: &Order, now: UnixTime) -> Result<Made, CaError> {
+    pub fn issue(&self, order: &Order, now: UnixTime) -> Result<IssuedIdentity, CaError> {
         let (key_file, crt) =
             (self.path(&key_file(&order.name)), self.path(&crt_file(&order.name)));
         refuse_existing(&[&key_file, &crt])?;
@@ -108,14 +108,19 @@ impl Ca<'_> {
         new.write(&key_file, &key.to_pem(None).map_err(at_key)?, 0o600)?;
         self.hand_out(new, &certified, &crt, Existing::Refuse)?;
         let Certified { certificate, cut_short, .. } = certified;
-        Ok(Made { key: key_file, crt, certificate, cut_short })
+        Ok(IssuedIdentity { key: key_file, crt, certificate, cut_short })
     }
 
     /// Signs the request in `csr` for what `order` says, and puts `NAME.crt.pem` beside it. Role
     /// and names come from `order` alone.
-    pub fn sign(&self, csr: &Path, order: &Order, now: UnixTime) -> Result<Signed, CaError> {
+    pub fn sign(
+        &self,
+        csr: &Path,
+        order: &Order,
+        now: UnixTime,
+    ) -> Result<SignedCertificate, CaError> {
         let crt = csr.with_file_name(crt_file(&order.name));
-        let request = Request::read(csr)?;
+        let request = CertificateRequest::read(csr)?;
         refuse_existing(&[&crt])?;
         let authority = self.load(now)?;
         let _lock = Lock::take(self.dir)?;
@@ -123,7 +128,7 @@ impl Ca<'_> {
         let certified = self.certify(&authority, order, &key, &crt, now)?;
         self.hand_out(NewFiles::default(), &certified, &crt, Existing::Refuse)?;
         let Certified { certificate, cut_short, .. } = certified;
-        Ok(Signed {
+        Ok(SignedCertificate {
             crt,
             certificate,
             role: order.role,
@@ -144,7 +149,7 @@ impl Ca<'_> {
             .find_map(|end| file_name.strip_suffix(end));
         let stem: Option<Name> = stem.and_then(|stem| stem.parse().ok());
         let refused = |why: String| CaError::new(csr, CaFault::Other(why));
-        let Some(asked) = Request::read(csr)?.common_name else {
+        let Some(asked) = CertificateRequest::read(csr)?.common_name else {
             return stem.ok_or_else(|| {
                 refused(
                     "neither the request nor its file's name says whose it is; give the name with \
@@ -167,12 +172,17 @@ impl Ca<'_> {
     /// for the key in `NAME.crt.pem` in the CA's directory, else of the newest that was issued for
     /// `name`. The new one is put in that place. No key is read or written. The old certificate
     /// stays good until it ends.
-    pub fn renew(&self, name: &Name, days: u32, now: UnixTime) -> Result<Signed, CaError> {
+    pub fn renew(
+        &self,
+        name: &Name,
+        days: u32,
+        now: UnixTime,
+    ) -> Result<SignedCertificate, CaError> {
         let crt = self.path(&crt_file(name));
         let at = |fault: CaFault| CaError::new(&crt, fault);
         let authority = self.load(now)?;
         let _lock = Lock::take(self.dir)?;
-        let revoked = List::read(self.dir, &authority.certificates)?.unwrap_or_default();
+        let revoked = Crl::read(self.dir, &authority.certificates)?.unwrap_or_default();
         let (records, _) = records::all(self.dir)?;
         let place = in_place(&crt, &records)?;
         let old = newest(&records, name, place.as_ref(), &revoked).map_err(at)?;
@@ -187,7 +197,7 @@ impl Ca<'_> {
         let certified = self.certify(&authority, &order, &key, &crt, now)?;
         self.hand_out(NewFiles::default(), &certified, &crt, Existing::Replace)?;
         let Certified { certificate, cut_short, .. } = certified;
-        Ok(Signed {
+        Ok(SignedCertificate {
             crt,
             certificate,
             role: order.role,
@@ -229,7 +239,7 @@ fn newest<'a>(
     records: &'a [Record],
     name: &Name,
     place: Option<&Record>,
-    list: &List,
+    list: &Crl,
 ) -> Result<&'a Record, CaFault> {
     let text = name.to_string();
     let is_own = |record: &&Record| {

@@ -27,10 +27,10 @@ use crate::identity::error::IdentityFault;
 use crate::identity::pem;
 
 /// Rounds of PBKDF2 with SHA-256: what OWASP asks for since 2023. A quarter of a second.
-const ROUNDS: u32 = 600_000;
+const PBKDF2_ROUNDS: u32 = 600_000;
 
 /// The most rounds of a key made elsewhere: some seconds.
-const MAX_ROUNDS: u32 = 10_000_000;
+const MAX_PBKDF2_ROUNDS: u32 = 10_000_000;
 
 /// A key that is wiped from memory when dropped, as far as the crates beneath let it.
 pub(super) struct CaKey(KeyPair);
@@ -105,11 +105,11 @@ fn encrypt(plain: &[u8], passphrase: &Passphrase) -> Result<Zeroizing<String>, C
     rand::fill(&mut salt)
         .and_then(|()| rand::fill(&mut iv))
         .map_err(|_| failed("the system's random generator"))?;
-    let parameters = pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(ROUNDS, &salt, iv)
+    let parameters = pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(PBKDF2_ROUNDS, &salt, iv)
         .map_err(|_| failed("the encryption's parameters"))?;
 
     let mut key = Zeroizing::new([0; 32]);
-    let rounds = NonZeroU32::new(ROUNDS).ok_or_else(|| failed("the number of rounds"))?;
+    let rounds = NonZeroU32::new(PBKDF2_ROUNDS).ok_or_else(|| failed("the number of rounds"))?;
     pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, &salt, passphrase.as_bytes(), &mut *key);
     // With room for the padding, so that the plain key is not left where the buffer was before.
     let mut data = Zeroizing::new(Vec::with_capacity(plain.len() + 16));
@@ -129,7 +129,7 @@ fn encrypt(plain: &[u8], passphrase: &Passphrase) -> Result<Zeroizing<String>, C
             encryption_algorithm,
             encrypted_data,
         })?
-        .to_pem(pem::ENCRYPTED, LineEnding::LF)
+        .to_pem(pem::ENCRYPTED_KEY_LABEL, LineEnding::LF)
     };
     encode().map_err(|_| failed("the encoding"))
 }
@@ -179,7 +179,7 @@ impl Encrypted {
             return Err(unread("a key from scrypt"));
         };
         let rounds = NonZeroU32::new(kdf.iteration_count)
-            .filter(|rounds| rounds.get() <= MAX_ROUNDS)
+            .filter(|rounds| rounds.get() <= MAX_PBKDF2_ROUNDS)
             .ok_or_else(|| unread("a number of rounds outside 1 to 10000000"))?;
         let hash = match kdf.prf {
             Pbkdf2Prf::HmacWithSha1 => pbkdf2::PBKDF2_HMAC_SHA1,
@@ -268,7 +268,7 @@ mod tests {
             }
             match Encrypted::read(&bytes, Path::new("f")) {
                 Ok(encrypted) => {
-                    assert!(encrypted.rounds.get() <= MAX_ROUNDS);
+                    assert!(encrypted.rounds.get() <= MAX_PBKDF2_ROUNDS);
                     parsed += 1;
                     // Few rounds, since there are many keys.
                     let _ =

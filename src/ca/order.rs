@@ -30,7 +30,7 @@ pub const MAX_DAYS: u32 = 36_500;
 
 /// How far before its making a certificate begins: a fresh one is used at once, also on a machine
 /// whose clock is behind or in a time zone that was set wrong by an hour.
-const BACKDATED: Duration = Duration::from_secs(3600);
+const CLOCK_SKEW_ALLOWANCE: Duration = Duration::from_secs(3600);
 
 /// An identity to make.
 #[derive(Clone, Debug)]
@@ -107,7 +107,8 @@ pub(super) fn params(
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.serial_number = Some(SerialNumber::from_slice(serial));
-    params.not_before = now.checked_sub(BACKDATED.try_into().unwrap_or_default()).unwrap_or(now);
+    params.not_before =
+        now.checked_sub(CLOCK_SKEW_ALLOWANCE.try_into().unwrap_or_default()).unwrap_or(now);
     let days = time::Duration::days(days.clamp(1, MAX_DAYS).into());
     params.not_after = now.checked_add(days).unwrap_or(now);
     params

@@ -23,14 +23,14 @@ use crate::identity::text::clean;
 use crate::identity::{certificate, pem};
 
 /// How many of the things that a request does not get are told one by one.
-const MAX_TOLD: usize = 20;
+const MAX_LISTED_WISHES: usize = 20;
 
 /// How much of each is told, in characters.
-const MAX_SHOWN: usize = 200;
+const MAX_SHOWN_CHARS: usize = 200;
 
 /// A request whose signature and key are good.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct CertificateRequest {
     /// The first common name of its subject.
     pub common_name: Option<String>,
     /// The public key with its kind, DER.
@@ -49,7 +49,7 @@ enum Ask {
     Other(String),
 }
 
-impl Request {
+impl CertificateRequest {
     /// Reads the one request in `file`.
     pub fn read(file: &Path) -> Result<Self, CaError> {
         let der = pem::request(&pem::read_guarded(file)?, file)?;
@@ -121,14 +121,14 @@ impl Request {
                 Ask::Role(Role::Server) => "use as a server".to_owned(),
                 Ask::Role(Role::Client) => "use as a client".to_owned(),
             };
-            let line = clean(&line.chars().take(MAX_SHOWN).collect::<String>());
+            let line = clean(&line.chars().take(MAX_SHOWN_CHARS).collect::<String>());
             if !lines.contains(&line) {
                 lines.push(line);
             }
         }
-        if lines.len() > MAX_TOLD {
-            let more = lines.len() - MAX_TOLD;
-            lines.truncate(MAX_TOLD);
+        if lines.len() > MAX_LISTED_WISHES {
+            let more = lines.len() - MAX_LISTED_WISHES;
+            lines.truncate(MAX_LISTED_WISHES);
             lines.push(format!("and {more} more"));
         }
         lines
@@ -259,11 +259,11 @@ mod tests {
             let mut cut = changed.clone();
             cut.truncate(random.usize(..cut.len()));
             for der in [&changed, &cut] {
-                match Request::parse(der) {
+                match CertificateRequest::parse(der) {
                     Ok(request) => {
                         read += 1;
                         let lines = request.left_out(&order);
-                        assert!(lines.len() <= MAX_TOLD + 1);
+                        assert!(lines.len() <= MAX_LISTED_WISHES + 1);
                         let mut all = lines.iter().flat_map(|line| line.chars());
                         assert!(!all.any(char::is_control), "{lines:?}");
                     }
@@ -288,8 +288,8 @@ mod tests {
             alternatives: Vec::new(),
             days: 1,
         };
-        let lines = Request::parse(&der).unwrap().left_out(&order);
-        assert_eq!(lines.len(), MAX_TOLD + 1);
+        let lines = CertificateRequest::parse(&der).unwrap().left_out(&order);
+        assert_eq!(lines.len(), MAX_LISTED_WISHES + 1);
         // 99 names, and the common name that rcgen adds.
         assert_eq!(lines.last().unwrap(), "and 80 more");
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustls::pki_types::UnixTime;
 
 use super::authority::{self, Authority, check_issued};
-use super::crl::{DEFAULT_CRL_DAYS, List, Reason, Revoked};
+use super::crl::{Crl, DEFAULT_CRL_DAYS, Reason, Revoked};
 use super::directory::Ca;
 use super::error::{CaError, CaFault};
 use super::files::{Lock, replace};
@@ -21,7 +21,7 @@ use crate::identity::error::IdentityFault;
 
 /// What to revoke.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum RevocationTarget {
     /// Every certificate that was issued for this name and has not ended: a renewed one has the
     /// same key as the one before.
     Name(Name),
@@ -35,9 +35,9 @@ pub struct Revocation {
     /// Its file.
     pub list: PathBuf,
     /// What is new in it.
-    pub added: Vec<Listed>,
+    pub added: Vec<IssuedCertificate>,
     /// What was asked for and was in it already.
-    pub already: Vec<Listed>,
+    pub already: Vec<IssuedCertificate>,
     /// How many certificates it takes back.
     pub len: usize,
     /// When the next one should be signed.
@@ -46,7 +46,7 @@ pub struct Revocation {
 
 /// A certificate that was issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct IssuedCertificate {
     /// Whose it is.
     pub name: String,
     /// What it is for; none where it is for both roles or neither.
@@ -61,8 +61,8 @@ pub struct Listed {
     pub revoked: Option<Revoked>,
 }
 
-impl Listed {
-    fn new(record: &Record, list: &List) -> Self {
+impl IssuedCertificate {
+    fn new(record: &Record, list: &Crl) -> Self {
         Self {
             name: record.name.clone(),
             role: record.role,
@@ -77,17 +77,17 @@ impl Listed {
 impl Ca<'_> {
     /// Everything that was issued here, by name and then by age, and what is wrong with the copies
     /// that cannot be read.
-    pub fn list(&self) -> Result<(Vec<Listed>, Vec<CaError>), CaError> {
-        let list = List::read(self.dir, &authority::certificates(self.dir)?)?.unwrap_or_default();
+    pub fn list(&self) -> Result<(Vec<IssuedCertificate>, Vec<CaError>), CaError> {
+        let list = Crl::read(self.dir, &authority::certificates(self.dir)?)?.unwrap_or_default();
         let (records, damaged) = records::all(self.dir)?;
-        Ok((records.iter().map(|record| Listed::new(record, &list)).collect(), damaged))
+        Ok((records.iter().map(|record| IssuedCertificate::new(record, &list)).collect(), damaged))
     }
 
     /// Takes back what `target` says, and signs the list anew. Where all of it is revoked already,
     /// the list stays as it is.
     pub fn revoke(
         &self,
-        target: &Target,
+        target: &RevocationTarget,
         reason: Reason,
         now: UnixTime,
     ) -> Result<Revocation, CaError> {
@@ -95,10 +95,10 @@ impl Ca<'_> {
         let _lock = Lock::take(self.dir)?;
         // The first one's: the list is in its name, and what it takes back is only its own.
         let own = &authority.certificates[..1];
-        let mut list = List::read(self.dir, own)?.unwrap_or_default();
+        let mut list = Crl::read(self.dir, own)?.unwrap_or_default();
         let chosen = match target {
-            Target::Name(name) => self.issued_for(name, &list, now)?,
-            Target::File(file) => {
+            RevocationTarget::Name(name) => self.issued_for(name, &list, now)?,
+            RevocationTarget::File(file) => {
                 let record = Record::read(file)?;
                 let at = |fault| CaError::new(file, fault);
                 let parsed =
@@ -112,7 +112,8 @@ impl Ca<'_> {
         };
         let (already, new): (Vec<_>, Vec<_>) =
             chosen.iter().partition(|record| list.find(&record.serial).is_some());
-        let already: Vec<_> = already.iter().map(|record| Listed::new(record, &list)).collect();
+        let already: Vec<_> =
+            already.iter().map(|record| IssuedCertificate::new(record, &list)).collect();
         if new.is_empty() {
             return Ok(self.outcome(&list, Vec::new(), already));
         }
@@ -121,7 +122,7 @@ impl Ca<'_> {
         }
         let days = list.days().unwrap_or(DEFAULT_CRL_DAYS);
         self.write_list(&mut list, &authority, days, now)?;
-        let added = new.iter().map(|record| Listed::new(record, &list)).collect();
+        let added = new.iter().map(|record| IssuedCertificate::new(record, &list)).collect();
         Ok(self.outcome(&list, added, already))
     }
 
@@ -131,14 +132,14 @@ impl Ca<'_> {
         let _lock = Lock::take(self.dir)?;
         // The first one's: the list is in its name, and what it takes back is only its own.
         let own = &authority.certificates[..1];
-        let mut list = List::read(self.dir, own)?.unwrap_or_default();
+        let mut list = Crl::read(self.dir, own)?.unwrap_or_default();
         self.write_list(&mut list, &authority, days, now)?;
         Ok(self.outcome(&list, Vec::new(), Vec::new()))
     }
 
     fn write_list(
         &self,
-        list: &mut List,
+        list: &mut Crl,
         authority: &Authority,
         days: u32,
         now: UnixTime,
@@ -150,7 +151,7 @@ impl Ca<'_> {
 
     /// What was issued for `name` and has not ended. What has ended is of no use to anybody, and
     /// stays out of the list, unless it is all there is.
-    fn issued_for(&self, name: &Name, list: &List, now: UnixTime) -> Result<Vec<Record>, CaError> {
+    fn issued_for(&self, name: &Name, list: &Crl, now: UnixTime) -> Result<Vec<Record>, CaError> {
         let text = name.to_string();
         let (mut records, damaged) = records::all(self.dir)?;
         // One of these could be what is looked for.
@@ -168,7 +169,12 @@ impl Ca<'_> {
         Ok(records)
     }
 
-    fn outcome(&self, list: &List, added: Vec<Listed>, already: Vec<Listed>) -> Revocation {
+    fn outcome(
+        &self,
+        list: &Crl,
+        added: Vec<IssuedCertificate>,
+        already: Vec<IssuedCertificate>,
+    ) -> Revocation {
         let (len, next_update) = (list.len(), list.next_update());
         Revocation { list: self.path(CRL), added, already, len, next_update }
     }

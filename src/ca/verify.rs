@@ -7,7 +7,7 @@ use std::path::Path;
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::authority;
-use super::crl::List;
+use super::crl::Crl;
 use super::directory::Ca;
 use super::error::{CaError, CaFault};
 use super::layout::CA_CRT;
@@ -16,7 +16,7 @@ use crate::identity::certificate::{self, PeerCertificate};
 use crate::identity::date::Date;
 use crate::identity::error::IdentityFault;
 use crate::identity::provider::provider;
-use crate::identity::trust::Trust;
+use crate::identity::trust::TrustStore;
 use crate::identity::{check, pem};
 
 /// What is said of a certificate that is good.
@@ -60,7 +60,7 @@ impl Ca<'_> {
             },
         };
         let mut list_overdue = None;
-        if let Some(list) = List::read(self.dir, &authorities)? {
+        if let Some(list) = Crl::read(self.dir, &authorities)? {
             let parsed = chain.first().map(certificate::parse).transpose();
             let parsed = parsed.map_err(|fault| CaError::new(crt, fault))?;
             if let Some(revoked) = parsed.and_then(|parsed| list.find(parsed.raw_serial())) {
@@ -86,7 +86,7 @@ pub(super) fn judge(
     let own = check::own_certificate(chain, role, now).map_err(at_crt)?;
     let roots = check::roots(authorities, now).map_err(|e| CaError::new(ca, e))?;
     let algorithms = provider().signature_verification_algorithms;
-    let trust = Trust { ca: ca.to_owned(), roots, lists: Vec::new(), algorithms };
+    let trust = TrustStore { ca: ca.to_owned(), roots, lists: Vec::new(), algorithms };
     trust.judge(chain, role, now).map_err(at_crt)?;
     Ok(own)
 }

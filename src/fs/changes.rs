@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// Looks without two equal ones in a row after which changed files are to be read all the same.
-const PATIENCE: u32 = 3;
+/// Polls without two equal ones in a row after which changed files are to be read all the same.
+const MAX_UNSETTLED_POLLS: u32 = 3;
 
 /// What tells one state of a file from another, also where a symbolic link was replaced: device,
 /// inode, size, and the times of its content and of its inode.
@@ -19,26 +19,26 @@ type Stamp = Vec<Option<Mark>>;
 /// Files that are read together.
 pub(crate) struct Changes {
     files: Vec<PathBuf>,
-    looks: Looks,
+    polls: Polls,
 }
 
 impl Changes {
     /// Of these files, which are to be read after this, so that a change meanwhile shows.
     pub fn of(files: Vec<PathBuf>) -> Self {
         let stamp = stamp(&files);
-        Self { files, looks: Looks { tried: stamp.clone(), seen: stamp, unsettled: 0 } }
+        Self { files, polls: Polls { tried: stamp.clone(), seen: stamp, unsettled: 0 } }
     }
 
-    /// Looks at them. Yes where they changed since they were last read, and have settled: whoever
+    /// Polls at them. Yes where they changed since they were last read, and have settled: whoever
     /// copies several files has a moment between two of them.
-    pub fn are_to_be_read(&mut self) -> bool {
+    pub fn should_reload(&mut self) -> bool {
         let stamp = stamp(&self.files);
-        self.looks.are_to_be_read(stamp)
+        self.polls.should_reload(stamp)
     }
 
     /// They are about to be read whether or not they changed.
-    pub fn note_reading(&mut self) {
-        self.looks.tried = stamp(&self.files);
+    pub fn note_reload(&mut self) {
+        self.polls.tried = stamp(&self.files);
     }
 }
 
@@ -52,23 +52,23 @@ fn stamp(files: &[PathBuf]) -> Stamp {
     files.iter().map(mark).collect()
 }
 
-struct Looks {
+struct Polls {
     /// As it was when the files were last read, well or not.
     tried: Stamp,
     /// As it was at the last look.
     seen: Stamp,
-    /// Looks in a row that all differed.
+    /// Polls in a row that all differed.
     unsettled: u32,
 }
 
-impl Looks {
-    fn are_to_be_read(&mut self, stamp: Stamp) -> bool {
+impl Polls {
+    fn should_reload(&mut self, stamp: Stamp) -> bool {
         if stamp == self.tried {
             self.unsettled = 0;
             self.seen = stamp;
             return false;
         }
-        if stamp != self.seen && self.unsettled < PATIENCE {
+        if stamp != self.seen && self.unsettled < MAX_UNSETTLED_POLLS {
             self.unsettled += 1;
             self.seen = stamp;
             return false;
@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn files_are_read_once_per_change_and_when_they_have_settled() {
-        let mut looks = Looks { tried: of(1), seen: of(1), unsettled: 0 };
-        let mut read = |size| looks.are_to_be_read(of(size));
+        let mut polls = Polls { tried: of(1), seen: of(1), unsettled: 0 };
+        let mut read = |size| polls.should_reload(of(size));
         assert_eq!(
             [1, 1, 2, 3, 3, 3, 3].map(&mut read),
             [false, false, false, false, true, false, false]

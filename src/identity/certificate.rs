@@ -65,7 +65,7 @@ pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
 
 /// Refuses a version, a key and, where it counts, a signature that no TLS 1.3 peer would take. What
 /// a CA's certificate says of its own signature is never checked by anybody, so it does not count.
-pub(crate) fn check_make(certificate: &X509Certificate<'_>) -> Result<(), IdentityFault> {
+pub(crate) fn check_algorithms(certificate: &X509Certificate<'_>) -> Result<(), IdentityFault> {
     match certificate.version() {
         X509Version::V3 => {}
         X509Version(older) => return Err(IdentityFault::OldVersion(older.saturating_add(1))),
@@ -299,7 +299,7 @@ mod tests {
             bytes.truncate(if round % 2 == 0 { bytes.len() } else { random.usize(..bytes.len()) });
             let der = CertificateDer::from(bytes);
             if let Ok(parsed) = parse(&der) {
-                let _ = check_make(&parsed);
+                let _ = check_algorithms(&parsed);
                 let _ = (has_server_name(&parsed), subject(&parsed));
             }
             for role in [Role::Server, Role::Client] {

@@ -15,7 +15,7 @@ use rustls::sign::CertifiedKey;
 use super::certificate::{self, PeerCertificate};
 use super::error::{IdentityError, IdentityFault};
 use super::pem;
-use super::trust::Trust;
+use super::trust::TrustStore;
 use crate::config::IdentityFiles;
 use crate::event::peer::Role;
 
@@ -49,7 +49,7 @@ pub(crate) struct Checked {
     pub own: PeerCertificate,
     pub certified: Arc<CertifiedKey>,
     /// Without revocation lists.
-    pub trust: Trust,
+    pub trust: TrustStore,
     /// All certificates of the CA file, those that ended too.
     pub authorities: Vec<CertificateDer<'static>>,
 }
@@ -80,7 +80,7 @@ pub(crate) fn check(
         _ => IdentityError::new(&files.key, IdentityFault::UnusableKey),
     })?;
 
-    let trust = Trust {
+    let trust = TrustStore {
         ca: files.ca.clone(),
         roots,
         lists: Vec::new(),
@@ -98,7 +98,7 @@ pub(crate) fn own_certificate(
     now: UnixTime,
 ) -> Result<PeerCertificate, IdentityFault> {
     for der in chain {
-        certificate::check_make(&certificate::parse(der)?)?;
+        certificate::check_algorithms(&certificate::parse(der)?)?;
     }
     // `pem::certificates` gives at least one; the node's own comes first.
     let Some(leaf) = chain.first() else {
@@ -129,7 +129,7 @@ pub(crate) fn roots(
     let mut outside = None;
     for der in authorities {
         let parsed = certificate::parse(der)?;
-        certificate::check_make(&parsed)?;
+        certificate::check_algorithms(&parsed)?;
         if !parsed.is_ca() {
             return Err(IdentityFault::NotCa(certificate::subject(&parsed)));
         }

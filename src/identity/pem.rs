@@ -41,7 +41,7 @@ fn unread(file: &Path, error: &io::Error) -> IdentityError {
 }
 
 /// The label of a key that a passphrase opens (RFC 5958).
-pub(crate) const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
+pub(crate) const ENCRYPTED_KEY_LABEL: &str = "ENCRYPTED PRIVATE KEY";
 
 /// All certificates in `bytes`, at least one, in their order, and nothing else but parameters.
 /// `file` is named in errors.
@@ -137,13 +137,14 @@ pub(crate) fn encrypted_key(
     file: &Path,
 ) -> Result<Option<Zeroizing<String>>, IdentityError> {
     let mut sections = sections(bytes, file)?.into_iter();
-    let Some(section) = sections.find(|section| section.label == ENCRYPTED) else {
+    let Some(section) = sections.find(|section| section.label == ENCRYPTED_KEY_LABEL) else {
         return Ok(None);
     };
     match std::str::from_utf8(&section.text) {
         Ok(text) => Ok(Some(Zeroizing::new(text.to_owned()))),
         Err(_) => {
-            let why = format!("line {}: the section {ENCRYPTED} is not base64", section.line);
+            let why =
+                format!("line {}: the section {ENCRYPTED_KEY_LABEL} is not base64", section.line);
             Err(IdentityError::new(file, IdentityFault::NotPem(why)))
         }
     }
@@ -201,9 +202,10 @@ fn sections(bytes: &[u8], file: &Path) -> Result<Vec<Section>, IdentityError> {
 
 fn decoded(section: armour::Section) -> Result<Section, String> {
     let armour::Section { label, line, text } = section;
-    let is_old_form =
-        || text.split(|byte| *byte == b'\n').any(|line| line == b"Proc-Type: 4,ENCRYPTED");
-    let encrypted = label == ENCRYPTED || is_old_form();
+    let is_old_form = || {
+        text.split(|byte| *byte == b'\n').any(|line| line == b"Proc-Type: 4,ENCRYPTED_KEY_LABEL")
+    };
+    let encrypted = label == ENCRYPTED_KEY_LABEL || is_old_form();
     let item = if encrypted {
         None
     } else {

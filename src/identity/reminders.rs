@@ -11,24 +11,24 @@ use super::text::shown;
 /// Seconds of a day.
 const DAY: u64 = 86_400;
 /// A certificate is warned about from this many seconds before its end: thirty days.
-const CERTIFICATE_AHEAD: u64 = 30 * DAY;
+const CERTIFICATE_WARNING_LEAD: u64 = 30 * DAY;
 /// Most matters that are remembered; beyond that nothing new is said until the next day.
 const MAX_REMEMBERED: usize = 65_536;
 
 /// Something to warn about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct ExpiryNotice {
     /// The matter, the same from day to day.
     pub key: String,
     /// The line for the log.
     pub text: String,
 }
 
-impl Notice {
+impl ExpiryNotice {
     /// About the end of a certificate, where it is near; `whose` begins the line.
     pub fn certificate(whose: &str, certificate: &PeerCertificate, now: UnixTime) -> Option<Self> {
         let end = certificate.expires.to_unix().as_secs();
-        if end > now.as_secs().saturating_add(CERTIFICATE_AHEAD) {
+        if end > now.as_secs().saturating_add(CERTIFICATE_WARNING_LEAD) {
             return None;
         }
         let when = match end.checked_sub(now.as_secs()) {
@@ -108,7 +108,7 @@ mod tests {
             fingerprint: "ab".to_owned(),
             expires: Date::from(at(end)),
         };
-        let text = |now| Notice::certificate("web1: its certificate", &certificate, at(now));
+        let text = |now| ExpiryNotice::certificate("web1: its certificate", &certificate, at(now));
         assert_eq!(text(end - 30 * DAY - 1), None);
         for (before, words) in
             [(30 * DAY, "in 30 days"), (DAY, "in 1 day"), (3600, "in less than a day")]

@@ -20,7 +20,7 @@ use super::verify::Verifier;
 
 /// The application protocol (RFC 7301) by which a client says that it only tries whether it could
 /// connect. A pipe names none.
-pub const TRIAL: &[u8] = b"restpipe-trial";
+pub const TRIAL_ALPN: &[u8] = b"restpipe-trial";
 
 /// How a server meets its clients: each must show a certificate that passes.
 pub(crate) fn server_config(
@@ -33,7 +33,7 @@ pub(crate) fn server_config(
         .map_err(|e| e.to_string())?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(certified))));
-    config.alpn_protocols = vec![TRIAL.to_vec()];
+    config.alpn_protocols = vec![TRIAL_ALPN.to_vec()];
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)

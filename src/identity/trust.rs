@@ -21,7 +21,7 @@ use crate::event::peer::Role;
 
 /// The CAs that are believed, and what they have revoked.
 #[derive(Debug)]
-pub(crate) struct Trust {
+pub(crate) struct TrustStore {
     /// The file of the CAs, for messages.
     pub ca: PathBuf,
     pub roots: RootCertStore,
@@ -29,7 +29,7 @@ pub(crate) struct Trust {
     pub algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl Trust {
+impl TrustStore {
     /// Judges a certificate chain, the peer's own first, of a peer that has `role`.
     pub fn judge(
         &self,
@@ -43,7 +43,7 @@ impl Trust {
         self.judge_peer(leaf, intermediates, role, now)
     }
 
-    /// As [`Trust::judge`], of a peer's own certificate and those that it sent with it.
+    /// As [`TrustStore::judge`], of a peer's own certificate and those that it sent with it.
     pub fn judge_peer(
         &self,
         leaf: &CertificateDer<'_>,
@@ -56,7 +56,7 @@ impl Trust {
             .map_err(|fault| IdentityFault::Other(fault.to_string()))?;
         // What is plain to see is said first; the rest of the check would say less.
         let parsed = certificate::parse(leaf)?;
-        certificate::check_make(&parsed)?;
+        certificate::check_algorithms(&parsed)?;
         if parsed.is_ca() {
             return Err(IdentityFault::CaAsLeaf);
         }

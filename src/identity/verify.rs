@@ -18,13 +18,13 @@ use rustls::{
 
 use super::certificate;
 use super::error::IdentityFault;
-use super::trust::{self, Trust};
+use super::trust::{self, TrustStore};
 use crate::event::peer::Role;
 
 /// A certificate that a peer has shown. Displays as `certificate CN=web1 (sha256 ...)` and, where it
 /// was refused, the fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct CertificateSummary {
     /// Its subject, on one line.
     pub subject: String,
     /// SHA-256 of its DER form, lower-case hex.
@@ -33,7 +33,7 @@ pub struct Seen {
     pub fault: Option<IdentityFault>,
 }
 
-impl Seen {
+impl CertificateSummary {
     /// Reads a certificate that was judged so.
     pub fn new(der: &CertificateDer<'_>, fault: Option<IdentityFault>) -> Self {
         let subject = certificate::parse(der)
@@ -42,7 +42,7 @@ impl Seen {
     }
 }
 
-impl fmt::Display for Seen {
+impl fmt::Display for CertificateSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "certificate {} (sha256 {})", self.subject, self.fingerprint)?;
         match &self.fault {
@@ -55,18 +55,18 @@ impl fmt::Display for Seen {
 /// Remembers the certificate of one handshake.
 #[derive(Clone, Debug, Default)]
 pub struct PresentedCertificate {
-    /// Guards one value, for moments; nothing is done while it is held.
-    seen: Arc<Mutex<Option<Seen>>>,
+    /// Guards one value; nothing is done while it is held.
+    seen: Arc<Mutex<Option<CertificateSummary>>>,
 }
 
 impl PresentedCertificate {
     /// What was seen, if the peer showed a certificate.
-    pub fn seen(&self) -> Option<Seen> {
+    pub fn summary(&self) -> Option<CertificateSummary> {
         self.seen.lock().clone()
     }
 
     fn remember(&self, leaf: &CertificateDer<'_>, fault: Option<&IdentityFault>) {
-        let seen = Seen::new(leaf, fault.cloned());
+        let seen = CertificateSummary::new(leaf, fault.cloned());
         *self.seen.lock() = Some(seen);
     }
 }
@@ -74,7 +74,7 @@ impl PresentedCertificate {
 /// Judges the peer of one handshake.
 #[derive(Debug)]
 pub(crate) struct Verifier {
-    pub trust: Arc<Trust>,
+    pub trust: Arc<TrustStore>,
     /// The names of the CAs, which a server sends along with its request for a certificate.
     pub hints: Arc<[DistinguishedName]>,
     pub presented: PresentedCertificate,

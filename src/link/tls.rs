@@ -14,7 +14,7 @@ use rustls::{
     AlertDescription, ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
 };
 
-use crate::identity::TRIAL;
+use crate::identity::TRIAL_ALPN;
 
 /// Plaintext of one TLS record at most (RFC 8446, section 5.1).
 pub const RECORD: usize = 16 * 1024;
@@ -66,7 +66,7 @@ impl LinkTls {
         socket: &TcpStream,
         deadline: Instant,
     ) -> Result<(Self, Vec<CertificateDer<'static>>), HandshakeError> {
-        let is_trial = config.alpn_protocols.iter().any(|protocol| protocol == TRIAL);
+        let is_trial = config.alpn_protocols.iter().any(|protocol| protocol == TRIAL_ALPN);
         let connection = ClientConnection::new(config, name).map_err(HandshakeError::Tls)?;
         Self::shake_hands(connection.into(), socket, deadline, is_trial)
     }
@@ -80,7 +80,9 @@ impl LinkTls {
         socket.set_read_timeout(None)?;
         let is_server = matches!(connection, Connection::Server(_));
         let lacks_trials = |connection: &Connection| {
-            is_trial && !connection.is_handshaking() && connection.alpn_protocol() != Some(TRIAL)
+            is_trial
+                && !connection.is_handshaking()
+                && connection.alpn_protocol() != Some(TRIAL_ALPN)
         };
         let mut is_first = true;
         let mut received = vec![0; HANDSHAKE_READ_SIZE];
@@ -197,7 +199,7 @@ impl LinkTls {
 
     /// Whether this is no pipe but a trial of one: see [`trial`](super::trial).
     pub fn is_trial(&self) -> bool {
-        self.connection.alpn_protocol() == Some(TRIAL)
+        self.connection.alpn_protocol() == Some(TRIAL_ALPN)
     }
 }
 

@@ -15,7 +15,7 @@ use super::peer_table::PeerTable;
 use super::requests::Requests;
 use crate::config::NodeConfig;
 use crate::handler::{Guarded, Handler, Role};
-use crate::identity::Keeper;
+use crate::identity::ReloadableIdentity;
 use crate::lifecycle::hook::HookProgram;
 use crate::lifecycle::{EventListeners, Events};
 use crate::link::{EventService, Link, LinkEnd};
@@ -34,7 +34,7 @@ const RESTART_GRACE: Duration = Duration::from_secs(30);
 /// What the parts of a node share.
 pub(super) struct Core {
     pub role: Role,
-    pub identity: Keeper,
+    pub identity: ReloadableIdentity,
     pub registry: Arc<LinkRegistry>,
     /// Absent: every peer may ask anything.
     pub rules: Option<Arc<Rulebook>>,
@@ -63,8 +63,9 @@ impl Core {
         restarts: bool,
     ) -> Result<Arc<Self>, StartError> {
         let now = UnixTime::now();
-        let identity = Keeper::load(config.identity.clone(), config.crl.clone(), role, now)
-            .map_err(StartError::Identity)?;
+        let identity =
+            ReloadableIdentity::load(config.identity.clone(), config.crl.clone(), role, now)
+                .map_err(StartError::Identity)?;
         warn_if_revoked(&identity, now);
         let rules = open_rules(config)?;
         // Also where there are none: no other handler is to see what is asked of them.
@@ -152,7 +153,7 @@ fn open_rules(config: &NodeConfig) -> Result<Option<Arc<Rulebook>>, StartError> 
 }
 
 /// A node's own certificate may be on the list: it runs, but its peers refuse it.
-pub(super) fn warn_if_revoked(keeper: &Keeper, now: UnixTime) {
+pub(super) fn warn_if_revoked(keeper: &ReloadableIdentity, now: UnixTime) {
     let identity = keeper.current();
     if let (true, Some(crl)) = (identity.is_revoked(now), identity.crl()) {
         log::warn!(

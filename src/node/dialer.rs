@@ -189,7 +189,7 @@ pub(super) fn not_shaken(
     error: HandshakeError,
     presented: &PresentedCertificate,
 ) -> String {
-    match (error, presented.seen()) {
+    match (error, presented.summary()) {
         (HandshakeError::Certificate(_), Some(seen)) => {
             format!("the server at {place} is refused: {seen}")
         }

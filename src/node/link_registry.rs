@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::history::History;
 use crate::config::ServerTarget;
-use crate::identity::{Identity, PeerCertificate, Seen, earliest_end};
+use crate::identity::{CertificateSummary, Identity, PeerCertificate, earliest_end};
 use crate::link::{Link, LinkEnd};
 
 /// Most names whose connections are counted.
@@ -143,9 +143,9 @@ impl LinkRegistry {
             if let (Err(fault), Some(leaf)) =
                 (identity.judge(&entry.chain, now), entry.chain.first())
             {
-                entry
-                    .link
-                    .close(LinkEnd::CertificateRejected(Seen::new(leaf, Some(fault)).to_string()));
+                entry.link.close(LinkEnd::CertificateRejected(
+                    CertificateSummary::new(leaf, Some(fault)).to_string(),
+                ));
             }
         }
     }

@@ -11,7 +11,7 @@ use rustls::pki_types::UnixTime;
 use super::core::{Core, log_rules, warn_if_revoked};
 use super::feed::Happening;
 use super::view::View;
-use crate::identity::{IdentityError, Notice, Reloaded, Reminders};
+use crate::identity::{ExpiryNotice, IdentityError, Reloaded, Reminders};
 use crate::rules::{LoadError, Rulebook};
 use crate::sync::threads;
 
@@ -146,13 +146,13 @@ impl Watch {
         }
         for entry in self.core.registry.entries() {
             let subject = format!("{}: its certificate", entry.certificate.name);
-            if let Some(notice) = Notice::certificate(&subject, &entry.certificate, now) {
+            if let Some(notice) = ExpiryNotice::certificate(&subject, &entry.certificate, now) {
                 self.log_due(&notice, now);
             }
         }
     }
 
-    fn log_due(&mut self, notice: &Notice, now: UnixTime) {
+    fn log_due(&mut self, notice: &ExpiryNotice, now: UnixTime) {
         if self.reminders.is_due(&notice.key, now) {
             log::warn!("{}", notice.text);
         }

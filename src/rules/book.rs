@@ -51,14 +51,14 @@ impl Rulebook {
     /// Reads the file again. After any error the old rules stay in force.
     pub fn reload(&self) -> Result<(), LoadError> {
         let mut changes = self.changes.lock();
-        changes.note_reading();
+        changes.note_reload();
         load(&self.path).map(|rules| self.replace(rules))
     }
 
     /// Looks at the file, and reads it again where it changed and has settled. None: nothing to do.
     pub fn look(&self) -> Option<Result<(), LoadError>> {
         let mut changes = self.changes.lock();
-        changes.are_to_be_read().then(|| load(&self.path).map(|rules| self.replace(rules)))
+        changes.should_reload().then(|| load(&self.path).map(|rules| self.replace(rules)))
     }
 }
 

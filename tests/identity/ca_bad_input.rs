@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use restpipe::ca::{self, Ca, CaError, Order, Reason, Target};
+use restpipe::ca::{self, Ca, CaError, Order, Reason, RevocationTarget};
 use restpipe::event::peer::Role;
 use rustls::pki_types::UnixTime;
 
@@ -99,7 +99,8 @@ fn damaged_files_are_an_error_or_fine_but_never_a_panic() {
     assert!(refusals(&lab, "ca.crt.pem", ROUNDS, |_| good()) > few);
     assert!(refusals(&lab, "ca.crl.pem", ROUNDS, |_| good()) > few);
     assert!(refusals(&lab, "ca.crl.pem", ROUNDS, |_| ca.list().map(|_| ())) > few);
-    let revoke = |file: &Path| ca.revoke(&Target::File(file.into()), Reason::UNSPECIFIED, now);
+    let revoke =
+        |file: &Path| ca.revoke(&RevocationTarget::File(file.into()), Reason::UNSPECIFIED, now);
     assert!(refusals(&lab, "web1.crt.pem", ROUNDS, |crt| revoke(crt).map(|_| ())) > few);
     fs::remove_file(lab.path("ca.crl.pem")).unwrap();
 
@@ -117,7 +118,8 @@ fn damaged_files_are_an_error_or_fine_but_never_a_panic() {
         damaged.pop().map_or(Ok(()), Err)
     };
     assert!(refusals(&lab, copy, ROUNDS, list) > few);
-    let by_name = || ca.revoke(&Target::Name(name()), Reason::UNSPECIFIED, now).map(|_| ());
+    let by_name =
+        || ca.revoke(&RevocationTarget::Name(name()), Reason::UNSPECIFIED, now).map(|_| ());
     assert!(refusals(&lab, copy, ROUNDS, |_| by_name()) > few);
 }
 

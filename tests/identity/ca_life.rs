@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use restpipe::ca::{self, Ca, Order, Reason, Target};
+use restpipe::ca::{self, Ca, Order, Reason, RevocationTarget};
 use restpipe::config::IdentityFiles;
 use restpipe::handler::Role;
 use restpipe::identity::Identity;
@@ -317,7 +317,7 @@ fn a_list_that_is_overdue_counts_and_is_warned_about() {
     ca::issue(&dir, &order(&"web2".parse().unwrap()), ago(90)).unwrap();
     let ca = Ca::new(&dir);
     ca.sign_list(7, ago(50)).unwrap();
-    let revoked = ca.revoke(&Target::Name(name), Reason::UNSPECIFIED, ago(40)).unwrap();
+    let revoked = ca.revoke(&RevocationTarget::Name(name), Reason::UNSPECIFIED, ago(40)).unwrap();
     assert_eq!(revoked.next_update, Some(ago(33).into()), "for as long as the list before");
     assert!(refused(&dir, 1, &["verify", "web1.crt.pem"]).contains("revoked on"));
     let output = rp_ca::rp_ca(&dir, &["verify", "web2.crt.pem"]);

@@ -11,7 +11,7 @@ use restpipe::ca::{self, Order};
 use restpipe::config::IdentityFiles;
 use restpipe::handler::Role;
 use restpipe::identity::Identity;
-use restpipe::identity::TRIAL;
+use restpipe::identity::TRIAL_ALPN;
 use rustls::pki_types::UnixTime;
 
 use crate::support::message::{event, heartbeat, heartbeat_reply};
@@ -276,7 +276,7 @@ fn a_server_whose_certificate_has_expired_is_no_wrong_name() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let mut config = (*accepting(&identities, "127.0.0.1")).clone();
-    config.alpn_protocols = vec![TRIAL.to_vec()];
+    config.alpn_protocols = vec![TRIAL_ALPN.to_vec()];
     let other =
         std::thread::spawn(move || Peer::accept(&listener, config.into()).map(drop).is_err());
     let checked = check(&client(&identities, "web1", address));
@@ -474,7 +474,7 @@ fn a_trial_is_good_for_one_heartbeat_and_nothing_else() {
     let running = client(&identities, "web1", server.pipe()).start();
     running.get_when_up("/server/time");
     let mut config = (*dialing(Some((&identities, "web1")))).clone();
-    config.alpn_protocols = vec![TRIAL.to_vec()];
+    config.alpn_protocols = vec![TRIAL_ALPN.to_vec()];
     let dial = || Peer::dial(server.pipe(), config.clone().into()).unwrap();
 
     for (sent, why) in [
@@ -505,7 +505,7 @@ fn a_server_that_answers_a_trial_wrongly_is_named() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let mut config = (*accepting(&identities, "localhost")).clone();
-        config.alpn_protocols = vec![TRIAL.to_vec()];
+        config.alpn_protocols = vec![TRIAL_ALPN.to_vec()];
         let other = std::thread::spawn(move || {
             let mut peer = Peer::accept(&listener, config.into()).unwrap();
             peer.send(&answer).unwrap();

@@ -1,13 +1,13 @@
 //! Makes a CA and identities that RestPipe's programs accept, renews them and revokes them.
 
 mod pages;
-mod tell;
+mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use pico_args::Arguments;
-use restpipe::ca::{self, Ca, CaError, Name, NewCa, Order, Passphrase, Reason, Target};
+use restpipe::ca::{self, Ca, CaError, Name, NewCa, Order, Passphrase, Reason, RevocationTarget};
 use restpipe::event::peer::Role;
 use restpipe::run::cli::{self, CliFailure, Command, Program};
 use rustls::pki_types::UnixTime;
@@ -42,7 +42,7 @@ fn init(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     Ok(Box::new(move |now| {
         let passphrase = file.map(|file| passphrase(&file, &pages::INIT)).transpose()?;
         let made = Ca::new(&dir).init(&NewCa { name, days, passphrase }, now)?;
-        Ok(tell::made(&made))
+        Ok(report::made(&made))
     }))
 }
 
@@ -53,13 +53,13 @@ fn issue(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let alternatives = alternatives(arguments)?;
     let name = cli::value(arguments, "NAME")?;
     let order = Order { name, role, alternatives, days };
-    Ok(Box::new(move |now| opened.with(|ca| Ok(tell::made(&ca.issue(&order, now)?)))))
+    Ok(Box::new(move |now| opened.with(|ca| Ok(report::made(&ca.issue(&order, now)?)))))
 }
 
 fn request(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let dir = dir(arguments)?;
     let name: Name = cli::value(arguments, "NAME")?;
-    Ok(Box::new(move |_| Ok(tell::requested(&ca::request(&dir, &name)?))))
+    Ok(Box::new(move |_| Ok(report::requested(&ca::request(&dir, &name)?))))
 }
 
 fn sign(arguments: &mut Arguments) -> Result<Job, CliFailure> {
@@ -72,7 +72,7 @@ fn sign(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     Ok(Box::new(move |now| {
         let name = name.map_or_else(|| Ca::name_for(&csr, &alternatives), Ok)?;
         let order = Order { name, role, alternatives, days };
-        opened.with(|ca| Ok(tell::signed(&ca.sign(&csr, &order, now)?)))
+        opened.with(|ca| Ok(report::signed(&ca.sign(&csr, &order, now)?)))
     }))
 }
 
@@ -86,7 +86,7 @@ fn verify(arguments: &mut Arguments) -> Result<Job, CliFailure> {
             let warning = format!("the revocation list was due to be signed anew on {since}");
             cli::warn(&pages::VERIFY, warning);
         }
-        Ok(tell::verdict(&verdict))
+        Ok(report::verdict(&verdict))
     }))
 }
 
@@ -97,7 +97,7 @@ fn list(arguments: &mut Arguments) -> Result<Job, CliFailure> {
         for error in damaged {
             cli::warn(&pages::LIST, format!("{error}; it is left out"));
         }
-        Ok(tell::table(&listed))
+        Ok(report::table(&listed))
     }))
 }
 
@@ -105,7 +105,7 @@ fn renew(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let opened = Opened::parse(arguments, &pages::RENEW)?;
     let days = days(arguments)?.unwrap_or(ca::DEFAULT_DAYS);
     let name: Name = cli::value(arguments, "NAME")?;
-    Ok(Box::new(move |now| opened.with(|ca| Ok(tell::signed(&ca.renew(&name, days, now)?)))))
+    Ok(Box::new(move |now| opened.with(|ca| Ok(report::signed(&ca.renew(&name, days, now)?)))))
 }
 
 fn revoke(arguments: &mut Arguments) -> Result<Job, CliFailure> {
@@ -113,14 +113,14 @@ fn revoke(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let reason = cli::option(arguments, "--reason", str::parse)?.unwrap_or(Reason::UNSPECIFIED);
     let target = target(cli::path(arguments, "NAME-or-CRT")?)?;
     Ok(Box::new(move |now| {
-        opened.with(|ca| Ok(tell::revocation(&ca.revoke(&target, reason, now)?)))
+        opened.with(|ca| Ok(report::revocation(&ca.revoke(&target, reason, now)?)))
     }))
 }
 
 fn crl(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     let opened = Opened::parse(arguments, &pages::CRL)?;
     let days = days(arguments)?.unwrap_or(ca::DEFAULT_CRL_DAYS);
-    Ok(Box::new(move |now| opened.with(|ca| Ok(tell::revocation(&ca.sign_list(days, now)?)))))
+    Ok(Box::new(move |now| opened.with(|ca| Ok(report::revocation(&ca.sign_list(days, now)?)))))
 }
 
 /// A CA whose key is needed, and where its passphrase comes from.
@@ -188,14 +188,14 @@ fn needed_role(arguments: &mut Arguments) -> Result<Role, CliFailure> {
 }
 
 /// What is there as a file is a file, and so is what cannot be a name.
-fn target(argument: PathBuf) -> Result<Target, CliFailure> {
+fn target(argument: PathBuf) -> Result<RevocationTarget, CliFailure> {
     if argument.is_file() {
-        return Ok(Target::File(argument));
+        return Ok(RevocationTarget::File(argument));
     }
     let name = argument.to_str().unwrap_or_default().parse::<Name>();
     match name {
-        Ok(name) => Ok(Target::Name(name)),
-        Err(_) if argument.components().count() > 1 => Ok(Target::File(argument)),
+        Ok(name) => Ok(RevocationTarget::Name(name)),
+        Err(_) if argument.components().count() > 1 => Ok(RevocationTarget::File(argument)),
         Err(error) => {
             let what = format!("{argument:?} is neither a file nor a name: {error}");
             Err(CliFailure::Usage(what))

@@ -155,7 +155,7 @@ impl Connections {
         let (judged_by, identity) = self.core.identity.numbered();
         let (config, presented) = identity.server_handshake();
         let (tls, chain) = LinkTls::accept(config, socket, deadline).map_err(|error| {
-            match (error, presented.seen()) {
+            match (error, presented.summary()) {
                 (HandshakeError::Certificate(_), Some(seen)) => format!("refused: {seen}"),
                 (HandshakeError::Refused(alert), _) => refused_by(alert),
                 (error, _) => format!("refused: {error}"),

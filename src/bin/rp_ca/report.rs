@@ -1,17 +1,19 @@
 //! What the commands print of what they did.
 
-use restpipe::ca::{Listed, Made, Requested, Revocation, Signed, Verdict};
+use restpipe::ca::{
+    CreatedRequest, IssuedCertificate, IssuedIdentity, Revocation, SignedCertificate, Verdict,
+};
 use restpipe::event::peer::Role;
 use restpipe::identity::PeerCertificate;
 
-pub fn made(made: &Made) -> String {
+pub fn made(made: &IssuedIdentity) -> String {
     let mut rows = vec![("private key", made.key.display().to_string())];
     rows.push(("certificate", made.crt.display().to_string()));
     certificate(&mut rows, &made.certificate, made.cut_short);
     lines(&rows)
 }
 
-pub fn requested(made: &Requested) -> String {
+pub fn requested(made: &CreatedRequest) -> String {
     lines(&[
         ("private key", made.key.display().to_string()),
         ("request", made.csr.display().to_string()),
@@ -19,7 +21,7 @@ pub fn requested(made: &Requested) -> String {
     ])
 }
 
-pub fn signed(signed: &Signed) -> String {
+pub fn signed(signed: &SignedCertificate) -> String {
     let mut rows = vec![("certificate", signed.crt.display().to_string())];
     rows.push(("role", signed.role.as_str().to_owned()));
     certificate(&mut rows, &signed.certificate, signed.cut_short);
@@ -36,7 +38,7 @@ pub fn verdict(verdict: &Verdict) -> String {
 }
 
 pub fn revocation(revocation: &Revocation) -> String {
-    let shown = |listed: &Listed| format!("{} {}", listed.name, listed.serial);
+    let shown = |listed: &IssuedCertificate| format!("{} {}", listed.name, listed.serial);
     let mut rows = Vec::new();
     rows.extend(revocation.added.iter().map(|listed| ("revoked", shown(listed))));
     rows.extend(revocation.already.iter().map(|listed| {
@@ -50,7 +52,7 @@ pub fn revocation(revocation: &Revocation) -> String {
 }
 
 /// One line for each certificate, below a line of titles.
-pub fn table(listed: &[Listed]) -> String {
+pub fn table(listed: &[IssuedCertificate]) -> String {
     const TITLES: [&str; 6] = ["name", "role", "serial", "fingerprint", "expires", "revoked"];
     let mut rows = vec![TITLES.map(str::to_owned)];
     for one in listed {

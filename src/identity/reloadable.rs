@@ -1,11 +1,11 @@
-//! The identity that counts at present, and how a new set of files takes its place.
+//! The identity in use, and how a new set of files takes its place.
 //!
 //! In scope: checking the files as a set, the exchange. Not in scope: when to look, and what becomes
 //! of live links (`node`).
 
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rustls::pki_types::UnixTime;
 
 use super::Identity;
@@ -15,11 +15,11 @@ use crate::event::peer::Role;
 use crate::fs::changes::Changes;
 
 /// Holds a node's identity.
-pub struct Keeper {
+pub struct ReloadableIdentity {
     files: IdentityFiles,
     crl: CrlFile,
     role: Role,
-    /// Guards which identity counts, and its number. Held for moments, never while files are read.
+    /// Guards which identity is in use, and its number. Never held while files are read.
     current: Mutex<(u64, Arc<Identity>)>,
     /// Guards what the files looked like. Held while they are read: only one at a time does that.
     changes: Mutex<Changes>,
@@ -32,7 +32,7 @@ pub struct Reloaded {
     pub new_certificate: bool,
 }
 
-impl Keeper {
+impl ReloadableIdentity {
     /// Reads and checks the files as of `now`.
     pub fn load(
         files: IdentityFiles,
@@ -53,28 +53,28 @@ impl Keeper {
         })
     }
 
-    /// The identity that counts.
+    /// The identity in use.
     pub fn current(&self) -> Arc<Identity> {
-        Arc::clone(&lock(&self.current).1)
+        Arc::clone(&self.current.lock().1)
     }
 
-    /// The identity that counts, and its number: each one that takes its place has the next.
+    /// The identity in use, and its number: each one that takes its place has the next.
     pub fn numbered(&self) -> (u64, Arc<Identity>) {
-        let current = lock(&self.current);
+        let current = self.current.lock();
         (current.0, Arc::clone(&current.1))
     }
 
     /// Looks at the files, and reads them where they changed since they were last read and have
     /// settled: whoever copies several files has a moment between two of them. None: nothing to do.
     pub fn look(&self, now: UnixTime) -> Option<Result<Reloaded, IdentityError>> {
-        let mut changes = lock(&self.changes);
-        changes.are_to_be_read().then(|| self.read(now))
+        let mut changes = self.changes.lock();
+        changes.should_reload().then(|| self.read(now))
     }
 
     /// Reads the files at once. On an error the old identity stays.
     pub fn reload(&self, now: UnixTime) -> Result<Reloaded, IdentityError> {
-        let mut changes = lock(&self.changes);
-        changes.note_reading();
+        let mut changes = self.changes.lock();
+        changes.note_reload();
         self.read(now)
     }
 
@@ -85,14 +85,9 @@ impl Keeper {
             let why = "is gone; what it revoked stays revoked until this node is started again";
             return Err(IdentityError::new(gone, IdentityFault::Other(why.to_owned())));
         }
-        let new_certificate = !identity.shows_the_same(&old);
-        let mut current = lock(&self.current);
+        let new_certificate = !identity.has_same_certificates(&old);
+        let mut current = self.current.lock();
         *current = (current.0 + 1, Arc::new(identity));
         Ok(Reloaded { new_certificate })
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What they guard is whole between any two statements.
-    mutex.lock()
 }
