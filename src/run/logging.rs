@@ -205,7 +205,7 @@ mod tests {
             said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
         assert_eq!(lines.len(), 2, "{said}");
         let message = lines[0]["message"].as_str().unwrap();
-        assert!(message.starts_with("thread worker panicked at src/logging.rs:"), "{message}");
+        assert!(message.starts_with("thread worker panicked at src/run/logging.rs:"), "{message}");
         assert!(message.ends_with(": a\\nERROR forged \\u{1b}[2J"), "{message}");
         assert_eq!((&lines[1]["level"], &lines[1]["message"]), (&"error".into(), &"x: no".into()));
     }
