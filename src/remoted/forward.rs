@@ -33,7 +33,7 @@ pub struct BrokerChain {
 }
 
 impl BrokerChain {
-    /// Through these brokers, one after another. `idle_s` as for [`super::connect`].
+    /// Through these brokers, one after another. `idle_s` as for [`connect`](super::connect()).
     pub fn new(route: Vec<Url>, outbound: Outbound, idle_s: u64) -> Result<Self, String> {
         if route.is_empty() {
             return Err("there is no address to connect to".to_owned());
