@@ -93,7 +93,7 @@ fn every_answer_has_one_whoever_gives_it() {
         assert_eq!(answer.status, 400, "{bad:?}");
         assert!(is_fresh(id(&answer)), "{bad:?}: {answer:?}");
     }
-    node.wait_log(&["http: refused a request: 404 unknown_path", "(request my-id; "]);
+    node.wait_log(&["http: refused a request: 404 unknown_path", "(request my-id)"]);
     assert_lines(&node);
 }
 

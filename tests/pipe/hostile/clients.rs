@@ -132,7 +132,7 @@ fn a_stranger_is_refused_with_the_reason() {
         read_to_end(&mut socket);
     };
     let table: [(Attack<'_>, &str); 9] = [
-        (&|scene| write(scene, b""), "the peer closed the connection during the TLS handshake"),
+        (&|scene| write(scene, b"\x16"), "the peer closed the connection during the TLS handshake"),
         (
             &|scene| write(scene, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
             "refused: it speaks plain HTTP; this is the pipe port",
