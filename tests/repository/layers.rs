@@ -1,6 +1,7 @@
 //! The house stays as it was built: modules use only those below them, and what is dangerous or
 //! foreign has one home. Read from the paths in the source files, test code left out.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -269,6 +270,345 @@ fn what_is_forbidden_is_noticed() {
     ] {
         assert_eq!(violations(name, code), [""; 0], "{name}: {code}");
     }
+}
+
+/// One file of `src` as its imports see it.
+struct Source {
+    /// Its path below `src` without the ending.
+    name: String,
+    /// The modules that it declares in files of their own.
+    children: Vec<String>,
+    /// What it defines itself, types first: the name, whether it is a type, whether others see it.
+    items: Vec<Item>,
+    /// What it imports or re-exports: the path, the name it has here, whether it is a re-export.
+    uses: Vec<(Vec<String>, String, bool)>,
+    /// The paths in its code.
+    paths: Vec<Vec<String>>,
+    /// Whether a macro defines names in it that are not seen here.
+    is_generated: bool,
+}
+
+struct Item {
+    name: String,
+    is_type: bool,
+    is_visible: bool,
+}
+
+/// No file imports, by whatever way round, a file that imports it: each can be read, and understood,
+/// after those that it uses. An import counts towards the file that defines the name.
+#[test]
+fn no_file_imports_in_a_circle() {
+    let sources = sources();
+    let (edges, unknown) = imports(&sources);
+    assert!(unknown.is_empty(), "paths that lead nowhere known:\n{}", unknown.join("\n"));
+    let circles = circles(sources.len(), &edges);
+    let show = |circle: &Vec<usize>| {
+        let names: Vec<_> = circle.iter().map(|at| sources[*at].name.as_str()).collect();
+        let inside =
+            |(from, to, _): &&(usize, usize, String)| circle.contains(from) && circle.contains(to);
+        let arrows = edges.iter().filter(inside);
+        let arrows: Vec<_> = arrows
+            .map(|(from, to, path)| {
+                format!("  {} -> {}: {path}", sources[*from].name, sources[*to].name)
+            })
+            .collect();
+        format!("{}\n{}", names.join(", "), arrows.join("\n"))
+    };
+    let shown: Vec<_> = circles.iter().map(show).collect();
+    assert!(shown.is_empty(), "{} circles:\n{}", shown.len(), shown.join("\n"));
+}
+
+#[test]
+fn a_circle_is_noticed() {
+    let sources = [
+        source("lib", "mod a; mod b; mod c; pub use a::A;"),
+        source(
+            "a",
+            "mod inner; pub use inner::Inner; use crate::b::{self, B as Other}; pub struct A;",
+        ),
+        source("a/inner", "use super::super::c; pub struct Inner; fn f() { c::f() }"),
+        source("b", "pub struct B;\n#[cfg(test)]\nmod tests {\n    use crate::A;\n}\n"),
+        source("c", "pub fn f() {} fn g(_: crate::a::Inner) {}"),
+    ];
+    let (edges, unknown) = imports(&sources);
+    assert_eq!(unknown, [""; 0]);
+    // Through a re-export the arrow leads to where the name is defined.
+    assert_eq!(circles(sources.len(), &edges), [vec![2, 4]]);
+
+    let sources = [
+        source("lib", "mod a; mod b;"),
+        source("a", "pub struct A;"),
+        source("b", "use crate::a::Missing;"),
+    ];
+    assert_eq!(imports(&sources).1, ["src/b.rs: crate::a::Missing"]);
+}
+
+/// The front door has few names on it.
+#[test]
+fn the_house_is_small() {
+    let modules = HOUSE.iter().filter(|(name, _)| *name != "bin").count();
+    assert!(modules <= 23, "{modules} modules directly below the crate");
+}
+
+/// A name that is seen beyond its file means one thing.
+#[test]
+fn no_two_types_share_a_name() {
+    let sources = sources();
+    let twice = shared_names(&sources);
+    assert!(twice.is_empty(), "{} names:\n{}", twice.len(), twice.join("\n"));
+
+    let sources = [
+        source("a", "pub struct Same; struct Own; impl T for Same { type Out = u8; }"),
+        source("b", "pub(crate) enum Same {} struct Own; pub type Out = u8;"),
+    ];
+    assert_eq!(shared_names(&sources), ["Same: src/a.rs, src/b.rs"]);
+}
+
+fn shared_names(sources: &[Source]) -> Vec<String> {
+    let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for source in sources {
+        for item in source.items.iter().filter(|item| item.is_type && item.is_visible) {
+            places.entry(&item.name).or_default().push(format!("src/{}.rs", source.name));
+        }
+    }
+    let twice = places.iter().filter(|(_, places)| places.len() > 1);
+    twice.map(|(name, places)| format!("{name}: {}", places.join(", "))).collect()
+}
+
+/// All files but the programs and what is generated.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    files.sort();
+    let name = |file: &PathBuf| {
+        file.strip_prefix(&root).unwrap().with_extension("").to_str().unwrap().to_owned()
+    };
+    let files = files.iter().map(|file| (name(file), file));
+    files
+        .filter(|(name, _)| !name.starts_with("wire/pb") && !name.starts_with("bin/"))
+        .map(|(name, file)| source(&name, &fs::read_to_string(file).unwrap()))
+        .collect()
+}
+
+fn source(name: &str, code: &str) -> Source {
+    let tokens = tokens(&without_tests(code));
+    let mut found = Source {
+        name: name.to_owned(),
+        children: Vec::new(),
+        items: Vec::new(),
+        uses: Vec::new(),
+        paths: Vec::new(),
+        is_generated: false,
+    };
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while at < tokens.len() {
+        let next = tokens.get(at + 1).map_or("", String::as_str);
+        let before = |back: usize| at.checked_sub(back).map_or("", |at| tokens[at].as_str());
+        match tokens[at].as_str() {
+            "{" => depth += 1,
+            "}" => depth = depth.saturating_sub(1),
+            "mod" if depth == 0 => match tokens.get(at + 2).map(String::as_str) {
+                Some(";") => found.children.push(next.to_owned()),
+                _ => found.items.push(Item {
+                    name: next.to_owned(),
+                    is_type: false,
+                    is_visible: false,
+                }),
+            },
+            "!" if depth == 0 && tokens.get(at + 1).is_some_and(|open| open == "{") => {
+                found.is_generated |= before(1) != "macro_rules";
+            }
+            "use" => {
+                let is_export = ["pub", ")"].contains(&before(1));
+                at = read_use(&tokens, at + 1, &[], is_export, &mut found.uses);
+                continue;
+            }
+            word @ ("struct" | "enum" | "trait" | "type" | "union" | "fn" | "const" | "static")
+                if depth == 0 && is_name(next) && !["fn", "unsafe", "extern"].contains(&next) =>
+            {
+                let is_type = !["fn", "const", "static"].contains(&word);
+                let is_visible = ["pub", ")"].contains(&before(1));
+                found.items.push(Item { name: next.to_owned(), is_type, is_visible });
+            }
+            "macro_rules" => found.items.push(Item {
+                name: tokens.get(at + 2).cloned().unwrap_or_default(),
+                is_type: false,
+                is_visible: false,
+            }),
+            word if is_name(word) && next == "::" && before(1) != "::" => {
+                at = path(&tokens, at, &[], &mut found.paths);
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    found
+}
+
+/// Reads what follows `use`, with its other names; returns where it ends.
+fn read_use(
+    tokens: &[String],
+    mut at: usize,
+    prefix: &[String],
+    is_export: bool,
+    out: &mut Vec<(Vec<String>, String, bool)>,
+) -> usize {
+    let mut segments = prefix.to_vec();
+    loop {
+        match tokens.get(at).map(String::as_str) {
+            Some("{") => {
+                at += 1;
+                while tokens.get(at).is_some_and(|token| token != "}") {
+                    let is_start = is_name(&tokens[at]) || tokens[at] == "{";
+                    at = if is_start {
+                        read_use(tokens, at, &segments, is_export, out)
+                    } else {
+                        at + 1
+                    };
+                }
+                return at + 1;
+            }
+            Some("self") if !segments.is_empty() => {}
+            Some(name) if is_name(name) => segments.push(name.to_owned()),
+            _ => return at,
+        }
+        at += 1;
+        match tokens.get(at).map(String::as_str) {
+            Some("::") => at += 1,
+            Some("as") => {
+                out.push((segments, tokens[at + 1].clone(), is_export));
+                return at + 2;
+            }
+            _ => {
+                let name = segments.last().cloned().unwrap_or_default();
+                out.push((segments, name, is_export));
+                return at;
+            }
+        }
+    }
+}
+
+/// Which file takes something from which, by what path; and the paths that lead nowhere.
+#[allow(clippy::type_complexity)]
+fn imports(sources: &[Source]) -> (Vec<(usize, usize, String)>, Vec<String>) {
+    let (mut edges, mut unknown) = (Vec::new(), Vec::new());
+    for (from, source) in sources.iter().enumerate() {
+        let imported = source.uses.iter().filter(|(_, _, is_export)| !is_export);
+        let paths = imported.map(|(path, ..)| path).chain(&source.paths);
+        for path in paths {
+            match lead(sources, from, path, 0) {
+                Lead::Defined(to) if to != from => edges.push((from, to, path.join("::"))),
+                Lead::Nowhere => {
+                    unknown.push(format!("src/{}.rs: {}", source.name, path.join("::")))
+                }
+                _ => {}
+            }
+        }
+    }
+    edges.sort();
+    edges.dedup_by_key(|(from, to, _)| (*from, *to));
+    (edges, unknown)
+}
+
+enum Lead {
+    /// To a name that this file defines.
+    Defined(usize),
+    /// To a module as a whole.
+    Module(usize),
+    /// Out of the crate.
+    Outside,
+    /// To a name of the crate that no file defines.
+    Nowhere,
+}
+
+/// Follows a path from a file, through modules, imports and re-exports.
+fn lead(sources: &[Source], from: usize, path: &[String], depth: usize) -> Lead {
+    assert!(depth < 16, "{path:?} from {} leads round and round", sources[from].name);
+    let file = |name: &str| sources.iter().position(|source| source.name == name);
+    let Some((first, mut rest)) = path.split_first() else { return Lead::Outside };
+    let parent = |name: &str| name.rsplit_once('/').map_or("lib", |(parent, _)| parent).to_owned();
+    let mut here = match first.as_str() {
+        "crate" => file("lib"),
+        "self" => Some(from),
+        "super" => {
+            let mut name = parent(&sources[from].name);
+            while let Some((again, after)) = rest.split_first()
+                && again == "super"
+            {
+                name = parent(&name);
+                rest = after;
+            }
+            file(&name)
+        }
+        // A module or a name of this file; or of another crate.
+        local => {
+            let source = &sources[from];
+            let is_known = source.children.iter().any(|child| child == local)
+                || source.items.iter().any(|item| item.name == *local)
+                || source.uses.iter().any(|(used, name, _)| name == local && used[0] != *local);
+            if !is_known {
+                return Lead::Outside;
+            }
+            rest = path;
+            Some(from)
+        }
+    };
+    while let Some(at) = here {
+        let source = &sources[at];
+        let Some((name, after)) = rest.split_first() else { return Lead::Module(at) };
+        if source.children.contains(name) {
+            let child = match source.name.as_str() {
+                "lib" => name.clone(),
+                parent => format!("{parent}/{name}"),
+            };
+            // What is generated is nobody's import.
+            if child.starts_with("wire/pb") {
+                return Lead::Outside;
+            }
+            here = file(&child);
+            rest = after;
+            continue;
+        }
+        if source.items.iter().any(|item| item.name == *name) {
+            return Lead::Defined(at);
+        }
+        let Some((used, ..)) = source.uses.iter().find(|(_, here, _)| here == name) else {
+            return if source.is_generated { Lead::Defined(at) } else { Lead::Nowhere };
+        };
+        match lead(sources, at, used, depth + 1) {
+            Lead::Module(module) => {
+                here = Some(module);
+                rest = after;
+            }
+            other => return other,
+        }
+    }
+    Lead::Nowhere
+}
+
+/// Groups of files, each of which is reached from each other of its group.
+fn circles(count: usize, edges: &[(usize, usize, String)]) -> Vec<Vec<usize>> {
+    let mut reached = vec![vec![false; count]; count];
+    for (from, to, _) in edges {
+        reached[*from][*to] = true;
+    }
+    for middle in 0..count {
+        let through = reached[middle].clone();
+        for row in reached.iter_mut().filter(|row| row[middle]) {
+            row.iter_mut().zip(&through).for_each(|(known, new)| *known |= new);
+        }
+    }
+    let mut circles: Vec<Vec<usize>> = Vec::new();
+    for at in 0..count {
+        let is_new = !circles.iter().any(|circle| circle.contains(&at));
+        if reached[at][at] && is_new {
+            circles.push((0..count).filter(|to| reached[at][*to] && reached[*to][at]).collect());
+        }
+    }
+    circles
 }
 
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) {

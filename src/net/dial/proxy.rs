@@ -24,7 +24,7 @@ use super::resolve::Resolver;
 use credentials::Credentials;
 use error::ProxyError;
 pub(crate) use exceptions::Exceptions;
-use exchange::Exchange;
+use exchange::ProxyExchange;
 
 /// A proxy: how it is spoken to, where it is, and as whom.
 ///
@@ -87,7 +87,7 @@ impl Proxy {
         port: u16,
         deadline: Instant,
     ) -> Result<(), ProxyError> {
-        let mut exchange = Exchange { socket, deadline };
+        let mut exchange = ProxyExchange { socket, deadline };
         let credentials = self.credentials.as_ref();
         match self.scheme {
             Scheme::Http => http::tunnel(&mut exchange, credentials, host, port)?,

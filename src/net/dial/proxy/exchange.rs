@@ -8,12 +8,12 @@ use super::error::ProxyError;
 use crate::sync::deadline::time_left;
 
 /// The socket with one deadline for the whole exchange, however slowly the bytes come.
-pub(super) struct Exchange<'a> {
+pub(super) struct ProxyExchange<'a> {
     pub socket: &'a TcpStream,
     pub deadline: Instant,
 }
 
-impl Exchange<'_> {
+impl ProxyExchange<'_> {
     /// Sends all of it.
     pub fn send(&mut self, mut bytes: &[u8]) -> Result<(), ProxyError> {
         while !bytes.is_empty() {

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::credentials::Credentials;
 use super::error::ProxyError;
-use super::exchange::Exchange;
+use super::exchange::ProxyExchange;
 use crate::http1::head::{self, InvalidHead, Profile};
 use crate::net::dial::bracketed;
 
@@ -16,7 +16,7 @@ const MAX_REASON: usize = 80;
 
 /// Asks for a connection to this host, and takes the answer.
 pub(super) fn tunnel(
-    exchange: &mut Exchange<'_>,
+    exchange: &mut ProxyExchange<'_>,
     credentials: Option<&Credentials>,
     host: &str,
     port: u16,
@@ -45,7 +45,7 @@ fn request(credentials: Option<&Credentials>, host: &str, port: u16) -> Zeroizin
 }
 
 /// The answer's head. It is taken byte by byte, for what follows it is the host's.
-fn head(exchange: &mut Exchange<'_>) -> Result<Vec<u8>, ProxyError> {
+fn head(exchange: &mut ProxyExchange<'_>) -> Result<Vec<u8>, ProxyError> {
     let mut head = Vec::new();
     let mut byte = [0];
     loop {

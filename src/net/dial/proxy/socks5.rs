@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::credentials::Credentials;
 use super::error::ProxyError;
-use super::exchange::Exchange;
+use super::exchange::ProxyExchange;
 
 const VERSION: u8 = 5;
 /// Methods of authentication (RFC 1928, section 3).
@@ -24,7 +24,7 @@ const IPV6: u8 = 4;
 
 /// Says who we are, asks for a connection to this host, and takes the answer.
 pub(super) fn tunnel(
-    exchange: &mut Exchange<'_>,
+    exchange: &mut ProxyExchange<'_>,
     credentials: Option<&Credentials>,
     host: &str,
     port: u16,
@@ -51,7 +51,10 @@ pub(super) fn tunnel(
     take_reply(exchange)
 }
 
-fn authenticate(exchange: &mut Exchange<'_>, credentials: &Credentials) -> Result<(), ProxyError> {
+fn authenticate(
+    exchange: &mut ProxyExchange<'_>,
+    credentials: &Credentials,
+) -> Result<(), ProxyError> {
     let Credentials { user, password } = credentials;
     let mut message = Zeroizing::new(vec![PASSWORD_VERSION]);
     for part in [user, password] {
@@ -93,7 +96,7 @@ fn request(host: &str, port: u16) -> Result<Vec<u8>, ProxyError> {
 }
 
 /// The reply, with the address that the proxy connects from, which nobody asked for.
-fn take_reply(exchange: &mut Exchange<'_>) -> Result<(), ProxyError> {
+fn take_reply(exchange: &mut ProxyExchange<'_>) -> Result<(), ProxyError> {
     let mut head = [0; 4];
     exchange.receive(&mut head)?;
     let [version, verdict, _, kind] = head;
