@@ -262,7 +262,9 @@ mod tests {
         use Profile::{LocalPort, ProxyAnswer, ServiceReply, Upgrade};
         let lf = InvalidHead::LoneLf;
         let cr = InvalidHead::LoneCr;
-        let cases: [(&[u8], [Result<Option<usize>, InvalidHead>; 4]); 6] = [
+        /// What each profile makes of the bytes.
+        type Found = [Result<Option<usize>, InvalidHead>; 4];
+        let cases: [(&[u8], Found); 6] = [
             (
                 b"HTTP/1.1 200\r\nA: b\r\n\r\nx",
                 [Ok(Some(22)), Ok(Some(22)), Ok(Some(22)), Ok(Some(22))],

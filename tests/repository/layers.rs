@@ -304,8 +304,7 @@ fn no_file_imports_in_a_circle() {
     let circles = circles(sources.len(), &edges);
     let show = |circle: &Vec<usize>| {
         let names: Vec<_> = circle.iter().map(|at| sources[*at].name.as_str()).collect();
-        let inside =
-            |(from, to, _): &&(usize, usize, String)| circle.contains(from) && circle.contains(to);
+        let inside = |(from, to, _): &&Import| circle.contains(from) && circle.contains(to);
         let arrows = edges.iter().filter(inside);
         let arrows: Vec<_> = arrows
             .map(|(from, to, path)| {
@@ -491,9 +490,11 @@ fn read_use(
     }
 }
 
-/// Which file takes something from which, by what path; and the paths that lead nowhere.
-#[allow(clippy::type_complexity)]
-fn imports(sources: &[Source]) -> (Vec<(usize, usize, String)>, Vec<String>) {
+/// One file takes something from another, by this path.
+type Import = (usize, usize, String);
+
+/// All imports, and the paths that lead nowhere.
+fn imports(sources: &[Source]) -> (Vec<Import>, Vec<String>) {
     let (mut edges, mut unknown) = (Vec::new(), Vec::new());
     for (from, source) in sources.iter().enumerate() {
         let imported = source.uses.iter().filter(|(_, _, is_export)| !is_export);
@@ -590,7 +591,7 @@ fn lead(sources: &[Source], from: usize, path: &[String], depth: usize) -> Lead 
 }
 
 /// Groups of files, each of which is reached from each other of its group.
-fn circles(count: usize, edges: &[(usize, usize, String)]) -> Vec<Vec<usize>> {
+fn circles(count: usize, edges: &[Import]) -> Vec<Vec<usize>> {
     let mut reached = vec![vec![false; count]; count];
     for (from, to, _) in edges {
         reached[*from][*to] = true;
@@ -602,10 +603,10 @@ fn circles(count: usize, edges: &[(usize, usize, String)]) -> Vec<Vec<usize>> {
         }
     }
     let mut circles: Vec<Vec<usize>> = Vec::new();
-    for at in 0..count {
+    for (at, row) in reached.iter().enumerate() {
         let is_new = !circles.iter().any(|circle| circle.contains(&at));
-        if reached[at][at] && is_new {
-            circles.push((0..count).filter(|to| reached[at][*to] && reached[*to][at]).collect());
+        if row[at] && is_new {
+            circles.push((0..count).filter(|to| row[*to] && reached[*to][at]).collect());
         }
     }
     circles
