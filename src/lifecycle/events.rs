@@ -95,7 +95,7 @@ impl Events {
         }
     }
 
-    /// Reports what has happened so far, for [`FINISH_TIME`] at most, and ends.
+    /// Reports what has happened so far, for one second at most, and ends.
     pub fn finish(&self) {
         let Some(queue) = &self.queue else { return };
         let mut running = queue.running.lock();
