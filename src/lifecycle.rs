@@ -1,8 +1,8 @@
-//! Connection events: who connected, who left, what failed; reported one after another, in order.
+//! Connection events: connects, disconnects and failures, reported in order.
 //!
-//! In scope: the events, the one thread that calls those who listen, so that they may take their time
-//! without holding up a pipe, and a [`hook`], a program that is run for each event. Not in scope: when
-//! something happens (`node`).
+//! In scope: the events, the single thread that calls the listeners, so that a slow listener never
+//! blocks a pipe, and a [`hook`], a program run for each event. Not in scope: when events occur
+//! (`node`).
 
 mod connection_event;
 mod events;

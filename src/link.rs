@@ -1,4 +1,4 @@
-//! One live connection to a peer: TLS, its three threads, and what crosses it.
+//! One live connection to a peer: TLS, three threads, and the traffic on it.
 //!
 //! ```text
 //! asker ---- request ---> LinkOutput (queue, TLS) ==> socket      writer thread
@@ -7,8 +7,8 @@
 //! handler pool <--- ServedEvents <---------+                     heartbeat thread
 //! ```
 //!
-//! In scope: from a connected socket to its end. Not in scope: who connects to whom and when
-//! (`node`), what answers events (`handler`).
+//! In scope: from a connected socket to the end of the connection. Not in scope: who connects to
+//! whom and when (`node`), what answers events (`handler`).
 
 mod ask;
 mod closing;
@@ -63,9 +63,9 @@ use crate::metrics::meter::{Outcomes, RequestOutcome};
 use crate::sync::threads;
 use crate::wire::{Capabilities, FrameLimits, encode_goodbye};
 
-/// Stack of a link's threads; they call no handler.
+/// Stack size of a link's threads; they call no handlers.
 const THREAD_STACK: usize = 256 * 1024;
-/// How long a closed link waits for the peer's end before its socket is shut down.
+/// How long a closed link waits for the peer to close before the socket is shut down.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// One live connection.
@@ -81,78 +81,79 @@ pub struct Link {
     drain: DrainState,
     closing: Arc<Closing>,
     service: Arc<EventService>,
-    /// Called once, when the peer is known well enough to be asked; see [`LinkParts::on_ready`].
+    /// Called once, when the link is ready; see [`LinkParts::on_ready`].
     on_ready: Mutex<Option<OnReady>>,
 }
 
 /// Called when a link is ready. It runs on one of the link's threads and must not block.
 pub type OnReady = Box<dyn FnOnce(&Arc<Link>) + Send>;
 
-/// What a new link is made of.
+/// The parts of a new link.
 pub struct LinkParts {
     /// Who the peer is.
     pub peer: Arc<PeerIdentity>,
     /// The connected socket.
     pub socket: TcpStream,
-    /// TLS over it, after the handshake.
+    /// TLS on that socket, after the handshake.
     pub tls: LinkTls,
     /// What answers the peer's events.
     pub service: Arc<EventService>,
     /// Whether and how often heartbeats are sent, and how long silence may last.
     pub heartbeat: HeartbeatMode,
-    /// How long messages may be.
+    /// Message size limits.
     pub limits: FrameLimits,
-    /// How long a body may stall: one that is sent and not taken, or a request's that does not come.
+    /// Maximum stall of a body: of one sent that the peer does not read, or of a request's that
+    /// does not arrive.
     pub stall: Duration,
-    /// A client's: an older link of it still stands, and it will end that by itself.
+    /// Client only: an older link of this client is still open, and the client closes it.
     pub takes_over: bool,
-    /// Called when the first message has come, so that the peer's extensions are known. A client
-    /// that says nothing (an original waits five seconds before its first heartbeat) is ready after
-    /// a second; a server only when it has spoken, because before that it may still refuse us.
+    /// Called when the first message has arrived, so that the peer's extensions are known. A silent
+    /// client (the original waits five seconds before its first heartbeat) is ready after one
+    /// second; a server only after its first message, because until then it may still refuse us.
     pub on_ready: OnReady,
-    /// Called when the peer announces that it is about to stop. It must not block.
+    /// Called when the peer announces that it is stopping. Must not block.
     pub on_draining: Box<dyn Fn() + Send + Sync>,
 }
 
-/// A link at one moment.
+/// A snapshot of a link.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
-    /// When it began.
+    /// When the link was established.
     pub since: SystemTime,
-    /// How long ago bytes came.
+    /// Time since bytes last arrived.
     pub silent: Duration,
-    /// How long the last heartbeat took to be answered; on a server as the client says, one heartbeat
-    /// later.
+    /// Round-trip time of the last heartbeat. On a server the value is the client's, and one
+    /// heartbeat old.
     pub round_trip: Option<Duration>,
-    /// How long ago a heartbeat or the answer to one came.
+    /// Time since the last heartbeat or heartbeat reply arrived.
     pub last_heartbeat: Option<Duration>,
-    /// What is under way, and what has passed.
+    /// Current load and totals.
     pub traffic: Traffic,
-    /// What the peer can be sent.
+    /// What can be sent to the peer.
     pub capabilities: Capabilities,
 }
 
-/// What is under way on a link, and what has passed.
+/// Current load and totals of a link.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Traffic {
-    /// Requests to the peer that wait for their replies.
+    /// Requests to the peer that await a reply.
     pub in_flight: usize,
-    /// The peer's requests that are being handled, or wait for it.
+    /// The peer's requests that are running or queued.
     pub handling: usize,
-    /// Those of them that wait for another of the same peer to end.
+    /// Those queued behind other requests of the same peer.
     pub waiting: usize,
-    /// Messages that wait to be written.
+    /// Messages waiting to be written.
     pub unsent: usize,
-    /// Bodies in pieces, both ways, with the connections that are carried.
+    /// Bodies in pieces in both directions, including tunnelled connections.
     pub streams: usize,
-    /// Bytes of ciphertext that came.
+    /// Bytes of ciphertext received.
     pub bytes_in: u64,
-    /// Bytes of ciphertext that went.
+    /// Bytes of ciphertext sent.
     pub bytes_out: u64,
 }
 
 impl Link {
-    /// A link over this connection. It does nothing before [`Link::run`].
+    /// A link over this connection. It is inactive until [`Link::run`].
     pub fn new(parts: LinkParts) -> io::Result<Arc<Self>> {
         let LinkParts { peer, socket, tls, service, heartbeat, limits, .. } = parts;
         let closing = Arc::new(Closing::new());
@@ -184,17 +185,17 @@ impl Link {
         &self.transport.peer
     }
 
-    /// Whether the peer has been found ready.
+    /// Whether the peer is known to be ready.
     pub fn is_ready(&self) -> bool {
         self.health.is_ready()
     }
 
-    /// Whether the client's older link still stands and is ended by the client.
+    /// Whether an older link of this client is still open and left to the client to close.
     pub fn takes_over(&self) -> bool {
         self.health.takes_over()
     }
 
-    /// Notes that the peer is ready, the first time.
+    /// Marks the link ready; runs `on_ready` the first time.
     fn set_ready(self: &Arc<Self>) {
         if self.health.set_ready() {
             let on_ready = self.on_ready.lock().take();
@@ -204,7 +205,7 @@ impl Link {
         }
     }
 
-    /// Runs the link on this thread, which becomes its reader, until it ends. Returns why.
+    /// Runs the link until it ends, using this thread as its reader. Returns the reason.
     pub fn run(self: &Arc<Self>) -> LinkEnd {
         let (reading, reader_ended) = bounded::<()>(0);
         let (writing, writer_ended) = bounded::<()>(0);
@@ -219,10 +220,9 @@ impl Link {
         let heartbeat = self.spawn("heartbeat", move |link| {
             let Self { health, transport, closing, service, .. } = &*link;
             heartbeat::run(health, transport, closing, service.meter(), || link.set_ready());
-            // Closed, perhaps by one that could not carry it out.
+            // The link may have been closed by a caller that could not tear it down.
             link.carry_out_end();
-            // A peer that does not end its side in time loses the socket, one that was silent until now
-            // at once.
+            // If the peer does not close in time, shut the socket down; if it was silent, at once.
             if !matches!(closing.reason(), LinkEnd::Silent(_)) {
                 let _ = reader_ended.recv_timeout(CLOSE_GRACE);
             }
@@ -232,7 +232,7 @@ impl Link {
             let _on_panic = self.closing.on_panic();
             self.close(self.reader(&|| self.set_ready()).run());
         }
-        // The writer still says goodbye, if the peer takes it; the socket has to live until then.
+        // The writer may still send a goodbye; keep the socket open until it has.
         let _ = writer_ended.recv_timeout(CLOSE_GRACE);
         drop(reading);
         let _ = self.socket.shutdown(Shutdown::Both);
@@ -273,8 +273,8 @@ impl Link {
             .ok()
     }
 
-    /// Asks the peer and waits for its reply, for at most `timeout` once the body is sent. Returns the
-    /// outcome as it is counted, too.
+    /// Sends a request and waits for the reply, for at most `timeout` after the body is sent. Also
+    /// returns the outcome as counted in the metrics.
     pub fn request(
         &self,
         event: &mut Event,
@@ -292,14 +292,14 @@ impl Link {
         (outcome, answer)
     }
 
-    /// Ends the link. The first reason stays; every waiter learns it at once.
+    /// Closes the link. The first reason is kept; every waiter is notified at once.
     pub fn close(&self, reason: LinkEnd) {
         if self.closing.begin(reason) {
             self.carry_out_end();
         }
     }
 
-    /// Does what an end means for requests, bodies and the socket. To do it twice is the same as once.
+    /// Tears down requests, bodies and the output. Idempotent.
     fn carry_out_end(&self) {
         let Self { transport, pending, events, .. } = self;
         let reason = self.closing.reason();
@@ -318,22 +318,23 @@ impl Link {
         self.closing.is_closed()
     }
 
-    /// Whether it may be asked by: it stands, and its peer is not about to stop.
+    /// Whether requests may be sent on it: it is not closed, and its peer is not stopping.
     pub fn is_open(&self) -> bool {
         self.drain.peer_spread().is_none() && !self.is_closed()
     }
 
-    /// Announces to the peer that this node is about to stop, if it understands that; once.
+    /// Announces once that this node is stopping, if the peer supports that.
     pub fn announce_drain(&self, spread: Duration) {
         self.drain.announce(&self.transport, spread);
     }
 
-    /// The peer is about to stop, or was; its clients come back after a random part of this.
+    /// Present once the peer has announced that it is stopping: its clients reconnect after a
+    /// random part of this.
     pub fn spread(&self) -> Option<Duration> {
         self.drain.peer_spread()
     }
 
-    /// Whether no request waits, no event is being handled, and all is written.
+    /// Whether no request is pending, no event is being handled, and everything is written.
     pub fn is_idle(&self) -> bool {
         self.pending.len() == 0
             && self.events.len() == 0
@@ -341,17 +342,18 @@ impl Link {
             && self.transport.output.is_empty()
     }
 
-    /// Whether nothing is in flight, and nothing can be on its way from a peer that knows of the end.
+    /// Whether the link is idle and a peer that was notified of the stop can have nothing in
+    /// transit.
     pub fn is_finished(&self) -> bool {
         self.drain.is_answered() && self.is_idle()
     }
 
-    /// How many requests wait for their replies.
+    /// Number of requests awaiting a reply.
     pub fn in_flight(&self) -> usize {
         self.pending.len()
     }
 
-    /// How it is now.
+    /// A snapshot of the link.
     pub fn figures(&self) -> Figures {
         let Self { transport, health, .. } = self;
         Figures {
@@ -372,28 +374,28 @@ impl Link {
         }
     }
 
-    /// When it began.
+    /// When the link was established.
     pub fn since(&self) -> SystemTime {
         self.health.since
     }
 
-    /// Whether a round trip worked lately: the last heartbeat was answered, in time. The error says
-    /// in a line why not. Only for the side that sends heartbeats.
+    /// Whether the last heartbeat was answered in time. The error says in one line why not. Only
+    /// meaningful on the side that sends heartbeats.
     pub fn is_well(&self) -> Result<(), String> {
         self.health.check()
     }
 
-    /// Bytes of ciphertext that came and went.
+    /// Bytes of ciphertext received and sent.
     pub fn bytes(&self) -> (u64, u64) {
         (self.health.received(), self.transport.output.sent())
     }
 
-    /// What this side has asked on it, by its outcome.
+    /// This side's requests on the link, by outcome.
     pub fn asked(&self) -> &Outcomes {
         &self.pending.outcomes
     }
 
-    /// What the peer has asked on it, by its outcome.
+    /// The peer's requests on the link, by outcome.
     pub fn served(&self) -> &Outcomes {
         &self.events.outcomes
     }
@@ -414,7 +416,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// A link whose peer takes everything and says nothing.
+    /// A link whose peer reads everything and sends nothing.
     fn link() -> (Arc<Link>, TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -469,11 +471,11 @@ mod tests {
         }
     }
 
-    /// A body that notes on which threads it is read.
+    /// A body that records which threads read it.
     struct Watched {
         readers: Sender<ThreadId>,
         pieces: usize,
-        /// Gives nothing the first time.
+        /// Returns nothing on the first read.
         waits: bool,
         has_timeout: bool,
     }
@@ -511,7 +513,7 @@ mod tests {
                 Body::from_source(Watched { readers, pieces: 3, waits, has_timeout }, None);
             let answer = link.request(&mut event, Duration::from_millis(1), &|| false);
             assert_eq!(answer.1, Err(Unanswered::NoReply));
-            // Until the source is dropped.
+            // Ends when the source is dropped.
             let own = read.iter().filter(|reader| *reader == asker).count();
             assert_eq!(own, own_reads, "{verb:?} {waits} {has_timeout}");
         }

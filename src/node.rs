@@ -1,4 +1,4 @@
-//! The two roles: a server that accepts pipes, and a client that dials one and dials again.
+//! The two roles: a server that accepts pipes, and a client that dials one and keeps it connected.
 //!
 //! In scope: who is connected, finding the link for a request, starting and stopping. Not in scope:
 //! what happens on a link (`link`), HTTP (`http`).

@@ -1,8 +1,9 @@
-//! TCP connections over the pipe: each is an event of the verb `connect` whose body and reply's body
-//! are what its two ends send.
+//! TCP connections over the pipe: each is a `connect` event whose request body and reply body carry
+//! the two directions.
 //!
-//! In scope: the targets that peers may reach, the ports whose connections are carried, and the copying
-//! between a socket and a body. Not in scope: the bodies' way over the pipe (`link`), rules (`handler`).
+//! In scope: the targets that peers may reach, the local ports whose connections are tunnelled, and
+//! copying between a socket and a body. Not in scope: the transfer of bodies over the pipe
+//! (`link`), rules (`handler`).
 
 mod connection;
 mod listen;

@@ -1,7 +1,7 @@
-//! Bytes to frames to messages and back, and the bookkeeping that needs no I/O.
+//! Encoding and decoding of frames and messages, and the bookkeeping that needs no I/O.
 //!
-//! In scope: the header, the message bodies, ids, the table of outstanding requests. Not in scope:
-//! sockets, threads, locks, clocks, logs; `link` has those.
+//! In scope: the header, message bodies, ids, the table of outstanding requests. Not in scope:
+//! sockets, threads, locks, clocks, logs; these belong to `link`.
 
 mod bounds;
 mod capabilities;

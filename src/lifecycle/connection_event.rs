@@ -1,49 +1,49 @@
-//! What happens to the connections of a node.
+//! Events about a node's connections.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::event::peer::PeerIdentity;
 
-/// An event of a node's connections. Clients have the first two, servers the others.
+/// A connection event. Clients report the first two, servers the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionEvent {
-    /// The server is connected, where it was not. A client that renews its connection while it stands
-    /// is connected all the time.
+    /// The server is connected and was not before. Renewing a live connection is not reported.
     ConnectSuccess {
         /// The server.
         peer: Arc<PeerIdentity>,
     },
-    /// An attempt to connect has failed; the next follows by itself.
+    /// A connection attempt failed; the node retries on its own.
     ConnectFail {
-        /// How many have failed one after another, this one included.
+        /// Consecutive failures, including this one.
         attempts: u64,
-        /// When the last connection was lost; absent where there was none.
+        /// When the last connection was lost; absent if there was none.
         lost_at: Option<SystemTime>,
-        /// Why this one failed, in a line.
+        /// Why this attempt failed, in one line.
         reason: String,
     },
-    /// A client is connected, where it was not. One that comes again from elsewhere before its old
-    /// connection has ended is removed and added.
+    /// A client is connected and was not before. A client that reconnects from elsewhere before its
+    /// old connection has ended is reported as removed and then added.
     ConnectionAdded {
         /// The client.
         peer: Arc<PeerIdentity>,
-        /// How many clients are connected now, this one included.
+        /// Connected clients, including this one.
         count: usize,
     },
-    /// A client is connected no longer.
+    /// A client disconnected.
     ConnectionRemoved {
         /// The client.
         peer: Arc<PeerIdentity>,
-        /// How many clients are connected now.
+        /// Connected clients now.
         count: usize,
     },
-    /// No client has been connected for a minute; repeated each minute until there is one.
+    /// No client has been connected for a minute; repeated every minute until one connects.
     Idle,
 }
 
 impl ConnectionEvent {
-    /// Its name: `connect_success`, `connect_fail`, `connection_added`, `connection_removed` or `idle`.
+    /// The event's name: `connect_success`, `connect_fail`, `connection_added`,
+    /// `connection_removed` or `idle`.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::ConnectSuccess { .. } => "connect_success",

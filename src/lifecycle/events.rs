@@ -1,4 +1,4 @@
-//! The queue of events, and the thread that calls those who listen.
+//! The event queue and the thread that calls the listeners.
 
 use std::io;
 use std::sync::Arc;
@@ -15,22 +15,22 @@ use crate::event::peer::{PeerIdentity, Role};
 use crate::sync::threads;
 use crate::sync::throttle::Throttle;
 
-/// Most events that wait for those who listen. What comes beyond that is dropped, and the log says so.
+/// Maximum queued events. Further events are dropped and logged.
 pub const MAX_QUEUED: usize = 1024;
-/// How long a node that stops still reports what has happened.
+/// How long a stopping node keeps reporting queued events.
 const FINISH_TIME: Duration = Duration::from_secs(1);
-/// What a program that is killed at the end may take beyond that.
+/// Extra time for a hook program killed at shutdown.
 const KILL_TIME: Duration = Duration::from_millis(250);
-/// With nothing to do the thread waits this long.
+/// How long an idle thread waits.
 const IDLE_WAIT: Duration = Duration::from_secs(3600);
 
-/// Reports events to those who listen. It never waits for them.
+/// Reports events to the listeners without waiting for them.
 pub struct Events {
-    /// Absent where nobody listens.
+    /// Absent without listeners.
     queue: Option<Queue>,
-    /// Connected clients, also where the event that says so was dropped.
+    /// Connected clients, counted even if their event was dropped.
     clients: Arc<AtomicUsize>,
-    /// Keeps events that are dropped from flooding the log.
+    /// Rate-limits the log line about dropped events.
     dropped: Throttle,
 }
 
@@ -44,7 +44,7 @@ struct Queue {
 }
 
 impl Events {
-    /// Starts the thread, where anybody listens.
+    /// Starts the thread if there are listeners.
     pub fn start(role: Role, listeners: EventListeners) -> io::Result<Self> {
         let idle = match role {
             Role::Server => IdleTimer::new(Instant::now()),
@@ -95,14 +95,14 @@ impl Events {
         }
     }
 
-    /// Reports what has happened so far, for one second at most, and ends.
+    /// Reports queued events for at most one second, then stops.
     pub fn finish(&self) {
         let Some(queue) = &self.queue else { return };
         let mut running = queue.running.lock();
         if let Some(running) = running.take() {
             queue.ending.set(Instant::now() + FINISH_TIME);
             drop(running);
-            // Not in time: it ends when the listener does.
+            // Timed out: the thread ends when the listener returns.
             let _ = queue.ended.recv_timeout(FINISH_TIME + KILL_TIME);
         }
     }
@@ -127,7 +127,7 @@ impl Queue {
     }
 }
 
-/// What the thread has.
+/// The state of the thread.
 struct Dispatcher {
     listeners: EventListeners,
     clients: Arc<AtomicUsize>,
@@ -156,7 +156,7 @@ impl Dispatcher {
         }
     }
 
-    /// Where no client has been connected for a minute.
+    /// Reports `idle` if no client has been connected for a minute.
     fn report_idle(&mut self) {
         let is_empty = self.clients.load(Ordering::Acquire) == 0;
         if self.idle.is_due(Instant::now()) && is_empty {
@@ -199,14 +199,14 @@ mod tests {
         let (start, stop, other) = (sender.clone(), sender.clone(), sender);
         listeners.on_start(move |peer| start.send(format!("start {}", peer.name)).unwrap());
         listeners.on_stop(move |peer, why| stop.send(format!("stop {} {why}", peer.name)).unwrap());
-        // Without the hook, whose backtrace may take longer than the end waits.
+        // Bypasses the panic hook, whose backtrace may outlast the shutdown timeout.
         listeners.on_event(|_| std::panic::resume_unwind(Box::new("on purpose")));
         listeners.on_event(move |event| other.send(event.name().to_owned()).unwrap());
         let events = Events::start(Role::Server, listeners).unwrap();
         events.started(&peer("a"));
         events.report(added(1));
         events.stopped(&peer("a"), &"enough");
-        // Also what has not been reported when it ends.
+        // Events still queued at shutdown are reported too.
         events.finish();
         assert_eq!(
             receiver.try_iter().collect::<Vec<_>>(),
@@ -233,7 +233,7 @@ mod tests {
         }
         assert!(started.elapsed() < TIMEOUT);
         assert_eq!(events.queue.as_ref().map(|queue| queue.notifications.len()), Some(MAX_QUEUED));
-        // Those that were there first are reported.
+        // The earliest events are reported.
         drop(release);
         for count in 2..MAX_QUEUED + 2 {
             assert_eq!(receiver.recv_timeout(TIMEOUT), Ok(added(count)));
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(receiver.recv_timeout(TIMEOUT), Ok(added(1)));
     }
 
-    /// The event that says that there is a client may be in the queue still, or dropped.
+    /// The event that announces the client may still be queued, or dropped.
     #[test]
     fn a_server_with_a_client_does_not() {
         let (sender, receiver) = bounded(10);

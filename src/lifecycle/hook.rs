@@ -1,11 +1,11 @@
-//! A program that is run for each connection event.
+//! A program run for each connection event.
 //!
-//! In scope: what it is given, and that it ends. Not in scope: when events happen, and that no two
-//! programs run at a time: both are up to `lifecycle`.
+//! In scope: its input and its termination. Not in scope: when events occur, and running only one
+//! program at a time (`lifecycle`).
 //!
-//! It gets the event's name and values as arguments, and as variables in an environment that has
-//! nothing else but a `PATH`; standard input and output are empty. After ten seconds, or when the node
-//! has stopped, it is killed with everything that it has started.
+//! The program receives the event's name and values as arguments and as environment variables;
+//! apart from these the environment holds only a `PATH`. Standard input and output are `/dev/null`.
+//! After ten seconds, or when the node has stopped, the program is killed with all its descendants.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,14 +18,15 @@ use crate::lifecycle::{ConnectionEvent, Ending};
 use crate::process::program::{PATH, is_executable, is_world_writable};
 use crate::process::run::{RunEnd, run};
 
-/// Most bytes that are kept of its standard error: the last ones.
+/// Maximum bytes of standard error kept, from its end.
 const MAX_STDERR: usize = 1024;
-/// Most characters of that in a log line.
+/// Maximum characters of standard error in a log line.
 const MAX_LOGGED: usize = 160;
-/// How long it may run.
+/// Maximum run time.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a program finds in its environment beside `PATH`, as far as its event has such a value.
+/// The variables in the program's environment besides `PATH`; a variable is set only if the event
+/// has a value for it.
 pub const VARIABLES: [&str; 8] =
     [EVENT, NAME, ADDRESS, FINGERPRINT, COUNT, ATTEMPTS, LOST_AT, REASON];
 const EVENT: &str = "RP_EVENT";
@@ -37,14 +38,14 @@ const ATTEMPTS: &str = "RP_ATTEMPTS";
 const LOST_AT: &str = "RP_LOST_AT";
 const REASON: &str = "RP_REASON";
 
-/// A program that can be run.
+/// An executable hook program.
 pub struct HookProgram {
     path: PathBuf,
     time_limit: Duration,
     ending: Arc<Ending>,
 }
 
-/// Why a program cannot be run for events.
+/// Why a program cannot be used as a hook.
 #[derive(Debug, thiserror::Error)]
 #[error("exec:{}: {why}", .path.display().to_string().escape_debug())]
 pub struct Unusable {
@@ -53,7 +54,7 @@ pub struct Unusable {
 }
 
 impl HookProgram {
-    /// The program in this file, an absolute path. `ending` cuts it short when the node stops.
+    /// The program at this absolute path. `ending` shortens its run time when the node stops.
     pub fn new(path: &Path, ending: Arc<Ending>) -> Result<Self, Unusable> {
         let unusable = |why: String| Unusable { path: path.to_owned(), why };
         if !path.is_absolute() {
@@ -73,7 +74,7 @@ impl HookProgram {
         Ok(Self { path: path.to_owned(), time_limit: TIME_LIMIT, ending })
     }
 
-    /// Runs it for this event, until it has ended. A failure is one line in the log.
+    /// Runs the program for this event and waits for it to exit. A failure is logged in one line.
     pub fn run(&self, event: &ConnectionEvent) {
         if let Err(why) = self.try_run(event) {
             let path = self.path.display().to_string();
@@ -101,7 +102,7 @@ impl HookProgram {
     }
 }
 
-/// The last line of its standard error, as the end of a log line.
+/// The last line of standard error, formatted as the end of a log line.
 fn last_line(stderr: &str) -> String {
     stderr.lines().next_back().map_or_else(String::new, |line| {
         let shown: String = line.trim().chars().take(MAX_LOGGED).collect();
@@ -109,7 +110,7 @@ fn last_line(stderr: &str) -> String {
     })
 }
 
-/// The values of an event.
+/// The values of one event.
 #[derive(Default)]
 struct Values {
     arguments: Vec<String>,
@@ -136,7 +137,7 @@ impl Values {
         values
     }
 
-    /// An argument that is a variable too.
+    /// Adds an argument that is also a variable.
     fn add(&mut self, name: &'static str, value: String) {
         self.arguments.push(value.clone());
         self.variables.push((name, value));
@@ -164,8 +165,8 @@ mod tests {
 
     fn script(dir: &Path, text: &str, mode: u32) -> PathBuf {
         let path = dir.join("hook");
-        // Not written by this process: a file that is open for writing in any child of it, however
-        // shortly, cannot be run.
+        // Written by another process: a file that is open for writing in any child of this process,
+        // however briefly, cannot be executed.
         let mut cp = Command::new("cp").arg("/dev/stdin").arg(&path).stdin(Stdio::piped()).spawn();
         let cp = cp.as_mut().unwrap();
         write!(cp.stdin.take().unwrap(), "#!/bin/sh\n{text}\n").unwrap();
@@ -189,7 +190,7 @@ mod tests {
         assert_eq!(program.try_run(&event()), Ok(()));
         let said = fs::read_to_string(&out).unwrap();
         let mut lines: Vec<&str> = said.lines().collect();
-        // The shell's own.
+        // Set by the shell itself.
         lines.retain(|line| !line.starts_with("_=") && !line.starts_with("SHLVL="));
         assert_eq!(
             lines,
@@ -238,7 +239,7 @@ mod tests {
         let pid = fs::read_to_string(pid).unwrap();
         let until = Instant::now() + Duration::from_secs(10);
         let state = || fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
-        // Nobody may have waited for it yet.
+        // The process may not have been reaped yet.
         while state().is_ok_and(|state| !state.contains(") Z ")) {
             assert!(Instant::now() < until, "its child lives on");
             std::thread::yield_now();

@@ -1,39 +1,39 @@
-//! When a server without clients says so.
+//! When a server without clients reports `idle`.
 
 use std::time::{Duration, Instant};
 
-/// The time without clients after which, and how often, it does.
+/// How long without clients until the first report, and the interval between reports.
 const IDLE_PERIOD: Duration = Duration::from_secs(60);
 
-/// The time is an argument.
+/// A timer that takes the time as an argument.
 pub(super) struct IdleTimer {
     due: Option<Instant>,
 }
 
 impl IdleTimer {
-    /// The first time in a minute.
+    /// First due after one minute.
     pub fn new(now: Instant) -> Self {
         Self { due: Some(now + IDLE_PERIOD) }
     }
 
-    /// For clients.
+    /// A timer that never fires, for clients.
     pub fn never() -> Self {
         Self { due: None }
     }
 
-    /// A client came or went: the minute begins anew.
+    /// Restarts the minute: a client connected or disconnected.
     pub fn begin(&mut self, now: Instant) {
         if let Some(due) = &mut self.due {
             *due = now + IDLE_PERIOD;
         }
     }
 
-    /// How long it is until the next time.
+    /// Time until the timer is due.
     pub fn wait(&self, now: Instant) -> Option<Duration> {
         self.due.map(|due| due.saturating_duration_since(now))
     }
 
-    /// Whether a minute has passed; then the next one begins.
+    /// Whether a minute has passed; if so, starts the next one.
     pub fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.due.is_some_and(|due| due <= now);
         if is_due {
@@ -61,7 +61,7 @@ mod tests {
         assert!(!idle.is_due(at(189)));
         assert_eq!(idle.wait(at(200)), Some(Duration::ZERO));
         assert!(idle.is_due(at(200)));
-        // What was slept through is not made up for.
+        // Periods missed during sleep are not caught up on.
         assert!(!idle.is_due(at(259)));
         assert!(idle.is_due(at(260)));
     }

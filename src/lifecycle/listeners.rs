@@ -1,4 +1,4 @@
-//! Those who listen to events.
+//! Event listeners.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::connection_event::ConnectionEvent;
 use crate::event::peer::PeerIdentity;
 
-/// What the listeners are called for.
+/// What listeners are called for.
 pub(super) enum Notification {
     Started(Arc<PeerIdentity>),
     Stopped(Arc<PeerIdentity>, String),
@@ -20,8 +20,8 @@ type OnStart = Box<dyn FnMut(&PeerIdentity) + Send>;
 type OnStop = Box<dyn FnMut(&PeerIdentity, &str) + Send>;
 type OnEvent = Box<dyn FnMut(&ConnectionEvent) + Send>;
 
-/// What is called for events. All of them are called on one thread, never two at a time; a panic of one is logged
-/// and costs nothing else.
+/// Callbacks for events. All run on one thread, one at a time. A panic in a callback is logged and
+/// has no other effect.
 #[derive(Default)]
 pub struct EventListeners {
     on_start: Vec<OnStart>,
@@ -36,7 +36,7 @@ impl EventListeners {
         self.on_start.push(Box::new(hook));
     }
 
-    /// Called when a connection that was up has ended, with the reason in a line.
+    /// Called when a connection that was up has ended, with the reason in one line.
     pub fn on_stop(&mut self, hook: impl FnMut(&PeerIdentity, &str) + Send + 'static) {
         self.on_stop.push(Box::new(hook));
     }
@@ -46,7 +46,7 @@ impl EventListeners {
         self.on_event.push(Box::new(listener));
     }
 
-    /// Until when a listener that takes long may still work.
+    /// The deadline for slow listeners.
     pub fn ending(&self) -> Arc<Ending> {
         Arc::clone(&self.ending)
     }
@@ -76,15 +76,15 @@ fn guard(listen: impl FnOnce()) {
     }
 }
 
-/// When a node's events end.
+/// When event delivery ends.
 #[derive(Default)]
 pub struct Ending {
-    /// Guards the moment; nothing is done while it is held.
+    /// Guards the deadline; nothing else happens under this lock.
     deadline: Mutex<Option<Instant>>,
 }
 
 impl Ending {
-    /// Until when listeners may work; absent while the node does not stop.
+    /// When listeners must be done; absent unless the node is stopping.
     pub fn deadline(&self) -> Option<Instant> {
         *self.deadline.lock()
     }

@@ -1,4 +1,4 @@
-//! Asking: one request on a link, from the asker's thread.
+//! One request on a link, on the caller's thread.
 
 use std::io;
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use crate::event::{Event, Reply, Verb};
 use crate::sync::workers::Workers;
 use crate::wire::{Payload, Unsendable, encode_event};
 
-/// How often a long wait looks whether the caller is still there.
+/// How often a long wait checks whether the caller is still there.
 const CALLER_POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// How long the asker waits for the next piece of its own body before another thread goes on with it:
-/// for as long a reply that comes first may be held up.
+/// How long the requesting thread waits for the next piece of its own body before another thread
+/// takes over: also the longest that it delays an early reply.
 const UPLOAD_WAIT: Duration = Duration::from_millis(5);
 
-/// Where a request goes, and who waits for its reply.
+/// Sends one request and waits for its reply.
 pub(super) struct Asker<'a> {
     pub pending: &'a Arc<PendingRequests>,
     pub transport: &'a Arc<Transport>,
-    /// Their threads send bodies that do not end before their replies.
+    /// Workers that take over bodies still being sent.
     pub uploads: &'a Workers,
-    /// How long the reply may take once the body is sent.
+    /// Time limit for the reply, once the body is sent.
     pub timeout: Duration,
-    /// Whether the caller no longer wants the reply.
+    /// Whether the caller has gone away.
     pub is_gone: &'a dyn Fn() -> bool,
 }
 
 impl Asker<'_> {
-    /// Asks the peer and waits for its reply.
+    /// Sends a request and waits for the reply.
     pub fn ask(&self, event: &mut Event) -> Result<Reply, Unanswered> {
         let Self { pending, transport, .. } = *self;
         let capabilities = transport.capabilities();
@@ -58,11 +58,11 @@ impl Asker<'_> {
             Unanswered::Unsendable(why)
         })?;
         let key = StreamKey::ours(id);
-        // Before the event is out: the peer may grant credit as soon as it has it.
+        // Registered before the event is sent: the peer may grant credit as soon as it arrives.
         let stream = whole.is_none().then(|| transport.streams.send(key));
         let mark_written = |id| pending.mark_written(id);
         match transport.output.send_request(bytes, id, stream.is_some(), is_alone, mark_written) {
-            // Closing answers every waiter, so there is an answer on its way.
+            // Closing the link answers every waiter, so an answer is coming.
             Ok(()) | Err(SendError::Closed) => {}
             Err(SendError::Full) => {
                 pending.take(id);
@@ -77,7 +77,7 @@ impl Asker<'_> {
         }
         let spins = if is_alone { spin::SPINS_IDLE } else { spin::SPINS_BUSY };
         match self.wait(id, &answer, spins) {
-            // It cannot be sent again.
+            // The body is consumed and cannot be sent again.
             Err(Unanswered::NotSent(end)) if event.body.whole().is_none() => {
                 Err(Unanswered::Lost(end))
             }
@@ -85,8 +85,8 @@ impl Asker<'_> {
         }
     }
 
-    /// Sends a body, from this thread for as long as it moves and there is no reply. What is left then
-    /// goes from another, for the reply has to be taken, and may have to be before the body can end.
+    /// Sends a body from this thread while it makes progress and no reply has arrived. A worker
+    /// sends the rest: this thread has to take the reply, possibly before the body can end.
     fn upload(
         &self,
         id: u32,
@@ -97,7 +97,7 @@ impl Asker<'_> {
         let pending = Arc::clone(self.pending);
         let on_broken = move |why: &str| pending.fail(id, why);
         let mut looked = Instant::now();
-        // A connection's two ways do not wait for each other.
+        // The two directions of a connection do not wait for each other.
         while verb != Verb::Connect && body.can_wait_briefly() && answer.is_empty() {
             match body.step(UPLOAD_WAIT) {
                 BodyStep::Sent if looked.elapsed() < CALLER_POLL_INTERVAL => {}
@@ -128,7 +128,7 @@ impl Asker<'_> {
                 Err(RecvTimeoutError::Disconnected) => return Err(Unanswered::NoReply),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            // While the body is on its way, its own limits hold.
+            // While the body is being sent, its own limits apply.
             if self.transport.streams.is_sending(StreamKey::ours(id)) {
                 deadline = Instant::now() + self.timeout;
             }
@@ -144,12 +144,12 @@ impl Asker<'_> {
             if self.give_up(id, "the caller does not wait any longer") {
                 return Err(error);
             }
-            // Somebody took the waiter at this very moment, to answer it.
+            // The waiter was taken just now: an answer is coming.
             return answer.recv().unwrap_or(Err(error));
         }
     }
 
-    /// This reply is no longer wanted, which the peer learns. False when it was taken already.
+    /// Gives up the reply and asks the peer to stop. False if the reply was already taken.
     fn give_up(&self, id: u32, why: &str) -> bool {
         let was_waiting = self.pending.take(id).is_some();
         if was_waiting && self.transport.capabilities().streams {
@@ -161,7 +161,7 @@ impl Asker<'_> {
     }
 }
 
-/// Reads a body that has to be inside its event.
+/// Reads a body that has to travel inside its event.
 fn gather(event: &mut Event, most: usize) -> Result<(), Unanswered> {
     if event.body.whole().is_some() {
         return Ok(());

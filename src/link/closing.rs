@@ -1,7 +1,7 @@
-//! How a link ends: the first reason stays, and a panic is one.
+//! How a link is closed: the first reason is kept, and a panic is one.
 //!
-//! In scope: the reason, the wake-up of the thread that carries the end out, and the locks whose
-//! holder's panic ends the link. Not in scope: what the end does to requests and bodies
+//! In scope: the reason, waking the thread that tears the link down, and the locks whose holder's
+//! panic closes the link. Not in scope: what closing does to requests and bodies
 //! ([`Link::close`](super::Link::close)).
 
 use std::ops::{Deref, DerefMut};
@@ -15,26 +15,26 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::end::LinkEnd;
 
-/// Whether and why a link has ended.
+/// Whether and why a link is closed.
 pub(super) struct Closing {
     closed: AtomicBool,
     /// The first reason. No other lock is taken while it is held.
     reason: Mutex<Option<LinkEnd>>,
-    /// Wakes the heartbeat thread: the link has ended, or the silence limit has changed. One pending
+    /// Wakes the heartbeat thread when the link is closed or the silence limit changes. One pending
     /// wake-up is enough.
     alarm: Sender<()>,
     alarmed: Receiver<()>,
 }
 
 impl Closing {
-    /// A link that stands.
+    /// An open link.
     pub fn new() -> Self {
         let (alarm, alarmed) = bounded(1);
         Self { closed: AtomicBool::new(false), reason: Mutex::new(None), alarm, alarmed }
     }
 
-    /// Ends the link for this reason, unless it has ended; false then. The heartbeat thread carries the
-    /// end out, so that this may be called under any lock.
+    /// Closes the link for this reason; returns false if it is already closed. The heartbeat thread
+    /// does the teardown, so this may be called under any lock.
     pub fn begin(&self, reason: LinkEnd) -> bool {
         {
             let mut first = self.reason.lock();
@@ -48,12 +48,12 @@ impl Closing {
         true
     }
 
-    /// Whether the link has ended.
+    /// Whether the link is closed.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Why it has ended; for one that stands, what its end would most likely be.
+    /// Why it was closed; for an open link, the most likely reason.
     pub fn reason(&self) -> LinkEnd {
         self.reason.lock().clone().unwrap_or(LinkEnd::ClosedByPeer)
     }
@@ -64,12 +64,12 @@ impl Closing {
         let _ = self.alarm.try_send(());
     }
 
-    /// The heartbeat thread waits until it is woken, for at most `timeout`.
+    /// Waits, on the heartbeat thread, for a wake-up or `timeout`.
     pub fn wait(&self, timeout: Duration) {
         let _ = self.alarmed.recv_timeout(timeout);
     }
 
-    /// Ends the link if this thread panics before the guard is dropped: a defect costs one connection,
+    /// Closes the link if this thread panics while the guard is alive: a bug costs one connection,
     /// not the process.
     pub fn on_panic(&self) -> CloseOnPanic<'_> {
         CloseOnPanic { closing: self, was_panicking: thread::panicking() }
@@ -79,7 +79,8 @@ impl Closing {
 /// See [`Closing::on_panic`].
 pub(super) struct CloseOnPanic<'a> {
     closing: &'a Closing,
-    /// A handler's panic drops bodies, and those send a last frame: that changes nothing by halves.
+    /// A handler's panic drops bodies, which then send a last frame; that leaves nothing
+    /// inconsistent.
     was_panicking: bool,
 }
 
@@ -97,8 +98,8 @@ impl Drop for CloseOnPanic<'_> {
     }
 }
 
-/// A lock over what a panic can leave half changed. A panic of its holder ends the link before anybody
-/// else gets the lock, and nobody gets it for use again.
+/// A lock over a value that a panic can leave inconsistent. A panic of the holder closes the link
+/// before the lock is released, and the value is never used again.
 pub(super) struct FragileMutex<T> {
     value: Mutex<Fragile<T>>,
     closing: Arc<Closing>,
@@ -111,22 +112,22 @@ struct Fragile<T> {
 }
 
 impl<T> FragileMutex<T> {
-    /// Over this value of this link.
+    /// Guards `value`. A panic of the holder closes the link through `closing`.
     pub fn new(value: T, closing: Arc<Closing>) -> Self {
         Self { value: Mutex::new(Fragile { value, broken: false }), closing }
     }
 
-    /// Waits for the lock. `None` when a holder has panicked.
+    /// Waits for the lock. `None` if a holder has panicked.
     pub fn lock(&self) -> Option<FragileGuard<'_, T>> {
         Some(self.guard(self.value.lock())).filter(|guard| !guard.value.broken)
     }
 
-    /// The lock where it is free; `None` also when a holder has panicked.
+    /// The lock, if it is free; `None` also if a holder has panicked.
     pub fn try_lock(&self) -> Option<FragileGuard<'_, T>> {
         Some(self.guard(self.value.try_lock()?)).filter(|guard| !guard.value.broken)
     }
 
-    /// Waits for the lock, to take down what it guards: that may be half changed.
+    /// Waits for the lock for teardown only: the value may be inconsistent.
     pub fn lock_to_close(&self) -> FragileGuard<'_, T> {
         self.guard(self.value.lock())
     }
@@ -136,9 +137,9 @@ impl<T> FragileMutex<T> {
     }
 }
 
-/// The lock, held.
+/// A held `FragileMutex`.
 pub(super) struct FragileGuard<'a, T> {
-    // Dropped in this order: the link has ended when the lock is free.
+    // Field order matters: the link must be closed before the lock is released.
     on_panic: CloseOnPanic<'a>,
     value: MutexGuard<'a, Fragile<T>>,
 }

@@ -1,5 +1,5 @@
-//! An orderly end: the side that is about to stop announces it, and the other holds what is new. The
-//! link is closed when nothing is in flight.
+//! An orderly shutdown: the side that is stopping announces it, and the other holds back new
+//! requests. The link is closed when nothing is in flight.
 //!
 //! ```text
 //! draining side                      the other
@@ -10,8 +10,8 @@
 //!   | ------------- close -----------> |   asks on the next connection
 //! ```
 //!
-//! Without the answer a request could be on its way while the connection is closed, and nobody would
-//! know whether it was handled.
+//! Without the `drained` answer a request could be in transit when the connection closes, and
+//! nobody would know whether it was handled.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,13 +21,13 @@ use super::pending::PendingRequests;
 use super::transport::Transport;
 use crate::wire::DrainNotice;
 
-/// How far an orderly end is.
+/// The state of an orderly shutdown.
 pub(super) struct DrainState {
     /// This node has announced that it is stopping.
     announced: AtomicBool,
-    /// The peer has answered that: nothing of its own waits.
+    /// The peer has answered: it has no pending requests.
     answered: AtomicBool,
-    /// The peer is stopping; its clients come back after a random part of this.
+    /// The peer is stopping; its clients reconnect after a random part of this.
     peer_spread: OnceLock<Duration>,
     /// See [`LinkParts::on_draining`](super::LinkParts::on_draining).
     on_draining: Box<dyn Fn() + Send + Sync>,
@@ -44,24 +44,24 @@ impl DrainState {
         }
     }
 
-    /// Announces that this node is stopping, to a peer that understands it; once.
+    /// Announces once that this node is stopping, if the peer supports that.
     pub fn announce(&self, transport: &Transport, spread: Duration) {
         if transport.capabilities().drain && !self.announced.swap(true, Ordering::AcqRel) {
             transport.send_drain(DrainNotice::Draining { spread });
         }
     }
 
-    /// Whether no request can be on its way from a peer that knows of the end.
+    /// Whether a peer that was notified of the stop can have no request in transit.
     pub fn is_answered(&self) -> bool {
         !self.announced.load(Ordering::Acquire) || self.answered.load(Ordering::Acquire)
     }
 
-    /// What the peer has announced, if it is stopping.
+    /// The spread that the peer announced, if it is stopping.
     pub fn peer_spread(&self) -> Option<Duration> {
         self.peer_spread.get().copied()
     }
 
-    /// Takes in the peer's part.
+    /// Handles a notice from the peer.
     pub fn note(&self, notice: DrainNotice, pending: &PendingRequests, transport: &Transport) {
         match notice {
             DrainNotice::Draining { spread } => {

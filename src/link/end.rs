@@ -1,4 +1,4 @@
-//! Why a link ended, and what of that the peer learns.
+//! Why a link ended, and how much of that the peer is told.
 
 use std::time::Duration;
 
@@ -8,61 +8,61 @@ use crate::wire::{Goodbye, GoodbyeReason, WireError};
 /// Why a link ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkEnd {
-    /// The peer closed it properly.
+    /// The peer closed the connection cleanly.
     #[error("closed by the peer")]
     ClosedByPeer,
-    /// The peer closed it and said why.
+    /// The peer closed the connection and gave a reason.
     #[error("{}", dismissal(.0))]
     Dismissed(Goodbye),
-    /// The connection broke: reset, or ended without TLS's proper close.
+    /// The connection broke: a reset, or an end without a TLS close_notify.
     #[error("connection broken: {0}")]
     Broken(String),
-    /// No bytes came for this long.
+    /// No bytes arrived for this long.
     #[error("no bytes received for {:.1} s", .0.as_secs_f64())]
     Silent(Duration),
-    /// The peer does not take what is sent to it.
+    /// The peer does not read what is sent to it.
     #[error("cannot send to it: {0}")]
     NotTaking(String),
     /// The peer broke the protocol.
     #[error("protocol error: {0}")]
     Protocol(WireError),
-    /// The peer refused us, by this alert.
+    /// The peer refused us with this alert.
     #[error("the peer refused this node ({0})")]
     Refused(Alert),
-    /// TLS failed: the peer sent what is not TLS.
+    /// TLS failed: the peer sent something other than TLS.
     #[error("TLS error: {0}")]
     Tls(String),
-    /// The peer sends heartbeats faster than it takes the answers.
+    /// The peer sends heartbeats faster than it reads the replies.
     #[error("it sends heartbeats without reading the answers")]
     Flood,
-    /// The peer's certificate is no longer accepted; why.
+    /// The peer's certificate is no longer accepted, for this reason.
     #[error("its certificate is accepted no longer: {0}")]
     CertificateRejected(String),
-    /// A newer connection of the same name took over, from this address.
+    /// A newer connection of the same name, from this address, replaced it.
     #[error("replaced by a newer connection from {0}")]
     Replaced(String),
-    /// The same, and it seems that two machines share a key.
+    /// The same, and two machines seem to share a key.
     #[error(
         "replaced by a newer connection from {0}; two machines seem to share this key, so each \
          replaces the other: give each an identity of its own"
     )]
     DuplicateIdentity(String),
-    /// A newer link of this node has taken its place.
+    /// A newer link of this node replaced it.
     #[error("a newer connection of this node has taken over")]
     Superseded,
-    /// Whoever runs this node has it closed.
+    /// The operator of this node closed it.
     #[error("closed on request, on this node's local port")]
     Dropped,
     /// This node is stopping.
     #[error("this node is stopping")]
     Stopping,
-    /// This node could not go on with it: no thread to be had, or a defect.
+    /// An internal failure: no thread could be started, or a bug.
     #[error("failure in this node: {0}")]
     Failed(String),
 }
 
 impl LinkEnd {
-    /// What the peer learns, if anything.
+    /// The goodbye sent to the peer, if any.
     pub(super) fn goodbye(&self) -> Option<Goodbye> {
         let (reason, text) = match self {
             Self::CertificateRejected(why) => (GoodbyeReason::Certificate, why.clone()),
@@ -74,7 +74,7 @@ impl LinkEnd {
     }
 }
 
-/// What the peer has said before it closed the link.
+/// The reason that the peer gave for closing the link.
 fn dismissal(goodbye: &Goodbye) -> String {
     let text = goodbye.text.escape_debug();
     match goodbye.reason {

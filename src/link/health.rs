@@ -1,25 +1,25 @@
-//! Whether a link lives: when bytes and heartbeats came, and what the peer may take for that.
+//! Whether a link is alive: when bytes and heartbeats arrived, and how long the peer may be silent.
 //!
-//! To note something sets a number of the link's own: no lock, no memory.
+//! Recording an event sets an atomic; it takes no lock and allocates nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// What a peer may ask its silence limit to be, in milliseconds.
+/// The silence limits that a peer may request, in milliseconds.
 const SILENCE_LIMITS_MS: std::ops::RangeInclusive<u64> = 100..=86_400_000;
 
 /// How a link keeps itself alive.
 #[derive(Clone, Copy, Debug)]
 pub enum HeartbeatMode {
-    /// The client's side: sends a heartbeat per interval, and gives the server up after `silence`.
+    /// The client: sends heartbeats at `interval`, and gives the server up after `silence`.
     Sends {
         /// Time between heartbeats.
         interval: Duration,
         /// How long the server may be silent; longer than the interval.
         silence: Duration,
     },
-    /// The server's side: answers heartbeats, and gives the client up after this long, unless the
-    /// client announces another time.
+    /// The server: answers heartbeats, and gives the client up after `silence`, unless the client
+    /// announces its own limit.
     Answers {
         /// How long the client may be silent.
         silence: Duration,
@@ -40,33 +40,33 @@ impl HeartbeatMode {
     }
 }
 
-/// The signs of life of a link's peer.
+/// The peer's signs of life.
 pub(super) struct Health {
     pub mode: HeartbeatMode,
-    /// When the link began, for people and for waits.
+    /// When the link was established, for display; `started` is for waits.
     pub since: SystemTime,
     started: Instant,
-    /// The peer is known well enough to be asked.
+    /// The peer is ready for requests.
     ready: AtomicBool,
-    /// See [`LinkParts::takes_over`](super::LinkParts::takes_over); a server's link learns it from the
+    /// See [`LinkParts::takes_over`](super::LinkParts::takes_over); a server learns it from the
     /// first heartbeat.
     takes_over: AtomicBool,
-    /// Bytes of ciphertext that came.
+    /// Bytes of ciphertext received.
     received: AtomicU64,
-    /// When bytes last came, in milliseconds since the link began.
+    /// When bytes last arrived, in milliseconds since the start of the link.
     last_bytes_ms: AtomicU64,
-    /// For how long the peer may be silent, in milliseconds.
+    /// How long the peer may be silent, in milliseconds.
     silence_ms: AtomicU64,
-    /// When a heartbeat was sent last, in microseconds since the link began.
+    /// When a heartbeat was last sent, in microseconds since the start of the link.
     beat_us: AtomicU64,
-    /// How long the last answer to a heartbeat took, in microseconds; zero: none has come.
+    /// Round-trip time of the last heartbeat, in microseconds; zero if there is none yet.
     round_trip_us: AtomicU64,
-    /// When a heartbeat, or the answer to one, came last; zero: never.
+    /// When a heartbeat or its reply last arrived, in microseconds; zero if never.
     heartbeat_us: AtomicU64,
 }
 
 impl Health {
-    /// That of a link that begins.
+    /// The state of a new link.
     pub fn new(mode: HeartbeatMode, takes_over: bool) -> Self {
         Self {
             mode,
@@ -83,38 +83,38 @@ impl Health {
         }
     }
 
-    /// Milliseconds since the link began.
+    /// Milliseconds since the start of the link.
     pub fn now_ms(&self) -> u64 {
         millis(self.started.elapsed())
     }
 
-    /// Whether the peer has been found ready.
+    /// Whether the peer is known to be ready.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Notes that the peer is ready. True the first time.
+    /// Marks the peer ready. True the first time.
     pub fn set_ready(&self) -> bool {
         !self.ready.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether the client's older link still stands and is ended by the client.
+    /// Whether an older link of this client is still open and left to the client to close.
     pub fn takes_over(&self) -> bool {
         self.takes_over.load(Ordering::Relaxed)
     }
 
-    /// The client says so.
+    /// Notes that the client announced a takeover.
     pub fn set_takes_over(&self) {
         self.takes_over.store(true, Ordering::Relaxed);
     }
 
-    /// Bytes came.
+    /// Records received bytes.
     pub fn bytes_came(&self, count: usize) {
         self.received.fetch_add(count as u64, Ordering::Relaxed);
         self.last_bytes_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
-    /// Bytes of ciphertext that came so far.
+    /// Bytes of ciphertext received so far.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
@@ -124,14 +124,14 @@ impl Health {
         self.silence_ms.load(Ordering::Relaxed)
     }
 
-    /// When the peer is to be given up, in milliseconds since the link began, if nothing comes until
-    /// then.
+    /// When to give the peer up if nothing arrives until then, in milliseconds since the start of
+    /// the link.
     pub fn silent_at_ms(&self) -> u64 {
         self.last_bytes_ms.load(Ordering::Relaxed).saturating_add(self.silence_ms())
     }
 
-    /// The peer says how long it may be silent, or says nothing of it. Returns whether that changes
-    /// anything.
+    /// Applies the silence limit that the peer announced, if any. Returns whether the limit
+    /// changed.
     pub fn set_silence(&self, announced_ms: Option<u32>) -> bool {
         let silence = announced_ms.map_or_else(
             || millis(self.mode.silence()),
@@ -140,19 +140,19 @@ impl Health {
         self.silence_ms.swap(silence, Ordering::Relaxed) != silence
     }
 
-    /// Sends a heartbeat by `send`. Its answer may be here before that returns.
+    /// Sends a heartbeat with `send`. The reply may arrive before `send` returns.
     pub fn send_heartbeat(&self, send: impl FnOnce()) {
         self.beat_us.store(self.now_us(), Ordering::Relaxed);
         send();
     }
 
-    /// How long the last answer took, for the next heartbeat to say.
+    /// Round-trip time of the last heartbeat, to report in the next one.
     pub fn round_trip_us(&self) -> Option<u32> {
         let us = self.round_trip_us.load(Ordering::Relaxed);
         (us > 0).then(|| u32::try_from(us).unwrap_or(u32::MAX))
     }
 
-    /// A heartbeat of the peer's came; it may say how long the answer to the one before took.
+    /// Records a heartbeat from the peer, which may carry the previous round-trip time.
     pub fn heartbeat_came(&self, round_trip_us: Option<u32>) {
         if let Some(us) = round_trip_us {
             self.round_trip_us.store(us.into(), Ordering::Relaxed);
@@ -160,7 +160,7 @@ impl Health {
         self.heartbeat_us.store(self.now_us(), Ordering::Relaxed);
     }
 
-    /// The answer to ours came. Returns how long it took.
+    /// Records the reply to our heartbeat. Returns the round-trip time.
     pub fn heartbeat_answered(&self) -> Duration {
         let now = self.now_us();
         let took = now.saturating_sub(self.beat_us.load(Ordering::Relaxed)).max(1);
@@ -169,25 +169,25 @@ impl Health {
         Duration::from_micros(took)
     }
 
-    /// How long ago bytes came.
+    /// Time since bytes last arrived.
     pub fn silent(&self) -> Duration {
         let last_bytes_us = self.last_bytes_ms.load(Ordering::Relaxed).saturating_mul(1000);
         Duration::from_micros(self.now_us().saturating_sub(last_bytes_us))
     }
 
-    /// How long the last heartbeat took to be answered.
+    /// Round-trip time of the last heartbeat.
     pub fn round_trip(&self) -> Option<Duration> {
         let us = self.round_trip_us.load(Ordering::Relaxed);
         (us > 0).then(|| Duration::from_micros(us))
     }
 
-    /// How long ago a heartbeat or the answer to one came.
+    /// Time since the last heartbeat or heartbeat reply arrived.
     pub fn last_heartbeat(&self) -> Option<Duration> {
         let us = self.heartbeat_us.load(Ordering::Relaxed);
         (us > 0).then(|| Duration::from_micros(self.now_us().saturating_sub(us)))
     }
 
-    /// Whether a heartbeat was answered lately, in time. The error says in a line why not.
+    /// Whether the last heartbeat was answered in time. The error says in one line why not.
     pub fn check(&self) -> Result<(), String> {
         match self.last_heartbeat() {
             Some(age) if age <= Duration::from_millis(self.silence_ms()) => Ok(()),
@@ -198,7 +198,7 @@ impl Health {
         }
     }
 
-    /// Microseconds since the link began; never zero.
+    /// Microseconds since the start of the link; never zero.
     fn now_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
     }

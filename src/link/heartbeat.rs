@@ -1,7 +1,6 @@
-//! The heartbeat thread: the client's sign of life, and the end of a link whose peer gives none.
+//! The heartbeat thread: sends the client's heartbeats, and closes a link whose peer is silent.
 //!
-//! Life is judged by bytes received, never by what was sent: a socket takes bytes for a dead peer
-//! for minutes.
+//! Liveness is judged by received bytes only: a socket accepts bytes for a dead peer for minutes.
 
 use std::time::Duration;
 
@@ -13,11 +12,11 @@ use super::transport::Transport;
 use crate::metrics::meter::{Mark, Meter};
 use crate::wire::{EXTENSIONS, Heartbeat, encode_heartbeat};
 
-/// A client that has said nothing for this long is an original, and ready.
+/// A client silent for this long is an original, and counts as ready.
 const READY_AFTER_MS: u64 = 1000;
 
-/// Sends heartbeats and watches for silence until the link is closed. `set_ready` is called where the
-/// peer is ready without having spoken.
+/// Sends heartbeats and watches for silence until the link is closed. Calls `set_ready` if the peer
+/// is ready without having sent anything.
 pub(super) fn run(
     health: &Health,
     transport: &Transport,
@@ -40,7 +39,7 @@ pub(super) fn run(
             };
             health.send_heartbeat(|| {
                 let bytes = encode_heartbeat(fastrand::u32(..), heartbeat);
-                // Full: the peer takes nothing, which its silence will show. Closed: the loop ends.
+                // Full: the peer reads nothing, and its silence will show. Closed: the loop ends.
                 let (Ok(()) | Err(SendError::Full | SendError::Closed)) =
                     transport.output.send_control(bytes);
             });

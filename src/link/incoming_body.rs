@@ -1,4 +1,4 @@
-//! A body that the peer sends in pieces, as its consumer sees it.
+//! A body that the peer sends in pieces, as seen by its consumer.
 
 use std::io;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::wire::WireError;
 pub(super) struct IncomingBody {
     transport: Arc<Transport>,
     stream: Arc<IncomingStream>,
-    /// When bytes last came.
+    /// When bytes last arrived.
     last_bytes: Instant,
-    /// For how long none may come.
+    /// Maximum time without bytes.
     stall: Option<Duration>,
 }
 
 impl IncomingBody {
-    /// Begins the body of this key, which may not stall for longer than `stall`.
+    /// Begins the body with this key; it fails when it stalls for longer than `stall`.
     pub fn begin(
         transport: &Arc<Transport>,
         key: StreamKey,
@@ -62,7 +62,7 @@ impl Source for IncomingBody {
     }
 }
 
-/// What was not read is not wanted.
+/// Stops a body that was not read to its end.
 impl Drop for IncomingBody {
     fn drop(&mut self) {
         if self.transport.streams.abandon(&self.stream) {

@@ -1,4 +1,4 @@
-//! The sending of a body in pieces, from its producer's thread.
+//! Sending a body in pieces, on its producer's thread.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,50 +8,50 @@ use super::transport::Transport;
 use crate::event::Body;
 use crate::wire::{HEADER_BYTES, encode_chunk_header, encode_end, encode_reset};
 
-/// How long a producer waits, for credit or for its own source, before it looks whether it was stopped.
+/// How often a producer that waits for credit or for its source checks whether it was stopped.
 const STOP_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How the sending of a body ended.
+/// How sending a body ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyEnd {
-    /// All of it is on its way: so many bytes.
+    /// The whole body, of this many bytes, is queued or sent.
     Whole(u64),
-    /// The receiver wants no more, or the asker gave up.
+    /// The receiver wants no more, or the requester gave up.
     Stopped,
-    /// It could not be read to its end.
+    /// The source failed.
     Broken(String),
-    /// The receiver took nothing for too long.
+    /// The receiver accepted nothing for too long.
     Stalled,
 }
 
-/// What became of one step.
+/// The result of one step.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyStep {
-    /// A piece is on its way.
+    /// A piece is queued or sent.
     Sent,
-    /// There was no credit, or nothing came from the source, within the time.
+    /// No credit, or nothing from the source, within the time limit.
     Waits,
-    /// It has ended; [`OutgoingBody::finish`] reports that to the receiver.
+    /// Sending has ended; [`OutgoingBody::finish`] reports that to the receiver.
     Ended(BodyEnd),
 }
 
-/// A body that is being sent.
+/// A body being sent.
 pub(super) struct OutgoingBody {
     transport: Arc<Transport>,
     stream: Arc<OutgoingStream>,
     body: Body,
-    /// How long the receiver may take nothing.
+    /// How long the receiver may accept nothing.
     stall: Option<Duration>,
-    /// Not before the receiver has shown that it reads.
+    /// Send nothing before the receiver's first grant.
     after_grant: bool,
     chunk: Chunk,
     total: u64,
-    /// When a piece was sent, or the source was waited for.
+    /// When a piece was last sent or the source waited for.
     moved: Instant,
 }
 
 impl OutgoingBody {
-    /// One of which nothing is sent yet.
+    /// A body of which nothing has been sent yet.
     pub fn new(
         transport: &Arc<Transport>,
         stream: Arc<OutgoingStream>,
@@ -70,9 +70,8 @@ impl OutgoingBody {
         }
     }
 
-    /// Sends all of it: reads as much as the receiver has granted, and waits where that is nothing, for
-    /// at most the stall time. `on_broken` is called where it could not be read to its end, before the
-    /// receiver learns of it.
+    /// Sends the whole body as credit permits, waiting up to the stall time for more. Calls
+    /// `on_broken` if the source fails, before the receiver is notified.
     pub fn send(mut self, on_broken: impl FnOnce(&str)) -> BodyEnd {
         loop {
             if let BodyStep::Ended(end) = self.step(STOP_POLL_INTERVAL) {
@@ -82,7 +81,7 @@ impl OutgoingBody {
         }
     }
 
-    /// Sends the next piece; waits for at most `wait` for credit, and for the source as long.
+    /// Sends the next piece. Waits at most `wait` for credit, and as long again for the source.
     pub fn step(&mut self, wait: Duration) -> BodyStep {
         match self.stream.reserve(&mut self.chunk, self.after_grant, wait) {
             SendPermission::Send => {}
@@ -110,18 +109,18 @@ impl OutgoingBody {
         BodyStep::Sent
     }
 
-    /// Whether [`OutgoingBody::step`] keeps to its time.
+    /// Whether [`OutgoingBody::step`] respects its time limit.
     pub fn can_wait_briefly(&self) -> bool {
         self.body.has_timeout()
     }
 
-    /// Reports its end to the receiver; see [`OutgoingBody::send`].
+    /// Reports the end to the receiver; see [`OutgoingBody::send`].
     pub fn finish(self, end: &BodyEnd, on_broken: impl FnOnce(&str)) {
         let (side, id) = (self.stream.key.side(), self.stream.key.id);
         let last = match end {
             BodyEnd::Whole(total) => encode_end(side, id, *total),
             BodyEnd::Broken(why) => {
-                // Whatever the receiver answers then is no answer to the whole.
+                // Any later answer of the receiver is not an answer to the whole body.
                 on_broken(why);
                 encode_reset(side, id, why)
             }

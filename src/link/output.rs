@@ -1,9 +1,10 @@
-//! The way out: a queue of messages, and the writer (TLS, then socket) that one thread uses at a
-//! time.
+//! The outgoing direction: a queue of messages, and a writer (TLS, then socket) used by one thread
+//! at a time.
 //!
-//! Under load the writer thread takes whatever has gathered and sends it with one socket write. When
-//! nothing else is in flight the sender writes for itself, which saves waking the writer thread; it
-//! never waits for the socket, and leaves to that thread what the socket does not take at once.
+//! Under load the writer thread takes everything queued and sends it with one socket write. When
+//! nothing else is in flight the sending thread writes directly, which saves waking the writer
+//! thread; it never waits for the socket, and leaves what the socket does not accept at once to the
+//! writer thread.
 
 mod ciphertext;
 mod queue;
@@ -26,27 +27,27 @@ use super::spin;
 use super::streams::OutgoingStream;
 use super::tls::{LinkTls, RECORD};
 
-/// How long the writer thread sleeps while nobody wakes it.
+/// How long the writer thread sleeps unless woken.
 const WRITER_SLEEP: Duration = Duration::from_secs(3600);
 
 /// The queue and the writer of one link.
 pub(super) struct LinkOutput {
-    /// Guards what waits to be written. Never held across I/O, nor while waiting for the writer.
+    /// Guards the queued messages. Never held across I/O or while waiting for the writer.
     queue: Mutex<Queue>,
-    /// Wakes the writer thread: something was queued, or the queue was closed. One pending wake-up is
-    /// enough.
+    /// Wakes the writer thread when something is queued or the queue is closed. One pending wake-up
+    /// is enough.
     wake: Sender<()>,
     woken: Receiver<()>,
-    /// Guards the socket's writing side and what TLS has given for it, so that records keep their
-    /// order. Whoever may block on the socket is the writer thread; others only try for this lock.
+    /// Guards the writing side of the socket and pending ciphertext, so that records stay in order.
+    /// Only the writer thread may block on the socket; other threads only `try_lock`.
     writer: FragileMutex<CiphertextWriter>,
     max_bytes: usize,
-    /// Bytes of ciphertext that the socket has taken, as the writer counts them.
+    /// Bytes of ciphertext accepted by the socket, counted by the writer.
     sent: Arc<AtomicU64>,
 }
 
 impl LinkOutput {
-    /// The way out through this socket. At most `max_bytes` of messages wait.
+    /// The outgoing direction of this socket. At most `max_bytes` of messages are queued.
     pub fn new(
         socket: TcpStream,
         tls: Arc<FragileMutex<LinkTls>>,
@@ -60,14 +61,15 @@ impl LinkOutput {
         Ok(Self { queue: Mutex::default(), wake, woken, writer, max_bytes, sent })
     }
 
-    /// Sends a message that is not a request; `at_once` writes it from this thread where nobody else
-    /// writes and nothing waits.
+    /// Sends a message other than a request. With `at_once` this thread writes it, if the writer is
+    /// free and nothing is queued.
     pub fn send(&self, bytes: Vec<u8>, at_once: bool) -> Result<(), SendError> {
         self.send_message(Outgoing::plain(bytes), at_once, |_| true)
     }
 
-    /// Sends the request of this id in the same way; `followed`: its body follows in pieces.
-    /// `mark_written` is called right before it is written, and says whether it is still wanted.
+    /// Sends the request with this id in the same way; `followed`: its body follows in pieces.
+    /// `mark_written` is called right before the write and returns whether the request is still
+    /// wanted.
     pub fn send_request(
         &self,
         bytes: Vec<u8>,
@@ -99,8 +101,8 @@ impl LinkOutput {
         Ok(())
     }
 
-    /// Sends a small frame about a body, at once where that is possible. It is taken however much
-    /// waits, and dropped only when the link is closed.
+    /// Sends a small frame about a body, at once if possible. It is accepted however much is
+    /// queued, and dropped only when the link is closed.
     pub fn send_small(&self, bytes: Vec<u8>) {
         match self.free_writer() {
             Ok(Some(mut writer)) => {
@@ -116,15 +118,15 @@ impl LinkOutput {
         }
     }
 
-    /// Queues a heartbeat or the answer to one, before all else.
+    /// Queues a heartbeat or heartbeat reply, ahead of everything else.
     pub fn send_control(&self, bytes: Vec<u8>) -> Result<(), SendError> {
         self.queue.lock().add_control(bytes)?;
         self.wake_writer();
         Ok(())
     }
 
-    /// Sends a frame of a body in pieces, from this thread where nobody else writes and nothing waits.
-    /// How many wait otherwise is the producer's to bound.
+    /// Sends a frame of a body in pieces, from this thread if the writer is free and nothing is
+    /// queued. The producer limits how many are queued.
     pub fn send_bulk(&self, body: &Arc<OutgoingStream>, frame: Vec<u8>) {
         if let Ok(Some(mut writer)) = self.free_writer() {
             if !writer.write_now(&frame) {
@@ -138,7 +140,7 @@ impl LinkOutput {
         self.wake_writer();
     }
 
-    /// The writer, where nobody has it and nothing waits for it.
+    /// The writer, if it is free and nothing is queued.
     fn free_writer(&self) -> Result<Option<FragileGuard<'_, CiphertextWriter>>, SendError> {
         let Some(writer) = self.writer.try_lock().filter(|writer| writer.is_clear()) else {
             return Ok(None);
@@ -150,37 +152,37 @@ impl LinkOutput {
         Ok(queue.is_quiet().then_some(writer))
     }
 
-    /// Has the writer thread send what TLS wants to send of its own.
+    /// Asks the writer thread to send what TLS itself has to send.
     pub fn request_flush(&self) {
         self.queue.lock().flush = true;
         self.wake_writer();
     }
 
-    /// Takes nothing more; what waits is dropped, and the writer thread says `goodbye` and ends.
+    /// Closes the queue and drops its content; the writer thread sends `goodbye` and exits.
     pub fn close(&self, goodbye: Option<Vec<u8>>) {
         self.queue.lock().close(goodbye);
         self.wake_writer();
     }
 
-    /// Whether nothing waits to be written.
+    /// Whether everything is written.
     pub fn is_empty(&self) -> bool {
         let queue = self.queue.lock();
         queue.is_quiet() && !queue.flush
     }
 
-    /// Bytes of ciphertext that the socket has taken so far.
+    /// Bytes of ciphertext accepted by the socket so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Messages that wait to be written, pieces of bodies left out.
+    /// Messages queued, not counting pieces of bodies.
     pub fn waiting(&self) -> usize {
         self.queue.lock().messages()
     }
 
-    /// The writer thread: writes until the queue is closed, then ends TLS properly. `mark_written` is
-    /// called right before a request is written; `grouped` says whether several messages may share a
-    /// TLS record.
+    /// The writer thread: writes until the queue is closed, then closes TLS cleanly. `mark_written`
+    /// is called right before a request is written; `grouped` returns whether several messages may
+    /// share a TLS record.
     pub fn write_all(
         &self,
         mark_written: impl Fn(u32) -> bool,
@@ -188,7 +190,7 @@ impl LinkOutput {
     ) -> Result<(), WriteError> {
         let mut batch = Batch::default();
         while self.wait_for_work() {
-            // A panic has broken it: the link has ended, and nothing can be sent.
+            // Broken by a panic: the link is closed, and nothing can be sent.
             let Some(mut writer) = self.writer.lock() else { return Ok(()) };
             self.queue.lock().take(&mut batch);
             batch.release_producers();
@@ -211,7 +213,7 @@ impl LinkOutput {
         writer.end(goodbye)
     }
 
-    /// Panics while the writer is held.
+    /// Panics while holding the writer.
     #[cfg(test)]
     pub fn panic_under_lock(&self) {
         let _writer = self.writer.lock();
@@ -219,11 +221,11 @@ impl LinkOutput {
     }
 
     fn wake_writer(&self) {
-        // Full: it is about to look anyway.
+        // Full: a wake-up is already pending.
         let _ = self.wake.try_send(());
     }
 
-    /// Waits until there is something to write; false once closed.
+    /// Waits for something to write; false once closed.
     fn wait_for_work(&self) -> bool {
         loop {
             {
@@ -235,7 +237,7 @@ impl LinkOutput {
                     return true;
                 }
             }
-            // Closing the link wakes this; the time is only a bound.
+            // Closing the link wakes this wait; the timeout is only an upper bound.
             let _ = spin::receive(&self.woken, WRITER_SLEEP, spin::SPINS_BUSY);
         }
     }

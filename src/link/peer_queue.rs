@@ -1,22 +1,22 @@
-//! Whose turn it is among the events of one peer.
+//! Limits how many events of one peer run at the same time.
 
 use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 
-/// Most handlers that run for one peer at a time: its further events wait for each other, so that the
-/// threads are not all taken by one peer whose events take long.
+/// Maximum concurrent handlers for one peer. Further events wait, so that one peer with slow events
+/// cannot occupy all threads.
 const MAX_RUNNING: usize = 128;
 
-/// The events of one peer that run, and those that wait.
+/// The running and waiting events of one peer.
 pub(super) struct PeerQueue<J> {
-    /// Guards who runs and who waits. Nothing is handled while it is held.
+    /// Guards the counts and the queue. Never held while an event is handled.
     state: Mutex<Running<J>>,
 }
 
 struct Running<J> {
     running: usize,
-    /// Bounded by the number of events that one peer may have handled at once.
+    /// Bounded by the maximum number of events of one peer.
     waiting: VecDeque<J>,
     closed: bool,
 }
@@ -29,7 +29,7 @@ impl<J> Default for PeerQueue<J> {
 }
 
 impl<J> PeerQueue<J> {
-    /// Returns a job that may run now; keeps one that has to wait.
+    /// Returns the job if it may run now; otherwise queues it.
     pub fn enter(&self, job: J) -> Option<J> {
         let mut state = self.state.lock();
         if state.running < MAX_RUNNING {
@@ -42,7 +42,7 @@ impl<J> PeerQueue<J> {
         None
     }
 
-    /// A job is done: the one that runs in its place.
+    /// Marks a job done and returns the next one to run in its place.
     pub fn next(&self) -> Option<J> {
         let mut state = self.state.lock();
         let next = state.waiting.pop_front();
@@ -52,17 +52,17 @@ impl<J> PeerQueue<J> {
         next
     }
 
-    /// A job that was returned cannot run.
+    /// Undoes `enter` for a job that cannot run.
     pub fn leave(&self) {
         self.state.lock().running -= 1;
     }
 
-    /// How many wait.
+    /// Number of waiting jobs.
     pub fn waiting(&self) -> usize {
         self.state.lock().waiting.len()
     }
 
-    /// The link has ended: those that wait are dropped.
+    /// Drops the waiting jobs when the link is closed.
     pub fn close(&self) {
         let waiting = {
             let mut state = self.state.lock();

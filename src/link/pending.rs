@@ -1,4 +1,4 @@
-//! The requests of this side that wait for their replies on a link.
+//! This side's requests that await replies on a link.
 
 use std::sync::Arc;
 
@@ -12,30 +12,30 @@ use crate::event::Reply;
 use crate::metrics::meter::Outcomes;
 use crate::wire::{DrainNotice, PendingTable, RegisterError};
 
-/// Most requests that wait for replies on one link.
+/// Maximum pending requests on one link.
 const MAX_PENDING: usize = 4096;
 
-/// What a request's asker waits on.
+/// The channel on which a request's reply is delivered.
 pub(super) type Waiter = Sender<Result<Reply, Unanswered>>;
 
-/// Requests that wait, and how those before them ended.
+/// Pending requests, and the outcomes of finished ones.
 pub(super) struct PendingRequests {
     /// Never held across I/O.
     table: FragileMutex<PendingTable<Waiter>>,
     transport: Arc<Transport>,
     closing: Arc<Closing>,
-    /// What this side has asked, by its outcome.
+    /// This side's requests by outcome.
     pub outcomes: Outcomes,
 }
 
 impl PendingRequests {
-    /// None yet.
+    /// An empty table.
     pub fn new(transport: Arc<Transport>, closing: Arc<Closing>) -> Self {
         let table = FragileMutex::new(PendingTable::new(MAX_PENDING), Arc::clone(&closing));
         Self { table, transport, closing, outcomes: Outcomes::default() }
     }
 
-    /// Notes a request. Returns its id, and whether no other waits.
+    /// Registers a request. Returns its id, and whether it is the only one.
     pub fn register(&self, waiter: Waiter) -> Result<(u32, bool), Unanswered> {
         let registered = match self.table.lock() {
             Some(mut table) => table.register(waiter).map(|id| (id, table.len() == 1)),
@@ -47,13 +47,13 @@ impl PendingRequests {
         })
     }
 
-    /// Notes that a request may reach the peer from now on. False when nobody waits for it.
+    /// Records that a request may reach the peer from now on. False if nobody waits for it.
     pub fn mark_written(&self, id: u32) -> bool {
         self.table.lock().is_some_and(|mut table| table.mark_written(id))
     }
 
-    /// Takes out the waiter of a request that has ended; `None` when nobody waits. A peer that is
-    /// stopping learns when that was the last one.
+    /// Removes and returns the waiter of a finished request; `None` if nobody waits. If the peer is
+    /// stopping and this was the last one, reports that to it.
     pub fn take(&self, id: u32) -> Option<Waiter> {
         let (taken, is_drained) = {
             let mut table = self.table.lock()?;
@@ -65,7 +65,8 @@ impl PendingRequests {
         taken.map(|(waiter, _)| waiter)
     }
 
-    /// The peer is stopping: takes no more requests, and reports when those that wait have ended.
+    /// The peer is stopping: accepts no more requests, and reports when the pending ones have
+    /// finished.
     pub fn hold(&self) {
         let is_drained = self.table.lock().is_some_and(|mut table| {
             table.hold();
@@ -76,24 +77,24 @@ impl PendingRequests {
         }
     }
 
-    /// The body of a request cannot be sent whole.
+    /// Fails a request whose body cannot be sent in full.
     pub fn fail(&self, id: u32, why: &str) {
         if let Some(waiter) = self.take(id) {
-            // An asker that has given up at this moment is gone.
+            // The requester may have given up at this moment.
             let _ = waiter.try_send(Err(Unanswered::Body(why.to_owned())));
         }
     }
 
-    /// The link has ended: every waiter learns it at once.
+    /// Fails every pending request when the link is closed.
     pub fn close(&self, reason: &LinkEnd) {
         for (waiter, written) in self.table.lock_to_close().close() {
             let unanswered = if written { Unanswered::Lost } else { Unanswered::NotSent };
-            // An asker that has given up at this moment is gone.
+            // The requester may have given up at this moment.
             let _ = waiter.try_send(Err(unanswered(reason.clone())));
         }
     }
 
-    /// How many wait.
+    /// Number of pending requests.
     pub fn len(&self) -> usize {
         self.table.lock().map_or(0, |table| table.len())
     }
@@ -101,7 +102,7 @@ impl PendingRequests {
 
 #[cfg(test)]
 impl PendingRequests {
-    /// Panics while the table is held.
+    /// Panics while holding the table.
     pub fn panic_under_lock(&self) {
         let _table = self.table.lock();
         panic!("on purpose");

@@ -1,7 +1,7 @@
-//! The threads that run handlers: as many as are needed, up to a bound, with a bounded queue.
+//! The handler threads: as many as needed, up to a limit, with a bounded queue.
 //!
-//! A job that finds no free thread waits a moment for one and then gets a new one, so that quick
-//! handlers are served by few threads and a slow one delays nobody.
+//! A job that finds no idle thread waits a moment for one before a new thread is started, so that
+//! quick handlers need few threads and a slow one delays nobody.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,18 +14,18 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use super::spin;
 use crate::sync::threads;
 
-/// Threads that are started at once and stay: one, so that quick jobs find it awake, and it does not
-/// compete with another that has nothing to do either.
+/// Threads that are started first and never stop. One is enough: quick jobs find it awake, and no
+/// other idle thread competes with it.
 const KEPT_THREADS: usize = 1;
-/// How often a thread without a job yields before it sleeps.
+/// How often an idle thread yields before it sleeps.
 const IDLE_SPINS: usize = 100;
-/// Most threads.
+/// Maximum number of threads.
 const MAX_THREADS: usize = 1024;
-/// Most jobs that wait for a thread.
+/// Maximum number of queued jobs.
 const MAX_QUEUED: usize = 4096;
-/// How long jobs may wait while nothing moves before another thread is started.
+/// How long queued jobs may make no progress before another thread is started.
 const QUEUE_STALL: Duration = Duration::from_millis(2);
-/// A thread beyond the kept ones ends after this long without a job.
+/// How long an additional thread stays idle before it ends.
 const THREAD_IDLE: Duration = Duration::from_secs(10);
 
 /// Runs jobs of type `J`.
@@ -39,9 +39,9 @@ pub struct Pool<J> {
 struct Shared<J> {
     run: Box<dyn Fn(J) + Send + Sync>,
     queue: Receiver<J>,
-    /// Wakes the thread that watches for waiting jobs; one pending wake-up is enough. Woken by
-    /// whoever hands a job over and sees no idle thread, and by the thread that takes a job, is the
-    /// last idle one, and sees another: of these two, one sees what the other did last.
+    /// Wakes the watching thread; one pending wake-up is enough. Sent by a submitter that sees no
+    /// idle thread, and by the last idle thread when it takes a job and sees another queued: one of
+    /// the two always sees the other's update.
     waiting: Sender<()>,
     threads: AtomicUsize,
     idle: AtomicUsize,
@@ -49,7 +49,7 @@ struct Shared<J> {
 }
 
 impl<J: Send + 'static> Pool<J> {
-    /// Starts the first threads. `run` is called for each job; a panic in it ends that job only.
+    /// Starts the first threads. `run` is called for each job; a panic in it affects that job only.
     pub fn start(run: impl Fn(J) + Send + Sync + 'static) -> io::Result<Self> {
         let (jobs, queue) = bounded(MAX_QUEUED);
         let (waiting, wake_ups) = bounded(1);
@@ -70,7 +70,7 @@ impl<J: Send + 'static> Pool<J> {
         Ok(Self { jobs, _alive: alive, shared })
     }
 
-    /// How busy it is, about.
+    /// Approximate load.
     pub fn load(&self) -> Load {
         Load {
             threads: self.shared.threads.load(Ordering::Relaxed),
@@ -79,7 +79,7 @@ impl<J: Send + 'static> Pool<J> {
         }
     }
 
-    /// Hands a job over without waiting; gives it back when too many wait already.
+    /// Submits a job without waiting; returns it if the queue is full.
     pub fn submit(&self, job: J) -> Result<(), J> {
         match self.jobs.try_send(job) {
             Ok(()) => {
@@ -93,18 +93,18 @@ impl<J: Send + 'static> Pool<J> {
     }
 }
 
-/// How busy a pool is.
+/// The load of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Threads that run jobs.
+    /// All threads.
     pub threads: usize,
-    /// Those of them that have none.
+    /// Idle threads among them.
     pub idle: usize,
-    /// Jobs that wait for a thread.
+    /// Queued jobs.
     pub queued: usize,
 }
 
-/// Starts threads while jobs wait and none is taken. Ends when the pool is dropped.
+/// Starts threads while queued jobs make no progress. Ends when the pool is dropped.
 fn watch<J: Send + 'static>(
     shared: &Arc<Shared<J>>,
     wake_ups: &Receiver<()>,
@@ -149,11 +149,11 @@ impl<J: Send + 'static> Shared<J> {
     }
 
     fn wake_watch(&self) {
-        // Full: a wake-up is pending already. Disconnected: the pool is being dropped.
+        // Full: a wake-up is already pending. Disconnected: the pool is being dropped.
         let _ = self.waiting.try_send(());
     }
 
-    /// Runs jobs until the pool is dropped, or until there is nothing to do for a while.
+    /// Runs jobs until the pool is dropped or the thread has been idle for too long.
     fn work(&self, kept: bool) {
         loop {
             self.idle.fetch_add(1, Ordering::SeqCst);
@@ -165,8 +165,8 @@ impl<J: Send + 'static> Shared<J> {
             match job {
                 Ok(job) => {
                     self.taken.fetch_add(1, Ordering::Relaxed);
-                    // Whoever made the job sees to its answer, also when it panics; here it only
-                    // must not cost the thread.
+                    // The job's creator handles the answer, also after a panic; here a panic must
+                    // only not kill the thread.
                     let _ = catch_unwind(AssertUnwindSafe(|| (self.run)(job)));
                 }
                 Err(RecvTimeoutError::Timeout) if kept => {}
@@ -214,7 +214,7 @@ mod tests {
                 let _ = hold.recv();
             })
             .unwrap();
-            // All threads wait for a job, and seem to be free while the jobs are handed over.
+            // Submit while every thread still waits for a job and counts as idle.
             while pool.shared.idle.load(Ordering::SeqCst) < KEPT_THREADS {
                 thread::yield_now();
             }

@@ -1,5 +1,5 @@
-//! The reader: socket to TLS to frames to whoever they are for. It waits for its socket and for
-//! nothing else.
+//! The reader: from the socket through TLS to frames, and on to their consumers. It blocks on
+//! nothing but its socket.
 
 use std::io::{self, Read};
 use std::net::TcpStream;
@@ -25,10 +25,10 @@ use crate::wire::{
     decode_reason, encode_heartbeat_reply,
 };
 
-/// What is read from the socket at once.
+/// Maximum size of one socket read.
 const READ_SIZE: usize = 64 * 1024;
 
-/// Reads one link's socket. What it reads goes to these.
+/// Reads one link's socket and dispatches the messages.
 pub(super) struct LinkReader<'a> {
     pub socket: &'a TcpStream,
     pub tls: &'a FragileMutex<LinkTls>,
@@ -44,11 +44,11 @@ pub(super) struct LinkReader<'a> {
 }
 
 impl LinkReader<'_> {
-    /// Reads until the link ends. Returns why.
+    /// Reads until the link ends. Returns the reason.
     pub fn run(&self) -> LinkEnd {
         let mut cipher = vec![0; READ_SIZE];
         let mut decoder = FrameDecoder::new(self.transport.limits);
-        // What came along with the end of the handshake is in TLS already.
+        // Bytes that arrived with the end of the handshake are already in TLS.
         let mut count = 0;
         loop {
             let Some(mut tls) = self.tls.lock() else { return self.closing.reason() };
@@ -130,7 +130,7 @@ impl LinkReader<'_> {
             }
             Message::Event(mut event, streamed) => {
                 if let Some(length) = streamed {
-                    // A request holds a handler.
+                    // A stalled request body occupies a handler.
                     let stall = self.transport.stall(event.verb);
                     event.body = self.begin(StreamKey::theirs(id), length, stall)?;
                 }
@@ -152,11 +152,12 @@ impl LinkReader<'_> {
             Message::Reply(mut reply, streamed) => {
                 let waiter = self.pending.take(id);
                 if let Some(length) = streamed {
-                    // It may be silent for as long as it likes: events come when they come.
+                    // No stall limit: a reply may be an event stream, silent for any length of
+                    // time.
                     reply.body = self.begin(StreamKey::ours(id), length, None)?;
                 }
                 match waiter {
-                    // An asker that has given up at this moment is gone.
+                    // The requester may have given up at this moment.
                     Some(waiter) => drop(waiter.try_send(Ok(reply))),
                     None => {
                         log::debug!("{}: a reply that nobody waits for", self.transport.peer.name);
@@ -180,7 +181,7 @@ impl LinkReader<'_> {
         IncomingBody::begin(self.transport, key, length, stall).map_err(LinkEnd::Protocol)
     }
 
-    /// Takes a frame about a body in pieces.
+    /// Handles a frame about a body in pieces.
     fn take_piece(
         &self,
         piece: Piece,
@@ -189,8 +190,8 @@ impl LinkReader<'_> {
         wakeups: &mut PendingWakeups,
     ) -> Result<(), WireError> {
         let streams = &self.transport.streams;
-        // A request whose body is not whole wants no reply, which has to be known before its consumer
-        // learns of the end and answers all the same.
+        // A request with an incomplete body wants no reply. That has to be known before its
+        // consumer sees the end and replies anyway.
         let cancel = || {
             if !key.ours {
                 self.events.cancel(key.id);
@@ -223,15 +224,15 @@ impl LinkReader<'_> {
         }
     }
 
-    /// A peer that is met while this node is stopping learns of that as soon as it is known to
-    /// understand.
+    /// Announces the drain to a peer that connected while this node is stopping, once it is known
+    /// to support that.
     fn drain_with_node(&self) {
         if let Some(spread) = self.service.draining() {
             self.drain.announce(self.transport, spread);
         }
     }
 
-    /// Takes over what a heartbeat announces.
+    /// Applies what a heartbeat announces.
     fn note_heartbeat(&self, heartbeat: Heartbeat) {
         if heartbeat.takes_over {
             self.health.set_takes_over();
@@ -245,12 +246,12 @@ impl LinkReader<'_> {
     }
 }
 
-/// The bodies that got bytes from what was read at once: their consumers are woken once for all of it.
+/// Bodies that received bytes from one socket read: their consumers are woken once, at the end.
 #[derive(Default)]
 struct PendingWakeups(Vec<Arc<IncomingStream>>);
 
 impl PendingWakeups {
-    /// With more than so many, consumers are woken early.
+    /// Above this number, consumers are woken early.
     const MAX: usize = 16;
 
     fn note(&mut self, stream: Arc<IncomingStream>) {

@@ -1,4 +1,4 @@
-//! What answers the events of all links of a node: the handler behind its pool.
+//! Answers the events of all links of a node: the handler and its thread pool.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,22 +17,22 @@ pub struct EventService {
     pool: Pool<Job>,
     meter: Arc<dyn Meter>,
     handle: Arc<dyn Fn(Job) + Send + Sync>,
-    /// Set when the node is stopping: how long peers are to stay away at most.
+    /// Set when the node is stopping: the maximum time until peers reconnect.
     draining: OnceLock<Duration>,
-    /// Their threads send the bodies of requests in pieces.
+    /// Threads that send the bodies of requests in pieces.
     pub(super) uploads: Workers,
-    /// Their threads carry connections.
+    /// Threads that carry tunnelled connections.
     carriers: Workers,
 }
 
-/// One event, and the link's part that gets the answer.
+/// One event, and where its answer goes.
 struct Job {
     served: ServedEvent,
     events: Arc<ServedEvents>,
 }
 
 impl EventService {
-    /// Starts the threads. `debug` lets the traces of failures out to the peers.
+    /// Starts the threads. `debug` includes failure traces in replies to peers.
     pub fn start(
         role: Role,
         handler: Arc<dyn Handler>,
@@ -60,29 +60,29 @@ impl EventService {
         }))
     }
 
-    /// What counts on the links.
+    /// The metrics of the links.
     pub(super) fn meter(&self) -> &dyn Meter {
         self.meter.as_ref()
     }
 
-    /// How busy the handlers' threads are.
+    /// Load of the handler threads.
     pub fn load(&self) -> Load {
         self.pool.load()
     }
 
-    /// From now on every new event is refused; those at work are finished. A peer that understands a
-    /// drain holds its events by itself: what it has sent before is handled.
+    /// Refuses new events from now on; running ones finish. A peer that supports draining holds its
+    /// events back itself: what it had sent before is handled.
     pub fn stop(&self, spread: Duration) {
-        // A second stop is as good as one.
+        // Stopping twice is harmless.
         let _ = self.draining.set(spread);
     }
 
-    /// How long peers are to stay away at most, once the node is stopping.
+    /// The maximum time until peers reconnect, once the node is stopping.
     pub(super) fn draining(&self) -> Option<Duration> {
         self.draining.get().copied()
     }
 
-    /// Has an event handled, without waiting, or refuses it.
+    /// Queues an event for its handler without waiting, or refuses it.
     pub(super) fn submit(&self, events: &Arc<ServedEvents>, served: ServedEvent) {
         self.meter.mark(Mark::Asked);
         if self.draining.get().is_some() && !events.transport.capabilities().drain {
@@ -99,8 +99,8 @@ impl EventService {
         }
     }
 
-    /// Has a connection carried by a thread of its own: it lasts, and must not take the place of an
-    /// event. How many there are is bounded with the events of one peer.
+    /// Runs a tunnelled connection on its own thread, because it is long-lived and must not occupy
+    /// a handler. The limit on one peer's events bounds the number of connections.
     fn carry(&self, job: Job) {
         let (events, id) = (Arc::clone(&job.events), job.served.id);
         let cancelled = Arc::clone(&job.served.cancelled);
@@ -113,26 +113,26 @@ impl EventService {
         }
     }
 
-    /// Refuses an event that was noted.
+    /// Refuses a registered event.
     fn turn_away(&self, events: &ServedEvents, served: &ServedEvent, why: &str) {
         self.count_turned_away(events);
         events.answer(served.id, served.event.verb, &served.cancelled, Reply::busy(why));
     }
 
-    /// Refuses an event that was not noted.
+    /// Refuses an event that was not registered.
     pub(super) fn refuse(&self, events: &ServedEvents, id: u32, why: &str) {
         self.count_turned_away(events);
         events.refuse(id, &Reply::busy(why));
     }
 
-    /// Counts what is not handled, so that it can be seen on this side too.
+    /// Counts a refused event, so that it shows in this side's metrics too.
     fn count_turned_away(&self, events: &ServedEvents) {
         events.outcomes.add(RequestOutcome::Exception);
         self.meter.mark(Mark::TurnedAway);
     }
 }
 
-/// Handles one event. A panic of the handler is its answer, and costs nothing else.
+/// Handles one event. A handler's panic becomes the reply, and affects nothing else.
 fn handle(handler: &dyn Handler, role: Role, debug: bool, meter: &dyn Meter, job: Job) {
     let Job { served: ServedEvent { id, mut event, cancelled }, events } = job;
     let context = Context {
@@ -161,7 +161,7 @@ fn handle(handler: &dyn Handler, role: Role, debug: bool, meter: &dyn Meter, job
         reply.code
     );
     let verb = *verb;
-    // What the handler did not read of the body is not wanted.
+    // Stops a body that the handler did not read to its end.
     drop(event);
     events.answer(id, verb, &cancelled, reply);
 }

@@ -1,4 +1,4 @@
-//! The events of the peer that are being handled on a link, and their replies.
+//! The peer's events being handled on a link, and their replies.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use crate::event::{Body, CODE_EXCEPTION, Event, Reply, Verb};
 use crate::metrics::meter::Outcomes;
 use crate::wire::{Capabilities, Payload, WireError, encode_reply};
 
-/// Most events of one peer that are being handled.
+/// Maximum events of one peer in progress.
 const MAX_HANDLING: usize = 2048;
 
-/// Events that are being handled, and how those before them ended.
+/// Events in progress, and the outcomes of finished ones.
 pub(super) struct ServedEvents {
     /// Never held across I/O.
     table: Mutex<EventTable>,
-    /// Those that wait for a handler.
+    /// Events that wait for a handler.
     pub queue: PeerQueue<ServedEvent>,
     pub transport: Arc<Transport>,
     closing: Arc<Closing>,
-    /// What the peer has asked, by its outcome.
+    /// The peer's requests by outcome.
     pub outcomes: Outcomes,
 }
 
-/// One event that is to be handled.
+/// One event to handle.
 pub(super) struct ServedEvent {
     pub id: u32,
     pub event: Event,
@@ -44,7 +44,7 @@ pub(super) struct ServedEvent {
 struct EventTable {
     events: HashMap<u32, TableEntry>,
     bytes: usize,
-    /// The link has ended: what is still read is not handled.
+    /// The link is closed: later events are not handled.
     closed: bool,
 }
 
@@ -54,7 +54,7 @@ struct TableEntry {
 }
 
 impl ServedEvents {
-    /// None yet.
+    /// An empty table.
     pub fn new(transport: Arc<Transport>, closing: Arc<Closing>) -> Self {
         Self {
             table: Mutex::default(),
@@ -65,8 +65,7 @@ impl ServedEvents {
         }
     }
 
-    /// Notes an event that is to be handled, with so many bytes of body; gives it back when too many
-    /// are being handled.
+    /// Registers an event, with the size of its body; returns it if too many are in progress.
     pub fn begin(&self, id: u32, event: Event) -> Result<Result<ServedEvent, Event>, WireError> {
         let bytes = event.body.whole().map_or(0, <[u8]>::len);
         let mut table = self.table.lock();
@@ -84,14 +83,14 @@ impl ServedEvents {
         Ok(Ok(ServedEvent { id, event, cancelled }))
     }
 
-    /// The reply to this event is no longer wanted.
+    /// Marks the reply to this event as no longer wanted.
     pub fn cancel(&self, id: u32) {
         if let Some(event) = self.table.lock().events.get(&id) {
             event.cancelled.store(true, Ordering::Release);
         }
     }
 
-    /// The link has ended: no reply is wanted, and nothing that waits is handled.
+    /// The link is closed: no reply is wanted, and waiting events are dropped.
     pub fn close(&self) {
         {
             let mut table = self.table.lock();
@@ -101,13 +100,13 @@ impl ServedEvents {
         self.queue.close();
     }
 
-    /// How many there are.
+    /// Number of events in progress.
     pub fn len(&self) -> usize {
         self.table.lock().events.len()
     }
 
-    /// Answers an event that was noted, on a handler's thread: a reply's stream is sent here, as far as
-    /// the peer takes it.
+    /// Answers a registered event, on a handler's thread. This thread also sends a reply's stream,
+    /// at the peer's pace.
     pub fn answer(&self, id: u32, verb: Verb, cancelled: &AtomicBool, mut reply: Reply) {
         if cancelled.load(Ordering::Acquire) {
             self.finish(id);
@@ -129,27 +128,27 @@ impl ServedEvents {
         }
     }
 
-    /// Sends the reply to an event that was not noted; its body is in memory.
+    /// Replies to an event that was not registered; the body is in memory.
     pub fn refuse(&self, id: u32, reply: &Reply) {
         self.send_whole(id, reply, false, self.transport.capabilities());
     }
 
-    /// An event has its reply. Returns whether it was the only one.
+    /// Removes a finished event. Returns whether it was the only one.
     fn finish(&self, id: u32) -> bool {
         let mut table = self.table.lock();
         table.bytes -= table.events.remove(&id).map_or(0, |event| event.bytes);
         table.events.is_empty()
     }
 
-    /// Sends a reply whose body follows it.
+    /// Sends a reply whose body follows in pieces.
     fn send_in_pieces(&self, id: u32, verb: Verb, mut reply: Reply, capabilities: Capabilities) {
         let Transport { output, streams, peer, .. } = &*self.transport;
-        // Before the reply is out: the peer may grant credit as soon as it has it.
+        // Registered before the reply is sent: the peer may grant credit as soon as it arrives.
         let stream = streams.send(StreamKey::theirs(id));
         let payload = Payload::Streamed(reply.body.length());
         let sent = match encode_reply(id, &reply, payload, capabilities) {
             Ok(bytes) => output.send(bytes, false),
-            // Only a body is ever refused, and this has none.
+            // Only bodies are ever refused, and this reply has none.
             Err(_) => Err(SendError::Closed),
         };
         match sent {
@@ -179,7 +178,7 @@ impl ServedEvents {
         let bytes = encode(reply).or_else(|refused| {
             log::warn!("{}: a reply cannot be sent: {refused}", peer.name);
             encode(&Reply::exception("NotCarried", &refused.to_string(), ""))
-                // A peer that takes next to nothing gets the code at least.
+                // A peer with a very small limit gets at least the code.
                 .or_else(|_| encode(&Reply::new("", Body::empty()).with_code(CODE_EXCEPTION)))
         });
         let Ok(bytes) = bytes else { return };

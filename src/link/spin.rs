@@ -1,19 +1,19 @@
-//! Waiting on a channel for something that is likely to come at once.
+//! Waiting on a channel for a message that is likely to arrive at once.
 
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
-/// How often to yield where many wait and one of them is bound to be next.
+/// How often to yield under load, when one of many waiters is next.
 pub(super) const SPINS_BUSY: usize = 4;
-/// How often to yield where nobody else has anything to do: to sleep and be woken takes longer than
-/// what is waited for.
+/// How often to yield when the system is otherwise idle: sleeping and waking takes longer than the
+/// wait.
 pub(super) const SPINS_IDLE: usize = 200;
 
-/// As [`Receiver::recv_timeout`], but yields to other threads so many times first. One of them is
-/// likely to send what is waited for, and then neither side pays for a sleep and a wake-up; the
-/// channel's own wait begins with spinning, which only keeps the others from it.
+/// Like [`Receiver::recv_timeout`], but first yields to other threads `spins` times. One of them is
+/// likely to send the message, which saves both sides a sleep and a wake-up. The channel's own wait
+/// starts by spinning, which only keeps the other threads from running.
 pub(super) fn receive<T>(
     receiver: &Receiver<T>,
     timeout: Duration,

@@ -1,9 +1,9 @@
-//! The bodies that cross a link in pieces: who sends them, who takes them, and on whose credit.
+//! The bodies that cross a link in pieces: who sends, who receives, and the credit between them.
 //!
-//! A body has two ends. [`IncomingStream`] is filled by the reader thread, which waits for nothing, and
-//! is emptied by whoever consumes the body, who thereby grants more. [`OutgoingStream`] is spent by
-//! whoever produces the body, who waits there for credit and for room on the way out. A consumer that
-//! stalls stalls its own producer and nobody else.
+//! A body has two ends. The reader thread fills an [`IncomingStream`] without ever waiting; the
+//! consumer empties it, and so grants more credit. The producer spends an [`OutgoingStream`], and
+//! waits there for credit and for room in the outgoing queue. A stalled consumer stalls its own
+//! producer and nobody else.
 
 mod credit_budget;
 mod incoming;
@@ -22,15 +22,15 @@ pub(super) use outgoing::{Chunk, MAX_QUEUED_CHUNKS, OutgoingStream, SendPermissi
 
 use crate::wire::{Window, WireError};
 
-/// Most bodies in pieces on one link, in each direction.
+/// Maximum bodies in pieces on one link, per direction.
 const MAX_STREAMS: usize = 4096;
 
-/// All bodies in pieces of a link.
+/// All bodies in pieces on a link.
 #[derive(Default)]
 pub(super) struct Streams {
-    /// Guards which bodies there are. Never held across I/O.
+    /// Guards the set of bodies. Never held across I/O.
     table: Mutex<Table>,
-    /// What consumers may have under way beyond what every body may.
+    /// Credit shared by all consumers beyond each body's initial credit.
     budget: Arc<LinkCreditBudget>,
 }
 
@@ -38,13 +38,13 @@ pub(super) struct Streams {
 struct Table {
     incoming: HashMap<StreamKey, Arc<IncomingStream>>,
     outgoing: HashMap<StreamKey, Arc<OutgoingStream>>,
-    /// Bodies that the peer is to stop, and has not ended yet: what still comes is dropped.
+    /// Bodies that the peer was asked to stop but has not ended yet: further bytes are dropped.
     stopped: HashMap<StreamKey, Window>,
     closed: Option<String>,
 }
 
 impl Streams {
-    /// Begins a body that the peer sends.
+    /// Begins a body sent by the peer.
     pub fn receive(&self, key: StreamKey) -> Result<Arc<IncomingStream>, WireError> {
         let mut table = self.table.lock();
         let taken = table.incoming.contains_key(&key) || table.stopped.contains_key(&key);
@@ -57,7 +57,7 @@ impl Streams {
         Ok(incoming)
     }
 
-    /// Begins a body that this side sends.
+    /// Begins a body sent by this side.
     pub fn send(&self, key: StreamKey) -> Arc<OutgoingStream> {
         let mut table = self.table.lock();
         let outgoing = Arc::new(OutgoingStream::new(key, table.closed.clone()));
@@ -65,17 +65,17 @@ impl Streams {
         outgoing
     }
 
-    /// A body that this side sends has ended, well or not.
+    /// Removes a body sent by this side that has ended, successfully or not.
     pub fn sent(&self, key: StreamKey) {
         self.table.lock().outgoing.remove(&key);
     }
 
-    /// Whether this side is still sending this body.
+    /// Whether this side is still sending the body.
     pub fn is_sending(&self, key: StreamKey) -> bool {
         self.table.lock().outgoing.contains_key(&key)
     }
 
-    /// A chunk came. Returns whose it is and what became of it.
+    /// Handles a chunk. Returns its body and what became of the bytes.
     pub fn chunk(
         &self,
         key: StreamKey,
@@ -94,7 +94,8 @@ impl Streams {
         }
     }
 
-    /// The end of a body came. Where it is a wrong one, `before` is called before its consumer learns of it.
+    /// Handles the end of a body. If its total is wrong, calls `before` before the consumer sees
+    /// the end.
     pub fn end(&self, key: StreamKey, total: u64, before: impl FnOnce()) -> Result<(), WireError> {
         match self.finish(key)? {
             Some(incoming) => incoming.end(total, before),
@@ -102,7 +103,8 @@ impl Streams {
         }
     }
 
-    /// A body stays incomplete. Where anybody still wants it, `before` is called before its consumer learns of it.
+    /// Handles a reset of a body. If it is still wanted, calls `before` before the consumer learns
+    /// of it.
     pub fn reset(
         &self,
         key: StreamKey,
@@ -116,7 +118,7 @@ impl Streams {
         Ok(())
     }
 
-    /// Takes out a body that has ended; none where it is no longer wanted.
+    /// Removes a body that has ended; `None` if it is no longer wanted.
     fn finish(&self, key: StreamKey) -> Result<Option<Arc<IncomingStream>>, WireError> {
         let mut table = self.table.lock();
         match (table.incoming.remove(&key), table.stopped.remove(&key)) {
@@ -126,19 +128,19 @@ impl Streams {
         }
     }
 
-    /// Credit came; where the body has ended, it crossed that on its way.
+    /// Handles a grant of credit. The body may have ended while the grant was in transit.
     pub fn credit(&self, key: StreamKey, count: u32) -> Result<(), WireError> {
         let outgoing = self.table.lock().outgoing.get(&key).cloned();
         outgoing.map_or(Ok(()), |outgoing| outgoing.grant(count))
     }
 
-    /// The peer wants no more of a body. False when there is none.
+    /// Handles a stop from the peer. False if there is no such body.
     pub fn stop(&self, key: StreamKey, reason: &str) -> bool {
         let outgoing = self.table.lock().outgoing.get(&key).cloned();
         outgoing.map(|outgoing| outgoing.stop(reason)).is_some()
     }
 
-    /// This body is no longer taken. False when it has ended, so that the peer need not learn of it.
+    /// Stops accepting this body. False if it has ended, so that the peer need not be told.
     pub fn abandon(&self, incoming: &IncomingStream) -> bool {
         let mut table = self.table.lock();
         if table.incoming.remove(&incoming.key).is_none() {
@@ -148,7 +150,7 @@ impl Streams {
         true
     }
 
-    /// The link has ended, and every body with it.
+    /// Ends every body when the link is closed.
     pub fn close(&self, reason: &str) {
         let (incoming, outgoing) = {
             let mut table = self.table.lock();
@@ -160,7 +162,7 @@ impl Streams {
         outgoing.values().for_each(|outgoing| outgoing.stop(reason));
     }
 
-    /// How many there are, both ways.
+    /// Number of bodies in both directions.
     pub fn len(&self) -> usize {
         let table = self.table.lock();
         table.incoming.len() + table.outgoing.len()
@@ -181,11 +183,11 @@ mod tests {
     use crate::wire::{CHUNK, HEADER_BYTES};
 
     const KEY: StreamKey = StreamKey::ours(7);
-    /// What may be under way to a consumer that has begun.
+    /// The window of a body whose consumer has started reading.
     const WINDOW: u32 = 256 * 1024;
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// What a producer may send, in bytes, and how its wait ended.
+    /// Bytes that a producer may send, and the result of its wait.
     fn reserve(
         stream: &OutgoingStream,
         chunk: &mut Chunk,
@@ -259,7 +261,7 @@ mod tests {
             buffer[..taken.count].to_vec()
         });
         let (incoming, pushed) = loop {
-            // Until it waits, they are only queued; so none may be sent.
+            // Bytes are passed on only while the consumer waits; until then they are queued.
             if incoming.is_waited_for() {
                 break streams.chunk(KEY, b"abcdef").unwrap().unwrap();
             }
@@ -327,7 +329,7 @@ mod tests {
         let outgoing = streams.send(KEY);
         let mut chunk = Chunk::default();
         let mut sent = 0;
-        // A source that gives one byte at a time, or for a while none.
+        // A source that yields one byte at a time, with pauses.
         while sent < 65_536 {
             let (permission, most) = reserve(&outgoing, &mut chunk, false);
             assert_eq!((permission, most), (SendPermission::Send, CHUNK.min(65_536 - sent)));

@@ -1,7 +1,7 @@
-//! One TLS connection for two threads. The only file that names `rustls::Connection`.
+//! A TLS connection shared by several threads. The only file that names `rustls::Connection`.
 //!
-//! In scope: the handshake with its deadline, plaintext to ciphertext and back. Not in scope:
-//! when the socket is read or written after the handshake, and by whom.
+//! In scope: the handshake with its deadline, encryption and decryption. Not in scope: when and by
+//! whom the socket is read or written after the handshake.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, BufRead, Read, Write};
@@ -16,38 +16,38 @@ use rustls::{
 
 use crate::identity::TRIAL_ALPN;
 
-/// Plaintext of one TLS record at most (RFC 8446, section 5.1).
+/// Maximum plaintext of one TLS record (RFC 8446, section 5.1).
 pub const RECORD: usize = 16 * 1024;
 
-/// What is read from the socket at once during the handshake.
+/// Maximum size of one socket read during the handshake.
 const HANDSHAKE_READ_SIZE: usize = 4096;
-/// How long a refused peer gets to take in why.
+/// How long a refused peer has to read the alert.
 const LINGER: Duration = Duration::from_secs(1);
-/// What a refused peer may still send meanwhile, in bytes.
+/// Maximum bytes that a refused peer may still send meanwhile.
 const LINGER_BYTES: usize = 256 * 1024;
-/// What a caller gets that speaks HTTP.
+/// The answer to a peer that speaks HTTP.
 const NOT_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
     Content-Length: 78\r\nConnection: close\r\n\r\n\
     This is the pipe port of a RestPipe server. HTTP is spoken on its local port.\n";
 
-/// A TLS connection after its handshake. The reader, the writer and askers share it behind a lock. No
-/// socket call and no wait may happen while that is held: a peer that neither reads nor writes would
-/// stop all three.
+/// A TLS connection after its handshake. The reader, the writer and requesting threads share it
+/// behind a lock. That lock is never held across a socket call or a wait: a peer that neither reads
+/// nor writes would stop all of them.
 pub struct LinkTls {
     connection: Connection,
 }
 
 /// What [`LinkTls::open`] found besides plaintext.
 pub struct Opened {
-    /// The peer has said that nothing more comes.
+    /// The peer has closed its sending side.
     pub peer_closed: bool,
-    /// TLS has something of its own to send: see [`LinkTls::flush`].
+    /// TLS has something to send: see [`LinkTls::flush`].
     pub wants_flush: bool,
 }
 
 impl LinkTls {
-    /// Shakes hands as the server. Returns the connection and the certificates that
-    /// the client sent, its own first; that one has been verified.
+    /// Performs the handshake as the server. Returns the connection and the client's certificate
+    /// chain, end-entity certificate first; that one is verified.
     pub fn accept(
         config: Arc<ServerConfig>,
         socket: &TcpStream,
@@ -57,9 +57,9 @@ impl LinkTls {
         Self::shake_hands(connection.into(), socket, deadline, false)
     }
 
-    /// Shakes hands as the client. Returns the connection and the certificates that
-    /// the server sent, its own first; that one has been verified.
-    /// In TLS 1.3 the server has not judged our certificate yet when this returns.
+    /// Performs the handshake as the client. Returns the connection and the server's certificate
+    /// chain, end-entity certificate first; that one is verified. In TLS 1.3 the server has not yet
+    /// verified our certificate when this returns.
     pub fn connect(
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
@@ -120,7 +120,7 @@ impl LinkTls {
                 // From a slice the only error is a full buffer, which processing empties.
                 let taken = connection.read_tls(&mut cipher);
                 if let Err(error) = connection.process_new_packets() {
-                    // The alert tells the peer why; that it may not arrive is no second error.
+                    // Best effort: the alert tells the peer why the handshake failed.
                     let _ = connection.write_tls(&mut socket);
                     linger(socket, deadline);
                     return Err(HandshakeError::from_tls(error, is_server));
@@ -128,7 +128,7 @@ impl LinkTls {
                 taken?;
             }
         }
-        // What the peer had us compute counts too.
+        // The time for computations that the peer caused counts too.
         time_left(deadline)?;
         socket.set_read_timeout(None)?;
         let chain = connection.peer_certificates().ok_or(HandshakeError::NoCertificate)?;
@@ -136,10 +136,10 @@ impl LinkTls {
         Ok((Self { connection }, chain))
     }
 
-    /// Decrypts what the socket gave and appends the plaintext to `plain`. Bytes that came with
-    /// the end of the handshake are given out at the first call, so call it once with nothing.
+    /// Decrypts received bytes and appends the plaintext to `plain`. Call it once without bytes to
+    /// get the plaintext that arrived with the end of the handshake.
     ///
-    /// After an error an alert waits to be flushed.
+    /// After an error an alert has to be flushed.
     pub fn open(
         &mut self,
         mut cipher: &[u8],
@@ -162,14 +162,14 @@ impl LinkTls {
         }
     }
 
-    /// Encrypts `plain` as one record (it holds at most `RECORD` bytes) and appends the ciphertext
-    /// to `cipher`. Ciphertext must reach the socket in the order in which it was taken.
+    /// Encrypts `plain` (at most `RECORD` bytes) as one record and appends the ciphertext to
+    /// `cipher`. Ciphertext must reach the socket in the order in which it was produced.
     pub fn seal(&mut self, plain: &[u8], cipher: &mut Vec<u8>) -> io::Result<()> {
         self.connection.writer().write_all(plain)?;
         self.flush(cipher)
     }
 
-    /// Appends to `cipher` what TLS has to send of its own: alerts, key updates.
+    /// Appends what TLS itself has to send to `cipher`: alerts, key updates.
     pub fn flush(&mut self, cipher: &mut Vec<u8>) -> io::Result<()> {
         while self.connection.wants_write() {
             self.connection.write_tls(cipher)?;
@@ -177,13 +177,13 @@ impl LinkTls {
         Ok(())
     }
 
-    /// Appends to `cipher` the proper end of the connection.
+    /// Appends a close_notify to `cipher`.
     pub fn close(&mut self, cipher: &mut Vec<u8>) -> io::Result<()> {
         self.connection.send_close_notify();
         self.flush(cipher)
     }
 
-    /// One whose handshake has not begun.
+    /// A connection whose handshake has not begun.
     #[cfg(test)]
     pub fn unconnected() -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -197,13 +197,13 @@ impl LinkTls {
         Self { connection: connection.into() }
     }
 
-    /// Whether this is no pipe but a trial of one: see [`trial`](super::trial).
+    /// Whether this is a trial connection and not a pipe: see [`trial`](super::trial).
     pub fn is_trial(&self) -> bool {
         self.connection.alpn_protocol() == Some(TRIAL_ALPN)
     }
 }
 
-/// Appends so many bytes of plaintext, which are there, to `plain`.
+/// Appends `count` bytes of available plaintext to `plain`.
 fn take_plaintext(
     connection: &mut Connection,
     mut ready: usize,
@@ -230,8 +230,8 @@ fn time_left(deadline: Instant) -> Result<Duration, HandshakeError> {
     if left.is_zero() { Err(HandshakeError::TimedOut) } else { Ok(left) }
 }
 
-/// A socket with a timeout is not taken up again by the system after a signal, such as SIGHUP; then
-/// there is no count, and it is to be tried again.
+/// A socket call with a timeout is not restarted after a signal such as SIGHUP. That yields no
+/// count, and the call has to be repeated.
 fn unless_interrupted(result: io::Result<usize>) -> io::Result<Option<usize>> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
@@ -239,14 +239,14 @@ fn unless_interrupted(result: io::Result<usize>) -> io::Result<Option<usize>> {
     }
 }
 
-/// Whether these first bytes are a method of HTTP rather than a TLS record (RFC 9112, section 3.1).
+/// Whether the first bytes are an HTTP method and not a TLS record (RFC 9112, section 3.1).
 fn is_http(bytes: &[u8]) -> bool {
     let method = bytes.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
     (3..=8).contains(&method) && bytes.get(method) == Some(&b' ')
 }
 
-/// Ends our side, and waits for the peer to end its own: a socket that is closed while bytes of the
-/// peer are unread is reset, and the peer loses the alert that says what was wrong.
+/// Closes our side and waits for the peer to close: closing a socket with unread bytes resets the
+/// connection, and the peer loses the alert.
 fn linger(mut socket: &TcpStream, deadline: Instant) {
     let until = deadline.min(Instant::now() + LINGER);
     let mut left_over = LINGER_BYTES;
@@ -263,12 +263,12 @@ fn linger(mut socket: &TcpStream, deadline: Instant) {
     }
 }
 
-/// The alert by which a peer ended the connection (RFC 8446, section 6).
+/// The alert with which a peer closed the connection (RFC 8446, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alert(AlertDescription);
 
 impl Alert {
-    /// The alert in an error, if that is what it is.
+    /// The alert in an error, if it is one.
     pub(super) fn received(error: &rustls::Error) -> Option<Self> {
         match error {
             rustls::Error::AlertReceived(alert) => Some(Self(*alert)),
@@ -276,7 +276,7 @@ impl Alert {
         }
     }
 
-    /// Whether the peer found fault with our certificate.
+    /// Whether the peer rejected our certificate.
     pub fn is_about_certificate(self) -> bool {
         use AlertDescription as A;
         matches!(
@@ -294,7 +294,7 @@ impl Alert {
     }
 }
 
-/// In words: `bad certificate`.
+/// In words, such as `bad certificate`.
 impl fmt::Display for Alert {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = format!("{:?}", self.0);
@@ -316,22 +316,22 @@ pub enum HandshakeError {
     /// The peer did not finish it in time.
     #[error("the TLS handshake was not finished in time")]
     TimedOut,
-    /// The peer closed the connection instead of finishing it.
+    /// The peer closed the connection during the handshake.
     #[error("the peer closed the connection during the TLS handshake")]
     Closed,
-    /// The peer gave no certificate.
+    /// The peer sent no certificate.
     #[error("it sent no certificate")]
     NoCertificate,
-    /// The peer's certificate was refused; what checks certificates knows why.
+    /// The peer's certificate was rejected; the verifier knows why.
     #[error("the TLS handshake failed: {0}")]
     Certificate(rustls::Error),
     /// The peer refused us.
     #[error("the peer ended the TLS handshake ({0})")]
     Refused(Alert),
-    /// The peer speaks an older TLS only.
+    /// The peer supports only older TLS versions.
     #[error("it does not speak TLS 1.3, and nothing older is accepted")]
     NoTls13,
-    /// The server knows no trials; it was not shown our certificate.
+    /// The server does not support trials; our certificate was not sent to it.
     #[error("it knows no trials of a connection")]
     NoTrials,
     /// The peer speaks HTTP without TLS.
@@ -346,7 +346,7 @@ pub enum HandshakeError {
          program's?"
     )]
     HttpServer,
-    /// TLS failed in another way.
+    /// Any other TLS failure.
     #[error("the TLS handshake failed: {0}")]
     Tls(rustls::Error),
     /// The socket failed.
@@ -367,7 +367,7 @@ impl HandshakeError {
                 | P::Tls12NotOffered
                 | P::Tls12NotOfferedOrEnabled,
             ) => Self::NoTls13,
-            // A server that knows no TLS 1.3 has only this to say.
+            // All that a server without TLS 1.3 sends.
             E::AlertReceived(AlertDescription::ProtocolVersion) if !is_server => Self::NoTls13,
             E::AlertReceived(alert) => Self::Refused(Alert(alert)),
             error => Self::Tls(error),
@@ -378,7 +378,7 @@ impl HandshakeError {
 impl From<io::Error> for HandshakeError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // A socket's timeout is either, depending on the system.
+            // A socket timeout is either kind, depending on the platform.
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::TimedOut,
             _ => Self::Io(error),
         }

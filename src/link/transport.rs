@@ -1,4 +1,5 @@
-//! The way to the peer: messages out, bodies in pieces both ways, and what the peer can be sent.
+//! The path to the peer: outgoing messages, bodies in pieces both ways, and the peer's
+//! capabilities.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,26 +14,26 @@ use crate::wire::{
     Capabilities, DrainNotice, FrameLimits, encode_credit, encode_drain, encode_stop,
 };
 
-/// Bodies up to this size travel inside their event or reply, in bytes.
+/// Maximum size of a body that travels inside its event or reply, in bytes.
 const MAX_INLINE: usize = 16 * 1024;
 
-/// What everything on a link sends by.
+/// The sending side of a link, shared by all its parts.
 pub(super) struct Transport {
     pub peer: Arc<PeerIdentity>,
     pub output: LinkOutput,
-    /// Bodies in pieces, both ways.
+    /// Bodies in pieces, in both directions.
     pub streams: Streams,
     pub limits: FrameLimits,
-    /// Whether this side is the client, which has messages of its own for the same.
+    /// Whether this side is the client, which uses different message types for the same content.
     pub from_client: bool,
-    /// How long a body may stall.
+    /// Maximum stall of a body.
     stall: Duration,
-    /// What the peer can be sent; changes when it announces something.
+    /// What can be sent to the peer; updated when it announces its extensions.
     capabilities: Mutex<Capabilities>,
 }
 
 impl Transport {
-    /// To this peer, which has announced nothing yet.
+    /// For a peer that has announced nothing yet.
     pub fn new(
         peer: Arc<PeerIdentity>,
         output: LinkOutput,
@@ -45,47 +46,48 @@ impl Transport {
         Self { peer, output, streams, limits, from_client, stall, capabilities }
     }
 
-    /// What the peer can be sent now.
+    /// What can currently be sent to the peer.
     pub fn capabilities(&self) -> Capabilities {
         *self.capabilities.lock()
     }
 
-    /// The peer announces what it understands.
+    /// Applies the extensions that the peer announces.
     pub fn set_capabilities(&self, extensions: u32, max_data: Option<u32>) {
         *self.capabilities.lock() =
             Capabilities::announced(extensions, max_data, self.limits.max_data);
     }
 
-    /// Most bytes of data that this side takes, as it announces them.
+    /// Maximum bytes of data that this side accepts, as announced to the peer.
     pub fn max_data(&self) -> u32 {
         u32::try_from(self.limits.max_data).unwrap_or(u32::MAX)
     }
 
-    /// For how long a body that goes with an event of this verb may stall; one that carries a
-    /// connection may without end.
+    /// Maximum stall of a body that belongs to an event of this verb; none for a tunnelled
+    /// connection.
     pub fn stall(&self, verb: Verb) -> Option<Duration> {
         (verb != Verb::Connect).then_some(self.stall)
     }
 
-    /// Grants the peer so many more bytes of a body.
+    /// Grants the peer `count` more bytes of a body.
     pub fn grant(&self, key: StreamKey, count: u32) {
         self.output.send_small(encode_credit(key.side(), key.id, count));
     }
 
-    /// Asks the peer to send no more of a body, or no reply.
+    /// Asks the peer to stop sending a body, or not to reply.
     pub fn stop(&self, key: StreamKey, why: &str) {
         self.output.send_small(encode_stop(key.side(), key.id, why));
     }
 
-    /// Sends this side's part in an orderly end.
+    /// Sends a drain notice.
     pub fn send_drain(&self, notice: DrainNotice) {
         let bytes = encode_drain(self.from_client, fastrand::u32(..), notice);
-        // Full: the peer takes nothing, and the drain ends that. Closed: there is nothing to say.
+        // Full: the peer reads nothing, and the drain timeout applies. Closed: there is nothing to
+        // announce.
         let (Ok(()) | Err(SendError::Full | SendError::Closed)) = self.output.send_control(bytes);
     }
 }
 
-/// Most bytes of a body that travel inside their event or reply to a peer that can be sent this.
+/// Maximum size of a body inside its event or reply, for a peer with these capabilities.
 pub(super) fn max_inline(capabilities: Capabilities) -> usize {
     MAX_INLINE.min(capabilities.max_data)
 }

@@ -1,8 +1,8 @@
-//! A trial connection: one heartbeat and its answer, and nothing else. It is no link: it takes no
-//! slot, handles no event and notifies nobody.
+//! A trial connection: one heartbeat and its reply, and nothing else. It is no link: it takes no
+//! slot, handles no event and triggers no notification.
 //!
-//! The client asks for it by TLS's application protocol (RFC 7301), so that both sides know before
-//! the client has shown its certificate: a server without this never learns who was there.
+//! The client requests it through ALPN (RFC 7301), so that both sides know before the client sends
+//! its certificate: a server without trial support never learns who connected.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -15,12 +15,12 @@ use crate::wire::{
     encode_heartbeat_reply,
 };
 
-/// What is read from the socket at once.
+/// Maximum size of one socket read.
 const READ_SIZE: usize = 4096;
-/// No message of a trial has data.
+/// Trial messages carry no data.
 const LIMITS: FrameLimits = FrameLimits { max_data: 0 };
 
-/// The client's side: how long a heartbeat took to be answered.
+/// The client side. Returns the heartbeat's round-trip time.
 pub fn ask(mut tls: LinkTls, socket: &TcpStream, deadline: Instant) -> Result<Duration, LinkEnd> {
     let heartbeat = Heartbeat {
         extensions: EXTENSIONS,
@@ -41,7 +41,7 @@ pub fn ask(mut tls: LinkTls, socket: &TcpStream, deadline: Instant) -> Result<Du
     Ok(took)
 }
 
-/// The server's side: answers the heartbeat. `max_data` is what it announces to any client.
+/// The server side: answers the heartbeat. `max_data` is the value announced to any client.
 pub fn answer(
     mut tls: LinkTls,
     socket: &TcpStream,
@@ -81,7 +81,7 @@ fn receive(
     let began = Instant::now();
     let mut decoder = FrameDecoder::new(LIMITS);
     let mut cipher = [0; READ_SIZE];
-    // What came along with the end of the handshake is in TLS already.
+    // Bytes that arrived with the end of the handshake are already in TLS.
     let mut count = 0;
     loop {
         let opened =
@@ -120,7 +120,7 @@ fn receive(
     }
 }
 
-/// The proper end; the other side may have gone already, and that is no fault.
+/// Closes TLS cleanly. Errors are ignored: the other side may have closed already.
 fn close(tls: &mut LinkTls, socket: &TcpStream, deadline: Instant) {
     let mut cipher = Vec::new();
     if tls.close(&mut cipher).is_ok() {
@@ -130,7 +130,7 @@ fn close(tls: &mut LinkTls, socket: &TcpStream, deadline: Instant) {
 
 fn write(mut socket: &TcpStream, bytes: &[u8], deadline: Instant) -> io::Result<()> {
     let left = deadline.saturating_duration_since(Instant::now());
-    // Zero would be no limit at all.
+    // A timeout of zero would mean no limit.
     socket.set_write_timeout(Some(left.max(Duration::from_millis(1))))?;
     socket.write_all(bytes)
 }

@@ -1,4 +1,4 @@
-//! The client: dials the server, and dials again whenever the link is lost.
+//! The client: dials the server, and again whenever the link is lost.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -21,24 +21,25 @@ use crate::handler::Handler;
 use crate::link::HeartbeatMode;
 use crate::sync::threads;
 
-/// A running client. Dropping it stops it without finishing what is in flight.
+/// A running client. Dropping it stops it without finishing requests in flight.
 pub struct Client {
     node: RunningNode,
     dialers: Vec<Arc<Dialer>>,
-    /// One for each of them. They end by themselves; see `ended`.
+    /// One dialling thread per pipe. They exit on their own; see `ended`.
     threads: Vec<JoinHandle<()>>,
-    /// Disconnects when the dialling threads have ended.
+    /// Disconnects when the dialling threads have exited.
     ended: Receiver<()>,
     stopped: bool,
 }
 
 impl Client {
-    /// Binds the local HTTP port, and dials from then on: [`Client::builder`] in its shortest form.
+    /// Binds the local HTTP port and starts dialling; short for [`Client::builder`] with only a
+    /// handler.
     pub fn start(config: &ClientConfig, handler: Arc<dyn Handler>) -> Result<Self, StartError> {
         Self::builder(config.clone()).shared_handler(handler).start()
     }
 
-    /// A client of this configuration, before it is started.
+    /// A builder for a client with this configuration.
     pub fn builder(config: ClientConfig) -> Builder<ClientConfig> {
         Builder::new(config)
     }
@@ -68,14 +69,15 @@ impl Client {
         let senders: Vec<_> = dialers.iter().map(|dialer| dialer.news.clone()).collect();
         let on_new_certificate = move || {
             for news in &senders {
-                // Full: the dialling thread is busy, and dials by the new certificate next anyway.
+                // Full: the dialling thread is busy, and uses the new certificate for its next
+                // connection anyway.
                 let _ = news.try_send(News::NewCertificate);
             }
         };
         let on_new_certificate = Box::new(on_new_certificate);
         let node =
             RunningNode::start(core, &config.node, handler_name, sockets.http, on_new_certificate)?;
-        // From here on dropping it ends the threads that have been started.
+        // From here on, dropping the client stops the threads already started.
         let (threads, stopped) = (Vec::new(), false);
         let mut client = Self { node, dialers, threads, ended, stopped };
         for (dialer, receiver) in dialling {
@@ -90,21 +92,21 @@ impl Client {
         Ok(client)
     }
 
-    /// Asks the server and waits for its reply. A server that is away is waited for as the
-    /// configuration says. A reply may say that the server's handler failed: see
+    /// Sends a request to the server and waits for the reply. If the server is not connected, waits
+    /// for it as configured. The reply may report that the server's handler failed: see
     /// [`Reply::raise_for_exception`].
     pub fn request(&self, event: &mut Event) -> Result<Reply, RequestError> {
         self.node.request(Peer::Server, event)
     }
 
-    /// Whether it serves, for a watchdog: its threads run, and what a request takes can be had. Where
-    /// that is locked for ever, it never returns, and the watchdog gets no sign of life.
+    /// Watchdog check: whether the threads run and the locks that a request needs are free. If a
+    /// lock is held forever, this never returns, and the watchdog gets no sign of life.
     pub(crate) fn is_alive(&self) -> bool {
         self.threads.iter().all(|thread| !thread.is_finished()) && self.node.is_responsive()
     }
 
-    /// Stops: takes nothing new, finishes what is in flight for at most this long, and closes the
-    /// pipe.
+    /// Stops the client: accepts nothing new, finishes requests in flight for at most `drain`, and
+    /// closes the pipe.
     pub fn stop(mut self, drain: Duration) {
         self.shut(drain);
     }
@@ -118,7 +120,7 @@ impl Client {
         }
         self.node.stop(drain);
         for dialer in &self.dialers {
-            // A thread that is still inside an attempt to connect ends after that.
+            // A thread in the middle of a connection attempt exits after it.
             let _ = dialer.news.try_send(News::Stop);
         }
         let _ = self.ended.recv_timeout(CLOSE_TIMEOUT);
@@ -127,7 +129,7 @@ impl Client {
 }
 
 impl Builder<ClientConfig> {
-    /// Binds the local HTTP port, and dials from then on: it need not wait for the server.
+    /// Binds the local HTTP port and starts dialling, without waiting for the server.
     pub fn start(self) -> Result<Client, StartError> {
         self.config.check().map_err(StartError::Config)?;
         Client::launch(self)
@@ -148,7 +150,7 @@ impl Drop for Client {
     }
 }
 
-/// The servers of each pipe that is to be kept, with what the peer table calls it.
+/// The servers of each pipe, with the key of the pipe in the peer table.
 fn routes(config: &ClientConfig) -> Vec<(String, Vec<ServerTarget>)> {
     match config.target_mode {
         TargetMode::Failover => vec![(SERVER.to_owned(), config.targets())],

@@ -1,7 +1,7 @@
-//! What the parts of a node share: its identity, its rules, its handler, its links and their listeners.
+//! The state shared by the parts of a node: identity, rules, handler, links and listeners.
 //!
-//! In scope: setting it up, announcing links that are ready or have ended. Not in scope: local ports
-//! (`running`), how links are made (`dialer`, `server`).
+//! In scope: setting it up, and announcing links that become ready or end. Not in scope: local
+//! ports (`running`), how links are made (`dialer`, `server`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,16 +27,16 @@ use crate::rules::Rulebook;
 use crate::tcp_tunnel::Targets;
 use crate::wire::FrameLimits;
 
-/// After a restart that callers are not to notice, a name that nobody has had yet may be that of a
-/// client that is on its way back, for this long.
+/// After a restart that callers should not notice, an unknown name may be that of a client that is
+/// still reconnecting, for this long.
 const RESTART_GRACE: Duration = Duration::from_secs(30);
 
-/// What the parts of a node share.
+/// The state shared by the parts of a node.
 pub(super) struct Core {
     pub role: Role,
     pub identity: ReloadableIdentity,
     pub registry: Arc<LinkRegistry>,
-    /// Absent: every peer may ask anything.
+    /// Absent if peers may request anything.
     pub rules: Option<Arc<Rulebook>>,
     pub handler: Arc<dyn Handler>,
     pub service: Arc<EventService>,
@@ -47,14 +47,14 @@ pub(super) struct Core {
     pub feed: Feed,
     pub metrics: Arc<Metrics>,
     pub statsd: Option<Arc<StatsdSender>>,
-    /// How long the messages of a link may be.
+    /// Message size limits of the links.
     pub limits: FrameLimits,
-    /// How long a request waits for its reply, and a body may stand still.
+    /// Time limit for replies, and maximum stall of a body.
     pub reply_timeout: Duration,
 }
 
 impl Core {
-    /// `restarts`: callers are not to notice that this node was restarted.
+    /// `restarts`: callers should not notice a restart of this node.
     pub fn new(
         role: Role,
         config: &NodeConfig,
@@ -68,7 +68,7 @@ impl Core {
                 .map_err(StartError::Identity)?;
         warn_if_revoked(&identity, now);
         let rules = open_rules(config)?;
-        // Also where there are none: no other handler is to see what is asked of them.
+        // Even without targets: no other handler may see requests for them.
         let handler: Arc<dyn Handler> = Arc::new(Targets::new(config.tcp_targets.clone(), handler));
         let handler = match &rules {
             Some(book) => Arc::new(Guarded::new(handler, Arc::clone(book))),
@@ -115,14 +115,14 @@ impl Core {
         }))
     }
 
-    /// A link has become ready: tells listeners, the hook and the event stream. `route` says where it
-    /// comes from or leads to.
+    /// Announces a link that became ready to the listeners, the hook and the event stream. `route`
+    /// says where the link comes from or leads to.
     pub fn announce_ready(&self, link: &Link, route: &str) {
         self.events.started(link.peer());
         self.feed.publish(Happening::Connect, Some(link.peer()), route);
     }
 
-    /// A link has ended; one that was never ready was never announced either.
+    /// Announces the end of a link, unless it was never ready and so never announced.
     pub fn announce_end(&self, link: &Link, end: &LinkEnd) {
         if link.is_ready() {
             self.events.stopped(link.peer(), end);
@@ -131,7 +131,7 @@ impl Core {
     }
 }
 
-/// Starts what tells connection events, to the configured program too.
+/// Starts the reporting of connection events, including the configured hook program.
 fn start_events(
     role: Role,
     config: &NodeConfig,
@@ -152,7 +152,8 @@ fn open_rules(config: &NodeConfig) -> Result<Option<Arc<Rulebook>>, StartError> 
     Ok(Some(Arc::new(book)))
 }
 
-/// A node's own certificate may be on the list: it runs, but its peers refuse it.
+/// Warns if the node's own certificate is on the revocation list: the node runs, but its peers
+/// refuse it.
 pub(super) fn warn_if_revoked(keeper: &ReloadableIdentity, now: UnixTime) {
     let identity = keeper.current();
     if let (true, Some(crl)) = (identity.is_revoked(now), identity.crl()) {
@@ -164,7 +165,7 @@ pub(super) fn warn_if_revoked(keeper: &ReloadableIdentity, now: UnixTime) {
     }
 }
 
-/// The rules that count from now on.
+/// Logs the rules now in effect.
 pub(super) fn log_rules(what: &str, book: &Rulebook) {
     let (path, count) = (book.path().display(), book.rules().len());
     match count {

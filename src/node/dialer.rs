@@ -1,5 +1,5 @@
-//! The dialling thread: keeps one pipe to the first server of its list that works, and a new one beside
-//! it while a new certificate takes the place of the old or an earlier server is well again.
+//! The dialling thread: keeps a pipe to the first server in its list that works, and a second one
+//! while a new certificate replaces the old or an earlier server becomes usable again.
 
 mod dial_loop;
 
@@ -22,59 +22,60 @@ use crate::metrics::meter::Mark;
 use crate::net::dial;
 use crate::sync::threads;
 
-/// The time for connecting, with all addresses and the proxy, and for the handshake.
+/// Time limit for connecting, including all addresses and the proxy, and again for the handshake.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Stack of a pipe's thread.
+/// Stack size of a pipe's thread.
 const STACK_BYTES: usize = 512 * 1024;
-/// Most messages that wait for the dialling thread.
+/// Maximum queued messages for the dialling thread.
 pub(super) const MAX_QUEUED_NEWS: usize = 64;
 
 /// Messages to the dialling thread.
 pub(super) enum News {
-    /// A link has become ready, or its server is about to stop.
+    /// A link is ready, or its server is stopping.
     Ready,
-    /// An earlier server was tried.
+    /// An earlier server was tried, with this result.
     Tried(Result<Dialled, String>),
     /// A link has ended.
     Ended(Arc<Link>, LinkEnd),
-    /// This node shows another certificate from now on.
+    /// This node has a new certificate.
     NewCertificate,
-    /// Nothing is in flight: close what is left.
+    /// Nothing is in flight: close the remaining links.
     Stop,
 }
 
-/// A connection that was made, to the server of this place in the list.
+/// An established connection to the server at position `target` in the list.
 pub(super) struct Dialled {
     pub target: usize,
     pub link: Arc<Link>,
-    /// Where it leads, for messages.
+    /// The route to the server, for messages.
     pub place: String,
 }
 
-/// How a connection is meant.
+/// The purpose of a connection.
 #[derive(Clone, Copy)]
 struct Purpose {
-    /// Its number, where it is to be asked by from when it is ready; a trial has none.
+    /// The connection's number, if it is to be used for requests once ready; absent for a trial of
+    /// an earlier server.
     number: Option<u64>,
-    /// Another to the same server is ended by this client.
+    /// Another connection to the same server exists, and this client closes that one.
     takes_over: bool,
 }
 
-/// Dials, for as long as the client runs.
+/// Dials as long as the client runs.
 pub(super) struct Dialer {
     pub core: Arc<Core>,
-    /// The servers, in the order of preference.
+    /// The servers, in order of preference.
     pub targets: Vec<ServerTarget>,
-    /// What the peer table calls whichever of them is connected.
+    /// The key in the peer table, whichever server is connected.
     pub key: String,
     pub heartbeat: HeartbeatMode,
     pub news: Sender<News>,
-    /// Nothing is dialled from when this is set.
+    /// Once set, no new connections are dialled.
     pub stopping: AtomicBool,
 }
 
 impl Dialer {
-    /// Connects to a server, shakes hands, and runs the link on a thread of its own.
+    /// Connects to a server, performs the handshake, and runs the link on its own thread.
     fn dial(
         self: &Arc<Self>,
         at: usize,
@@ -139,8 +140,8 @@ impl Dialer {
             dialer.core.peers.remove(&dialer.key, &link, |_| ());
             dialer.core.announce_end(&link, &end);
             drop(registration);
-            // Full: the dialling thread takes it when it is done connecting. Disconnected: it
-            // has ended.
+            // Full: the dialling thread receives it after its current attempt. Disconnected: that
+            // thread has exited.
             let _ = dialer.news.send(News::Ended(link, end));
         });
         spawned.map(drop).map_err(|error| format!("no thread for it: {error}"))
@@ -158,7 +159,7 @@ impl Dialer {
         let _ = self.news.try_send(News::Ready);
     }
 
-    /// Has a link asked by from now on. One that was asked by until now finishes what is in flight.
+    /// Makes this the link for new requests. Its predecessor finishes what is in flight.
     fn place(&self, link: &Arc<Link>, number: u64) {
         let peer = link.peer();
         let added = self.core.peers.add(&self.key, link, number, true, |added, _| {
@@ -174,7 +175,7 @@ impl Dialer {
                     old.close(LinkEnd::Superseded);
                 }
             }
-            // The one before that is ended by the dialling thread.
+            // The dialling thread closes the replaced link.
             Added::Superseding(older) => {
                 older.iter().for_each(|older| older.close(LinkEnd::Superseded))
             }
@@ -183,7 +184,8 @@ impl Dialer {
     }
 }
 
-/// Why the server at this place and we did not come to terms; what saw its certificate knows best.
+/// Why the handshake with the server at `place` failed; a rejected certificate is best explained by
+/// the verifier.
 pub(super) fn not_shaken(
     place: &str,
     error: HandshakeError,
@@ -201,7 +203,7 @@ pub(super) fn not_shaken(
     }
 }
 
-/// What the certificate says that the server has shown.
+/// The contents of the certificate that the server presented.
 pub(super) fn server_certificate(
     place: &str,
     chain: &[CertificateDer<'_>],
@@ -212,7 +214,7 @@ pub(super) fn server_certificate(
         .map_err(|fault| format!("the server at {place} is refused: {fault}"))
 }
 
-/// The server has found a fault with us, and only it knows which.
+/// The server rejected us; only the server knows why.
 pub(super) fn refused_by(place: &str, alert: Alert) -> String {
     if alert.is_about_certificate() {
         format!(

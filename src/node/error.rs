@@ -1,4 +1,4 @@
-//! Why a node does not start.
+//! Why a node fails to start.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,13 +11,13 @@ use crate::metrics::exposition;
 use crate::net::accept::BindError;
 use crate::rules::LoadError;
 
-/// Why a node does not start.
+/// Why a node fails to start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A value outside what is accepted.
+    /// A configuration value is invalid.
     #[error("{0}")]
     Config(ConfigError),
-    /// The program that is to be run for connection events cannot be.
+    /// The hook program cannot be run.
     #[error("RP_{role}_CONNECTION_STATE_CHANGE_EVENT_CLASS: {1}", role = .0.as_str().to_ascii_uppercase())]
     Hook(Role, Unusable),
     /// The identity cannot be used.
@@ -38,7 +38,7 @@ pub enum StartError {
     /// The counters cannot be set up.
     #[error("cannot set up the counters: {0}")]
     Metrics(exposition::Error),
-    /// The machine has no thread left.
+    /// No thread could be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
 }

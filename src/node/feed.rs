@@ -1,7 +1,7 @@
-//! What happens to the connections of a node, streamed live to listeners on the local port.
+//! Streams connection events to listeners on the local port.
 //!
-//! In scope: who listens, and the form of server-sent events (the HTML standard, section 9.2).
-//! Publishing never blocks: a listener that does not keep up is dropped, and may connect again.
+//! In scope: the listeners, and the format of server-sent events (HTML standard, section 9.2).
+//! Publishing never blocks: a listener that does not keep up is dropped, and may reconnect.
 
 use std::io;
 use std::sync::Arc;
@@ -17,25 +17,25 @@ use crate::event::peer::PeerIdentity;
 use crate::event::{Body, Source};
 use crate::identity::Date;
 
-/// Most listeners at once.
+/// Maximum concurrent listeners.
 const MAX_LISTENERS: usize = 64;
-/// Most events that wait for one listener.
+/// Maximum queued events per listener.
 const MAX_QUEUED_EVENTS: usize = 256;
-/// After so long without an event an empty line is sent, so that a listener that has disconnected is noticed.
+/// After this long without an event an empty line is sent, to detect disconnected listeners.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// What has happened.
+/// The kinds of published events.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Happening {
-    /// A link stands.
+    /// A connection is up.
     Connect,
-    /// A link that stood has ended.
+    /// A connection that was up has ended.
     Loss,
-    /// A link has taken the place of an older one.
+    /// A connection has replaced an older one.
     Takeover,
-    /// A connection came to nothing.
+    /// A connection was refused or failed.
     Refusal,
-    /// The identity or the rules were read anew, or could not be.
+    /// The identity or the rules were reloaded, or could not be.
     Reload,
 }
 
@@ -51,10 +51,10 @@ impl Happening {
     }
 }
 
-/// Publishes to the listeners.
+/// Publishes events to the listeners.
 #[derive(Default)]
 pub(super) struct Feed {
-    /// Guards the listeners; never held across I/O.
+    /// Guards the listeners. Never held across I/O.
     listeners: Mutex<Listeners>,
     counts: [AtomicU64; 5],
     /// Why the last connection ended or failed.
@@ -68,7 +68,7 @@ struct Listeners {
 }
 
 impl Feed {
-    /// Publishes that this happened to a peer, with a few words about it.
+    /// Publishes an event about a peer, with a short text.
     pub fn publish(&self, happening: Happening, peer: Option<&PeerIdentity>, why: &str) {
         self.note_trouble(happening, peer.map_or("", |peer| &peer.name), why);
         self.note(happening, || {
@@ -82,29 +82,29 @@ impl Feed {
         });
     }
 
-    /// The same about a connection that is not authenticated.
+    /// Publishes an event about an unauthenticated connection.
     pub fn publish_unauthenticated(&self, happening: Happening, who: &str, why: &str) {
         self.note_trouble(happening, who, why);
         self.note(happening, || json!({ "time": now(), "address": who, "reason": why }));
     }
 
-    /// Counts one without publishing it, because there are too many: the listeners would not keep up.
+    /// Counts an event without publishing it, for events too frequent for the listeners to keep up
+    /// with.
     pub fn count_only(&self, happening: Happening) {
         self.counts[happening as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whose connection has ended or come to nothing last, and why; nothing where that was before the
-    /// last one stood.
+    /// Which connection last ended or failed, and why; `None` if another came up since.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().clone()
     }
 
-    /// How often this has happened.
+    /// How often this kind of event has occurred.
     pub fn count(&self, happening: Happening) -> u64 {
         self.counts[happening as usize].load(Ordering::Relaxed)
     }
 
-    /// The stream of one more listener; none where there are too many.
+    /// The stream for a new listener; `None` if there are too many.
     pub fn listen(&self) -> Option<Body> {
         let mut listeners = self.listeners.lock();
         if listeners.closed || listeners.all.len() >= MAX_LISTENERS {
@@ -112,7 +112,7 @@ impl Feed {
         }
         let (sender, events) = bounded(MAX_QUEUED_EVENTS);
         listeners.all.push(sender);
-        // A first line at once: the listener knows then that it misses nothing from here on.
+        // Sent at once, so that the listener knows that it misses nothing from here on.
         let listening =
             Listening { events, rest: b": listening\n\n".to_vec(), sent: Instant::now() };
         Some(Body::from_source(listening, None))
@@ -140,14 +140,14 @@ impl Feed {
         if listeners.all.is_empty() {
             return;
         }
-        // JSON escapes what would break a line.
+        // JSON escapes everything that would break the line.
         let event: Arc<str> = format!("event: {}\ndata: {}\n\n", happening.as_str(), data()).into();
-        // Full: it does not keep up. Disconnected: its connection has ended.
+        // Full: the listener does not keep up. Disconnected: its connection has ended.
         listeners.all.retain(|listener| listener.try_send(Arc::clone(&event)).is_ok());
     }
 }
 
-/// The time now, for programs.
+/// The current time in machine-readable form.
 fn now() -> String {
     Date::from(UnixTime::now()).rfc3339()
 }
@@ -155,9 +155,9 @@ fn now() -> String {
 /// One listener.
 struct Listening {
     events: Receiver<Arc<str>>,
-    /// What is left of the event before.
+    /// The unread rest of the previous event.
     rest: Vec<u8>,
-    /// When something was given last.
+    /// When something was last sent.
     sent: Instant,
 }
 

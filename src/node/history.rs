@@ -1,20 +1,20 @@
-//! How many requests there were lately, and how many errors: sums noted in equal steps, for a graph.
+//! Recent requests and errors: totals sampled at equal intervals, for a graph.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// Sums of requests and errors, each a step after the one before.
+/// Totals of requests and errors, one sample per interval.
 pub(super) struct History {
     every: Duration,
     most: usize,
-    /// Both only grow.
+    /// Both values only grow.
     sums: VecDeque<(u64, u64)>,
     noted: Instant,
 }
 
-/// Requests and errors of each step, the oldest first.
+/// Requests and errors of each interval, oldest first.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Steps {
     every_s: u64,
@@ -23,12 +23,12 @@ pub(super) struct Steps {
 }
 
 impl History {
-    /// Begins with nothing. Of steps of this length the last `most` are kept.
+    /// An empty history that keeps the last `most` intervals of length `every`.
     pub fn new(every: Duration, most: usize, now: Instant) -> Self {
         Self { every, most, sums: VecDeque::from([(0, 0)]), noted: now }
     }
 
-    /// Notes the sums, when that is due. To be called about once a second.
+    /// Takes a sample when one is due. To be called about once a second.
     pub fn note(&mut self, now: Instant, sums: impl FnOnce() -> (u64, u64)) {
         if now.saturating_duration_since(self.noted) < self.every {
             return;
@@ -40,7 +40,7 @@ impl History {
         }
     }
 
-    /// Requests and errors of each step.
+    /// Requests and errors of each interval.
     pub fn steps(&self) -> Steps {
         let steps = |sum: fn(&(u64, u64)) -> u64| -> Vec<u64> {
             let sums = self.sums.iter().map(sum);

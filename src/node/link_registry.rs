@@ -1,7 +1,7 @@
-//! Every live link of a node, in whatever state, with what its peer has proved itself by.
+//! Every live link of a node, in any state, with its peer's credentials.
 //!
-//! The peer table has the link to ask by; here are also those that are not ready yet and those that
-//! finish what is in flight.
+//! The peer table holds only the links that take requests; the registry also holds those that are
+//! not ready yet and those that finish what is in flight.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,52 +16,52 @@ use crate::config::ServerTarget;
 use crate::identity::{CertificateSummary, Identity, PeerCertificate, earliest_end};
 use crate::link::{Link, LinkEnd};
 
-/// Most names whose connections are counted.
+/// Maximum names whose connections are counted.
 const MAX_NAMES: usize = 65_536;
 
-/// How often the sums of a link's requests are noted.
+/// How often a link's request totals are sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
-/// How many of these are kept: five minutes.
+/// Number of samples kept: five minutes.
 const MAX_SAMPLES: usize = 30;
 
 /// The links of a node.
 #[derive(Default)]
 pub(super) struct LinkRegistry {
-    /// Guards the links, by a number of their own; never held while a link is judged or closed.
+    /// Guards the links, by a number of their own. Never held while a link is judged or closed.
     pub(super) entries: Mutex<HashMap<u64, Arc<Entry>>>,
     next: AtomicU64,
-    /// How often each name has connected, in lower case; a server that was dialled is counted by what
-    /// was dialled, since several may have one name.
+    /// How often each name has connected, in lower case. A client counts servers by the dialled
+    /// target, since several may share a name.
     connects: Mutex<HashMap<String, u64>>,
-    /// Bytes in and out of links that have ended.
+    /// Bytes received and sent on links that have ended.
     gone: [AtomicU64; 2],
 }
 
 /// One link.
 pub(super) struct Entry {
     pub link: Arc<Link>,
-    /// What the peer's own certificate says.
+    /// The peer's own certificate.
     pub certificate: PeerCertificate,
-    /// The server that a client has dialled, as `HOST:PORT`, and through which proxy.
+    /// The server that a client has dialled, as `HOST:PORT`, and the proxy.
     pub target: Option<String>,
     /// Requests and errors of the last minutes.
     pub history: Mutex<History>,
-    /// What it has shown, its own certificate first.
+    /// The presented certificate chain, end-entity certificate first.
     chain: Vec<CertificateDer<'static>>,
-    /// When the first of the chain ends.
+    /// The earliest expiry in the chain.
     ends: Option<UnixTime>,
-    /// The number of the identity that judged it last.
+    /// The number of the identity that last judged the chain.
     judged_by: AtomicU64,
 }
 
-/// Keeps a link in the registry for as long as it lives.
+/// Keeps a link in the registry; dropping it removes the link.
 pub(super) struct LinkRegistration {
     registry: Arc<LinkRegistry>,
     key: u64,
 }
 
 impl Entry {
-    /// A link whose handshake was made with the identity of this number.
+    /// A link whose handshake used the identity with this number.
     pub fn new(
         link: Arc<Link>,
         certificate: PeerCertificate,
@@ -74,12 +74,12 @@ impl Entry {
         Self { link, certificate, target: None, history, chain, ends, judged_by }
     }
 
-    /// The same, dialled as this.
+    /// Adds the server that was dialled.
     pub fn to(self, target: &ServerTarget) -> Self {
         Self { target: Some(target.to_string()), ..self }
     }
 
-    /// The key under which its reconnects are counted.
+    /// The key under which reconnects are counted.
     fn counted_as(&self) -> String {
         self.target.as_deref().unwrap_or(&self.link.peer().name).to_ascii_lowercase()
     }
@@ -104,20 +104,20 @@ impl LinkRegistry {
         self.entries.lock().values().cloned().collect()
     }
 
-    /// How many links there have been.
+    /// The number of links registered so far.
     pub fn registered(&self) -> u64 {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// How often the peer of this link has connected again, as far as is remembered.
+    /// How often the peer of this link has reconnected, as far as recorded.
     pub fn reconnects(&self, entry: &Entry) -> u64 {
         let connects = self.connects.lock();
         connects.get(&entry.counted_as()).map_or(0, |connects| connects.saturating_sub(1))
     }
 
-    /// Bytes in and out of all links there have been.
+    /// Bytes received and sent on all links so far.
     pub fn bytes(&self) -> (u64, u64) {
-        // While it is held none ends, which would count twice or not at all.
+        // Held throughout: a link that ended meanwhile would be counted twice or not at all.
         let entries = self.entries.lock();
         let [bytes_in, bytes_out] = &self.gone;
         let gone = (bytes_in.load(Ordering::Relaxed), bytes_out.load(Ordering::Relaxed));
@@ -134,7 +134,7 @@ impl LinkRegistry {
         }
     }
 
-    /// Closes every link whose peer `identity`, which has this number, would refuse today.
+    /// Closes every link whose peer `identity`, with this number, would refuse now.
     pub fn judge(&self, number: u64, identity: &Identity, now: UnixTime) {
         for entry in self.entries() {
             if entry.link.is_closed() || !entry.is_to_be_judged(number, now) {

@@ -1,4 +1,4 @@
-//! Who is connected, by name, and the requests that wait for somebody who is not.
+//! Who is connected, by name, and the requests that wait for absent peers.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -9,17 +9,17 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::link::Link;
 
-/// Most requests that wait for peers at once.
+/// Maximum requests waiting for peers.
 const MAX_WAITING: usize = 1024;
-/// Most names that are remembered after their link has gone.
+/// Maximum names remembered after their link has ended.
 const MAX_SEEN: usize = 65_536;
 
 /// The links of a node.
 #[derive(Default)]
 pub(super) struct PeerTable {
-    /// Guards who is connected; never held across I/O.
+    /// Guards the table. Never held across I/O.
     state: Mutex<State>,
-    /// A link came, or the node is stopping.
+    /// Signalled when a link is added or the node is stopping.
     changed: Condvar,
 }
 
@@ -29,61 +29,61 @@ struct State {
     seen: HashSet<String>,
     waiting: usize,
     stopping: bool,
-    /// All are ways to the same: whichever has the least to do is asked.
+    /// All links lead to equivalent servers: requests go to the least loaded one.
     alike: bool,
 }
 
 struct Entry {
     link: Arc<Link>,
     number: u64,
-    /// The one before it, while it finishes what is in flight.
+    /// The previous link, while it finishes what is in flight.
     superseded: Option<Arc<Link>>,
 }
 
-/// What became of a link that was to be added.
+/// The result of [`PeerTable::add`].
 pub(super) enum Added {
-    /// There was none of this name.
+    /// There was no link of this name.
     First,
-    /// It has the place of this one, which has to go. There may be an older one still.
+    /// It replaced this link, which has to be closed, and possibly an even older one.
     InPlaceOf(Arc<Link>, Option<Arc<Link>>),
-    /// It has the place of another, which its client ends. An older one of these has to go.
+    /// It replaced another link, which the client closes. An even older one has to be closed here.
     Superseding(Option<Arc<Link>>),
-    /// A newer one is there already: this one has to go.
+    /// A newer link is present already: this one has to be closed.
     TooLate,
 }
 
-/// Which link is wanted.
+/// The link that a caller is looking for.
 pub(super) struct PeerQuery<'a> {
     /// The peer's name.
     pub name: &'a str,
-    /// Addresses that will do where there is no peer of that name.
+    /// Addresses to match if there is no peer of that name.
     pub addresses: &'a [IpAddr],
 }
 
 /// Why no link was found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FindError {
-    /// None came in time.
+    /// No such peer in time.
     Away,
-    /// More than one has one of the addresses; these are their names.
+    /// Several peers have one of the addresses; these are their names.
     Ambiguous(Vec<String>),
-    /// Too many requests wait already.
+    /// Too many waiting requests.
     Full,
     /// The node is stopping.
     Stopping,
 }
 
 impl PeerTable {
-    /// A client's: whichever of its servers has the least to do is asked, under whatever name.
+    /// A table for a client: a request goes to the least loaded of its servers, whatever the name.
     pub fn of_servers() -> Self {
         let state = State { alike: true, ..State::default() };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Adds a link under a name; the newest connection of a name wins. `number` counts connections
-    /// in the order in which they were authenticated. `supersedes`: an older one finishes what is in
-    /// flight and is ended by its client. `note` gets the result and the number of peers
-    /// under the lock; it must not block.
+    /// in the order of their authentication. `supersedes`: an older link finishes what is in flight
+    /// and is closed by its client. `note` is called under the lock with the result and the number
+    /// of peers; it must not block.
     pub fn add(
         &self,
         name: &str,
@@ -117,8 +117,8 @@ impl PeerTable {
         added
     }
 
-    /// Removes a link that has ended, unless another has its place already. If it had the place, `note`
-    /// gets the number of peers that are left, as for [`PeerTable::add`].
+    /// Removes a link that has ended. If no other link had replaced it, `note` is called with the
+    /// number of remaining peers, as in [`PeerTable::add`].
     pub fn remove(&self, name: &str, link: &Arc<Link>, note: impl FnOnce(usize)) {
         let name = key(name);
         let mut state = self.state.lock();
@@ -130,7 +130,7 @@ impl PeerTable {
         }
     }
 
-    /// How many requests wait for peers that are away.
+    /// Number of requests waiting for absent peers.
     pub fn waiting(&self) -> usize {
         self.state.lock().waiting
     }
@@ -140,19 +140,19 @@ impl PeerTable {
         self.state.lock().seen.contains(&key(name))
     }
 
-    /// The link of this name, if it is there.
+    /// The link of this name, if it is connected.
     pub fn named(&self, name: &str) -> Option<Arc<Link>> {
         self.state.lock().named(name)
     }
 
-    /// The links that may be asked by.
+    /// The links that may take requests.
     pub fn open(&self) -> Vec<Arc<Link>> {
         let state = self.state.lock();
         let links = state.links.values().map(|entry| &entry.link);
         links.filter(|link| link.is_open()).map(Arc::clone).collect()
     }
 
-    /// Whether this is the link of its peer that is asked by.
+    /// Whether this link takes its peer's requests.
     pub fn asks_by(&self, link: &Arc<Link>) -> bool {
         let state = self.state.lock();
         let is_it = |entry: &Entry| Arc::ptr_eq(&entry.link, link);
@@ -162,7 +162,7 @@ impl PeerTable {
         }
     }
 
-    /// The link that is wanted, waiting for it until the deadline.
+    /// Finds the link, waiting for it until the deadline.
     pub fn wait_for(
         &self,
         wanted: &PeerQuery<'_>,
@@ -171,7 +171,7 @@ impl PeerTable {
         let mut state = self.state.lock();
         let mut counted = false;
         let found = loop {
-            // Also where the node is stopping: its callers' requests are finished.
+            // Even while the node is stopping: its callers' requests are finished.
             if let Some(found) = state.find(wanted) {
                 break found;
             }
@@ -197,7 +197,7 @@ impl PeerTable {
         found
     }
 
-    /// Ends every wait, and lets no new one begin.
+    /// Ends every wait, and permits no new one.
     pub fn stop(&self) {
         self.state.lock().stopping = true;
         self.changed.notify_all();
@@ -241,7 +241,7 @@ impl State {
     }
 }
 
-/// Names are DNS names, which are the same in any case.
+/// Names are DNS names, which are case-insensitive.
 fn key(name: &str) -> String {
     name.to_ascii_lowercase()
 }

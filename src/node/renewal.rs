@@ -1,5 +1,5 @@
-//! The thread that keeps a node's identity and rules up to date: takes in new files, closes links
-//! that count no longer, and warns of what ends soon.
+//! The thread that keeps a node's identity and rules up to date: loads new files, closes links that
+//! are no longer valid, and warns of expiring certificates.
 
 use std::io;
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use crate::identity::{ExpiryNotice, IdentityError, Reloaded, Reminders};
 use crate::rules::{LoadError, Rulebook};
 use crate::sync::threads;
 
-/// How often live links are looked at: one that ends is closed within this time.
+/// How often live links are checked: one whose certificate expires is closed within this time.
 const LINK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the files are looked at.
+/// How often the files are checked.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Called when this node presents a new certificate; must not block.
+/// Called when this node presents a new certificate. Must not block.
 pub(super) type OnNewCertificate = Box<dyn Fn() + Send>;
 
-/// A running thread; it ends when this is dropped.
+/// The running thread; it exits when this is dropped.
 pub(super) struct Renewal {
     wake: Sender<Sender<()>>,
 }
 
 impl Renewal {
-    /// Starts it.
+    /// Starts the thread.
     pub fn start(
         core: Arc<Core>,
         view: Arc<View>,
         on_new_certificate: OnNewCertificate,
     ) -> io::Result<Self> {
-        // One place: two wishes to read the files are as good as one.
+        // Capacity one: two reload requests are as good as one.
         let (wake, woken) = bounded(1);
         let reminders = Reminders::default();
         let watch = Watch { core, view, on_new_certificate, reminders };
@@ -43,11 +43,11 @@ impl Renewal {
         Ok(Self { wake })
     }
 
-    /// Has the files read now, whether or not they changed. What is returned disconnects when that is
-    /// done.
+    /// Reloads the files now, whether or not they changed. The returned channel disconnects when
+    /// that is done.
     pub fn reload(&self) -> Receiver<()> {
         let (done, reloaded) = bounded(0);
-        // Full: that is about to happen.
+        // Full: a reload is already pending.
         let _ = self.wake.try_send(done);
         reloaded
     }

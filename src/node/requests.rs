@@ -1,7 +1,7 @@
-//! One request to a peer: find its link, ask, and decide what a lost link means for the caller.
+//! One request to a peer: find its link, send it, and decide what a lost link means for the caller.
 //!
-//! What was never written may be sent on the next connection. What was written and lost is sent
-//! again only if doing it twice is the same as doing it once.
+//! A request that was never written may be sent on the next connection. One that was written and
+//! then lost is sent again only if it is idempotent.
 
 use std::io;
 use std::net::IpAddr;
@@ -16,22 +16,22 @@ use crate::metrics::meter::{Mark, Meter};
 use crate::net::dial::Resolver;
 use crate::wire::Unsendable;
 
-/// A name that resolves slowly may take this much of a request's wait, at least.
+/// Minimum timeout of a name lookup, however short the request's wait.
 const MIN_LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// No request waits longer for a peer that is away.
+/// Maximum wait for an absent peer.
 const MAX_WAIT: Duration = Duration::from_secs(86_400);
 
-/// The name under which a client's peer table has its server, whatever the certificate says.
+/// The key of a client's server in its peer table, whatever the certificate says.
 pub(super) const SERVER: &str = "server";
 
-/// Asks the peers of a peer table.
+/// Sends requests to the peers of a peer table.
 pub(super) struct Requests {
     pub peers: Arc<PeerTable>,
     pub resolver: Arc<Resolver>,
-    /// How long a request waits for its reply.
+    /// Time limit for the reply.
     pub reply_timeout: Duration,
-    /// Until then a name that nobody has had yet is waited for as well; absent: it never is.
+    /// Until then, unknown names are waited for as well; absent if they never are.
     pub restart_grace: Option<Instant>,
     pub meter: Arc<dyn Meter>,
 }
@@ -50,7 +50,7 @@ impl Pipe for Requests {
             Peer::Server => SERVER,
             Peer::Client(name) => name,
         };
-        // The way of nearly every request: the peer is known by this name, and here.
+        // The fast path: the peer is addressed by name and connected.
         let mut link = match self.peers.named(name) {
             Some(link) => link,
             None => self.find(peer, name, wait, deadline)?,
@@ -85,7 +85,7 @@ impl Pipe for Requests {
 }
 
 impl Requests {
-    /// The link of a peer that is not simply there: one that is away, or is meant by its address.
+    /// Finds the link of a peer that is absent or addressed by IP address.
     fn find(
         &self,
         peer: Peer<'_>,
@@ -95,7 +95,7 @@ impl Requests {
     ) -> Result<Arc<Link>, RequestError> {
         let addresses = match peer {
             Peer::Client(host) if !self.peers.knows(host) => {
-                // A lookup of what is a client's name may take longer than the client to come back.
+                // Looking up a client's name may take longer than the client's reconnect.
                 match host.parse::<IpAddr>() {
                     Err(_) if self.is_in_restart_grace() => Vec::new(),
                     _ => self.addresses(host, deadline)?,
@@ -151,7 +151,7 @@ impl Requests {
     }
 }
 
-/// Whether doing it twice is the same as doing it once, and it can be sent twice.
+/// Whether the request is idempotent and its body can be sent again.
 fn may_repeat(event: &Event) -> bool {
     event.verb.is_idempotent() && event.body.whole().is_some()
 }
@@ -163,7 +163,7 @@ fn describe(peer: Peer<'_>) -> String {
     }
 }
 
-/// A name is unknown only after a lookup has failed.
+/// A name is reported as unknown only after a failed lookup.
 fn not_resolved(host: &str, error: &io::Error) -> RequestError {
     match error.kind() {
         io::ErrorKind::ResourceBusy => {

@@ -1,4 +1,4 @@
-//! What a running server and a running client have in common: the local ports, and stopping in order.
+//! What a running server and client have in common: local ports and orderly shutdown.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,34 +18,34 @@ use crate::link::LinkEnd;
 use crate::net::accept::{self, Bound};
 use crate::tcp_tunnel::TunnelListeners;
 
-/// No node drains longer, whatever its caller asks for.
+/// Maximum drain time, whatever the caller requests.
 const MAX_DRAIN: Duration = Duration::from_secs(3600);
-/// How long links get to close properly when a node stops.
+/// How long links have to close cleanly when a node stops.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
-/// How long the answers of callers that the drain did not wait for may take.
+/// How long answers to callers that outlast the drain may take.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(500);
-/// Clients of a stopping server come back one after another, with about this much time for each, ...
+/// Spread of the reconnects to a stopping server, per client, ...
 const RECONNECT_SPREAD_PER_PEER: Duration = Duration::from_millis(5);
-/// ... but within this.
+/// ... up to this total.
 const MAX_RECONNECT_SPREAD: Duration = Duration::from_secs(5);
-/// However few they are, they are given this much.
+/// Minimum spread, even for few clients.
 const MIN_RECONNECT_SPREAD: Duration = Duration::from_millis(100);
-/// How often a stopping node looks whether its links have finished.
+/// How often a stopping node checks whether its links have finished.
 const CLOSE_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What a running [`Server`](crate::Server) and a running [`Client`](crate::Client) have in common.
+/// The common part of a running [`Server`](crate::Server) and [`Client`](crate::Client).
 pub struct RunningNode {
     pub(super) core: Arc<Core>,
     pub(super) view: Arc<View>,
     http_server: HttpServer,
-    /// The ports of `RP_TCP_LISTEN`, until the node stops.
+    /// The ports of `RP_TCP_LISTEN`, open until the node stops.
     ports: Mutex<TunnelListeners>,
     renewal: Renewal,
     connection_wait: Duration,
 }
 
 impl RunningNode {
-    /// Binds the local ports and keeps the identity up to date from now on.
+    /// Binds the local ports and starts keeping the identity up to date.
     pub(super) fn start(
         core: Arc<Core>,
         config: &NodeConfig,
@@ -79,44 +79,44 @@ impl RunningNode {
         self.core.requests.request(peer, event, self.connection_wait, &Patient)
     }
 
-    /// The way to ask peers, to hand to other parts of a program. It outlives the node, and says then
-    /// that the node is stopping.
+    /// A handle for requests to peers, for other parts of a program. It may outlive the node;
+    /// requests then fail because the node is stopping.
     pub fn pipe(&self) -> Arc<dyn Pipe> {
         Arc::clone(&self.core.requests) as _
     }
 
-    /// Where the local HTTP port listens.
+    /// The address of the local HTTP port.
     pub fn http_address(&self) -> &Bind {
         self.http_server.address()
     }
 
-    /// Where the ports listen that lead to targets of the other side, in the configuration's order.
+    /// The addresses of the ports that lead to peers' targets, in the order of the configuration.
     pub fn tcp_addresses(&self) -> Vec<Bind> {
         self.ports.lock().addresses().cloned().collect()
     }
 
-    /// Reads the files of the identity and of the rules again, soon.
+    /// Reloads the identity and rules files soon.
     pub fn reload(&self) {
         drop(self.renewal.reload());
     }
 
-    /// As [`RunningNode::reload`], and waits until that is done, for at most this long.
+    /// Like [`RunningNode::reload`], but waits for completion, for at most `most`.
     pub fn reload_within(&self, most: Duration) {
-        // Nothing is ever sent: this is the end of the reading.
+        // Nothing is ever sent: the channel disconnects when the reload is done.
         let _ = self.renewal.reload().recv_timeout(most);
     }
 
-    /// Whether a request could pass: for a watchdog. Takes the locks that each request takes; where one
-    /// is never released, it never returns.
+    /// Watchdog check: takes the locks that every request takes. If one is never released, this
+    /// never returns.
     pub(super) fn is_responsive(&self) -> bool {
-        // Only that they could be taken matters.
+        // Only taking the lock matters.
         let _ = self.core.peers.open();
         let _ =
             self.core.registry.entries().iter().map(|entry| entry.link.in_flight()).sum::<usize>();
         self.http_server.is_alive()
     }
 
-    /// Finishes what is in flight, for at most this long, and closes every link.
+    /// Finishes requests in flight for at most `drain`, then closes every link.
     pub(super) fn stop(&self, drain: Duration) {
         let deadline = Instant::now() + drain.min(MAX_DRAIN);
         self.view.stop();
@@ -128,7 +128,7 @@ impl RunningNode {
             .clamp(MIN_RECONNECT_SPREAD, MAX_RECONNECT_SPREAD);
         self.core.service.stop(spread);
         self.core.peers.stop();
-        // Listed after that: a link that comes from here on learns of it once it is authenticated.
+        // Listed only now: a later link learns of the stop once it is authenticated.
         for entry in self.core.registry.entries() {
             entry.link.announce_drain(spread);
         }
@@ -136,19 +136,19 @@ impl RunningNode {
         let (_alive, never) = crossbeam_channel::bounded::<()>(0);
         let finished = || self.core.registry.entries().iter().all(|entry| entry.link.is_finished());
         while Instant::now() < deadline && !finished() {
-            // Nothing is sent: this is a pause between polls.
+            // Nothing is sent: a pause between polls.
             let _ = never.recv_timeout(CLOSE_POLL_INTERVAL);
         }
-        // Also those that came meanwhile.
+        // Including links that came up meanwhile.
         for entry in self.core.registry.entries() {
             entry.link.close(LinkEnd::Stopping);
         }
-        // Callers of links that were just closed still get their answers.
+        // Callers on the links just closed still get their answers.
         self.http_server.drain(Instant::now() + LAST_ANSWERS_TIMEOUT);
         self.core.handler.stop();
     }
 
-    /// When the links have ended: lets the last events and numbers out.
+    /// Flushes the last events and metrics, after the links have ended.
     pub(super) fn finish(&self) {
         self.core.events.finish();
         if let Some(statsd) = &self.core.statsd {
@@ -157,7 +157,7 @@ impl RunningNode {
     }
 }
 
-/// Opens the local ports that lead to targets of peers.
+/// Opens the local ports that lead to peers' targets.
 fn listen(config: &NodeConfig, pipe: &Arc<dyn Pipe>) -> Result<TunnelListeners, StartError> {
     let mut ports = TunnelListeners::default();
     for (bind, forward) in &config.tcp_listen {

@@ -1,4 +1,4 @@
-//! The server: accepts pipes, checks who they are, and keeps the newest of each name.
+//! The server: accepts pipes, authenticates clients, and keeps the newest link of each name.
 
 mod connections;
 mod duplicate_keys;
@@ -21,7 +21,7 @@ use crate::handler::{Handler, Role};
 use crate::net::accept::{Acceptor, BACKLOG, Bound};
 use connections::Connections;
 
-/// A running server. Dropping it stops it without finishing what is in flight.
+/// A running server. Dropping it stops it without finishing requests in flight.
 pub struct Server {
     node: RunningNode,
     pipe_address: SocketAddr,
@@ -31,12 +31,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds both ports and serves from then on: [`Server::builder`] in its shortest form.
+    /// Binds both ports and starts serving; short for [`Server::builder`] with only a handler.
     pub fn start(config: &ServerConfig, handler: Arc<dyn Handler>) -> Result<Self, StartError> {
         Self::builder(config.clone()).shared_handler(handler).start()
     }
 
-    /// A server of this configuration, before it is started.
+    /// A builder for a server with this configuration.
     pub fn builder(config: ServerConfig) -> Builder<ServerConfig> {
         Builder::new(config)
     }
@@ -53,7 +53,7 @@ impl Server {
         };
         let restarts = sockets.http.is_some();
         let core = Core::new(Role::Server, &config.node, handler, listeners, restarts)?;
-        // Clients learn of a new certificate when they connect the next time.
+        // Clients see a new certificate when they next connect.
         let on_new_certificate = Box::new(|| ());
         let connections = Arc::new(Connections::new(Arc::clone(&core)));
         let node =
@@ -66,30 +66,30 @@ impl Server {
         Ok(Self { node, pipe_address, acceptor, connections, stopped: false })
     }
 
-    /// Asks a client, by its certificate's name or its address, and waits for its reply. A client that
-    /// is away is waited for as the configuration says. A reply may say that the client's handler
-    /// failed: see [`Reply::raise_for_exception`].
+    /// Sends a request to a client, by its certificate name or its address, and waits for the
+    /// reply. If the client is not connected, waits for it as configured. The reply may report that
+    /// the client's handler failed: see [`Reply::raise_for_exception`].
     pub fn request(&self, client: &str, event: &mut Event) -> Result<Reply, RequestError> {
         self.node.request(Peer::Client(client), event)
     }
 
-    /// Where pipes are accepted: the real port, also where port 0 was asked for.
+    /// The address on which pipes are accepted, with the real port if port 0 was configured.
     pub fn pipe_address(&self) -> SocketAddr {
         self.pipe_address
     }
 
-    /// How often one machine has taken the place of another that has the same key.
+    /// How often a machine has replaced another with the same key.
     pub fn duplicate_identity_takeovers(&self) -> u64 {
         self.connections.duplicate_identity_takeovers()
     }
 
-    /// Whether it serves, for a watchdog; see [`Client::is_alive`](super::Client::is_alive).
+    /// Watchdog check; see [`Client::is_alive`](super::Client::is_alive).
     pub(crate) fn is_alive(&self) -> bool {
         self.acceptor.is_alive() && self.node.is_responsive()
     }
 
-    /// Stops: takes nothing new, finishes what is in flight for at most this long, and closes the
-    /// pipes.
+    /// Stops the server: accepts nothing new, finishes requests in flight for at most `drain`, and
+    /// closes the pipes.
     pub fn stop(mut self, drain: Duration) {
         self.shut(drain);
     }
@@ -105,7 +105,7 @@ impl Server {
 }
 
 impl Builder<ServerConfig> {
-    /// Binds both ports and serves from then on.
+    /// Binds both ports and starts serving.
     pub fn start(self) -> Result<Server, StartError> {
         self.config.check().map_err(StartError::Config)?;
         Server::launch(self)
@@ -146,7 +146,8 @@ mod tests {
     use crate::config::IdentityFiles;
     use crate::handler::Router;
 
-    /// A lock that is never given back stops every request: nobody may say then that the node lives.
+    /// A lock that is never released blocks every request: the watchdog must not get a sign of
+    /// life.
     #[test]
     fn a_node_with_a_lock_that_is_held_for_ever_gives_no_sign_of_life() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
-//! A client's trial of its server: TLS with both sides' verdict, and one heartbeat, without taking
-//! the place of a client of the same name that runs.
+//! A client's trial of its server: a TLS handshake verified by both sides and one heartbeat,
+//! without replacing a running client of the same name.
 //!
-//! In scope: what `--check` does over a connected socket. Not in scope: getting that socket.
+//! In scope: what `--check` does on a connected socket. Not in scope: connecting the socket.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -12,20 +12,20 @@ use super::dialer::{not_shaken, refused_by, server_certificate};
 use crate::identity::{Identity, PeerCertificate};
 use crate::link::{HandshakeError, LinkEnd, LinkTls, trial};
 
-/// A server that has been shown to be the right one.
+/// A server whose identity is verified.
 pub(crate) struct Trial {
     socket: TcpStream,
-    /// None: the server knows no trials, and was not told who is here.
+    /// Absent if the server does not support trials; it did not learn who connected.
     tls: Option<LinkTls>,
     place: String,
     server: Option<PeerCertificate>,
 }
 
-/// Why a trial ended, and what to do.
+/// Why a trial failed, and what to do about it.
 pub(crate) struct TrialFailure {
-    /// What happened, in a line.
+    /// What happened, in one line.
     pub what: String,
-    /// What the operator does about it.
+    /// What the operator should do.
     pub advice: &'static str,
 }
 
@@ -40,7 +40,8 @@ const WRONG_PORT: &str = "RP_CLIENT_TARGET_PORT has to be the server's pipe port
 const NOT_WELL: &str = "the server took the connection and then did not answer: look into its log";
 
 impl Trial {
-    /// Shakes hands over a connected socket. `place` is where that leads, for messages.
+    /// Performs the handshake on a connected socket. `place` is the route to the server, for
+    /// messages.
     pub fn shake_hands(
         identity: &Identity,
         socket: TcpStream,
@@ -73,13 +74,14 @@ impl Trial {
         }
     }
 
-    /// Who the server is; none where it knows no trials, so that the handshake was not finished.
+    /// The server's certificate; absent if it does not support trials, so that the handshake was
+    /// not completed.
     pub fn server(&self) -> Option<&PeerCertificate> {
         self.server.as_ref()
     }
 
-    /// How long a heartbeat took to be answered. By then the server has judged this client, too.
-    /// None where the server knows no trials.
+    /// Returns the heartbeat's round-trip time. By then the server has verified this client too.
+    /// `None` if the server does not support trials.
     pub fn beat(self, deadline: Instant) -> Result<Option<Duration>, TrialFailure> {
         let Some(tls) = self.tls else { return Ok(None) };
         trial::ask(tls, &self.socket, deadline).map(Some).map_err(|end| match end {

@@ -1,7 +1,7 @@
-//! What a node shows of itself: its state as JSON, whether it is ready.
+//! What a node shows of itself: its state as JSON, and whether it is ready.
 //!
-//! Looking holds up nobody: of each link a few numbers are read, and no lock is kept while they are
-//! written down.
+//! Reading the state blocks nobody: a few numbers are read from each link, and no lock is held
+//! while they are written out.
 
 mod levels;
 mod shown;
@@ -29,27 +29,27 @@ use crate::identity::{Date, PeerCertificate};
 use crate::link::{Link, LinkEnd};
 use crate::metrics::meter::RequestOutcome;
 
-/// How often the sums of the node's requests are noted.
+/// How often the node's request totals are sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
-/// How many of these are kept: ten minutes.
+/// Number of samples kept: ten minutes.
 const MAX_SAMPLES: usize = 120;
 
-/// A node, as it is shown.
+/// The visible state of a node.
 pub(super) struct View {
     core: Arc<Core>,
-    /// What answers events, in a word.
+    /// The handler's name.
     handler: Option<String>,
     since: SystemTime,
     started: Instant,
     stopping: AtomicBool,
-    /// Whether the pipe port can take who comes; a client has none.
+    /// Whether the pipe port can accept connections; unset on a client.
     accepts: OnceLock<Arc<AtomicBool>>,
     /// Requests and errors of the last minutes.
     history: Mutex<History>,
 }
 
 impl View {
-    /// Nothing has happened yet.
+    /// The view of a new node.
     pub fn new(core: Arc<Core>, handler: Option<String>) -> Self {
         Self {
             core,
@@ -62,19 +62,19 @@ impl View {
         }
     }
 
-    /// Sets the flag by which the acceptor of the pipe port says whether it can accept.
+    /// Sets the flag in which the acceptor of the pipe port reports whether it can accept.
     pub fn watch(&self, accepts: Arc<AtomicBool>) {
         // Set once, when the port is opened.
         let _ = self.accepts.set(accepts);
     }
 
-    /// The node is no longer ready, and its event streams end.
+    /// Marks the node as not ready, and ends its event streams.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.core.feed.close();
     }
 
-    /// Notes the sums of requests, when that is due. To be called about once a second.
+    /// Samples the request totals when due. To be called about once a second.
     pub fn sample(&self, now: Instant) {
         self.history.lock().note(now, || self.core.metrics.totals());
         for entry in self.core.registry.entries() {
@@ -136,14 +136,14 @@ impl View {
         }
     }
 
-    /// The links, by name and then by age.
+    /// The links, ordered by name, then age.
     fn links(&self) -> Vec<Arc<Entry>> {
         let mut entries = self.core.registry.entries();
         entries.sort_by_cached_key(|entry| (entry.link.peer().name.clone(), entry.link.since()));
         entries
     }
 
-    /// The links of a client, none where this is not a server.
+    /// The links of a client; empty if this is not a server.
     fn links_of(&self, name: &str) -> Vec<Arc<Entry>> {
         let mut entries = self.links();
         let is_meant = |entry: &Arc<Entry>| entry.link.peer().name.eq_ignore_ascii_case(name);
@@ -213,7 +213,7 @@ impl Inspect for View {
             }
             Role::Client => {
                 let links = self.core.peers.open();
-                // One of several is enough.
+                // One healthy link of several is enough.
                 links.iter().map(|link| link.is_well()).reduce(Result::or).unwrap_or_else(|| {
                     let why =
                         self.core.feed.trouble().map_or(String::new(), |why| format!(": {why}"));
@@ -228,7 +228,7 @@ impl Inspect for View {
     }
 }
 
-/// Requests both ways, and how many of them ended in an error.
+/// Requests in both directions, and how many of them failed.
 fn sums(link: &Link) -> (u64, u64) {
     let (mut requests, mut errors) = (0, 0);
     for outcome in RequestOutcome::ALL {
@@ -243,7 +243,7 @@ fn certificate(certificate: &PeerCertificate, now: UnixTime) -> CertificateShown
     CertificateShown { expires: certificate.expires.rfc3339(), expires_s: left(certificate, now) }
 }
 
-/// Seconds until it ends; less than zero where it has.
+/// Seconds until expiry; negative after it.
 fn left(certificate: &PeerCertificate, now: UnixTime) -> f64 {
     certificate.expires.to_unix().as_secs() as f64 - now.as_secs() as f64
 }
@@ -253,7 +253,7 @@ fn date(time: SystemTime) -> String {
     Date::from(UnixTime::since_unix_epoch(since)).rfc3339()
 }
 
-/// To the millisecond.
+/// Seconds, rounded to the millisecond.
 fn seconds(time: Duration) -> f64 {
     time.as_millis() as f64 / 1e3
 }

@@ -1,8 +1,9 @@
-//! One connection on this side: its socket as a body to be sent, and a body to be written to it.
+//! One tunnelled connection on this side: its socket as the source of one body and the destination
+//! of another.
 //!
-//! The two directions have a thread each and end one after the other: an end is carried on as a
-//! half-close. Where one fails, the other is of no use, and the socket is reset, so that its other end
-//! cannot take what came for all there was.
+//! Each direction has its own thread, and they end independently: the end of one is passed on as a
+//! half-close. If one direction fails, the socket is reset, so that its other end cannot mistake
+//! truncated data for complete data.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -17,30 +18,30 @@ use socket2::{Socket, TcpKeepalive};
 use crate::event::pipe::Caller;
 use crate::event::{Body, Sink, Source};
 
-/// How often a thread that waits for a socket looks whether the other direction has failed.
+/// How often a thread that waits for a socket checks whether the other direction has failed.
 const FAILURE_POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// Bytes that are taken from a body at once.
+/// Bytes read from a body at once.
 const PIECE: usize = 64 * 1024;
-/// A peer that vanished is noticed after so much silence, and some more.
+/// Idle time before the first keepalive probe, which detects a vanished peer.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// A connection that is carried over the pipe.
+/// A tunnelled connection.
 pub(crate) struct TunnelConnection {
     socket: Arc<Socket>,
-    /// It is established at both ends: from now on each direction needs the other.
+    /// Established at both ends: from now on each direction depends on the other.
     established: AtomicBool,
     /// One direction has failed.
     failed: AtomicBool,
-    /// Disconnects when nobody reads from the socket any longer. The sender's end is the reader's.
+    /// Disconnects when the socket is no longer read. The reader owns the sender.
     sent: (Mutex<Option<Sender<()>>>, Receiver<()>),
 }
 
 impl TunnelConnection {
-    /// Takes a connected socket.
+    /// Takes over a connected socket.
     pub fn new(socket: Arc<Socket>) -> io::Result<Arc<Self>> {
         socket.set_read_timeout(Some(FAILURE_POLL_INTERVAL))?;
         socket.set_write_timeout(Some(FAILURE_POLL_INTERVAL))?;
-        // A Unix socket knows neither.
+        // Ignored: a Unix socket supports neither option.
         let _ = socket.set_tcp_nodelay(true);
         let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
         let (sending, sent) = bounded(0);
@@ -52,27 +53,28 @@ impl TunnelConnection {
         }))
     }
 
-    /// What the socket gives, after the bytes that were read from it before; to be had once.
+    /// The data read from the socket, preceded by `first`, which was read earlier. To be called
+    /// once.
     pub fn body(self: &Arc<Self>, first: Vec<u8>) -> Body {
         let sending = self.sent.0.lock().take();
         let connection = Arc::clone(self);
         Body::from_source(SocketSource { connection, first, ended: false, _sending: sending }, None)
     }
 
-    /// Notes that it is established at both ends.
+    /// Marks the connection as established at both ends.
     pub fn set_established(&self) {
         self.established.store(true, Ordering::Release);
     }
 
-    /// Writes a body to the socket until its end, and ends that direction with it.
+    /// Writes a body to the socket, then shuts down that direction.
     pub fn write_all(&self, body: &mut Body) -> io::Result<()> {
         self.set_established();
-        // The pipe's reader writes what the socket takes at once, which saves waking this thread.
+        // The pipe's reader writes what the socket accepts at once, which saves waking this thread.
         body.pass_to(Arc::new(SocketSink(Arc::clone(&self.socket))));
         let copied = self.copy(body);
         match copied {
             Ok(()) => {
-                // Fails where the other side has closed meanwhile: then there is nothing to end.
+                // Fails if the other side has closed already; then there is nothing to shut down.
                 let _ = self.socket.shutdown(Shutdown::Write);
             }
             Err(_) => self.reset(),
@@ -103,18 +105,19 @@ impl TunnelConnection {
         Ok(())
     }
 
-    /// Waits until the other direction has ended, too: at the latest with the pipe.
+    /// Waits until the other direction has ended, which it does at the latest when the pipe closes.
     pub fn wait_sent(&self) {
-        // Nothing is ever sent: this is the end of the body's source.
+        // Nothing is ever sent: the channel disconnects when the body's source is dropped.
         let _ = self.sent.1.recv();
     }
 
-    /// Gives the connection up: the other end sees a reset, not an end.
+    /// Aborts the connection: the other end sees a reset, not an orderly close.
     pub fn reset(&self) {
         if !self.failed.swap(true, Ordering::AcqRel) {
-            // A Unix socket has no reset.
+            // Ignored: a Unix socket cannot be reset.
             let _ = self.socket.set_linger(Some(Duration::ZERO));
-            // Wakes the thread of the other direction; the close that resets follows when both let go.
+            // Wakes the thread of the other direction; the socket is reset when both threads drop
+            // it.
             let _ = self.socket.shutdown(Shutdown::Read);
         }
     }
@@ -136,7 +139,7 @@ impl Caller for TunnelConnection {
     }
 }
 
-/// A socket that takes what it can at once.
+/// Writes what the socket accepts at once.
 struct SocketSink(Arc<Socket>);
 
 impl Sink for SocketSink {
@@ -145,7 +148,7 @@ impl Sink for SocketSink {
     }
 }
 
-/// What a socket gives, as a body.
+/// A socket as the source of a body.
 struct SocketSource {
     connection: Arc<TunnelConnection>,
     first: Vec<u8>,
@@ -161,10 +164,10 @@ impl Source for SocketSource {
             self.first.drain(..count);
             return Ok(Some(count));
         }
-        // The socket's own timeout is as long as any that is asked for.
+        // The socket's own timeout is at least as long as any requested one.
         match (&*self.connection.socket).read(buffer) {
             Ok(count) => {
-                // A reset of our own reads as an end, too.
+                // A reset by this side also reads as an end.
                 self.connection.check()?;
                 self.ended = count == 0;
                 Ok(Some(count))
@@ -175,7 +178,7 @@ impl Source for SocketSource {
     }
 }
 
-/// Dropped before its end, the other direction has failed, or its reader needs no more.
+/// If dropped before its end, the other direction has failed or the receiver wants no more.
 impl Drop for SocketSource {
     fn drop(&mut self) {
         if !self.ended && self.connection.established.load(Ordering::Acquire) {

@@ -1,4 +1,4 @@
-//! Local ports whose connections go to a target of a peer.
+//! Local ports whose connections are tunnelled to a peer's target.
 
 use std::io;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::net::accept::{Acceptor, Bound, SocketFile};
 use crate::sync::permits::{Permit, Permits};
 use crate::sync::workers::Workers;
 
-/// Most connections that are carried for the ports of a node.
+/// Maximum tunnelled connections for all ports of a node.
 const MAX_CONNECTIONS: usize = 1024;
 
 fn peer(forward: &TunnelTarget) -> Peer<'_> {
     forward.client.as_deref().map_or(Peer::Server, Peer::Client)
 }
 
-/// The ports of a node. Dropping them closes them; connections that are carried go on.
+/// The ports of a node. Dropping this closes the ports; established connections continue.
 #[derive(Default)]
 pub(crate) struct TunnelListeners(Vec<Port>);
 
@@ -32,7 +32,7 @@ struct Port {
 }
 
 impl TunnelListeners {
-    /// Accepts on one more port. A connection waits for at most `wait` for a peer that is away.
+    /// Listens on another port. Its connections wait at most `wait` for an absent peer.
     pub fn add(
         &mut self,
         bound: Bound,
@@ -64,7 +64,7 @@ impl TunnelListeners {
         Ok(())
     }
 
-    /// The real addresses, in the order in which they were added.
+    /// The bound addresses, in the order in which they were added.
     pub fn addresses(&self) -> impl Iterator<Item = &Bind> {
         self.0.iter().map(|port| &port.address)
     }
@@ -109,7 +109,7 @@ impl Job {
     }
 }
 
-/// Asks the peer for a connection. The reply's body is what its other end sends.
+/// Requests the connection from the peer. The reply's body carries the data from the far end.
 fn open(
     pipe: &dyn Pipe,
     forward: &TunnelTarget,
@@ -128,9 +128,9 @@ fn open(
     }
 }
 
-/// The message in a peer's refusal.
+/// The message in a refusal from the peer.
 fn why_not(reply: &mut Reply) -> Option<String> {
-    /// Most bytes of the reply's body that are read.
+    /// Maximum bytes read from the reply's body.
     const MAX_BODY_BYTES: usize = 4096;
     let body: serde_json::Value =
         serde_json::from_slice(reply.body.gather(MAX_BODY_BYTES).ok()?).ok()?;

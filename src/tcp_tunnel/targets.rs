@@ -1,4 +1,4 @@
-//! The servers of this side that peers may reach, by name.
+//! The named servers on this side that peers may reach.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use crate::handler::{Context, Failure, Handler};
 use crate::net::dial::{Address, Resolver};
 use crate::sync::workers::Workers;
 
-/// How long a target may take to accept.
+/// Timeout for connecting to a target.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Answers `connect` with a connection to the target that the noun names, and leaves all else to
-/// another handler.
+/// Answers `connect` events by connecting to the target named by the noun; passes everything else
+/// to the inner handler.
 pub(crate) struct Targets {
     targets: BTreeMap<String, Address>,
     resolver: Resolver,
@@ -23,7 +23,7 @@ pub(crate) struct Targets {
 }
 
 impl Targets {
-    /// These targets before `inner`.
+    /// Handles these targets, and passes everything else to `inner`.
     pub fn new(targets: BTreeMap<String, Address>, inner: Arc<dyn Handler>) -> Self {
         Self { targets, resolver: Resolver::default(), workers: Workers::new("carry-to"), inner }
     }
@@ -49,7 +49,7 @@ impl Targets {
         let reply = Reply::new("", connection.body(Vec::new()));
         let (mut body, name) = (event.body.take_out(), name.to_owned());
         let peer = context.peer.name.clone();
-        // The reply goes out from this thread while the body comes in.
+        // The reply is sent from this thread while the worker receives the request's body.
         self.workers.run(move || {
             if let Err(error) = connection.write_all(&mut body) {
                 log::debug!("{peer}: connection to {name}: {error}");

@@ -1,20 +1,21 @@
-//! Looks through a protobuf message before it is decoded.
+//! Validates a protobuf message before it is decoded.
 //!
-//! quick-protobuf trusts nested lengths (one that overruns its parent is a panic or a read of its
-//! neighbours), takes any number of repeated fields (16 MB of empty ones become 384 MB), and does
-//! not mind when a required field is missing. So tags and lengths are walked first, with checked
-//! bounds, and counted.
+//! quick-protobuf trusts nested lengths (one that overruns its parent causes a panic or a read of
+//! adjacent fields), accepts any number of repeated fields (16 MB of empty ones become 384 MB), and
+//! ignores missing required fields. Therefore this pass walks tags and lengths first, with bounds
+//! checks, and counts fields.
 
 use super::WireError;
 
-/// Most fields in one message. Ours have under ten, and as many headers as an HTTP head may have.
+/// Maximum fields in one message: ours have under ten, plus as many headers as an HTTP head may
+/// have.
 const MAX_FIELDS: usize = 128;
 
-/// What a message must have.
+/// The required structure of a message.
 pub(super) struct Shape {
     /// The tags (field number * 8 + wire type) that must occur.
     pub required: &'static [u64],
-    /// The tag of a nested message, and what that must have.
+    /// The tag of a nested message, and its required structure.
     pub nested: Option<(u64, &'static Self)>,
 }
 

@@ -1,32 +1,33 @@
-//! What may be said to a peer, by what it has announced; and why something cannot be.
+//! What can be sent to a peer, given what it has announced, and why something cannot.
 
 use std::fmt;
 
-/// What this program understands beside the original's messages, as announced in heartbeats.
+/// This program's extensions to the original protocol, as announced in heartbeats.
 pub const EXTENSIONS: u32 = EXTENDED | STREAMS | LEAVING;
-/// Fields from 16 on, any bytes, several messages in a record.
+/// Fields numbered 16 and above, 8-bit data, several messages per TLS record.
 const EXTENDED: u32 = 1;
 /// Bodies in pieces.
 const STREAMS: u32 = 2;
-/// `leaving_ms` and `settled`.
+/// The heartbeat fields `leaving_ms` and `settled`.
 const LEAVING: u32 = 4;
 
-/// What may be said to a peer.
+/// What can be sent to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Whether the peer has announced that it knows the fields from 16 on. Towards one that has not:
-    /// 7-bit data only, and one message to a TLS record.
+    /// Whether the peer knows fields numbered 16 and above. Otherwise only 7-bit data may be sent,
+    /// and only one message per TLS record.
     pub extended: bool,
-    /// Whether it takes bodies in pieces.
+    /// Whether the peer accepts bodies in pieces.
     pub streams: bool,
-    /// Whether this node announces its stop to it.
+    /// Whether this node announces its shutdown to the peer.
     pub drain: bool,
-    /// Most bytes of data it takes.
+    /// Maximum bytes of data that the peer accepts.
     pub max_data: usize,
 }
 
 impl Capabilities {
-    /// The capabilities for a peer that announced this. `own_max` holds where it named no limit.
+    /// The capabilities of a peer that announced these values. `own_max` applies if it named no
+    /// limit.
     pub fn announced(extensions: u32, max_data: Option<u32>, own_max: usize) -> Self {
         let has = |bits| extensions & bits == bits;
         Self {
@@ -37,12 +38,12 @@ impl Capabilities {
         }
     }
 
-    /// What holds before a peer has announced anything.
+    /// The capabilities of a peer that has announced nothing yet.
     pub const fn original(own_max: usize) -> Self {
         Self { extended: false, streams: false, drain: false, max_data: own_max }
     }
 
-    /// Whether a message of these parts, named for people, and this data can be sent.
+    /// Checks whether a message with these parts, named for error texts, and this data can be sent.
     pub(super) fn admit(
         self,
         parts: &[(&'static str, &[u8])],
@@ -63,16 +64,16 @@ impl Capabilities {
 /// Why a message cannot be sent to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsendable {
-    /// The peer is an original RestPipe, and this (path, media type, body) has bytes above 127, on
-    /// which it would die.
+    /// The peer is an original RestPipe, which would crash on bytes above 127, and this part (path,
+    /// media type, body) contains some.
     NotSevenBit(&'static str),
-    /// The peer is an original RestPipe, which carries no connections.
+    /// The peer is an original RestPipe, which does not tunnel connections.
     NoConnections,
-    /// The peer takes no body of this length.
+    /// The body exceeds the peer's limit.
     TooLarge {
         /// Its length in bytes.
         length: usize,
-        /// The longest that the peer takes.
+        /// The peer's limit in bytes.
         most: usize,
     },
 }

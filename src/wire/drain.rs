@@ -1,25 +1,25 @@
-//! What peers say to each other when one of them is about to stop.
+//! The notices that peers exchange when one of them is stopping.
 
 use std::time::Duration;
 
-/// No client stays away for longer, whatever the server announces.
+/// Upper limit for an announced spread: no client stays away longer.
 const MAX_SPREAD: Duration = Duration::from_secs(60);
 
-/// One side's part in an orderly end.
+/// A drain notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainNotice {
-    /// The sender is about to stop: send nothing new, and answer [`DrainNotice::Drained`] once nothing
-    /// that was asked waits for its reply.
+    /// The sender is stopping: send nothing new, and answer [`DrainNotice::Drained`] when no
+    /// request is pending.
     Draining {
-        /// A client comes back after a random part of this. At most a minute.
+        /// Clients reconnect after a random part of this; at most one minute.
         spread: Duration,
     },
-    /// Nothing that the sender asked waits for its reply, and it asks nothing more.
+    /// The sender has no pending requests and will send no more.
     Drained,
 }
 
 impl DrainNotice {
-    /// What the fields of a heartbeat say.
+    /// Reads a notice from the fields of a heartbeat.
     pub(super) fn read(leaving_ms: Option<u32>, settled: Option<bool>) -> Option<Self> {
         match (leaving_ms, settled) {
             (Some(ms), _) => {
@@ -31,7 +31,7 @@ impl DrainNotice {
         }
     }
 
-    /// The fields of a heartbeat that say it.
+    /// The heartbeat fields that carry the notice.
     pub(super) fn fields(self) -> (Option<u32>, Option<bool>) {
         match self {
             Self::Draining { spread } => {

@@ -1,40 +1,40 @@
-//! What a peer can do wrong on the wire. Each of them ends its link.
+//! Protocol violations. Each of them closes the link.
 
 use std::fmt;
 
-/// A peer broke the protocol.
+/// A protocol violation by the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireError {
-    /// The header names a message type that does not exist.
+    /// The header has an unknown message type.
     UnknownType(u8),
-    /// The flags are always 0.
+    /// The flags are not 0.
     Flags(u8),
-    /// A body longer than is taken.
+    /// A body exceeds the limit.
     TooLong {
         /// The length that the header announced, in bytes.
         length: usize,
-        /// The longest that is taken.
+        /// The limit in bytes.
         most: usize,
     },
-    /// The body is not the protobuf message its type says; the text says where it fails.
+    /// The body is not valid protobuf for its type; the text says where decoding failed.
     Malformed(&'static str),
     /// A version other than 1.
     Version(u32),
-    /// An event with the id of one that is still being handled.
+    /// An event reuses the id of one that is still being handled.
     DuplicateId(u32),
-    /// A frame of a body that was never begun or has ended.
+    /// A frame belongs to a body that never began or has ended.
     NoSuchStream(u32),
-    /// More bytes of a body than were granted.
+    /// A body exceeds its granted credit.
     BeyondCredit(u32),
-    /// Grants that add up to more than a peer may grant.
+    /// The granted credit exceeds the maximum.
     TooMuchCredit(u32),
-    /// A body whose end states another total than was sent.
+    /// A body ends with a wrong total.
     WrongTotal {
         /// The id of its event.
         id: u32,
-        /// The total that its end states, in bytes.
+        /// The stated total in bytes.
         stated: u64,
-        /// The bytes that came.
+        /// The received bytes.
         came: u64,
     },
 }

@@ -1,59 +1,59 @@
-//! The 10-byte header and the cutting of a byte stream into frames.
+//! The 10-byte header, and splitting a byte stream into frames.
 
 use super::WireError;
 
-/// Length of a header: type u8, flags u8, body length u32, message id u32, in network order.
+/// Length of a header: type u8, flags u8, body length u32, message id u32, in network byte order.
 pub const HEADER_BYTES: usize = 10;
 
-/// Longest body of a heartbeat or its reply. Ours have under 20 bytes; the rest is room for fields
-/// that a later peer may add.
+/// Maximum body of a heartbeat or heartbeat reply. Ours have under 20 bytes; the rest is reserved
+/// for fields of later versions.
 const MAX_HEARTBEAT: usize = 1024;
-/// What an event or reply may hold beside its data: noun, target, headers.
+/// Maximum size of an event or reply besides its data: noun, target, headers.
 const MAX_AROUND_DATA: usize = 64 * 1024;
-/// Most bytes in a chunk.
+/// Maximum bytes in a chunk.
 pub const MAX_CHUNK: usize = 16 * 1024;
-/// Most bytes of a reason.
+/// Maximum bytes in a reason.
 pub(super) const MAX_REASON: usize = 256;
-/// A buffer that grew beyond this for a long message is given back once it is empty.
+/// A buffer that grew beyond this size for a long message is freed once it is empty.
 const KEPT_BUFFER: usize = 256 * 1024;
 
-/// The types of messages.
+/// Message types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// 0x01, a sign of life.
+    /// 0x01: a heartbeat.
     Heartbeat,
-    /// 0x02, a request.
+    /// 0x02: a request.
     Event,
-    /// 0x80, the answer to a heartbeat.
+    /// 0x80: the reply to a heartbeat.
     HeartbeatReply,
-    /// 0x81, the answer to an event.
+    /// 0x81: the reply to an event.
     EventReply,
-    /// 0x03 to 0x07 and 0x83 to 0x87: about a body that crosses in pieces. The side that asked the
-    /// event sends the low ones, the side that answers it the high ones.
+    /// 0x03 to 0x07 and 0x83 to 0x87: frames about a body in pieces. The side that sent the event
+    /// uses the low range, the side that answers it the high one.
     Stream(Piece, StreamSide),
 }
 
-/// Who sends a stream frame, and so whose id it carries.
+/// Who sends a stream frame, and therefore whose id it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StreamSide {
-    /// The side that asked the event.
+    /// The side that sent the event.
     Asker,
     /// The side that answers it.
     Answerer,
 }
 
-/// What a stream frame says.
+/// The content of a stream frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// 0x03: bytes of the sender's body.
     Chunk,
-    /// 0x04: the sender's body is complete; its total length follows.
+    /// 0x04: the sender's body is complete; carries its total length.
     End,
-    /// 0x05: the sender's body stays incomplete.
+    /// 0x05: the sender's body remains incomplete.
     Reset,
-    /// 0x06: the sender takes this many more bytes of the receiver's body.
+    /// 0x06: the sender grants this many more bytes of the receiver's body.
     Credit,
-    /// 0x07: the sender wants no more of the receiver's body, or no answer at all.
+    /// 0x07: the sender wants no more of the receiver's body, or no reply at all.
     Stop,
 }
 
@@ -99,10 +99,10 @@ impl Kind {
     }
 }
 
-/// How long messages may be.
+/// Message size limits.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameLimits {
-    /// Most bytes of data in an event or a reply.
+    /// Maximum bytes of data in an event or reply.
     pub max_data: usize,
 }
 
@@ -119,29 +119,29 @@ impl FrameLimits {
     }
 }
 
-/// One message, still encoded.
+/// One encoded message.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// Its type.
     pub kind: Kind,
-    /// Its id, which a reply shares with what it answers.
+    /// Its id; a reply has the id of the message that it answers.
     pub id: u32,
     /// The protobuf message.
     pub body: &'a [u8],
 }
 
-/// Makes the header of a message.
+/// Encodes a message header.
 pub(super) fn header(kind: Kind, length: usize, id: u32) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[0] = kind.byte();
-    // A length is limited to far below u32::MAX before anything is encoded.
+    // Cannot truncate: lengths are limited to far below u32::MAX before encoding.
     header[2..6].copy_from_slice(&(length as u32).to_be_bytes());
     header[6..10].copy_from_slice(&id.to_be_bytes());
     header
 }
 
-/// Collects bytes and gives back whole frames. A length is compared with its limit as soon as its
-/// header is there, and memory grows only with bytes that have arrived.
+/// Collects bytes and returns whole frames. A length is checked against its limit as soon as the
+/// header has arrived, and memory grows only with received bytes.
 pub struct FrameDecoder {
     limits: FrameLimits,
     buffer: Vec<u8>,
@@ -154,7 +154,7 @@ impl FrameDecoder {
         Self { limits, buffer: Vec::new(), start: 0 }
     }
 
-    /// Where received bytes are to be appended.
+    /// The buffer to append received bytes to.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         if self.start == self.buffer.len() {
             self.buffer.clear();
@@ -168,7 +168,7 @@ impl FrameDecoder {
         &mut self.buffer
     }
 
-    /// The next whole frame, or `None` until more bytes are there.
+    /// The next whole frame, or `None` until more bytes arrive.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, WireError> {
         let Some((header, rest)) = self.buffer[self.start..].split_first_chunk::<HEADER_BYTES>()
         else {
@@ -191,7 +191,7 @@ impl FrameDecoder {
         Ok(Some(Frame { kind, id: u32::from_be_bytes([i0, i1, i2, i3]), body }))
     }
 
-    /// Whether part of a frame is waiting for its rest.
+    /// Whether the buffer holds an incomplete frame.
     pub fn is_mid_frame(&self) -> bool {
         self.start < self.buffer.len()
     }

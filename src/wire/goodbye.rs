@@ -1,29 +1,29 @@
-//! Why a peer closes a connection, in a word and in words.
+//! Why a peer closes a connection, as a code and as text.
 
 use std::borrow::Cow;
 
-/// The longest text of a goodbye, in bytes; it has to fit into a heartbeat.
+/// Maximum length of the text, in bytes; it has to fit into a heartbeat.
 const MAX_TEXT: usize = 512;
 
-/// What a peer says before it closes a connection.
+/// A peer's last message before it closes a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Goodbye {
-    /// The reason, for the program.
+    /// The reason, for programs.
     pub reason: GoodbyeReason,
-    /// The reason, for people; at most 512 bytes. From a peer, so to be escaped.
+    /// The reason, for people; at most 512 bytes. Sent by the peer, so it must be escaped.
     pub text: String,
 }
 
-/// Why a connection is closed, as far as the other side has to act on it.
+/// Why a connection is closed, as far as the receiver has to react.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GoodbyeReason {
-    /// The receiver's certificate counts no longer.
+    /// The receiver's certificate is no longer accepted.
     Certificate,
-    /// A newer connection of the same name has taken over.
+    /// A newer connection of the same name replaced this one.
     Replaced,
     /// The same, and two machines seem to share a key: stay away for at least 30 s.
     DuplicateIdentity,
-    /// One that a later peer may have.
+    /// A reason unknown to this version.
     Other(u32),
 }
 
@@ -48,7 +48,7 @@ impl GoodbyeReason {
 }
 
 impl Goodbye {
-    /// One with a text that fits.
+    /// Truncates the text to the maximum length.
     pub fn bounded(mut self) -> Self {
         let mut end = self.text.len().min(MAX_TEXT);
         while !self.text.is_char_boundary(end) {
@@ -58,7 +58,7 @@ impl Goodbye {
         self
     }
 
-    /// What the fields of a heartbeat say.
+    /// Reads a goodbye from the fields of a heartbeat.
     pub(super) fn announced(code: Option<u32>, text: Option<Cow<'_, str>>) -> Option<Self> {
         let reason = GoodbyeReason::parse(code?);
         Some(Self { reason, text: text.map(Cow::into_owned).unwrap_or_default() }.bounded())

@@ -1,4 +1,4 @@
-//! Messages: what they say. How they become bytes and are read again is in the two rooms of this.
+//! The decoded messages. The submodules encode and decode them.
 
 mod decode;
 mod encode;
@@ -12,51 +12,51 @@ pub use encode::{
 use super::{DrainNotice, Goodbye, Piece, StreamSide};
 use crate::event::{Event, Reply};
 
-/// The version in every message.
+/// The protocol version in every message.
 const VERSION: u32 = 1;
 
-/// Where the rest of a decoded message is: `Some` when its body follows in pieces, with its length
-/// where that is known.
+/// Where the rest of a decoded message is: `Some` if its body follows in pieces, with the length if
+/// known.
 pub type Streamed = Option<Option<u64>>;
 
 /// A decoded message.
 #[derive(Debug, PartialEq)]
 pub enum Message {
-    /// A sign of life, to be answered with its id.
+    /// A heartbeat, to be answered with the same id.
     Heartbeat(Heartbeat),
-    /// The peer closes the connection, and says why.
+    /// The peer closes the connection and says why.
     Goodbye(Goodbye),
-    /// The peer is about to stop, or has understood that this node is.
+    /// The peer is stopping, or acknowledges that this node is.
     Drain(DrainNotice),
-    /// The answer to a sign of life.
+    /// The reply to a heartbeat.
     HeartbeatReply {
-        /// The extensions that the peer announces, as bits.
+        /// The peer's extensions, as bits.
         extensions: u32,
-        /// The most bytes of data it takes.
+        /// Maximum bytes of data that the peer accepts.
         max_data: Option<u32>,
     },
-    /// A request. Its body is empty where it follows in pieces.
+    /// A request. Its body is empty if it follows in pieces.
     Event(Event, Streamed),
-    /// A request that no handler can be asked about; this is its reply.
+    /// A request that cannot be passed to a handler, with the reply to send.
     BadEvent(Reply, Streamed),
-    /// The answer to one of ours. Its body is empty where it follows in pieces.
+    /// The reply to one of our requests. Its body is empty if it follows in pieces.
     Reply(Reply, Streamed),
-    /// Part of a body, or about one.
+    /// A frame about a body in pieces.
     Stream(Piece, StreamSide),
 }
 
-/// What a heartbeat says.
+/// The content of a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// The extensions that the peer announces, as bits.
+    /// The peer's extensions, as bits.
     pub extensions: u32,
-    /// For how many milliseconds it may be silent before it is to be taken for dead.
+    /// The peer's silence limit in milliseconds, after which it is considered dead.
     pub silence_ms: Option<u32>,
-    /// The most bytes of data it takes.
+    /// Maximum bytes of data that the peer accepts.
     pub max_data: Option<u32>,
-    /// The client's older connection still stands, and the client ends it.
+    /// The client's older connection is still open, and the client closes it.
     pub takes_over: bool,
-    /// How long the answer to the one before took, in microseconds.
+    /// Round-trip time of the previous heartbeat, in microseconds.
     pub round_trip_us: Option<u32>,
 }
 

@@ -1,16 +1,17 @@
-//! The requests that wait for their replies on one link.
+//! Outstanding requests on one link.
 
 use std::collections::HashMap;
 
-/// Ids are drawn from here up, as the original does.
+/// Random ids start here, as in the original.
 const FIRST_ID: u32 = 1_000_000_000;
 
-/// Outstanding requests by id. `W` is whatever the asker waits on.
+/// Outstanding requests by id. `W` is the handle that the requester waits on.
 pub struct PendingTable<W> {
     entries: HashMap<u32, Entry<W>>,
     most: usize,
     closed: bool,
-    /// That the last one has ended is still to be reported; see [`PendingTable::take_drained`].
+    /// Whether the end of the last request has yet to be reported; see
+    /// [`PendingTable::take_drained`].
     reports_drained: bool,
 }
 
@@ -19,22 +20,22 @@ struct Entry<W> {
     written: bool,
 }
 
-/// Why a request cannot be stored.
+/// Why a request cannot be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegisterError {
-    /// As many requests are outstanding as may be.
+    /// Too many outstanding requests.
     Full,
-    /// The link has ended, or its peer is about to end it.
+    /// The link has ended, or its peer is stopping.
     Closed,
 }
 
 impl<W> PendingTable<W> {
-    /// An empty table for at most this many.
+    /// An empty table for at most `most` requests.
     pub fn new(most: usize) -> Self {
         Self { entries: HashMap::new(), most, closed: false, reports_drained: false }
     }
 
-    /// Stores the waiter under a new random id.
+    /// Registers the waiter under a new random id.
     pub fn register(&mut self, waiter: W) -> Result<u32, RegisterError> {
         if self.closed {
             return Err(RegisterError::Closed);
@@ -42,7 +43,7 @@ impl<W> PendingTable<W> {
         if self.entries.len() >= self.most {
             return Err(RegisterError::Full);
         }
-        // The table is far smaller than the range, so a free id is found at once.
+        // The table is far smaller than the id range, so a free id is found quickly.
         let id = loop {
             let id = fastrand::u32(FIRST_ID..);
             if !self.entries.contains_key(&id) {
@@ -53,38 +54,38 @@ impl<W> PendingTable<W> {
         Ok(id)
     }
 
-    /// Notes that the request may reach the peer from now on. False when nobody waits for it, so
+    /// Records that the request may reach the peer from now on. False if nobody waits for it, so
     /// that it need not be sent.
     pub fn mark_written(&mut self, id: u32) -> bool {
         self.entries.get_mut(&id).map(|entry| entry.written = true).is_some()
     }
 
-    /// Takes no more requests; those that are here still wait for their replies.
+    /// Accepts no more requests; outstanding ones still wait for their replies.
     pub fn hold(&mut self) {
         self.closed = true;
         self.reports_drained = true;
     }
 
-    /// Whether no request waits and none can come, after [`PendingTable::hold`]. True once.
+    /// Whether, after [`PendingTable::hold`], no request is outstanding. True once.
     pub fn take_drained(&mut self) -> bool {
         let is_drained = self.reports_drained && self.entries.is_empty();
         self.reports_drained &= !is_drained;
         is_drained
     }
 
-    /// Takes out the waiter of this id; `None` when nobody waits. Says also whether the
-    /// request was written.
+    /// Removes and returns the waiter with this id, and whether the request was written; `None` if
+    /// nobody waits.
     pub fn take(&mut self, id: u32) -> Option<(W, bool)> {
         self.entries.remove(&id).map(|entry| (entry.waiter, entry.written))
     }
 
-    /// Takes out all of them, and lets no more in.
+    /// Removes and returns all waiters, and accepts no more.
     pub fn close(&mut self) -> Vec<(W, bool)> {
         self.closed = true;
         self.entries.drain().map(|(_, entry)| (entry.waiter, entry.written)).collect()
     }
 
-    /// How many wait.
+    /// Number of outstanding requests.
     pub fn len(&self) -> usize {
         self.entries.len()
     }

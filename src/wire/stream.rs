@@ -1,38 +1,39 @@
-//! Bodies that cross in pieces: their frames, and the account of what may be sent.
+//! Bodies in pieces: their frames, and credit accounting.
 //!
-//! A body that does not fit into its event or reply follows it, under the same id. Its sender may send
-//! [`FIRST_CREDIT`] bytes unasked and then as many as the receiver grants, who grants as its consumer
-//! takes. It ends with a total, or with a reset and a reason; the receiver may ask the sender to stop,
-//! which the sender answers with an end or a reset of its own, if it has not sent one already.
+//! A body that does not fit into its event or reply follows it, under the same id. The sender may
+//! send [`FIRST_CREDIT`] bytes before any grant, and then as many as the receiver grants; the
+//! receiver grants more as its consumer reads. A body ends with a total, or with a reset and a
+//! reason. The receiver may ask the sender to stop; the sender answers with an end or a reset,
+//! unless it has sent one already.
 
 use super::frame::{MAX_REASON, header};
 use super::{Kind, Piece, StreamSide, WireError};
 
-/// Bytes of a body that may be sent before anything was granted.
+/// Bytes of a body that may be sent before the first grant.
 pub const FIRST_CREDIT: u64 = 64 * 1024;
-/// Bytes of a body that may be granted and not yet sent, at most.
+/// Maximum bytes of a body granted and not yet sent.
 pub const MAX_CREDIT: u64 = 1 << 30;
-/// Bytes of one chunk as we send it: with its header it fills one TLS record.
+/// Bytes in the chunks that we send: with its header, a chunk fills one TLS record.
 pub const CHUNK: usize = super::MAX_CHUNK - super::HEADER_BYTES;
 
-/// What the sender of a body may still send.
+/// The sender's credit for a body.
 #[derive(Debug)]
 pub struct Credit {
     left: u64,
 }
 
 impl Credit {
-    /// That of a body that begins.
+    /// The initial credit.
     pub const fn begin() -> Self {
         Self { left: FIRST_CREDIT }
     }
 
-    /// How many bytes may be sent.
+    /// Bytes that may be sent.
     pub const fn left(&self) -> u64 {
         self.left
     }
 
-    /// The receiver has granted more.
+    /// Adds credit granted by the receiver.
     pub fn grant(&mut self, id: u32, count: u32) -> Result<(), WireError> {
         let left = self.left + u64::from(count);
         if count == 0 || left > MAX_CREDIT {
@@ -42,20 +43,20 @@ impl Credit {
         Ok(())
     }
 
-    /// Takes from it what is sent, at most `count`. Returns how much that is.
+    /// Takes up to `count` bytes of credit. Returns the number taken.
     pub fn take(&mut self, count: usize) -> usize {
         let taken = self.left.min(count as u64);
         self.left -= taken;
         usize::try_from(taken).unwrap_or(count)
     }
 
-    /// Gives back what was taken and not sent.
+    /// Returns credit that was taken and not used.
     pub fn give_back(&mut self, count: usize) {
         self.left += count as u64;
     }
 }
 
-/// What the receiver of a body has granted and what has come.
+/// The receiver's account of a body: bytes granted and received.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     came: u64,
@@ -64,19 +65,19 @@ pub struct Window {
 }
 
 impl Window {
-    /// That of a body that begins.
+    /// The initial window.
     pub const fn begin() -> Self {
         Self { came: 0, granted: FIRST_CREDIT, taken: 0 }
     }
 
-    /// Notes bytes that came.
+    /// Records received bytes.
     pub fn receive(&mut self, id: u32, count: usize) -> Result<(), WireError> {
         self.came += count as u64;
         if self.came > self.granted { Err(WireError::BeyondCredit(id)) } else { Ok(()) }
     }
 
-    /// Notes bytes that the consumer took. Returns what is to be granted so that `size` bytes may be
-    /// under way; small grants are saved up.
+    /// Records consumed bytes. Returns the credit to grant, so that `size` bytes may be in transit;
+    /// small grants are accumulated.
     pub fn take(&mut self, count: usize, size: u64) -> Option<u32> {
         self.taken += count as u64;
         let room = (self.taken + size).saturating_sub(self.granted);
@@ -87,7 +88,7 @@ impl Window {
         u32::try_from(room).ok().filter(|room| *room > 0)
     }
 
-    /// Checks the total that the end of the body states.
+    /// Checks the total stated by the end of the body.
     pub const fn end(&self, id: u32, stated: u64) -> Result<(), WireError> {
         if stated == self.came {
             Ok(())
@@ -105,7 +106,7 @@ pub fn encode_chunk_header(side: StreamSide, id: u32, frame: &mut [u8]) {
     }
 }
 
-/// The end of a body of this many bytes.
+/// The end of a body with this total.
 pub fn encode_end(side: StreamSide, id: u32, total: u64) -> Vec<u8> {
     frame(Piece::End, side, id, &total.to_be_bytes())
 }
@@ -120,7 +121,7 @@ pub fn encode_reset(side: StreamSide, id: u32, reason: &str) -> Vec<u8> {
     frame(Piece::Reset, side, id, cut(reason).as_bytes())
 }
 
-/// The wish that no more of a body, or no answer, be sent.
+/// A request to stop sending a body, or not to reply.
 pub fn encode_stop(side: StreamSide, id: u32, reason: &str) -> Vec<u8> {
     frame(Piece::Stop, side, id, cut(reason).as_bytes())
 }
@@ -151,7 +152,7 @@ fn frame(piece: Piece, side: StreamSide, id: u32, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A reason of at most [`MAX_REASON`] bytes.
+/// Truncates a reason to [`MAX_REASON`] bytes.
 fn cut(reason: &str) -> &str {
     let mut end = reason.len().min(MAX_REASON);
     while !reason.is_char_boundary(end) {

@@ -1,50 +1,50 @@
-//! What waits to be written, and in which order: answers to heartbeats, messages, then bodies in pieces,
-//! a chunk from each in turn.
+//! The outgoing queue and its order: heartbeat replies, then messages, then bodies in pieces, one
+//! chunk from each in turn.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::link::streams::{MAX_QUEUED_CHUNKS, OutgoingStream, StreamKey};
 
-/// Bytes that are gathered for one socket write.
+/// Bytes collected for one socket write.
 pub(super) const BATCH: usize = 64 * 1024;
-/// Most messages that wait to be written.
+/// Maximum queued messages.
 const MAX_MESSAGES: usize = 8192;
-/// Most answers to heartbeats that wait to be written; a peer that reads none of them floods.
+/// Maximum queued heartbeat replies; exceeding it means that the peer floods.
 const MAX_CONTROL: usize = 64;
 
-/// A message on its way out.
+/// An outgoing message.
 pub(super) struct Outgoing {
-    /// The message, whole with its header.
+    /// The message, including its header.
     pub bytes: Vec<u8>,
-    /// The request's id where it is one, to note that it was written.
+    /// The id, if this is a request, to record that it was written.
     request: Option<u32>,
-    /// Whether its body follows in pieces: those are meaningless without it.
+    /// Whether its body follows in pieces, which are meaningless without it.
     followed: bool,
 }
 
 impl Outgoing {
-    /// A message that is not a request.
+    /// A message other than a request.
     pub const fn plain(bytes: Vec<u8>) -> Self {
         Self { bytes, request: None, followed: false }
     }
 
-    /// The request of this id; `followed`: its body follows in pieces.
+    /// The request with this id; `followed`: its body follows in pieces.
     pub const fn request(bytes: Vec<u8>, id: u32, followed: bool) -> Self {
         Self { bytes, request: Some(id), followed }
     }
 
-    /// Notes with `mark_written` that it is written now. False where it is a request that nobody waits
-    /// for, so that it can be left out.
+    /// Records through `mark_written` that the message is being written. False for a request that
+    /// is no longer wanted and need not be sent.
     pub fn mark_sent(&self, mark_written: impl Fn(u32) -> bool) -> bool {
         self.request.is_none_or(mark_written) || self.followed
     }
 }
 
-/// Why a message was not taken.
+/// Why a message was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendError {
-    /// Too much waits already.
+    /// The queue is full.
     Full,
     /// The link is closed.
     Closed,
@@ -53,45 +53,45 @@ pub enum SendError {
 /// The queue.
 #[derive(Default)]
 pub(super) struct Queue {
-    /// Answers to heartbeats go first.
+    /// Heartbeat replies, sent first.
     control: VecDeque<Outgoing>,
     messages: VecDeque<Outgoing>,
     bytes: usize,
     /// The frames of bodies in pieces, by body.
     bulk: HashMap<StreamKey, Lane>,
-    /// The bodies that have something to send, in turn.
+    /// The bodies with frames to send, in round-robin order.
     turns: VecDeque<StreamKey>,
-    /// TLS, or a sender that could not write all, left something for the writer.
+    /// TLS or a partial direct write left something for the writer thread.
     pub flush: bool,
     pub closed: bool,
-    /// The message before the end, from when it is closed.
+    /// The last message before the close, set when the queue is closed.
     pub goodbye: Option<Vec<u8>>,
 }
 
-/// What waits of one body in pieces.
+/// The queued frames of one body.
 struct Lane {
     frames: VecDeque<Vec<u8>>,
     body: Arc<OutgoingStream>,
 }
 
-/// What the writer has taken to write next.
+/// The messages that the writer writes next.
 #[derive(Default)]
 pub(super) struct Batch {
     pub messages: Vec<Outgoing>,
     pub bulk: Vec<(Vec<u8>, Arc<OutgoingStream>)>,
-    /// Written frames, for the producers to fill anew.
+    /// Written frames, for the producers to reuse.
     spare: Vec<Vec<u8>>,
 }
 
 impl Batch {
-    /// Lets the producers of the frames go on, each with a frame to fill in return.
+    /// Lets the producers continue, each with a frame to reuse.
     pub fn release_producers(&mut self) {
         for (_, body) in &self.bulk {
             body.written(self.spare.pop());
         }
     }
 
-    /// Keeps a frame that was written.
+    /// Keeps a written frame for reuse.
     pub fn keep(&mut self, frame: Vec<u8>) {
         if self.spare.len() < MAX_QUEUED_CHUNKS {
             self.spare.push(frame);
@@ -100,23 +100,23 @@ impl Batch {
 }
 
 impl Queue {
-    /// Whether nothing waits to be written.
+    /// Whether nothing is queued.
     pub fn is_quiet(&self) -> bool {
         self.bytes == 0 && self.turns.is_empty()
     }
 
-    /// How many messages wait, pieces of bodies left out.
+    /// Number of queued messages, not counting pieces of bodies.
     pub fn messages(&self) -> usize {
         self.control.len() + self.messages.len()
     }
 
-    /// Adds a message, where at most `max_bytes` of them wait.
+    /// Adds a message, within a total of `max_bytes`.
     pub fn add(&mut self, message: Outgoing, max_bytes: usize) -> Result<(), SendError> {
         if self.closed {
             return Err(SendError::Closed);
         }
         let bytes = self.bytes + message.bytes.len();
-        // One message is always taken, however long: its own limit is another.
+        // A single message is always accepted; its length has a limit of its own.
         if self.messages.len() >= MAX_MESSAGES || (bytes > max_bytes && self.bytes > 0) {
             return Err(SendError::Full);
         }
@@ -125,9 +125,9 @@ impl Queue {
         Ok(())
     }
 
-    /// Adds a small frame about a body. Without it a body might stall without end, so it is always
-    /// taken: each answers what the peer has sent or asked, and a peer that takes nothing is soon given
-    /// up.
+    /// Adds a small frame about a body. It is always accepted, because a lost one could stall a
+    /// body forever. The number is bounded: each answers something that the peer sent or requested,
+    /// and a peer that reads nothing is soon given up.
     pub fn add_small(&mut self, bytes: Vec<u8>) {
         if !self.closed {
             self.bytes += bytes.len();
@@ -135,7 +135,7 @@ impl Queue {
         }
     }
 
-    /// Adds the answer to a heartbeat.
+    /// Adds a heartbeat or heartbeat reply.
     pub fn add_control(&mut self, bytes: Vec<u8>) -> Result<(), SendError> {
         if self.closed {
             return Err(SendError::Closed);
@@ -148,7 +148,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Adds a frame of a body in pieces. How many wait is the producer's to bound.
+    /// Adds a frame of a body in pieces. The producer limits how many are queued.
     pub fn add_bulk(&mut self, body: &Arc<OutgoingStream>, frame: Vec<u8>) {
         if self.closed {
             return;
@@ -163,7 +163,7 @@ impl Queue {
         }
     }
 
-    /// Takes nothing more, and drops what waits.
+    /// Closes the queue and drops its content.
     pub fn close(&mut self, goodbye: Option<Vec<u8>>) {
         *self = Self { flush: self.flush, closed: true, goodbye, ..Self::default() };
     }
@@ -187,7 +187,7 @@ impl Queue {
         }
     }
 
-    /// Takes a frame from the body whose turn it is.
+    /// Takes a frame from the next body in turn.
     fn take_bulk(&mut self) -> Option<(Vec<u8>, Arc<OutgoingStream>)> {
         let key = self.turns.pop_front()?;
         let lane = self.bulk.get_mut(&key)?;

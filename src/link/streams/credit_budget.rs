@@ -1,11 +1,11 @@
-//! How much may be under way to all consumers of a link together.
+//! The credit budget shared by all bodies of a link.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes that the bodies of one link may have been granted beyond their first credit.
+/// Maximum bytes granted to all bodies of one link beyond their initial credit.
 const MAX_EXTRA_CREDIT: u64 = 32 * 1024 * 1024;
 
-/// What of it is left.
+/// What remains of the budget.
 pub(super) struct LinkCreditBudget(AtomicU64);
 
 impl Default for LinkCreditBudget {
@@ -15,13 +15,13 @@ impl Default for LinkCreditBudget {
 }
 
 impl LinkCreditBudget {
-    /// Takes so many bytes of it. False when there are not as many left.
+    /// Takes bytes from the budget. False if too few remain.
     pub fn take(&self, bytes: u64) -> bool {
         let less = |left: u64| left.checked_sub(bytes);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 
-    /// Gives bytes back that were taken.
+    /// Returns bytes to the budget.
     pub fn give_back(&self, bytes: u64) {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }

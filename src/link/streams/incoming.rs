@@ -1,4 +1,4 @@
-//! A body on its way in: filled by the reader, emptied by its consumer, who grants more.
+//! An incoming body: the reader fills it, the consumer empties it and grants more credit.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -12,52 +12,52 @@ use super::key::StreamKey;
 use crate::event::Sink;
 use crate::wire::{FIRST_CREDIT, Window, WireError};
 
-/// Bytes of one body that may be under way once its consumer has begun to take it.
+/// Window of one body, in bytes, once its consumer has started reading.
 const BEGUN_WINDOW: u64 = 256 * 1024;
-/// The same for a body on a long line.
+/// Maximum window, for a path with a long delay.
 const MAX_WINDOW: u64 = 2 * 1024 * 1024;
-/// A consumer that waits for longer than this, though it takes all that comes, is at the end of a long
-/// line (or of a slow one, where a wider window does no harm).
+/// A consumer that waits longer than this although it keeps up is on a path with a long delay (or a
+/// slow one, where a wider window does no harm).
 const LONG_LINE_WAIT: Duration = Duration::from_millis(4);
 
-/// A body on its way in.
+/// An incoming body.
 pub(in crate::link) struct IncomingStream {
     pub key: StreamKey,
-    /// Guards the bytes that have come and were not taken. Never held across I/O.
+    /// Guards the bytes not yet consumed. Never held across I/O.
     state: Mutex<Arrived>,
-    /// Bytes, or the end, have come.
+    /// Signalled when bytes or the end arrive.
     news: Condvar,
 }
 
 struct Arrived {
     window: Window,
     size: Size,
-    /// At most what was granted.
+    /// Never more than was granted.
     bytes: VecDeque<u8>,
     end: Option<Result<(), String>>,
-    /// Somebody waits for news.
+    /// The consumer is waiting on `news`.
     waited_for: bool,
-    /// Where bytes may go that somebody waits for.
+    /// Takes bytes directly while the consumer waits.
     sink: Option<Arc<dyn Sink>>,
-    /// When some went there the last time.
+    /// When bytes last went to the sink.
     passed: Instant,
 }
 
-/// What became of bytes that have come.
+/// The result of `IncomingStream::push`.
 #[derive(Debug)]
 pub(in crate::link) struct Pushed {
-    /// Some are there for the consumer.
+    /// Whether bytes are left for the consumer.
     pub is_left: bool,
-    /// What is to be granted to the peer.
+    /// Credit to grant to the peer.
     pub grant: Option<u32>,
 }
 
-/// What [`IncomingStream::take`] found.
+/// The result of [`IncomingStream::take`].
 #[derive(Debug)]
 pub(in crate::link) struct Received {
-    /// How many bytes; 0 at the end of the body.
+    /// Number of bytes; 0 at the end of the body.
     pub count: usize,
-    /// What is to be granted to the peer.
+    /// Credit to grant to the peer.
     pub grant: Option<u32>,
 }
 
@@ -82,7 +82,7 @@ impl IncomingStream {
         }
     }
 
-    /// Bytes have come. Those that a sink takes at once need no consumer; of the others it is to be woken.
+    /// Adds received bytes. The sink takes what it can; for the rest, the consumer has to be woken.
     pub fn push(&self, bytes: &[u8]) -> Result<Pushed, WireError> {
         let mut state = self.state.lock();
         state.window.receive(self.key.id, bytes.len())?;
@@ -97,17 +97,17 @@ impl IncomingStream {
         Ok(Pushed { is_left: !rest.is_empty(), grant })
     }
 
-    /// Lets bytes go to `sink` while the consumer waits for some.
+    /// Passes bytes to `sink` while the consumer waits.
     pub fn pass_to(&self, sink: Arc<dyn Sink>) {
         self.state.lock().sink = Some(sink);
     }
 
-    /// Wakes the consumer, if it sleeps: bytes have come.
+    /// Wakes the consumer, if it sleeps, because bytes arrived.
     pub fn wake_consumer(&self) {
         self.wake(self.state.lock());
     }
 
-    /// The end has come, and states a total.
+    /// Records the end and the total that it states.
     pub fn end(&self, total: u64, before: impl FnOnce()) -> Result<(), WireError> {
         let mut state = self.state.lock();
         let agreed = state.window.end(self.key.id, total);
@@ -119,7 +119,7 @@ impl IncomingStream {
         agreed
     }
 
-    /// It stays incomplete.
+    /// Marks the body as incomplete.
     pub fn fail(&self, reason: &str) {
         let mut state = self.state.lock();
         state.end.get_or_insert_with(|| Err(reason.to_owned()));
@@ -135,15 +135,15 @@ impl IncomingStream {
         }
     }
 
-    /// What is to be granted by a consumer that is going to wait, once: a producer may hold the first
-    /// byte back until it sees that somebody reads.
+    /// The credit that a consumer grants, once, before its first wait: a producer may hold the
+    /// first byte back until it sees that the body is read.
     pub fn welcome(&self) -> Option<u32> {
         let mut state = self.state.lock();
         let waits = state.bytes.is_empty() && state.end.is_none();
         if waits { state.grant(0) } else { None }
     }
 
-    /// Takes bytes, waiting for them for at most `timeout`; `None` when none came.
+    /// Takes bytes, waiting at most `timeout`; `None` if none arrived.
     pub fn take(&self, buffer: &mut [u8], timeout: Duration) -> io::Result<Option<Received>> {
         let began = Instant::now();
         let deadline = began + timeout;
@@ -165,7 +165,7 @@ impl IncomingStream {
             self.news.wait_for(&mut state, left);
             state.waited_for = false;
         }
-        // Twice, for they may wrap around. From memory this cannot fail.
+        // Two reads, because the bytes may wrap around. Reading from memory cannot fail.
         let mut count = state.bytes.read(buffer)?;
         count += state.bytes.read(&mut buffer[count..])?;
         if waited && began.elapsed() > LONG_LINE_WAIT {
@@ -180,20 +180,20 @@ impl IncomingStream {
         self.state.lock().waited_for
     }
 
-    /// What was granted and what has come.
+    /// What was granted and received.
     pub fn window(&self) -> Window {
         self.state.lock().window
     }
 }
 
 impl Arrived {
-    /// Notes that the consumer took so many bytes. Returns what is to be granted.
+    /// Records bytes taken by the consumer. Returns the credit to grant.
     fn grant(&mut self, taken: usize) -> Option<u32> {
         self.size.begin();
         self.window.take(taken, self.size.bytes)
     }
 
-    /// Notes that so many bytes went past the consumer. Returns what is to be granted.
+    /// Records bytes passed to the sink. Returns the credit to grant.
     fn pass(&mut self, count: usize) -> Option<u32> {
         let now = Instant::now();
         if now.duration_since(self.passed) > LONG_LINE_WAIT {
@@ -204,23 +204,23 @@ impl Arrived {
     }
 }
 
-/// How many bytes of a body may be under way.
+/// The window size of a body.
 struct Size {
     bytes: u64,
-    /// Bytes that have come since it was widened.
+    /// Bytes received since the window was last widened.
     since: u64,
     budget: Arc<LinkCreditBudget>,
 }
 
 impl Size {
-    /// Widens what every body may send unasked: its consumer has begun.
+    /// Widens the initial window, once the consumer has started reading.
     fn begin(&mut self) {
         if self.bytes == FIRST_CREDIT {
             self.widen_to(BEGUN_WINDOW);
         }
     }
 
-    /// Doubles it, if it was used since it was widened the last time.
+    /// Doubles the window, if it was used up since it was last widened.
     fn widen(&mut self) {
         if self.since >= self.bytes && self.bytes < MAX_WINDOW {
             self.widen_to(2 * self.bytes);

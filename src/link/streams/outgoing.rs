@@ -1,4 +1,4 @@
-//! A body on its way out: its producer waits here for credit, and for room on the way.
+//! An outgoing body: the producer waits here for credit and for room in the outgoing queue.
 
 use std::time::{Duration, Instant};
 
@@ -7,53 +7,53 @@ use parking_lot::{Condvar, Mutex};
 use super::key::StreamKey;
 use crate::wire::{CHUNK, Credit, HEADER_BYTES, WireError};
 
-/// Chunks of one body that are produced or wait to be written; the next one is produced meanwhile.
+/// Chunks of one body being produced or queued; the next one is produced while others are written.
 pub(in crate::link) const MAX_QUEUED_CHUNKS: usize = 4;
 
-/// A body on its way out.
+/// An outgoing body.
 pub(in crate::link) struct OutgoingStream {
     pub key: StreamKey,
     /// Guards what may be sent. Never held across I/O.
     window: Mutex<SendWindow>,
-    /// Credit or room has come, or the end.
+    /// Signalled on credit, on room in the queue, and on the end.
     changed: Condvar,
 }
 
 struct SendWindow {
     credit: Credit,
-    /// Chunks that are being produced, or wait to be written.
+    /// Chunks being produced or queued.
     queued: usize,
-    /// The receiver has granted something: it reads.
+    /// The receiver has granted credit, so it reads.
     wanted: bool,
     stopped: Option<String>,
-    /// Written frames, to be filled anew: making and clearing them costs as much as sealing them.
+    /// Written frames for reuse: allocating and clearing one costs as much as encrypting it.
     spare: Vec<Vec<u8>>,
 }
 
-/// What a producer may do.
+/// What a producer may do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::link) enum SendPermission {
     /// Fill the chunk's frame.
     Send,
-    /// Nothing yet.
+    /// Wait: nothing may be sent yet.
     Wait,
-    /// Nothing more, for this reason.
+    /// Stop, for this reason.
     Stop(String),
 }
 
-/// What a producer has in hand.
+/// The chunk that a producer is working on.
 #[derive(Default)]
 pub(in crate::link) struct Chunk {
-    /// The next frame: room for the header, then for what may be sent.
+    /// The next frame: space for the header, then for the bytes that may be sent.
     pub frame: Vec<u8>,
-    /// Bytes of credit that were taken for it and not used.
+    /// Bytes of credit reserved for the chunk and not used.
     reserved: usize,
-    /// It counts as one of the [`MAX_QUEUED_CHUNKS`].
+    /// Whether it counts towards [`MAX_QUEUED_CHUNKS`].
     is_queued: bool,
 }
 
 impl Chunk {
-    /// Takes out the frame, which has so many bytes of the body.
+    /// Takes the frame, which holds `count` bytes of the body.
     pub fn fill(&mut self, count: usize) -> Vec<u8> {
         self.reserved = self.reserved.saturating_sub(count);
         self.is_queued = false;
@@ -63,7 +63,7 @@ impl Chunk {
 }
 
 impl OutgoingStream {
-    /// A body that begins; `closed` says why it cannot be sent.
+    /// A new body; `closed` says why it cannot be sent.
     pub fn new(key: StreamKey, closed: Option<String>) -> Self {
         let window = SendWindow {
             credit: Credit::begin(),
@@ -75,7 +75,7 @@ impl OutgoingStream {
         Self { key, window: Mutex::new(window), changed: Condvar::new() }
     }
 
-    /// The receiver has granted more.
+    /// Adds credit granted by the receiver.
     pub fn grant(&self, count: u32) -> Result<(), WireError> {
         {
             let mut window = self.window.lock();
@@ -86,15 +86,15 @@ impl OutgoingStream {
         Ok(())
     }
 
-    /// The receiver, or the end of the link, stops it.
+    /// Stops the body, at the receiver's request or because the link is closed.
     pub fn stop(&self, reason: &str) {
         self.window.lock().stopped.get_or_insert_with(|| reason.to_owned());
         self.changed.notify_all();
     }
 
-    /// Waits until something may be sent, or for at most `timeout`, and makes `chunk` ready for it. With
-    /// `after_grant` it also waits until the receiver has shown that it reads. What was reserved for
-    /// the chunk before and not used is given back first.
+    /// Waits up to `timeout` until something may be sent, and prepares `chunk` for it. With
+    /// `after_grant`, also waits until the receiver has shown that it reads. Credit reserved
+    /// earlier for the chunk and not used is returned first.
     pub fn reserve(
         &self,
         chunk: &mut Chunk,
@@ -134,7 +134,7 @@ impl OutgoingStream {
         SendPermission::Send
     }
 
-    /// A chunk is written, or taken to be; `spare` is a frame to be filled anew.
+    /// A chunk was written, or is treated as written; `spare` is a frame for reuse.
     pub fn written(&self, spare: Option<Vec<u8>>) {
         let has_room = {
             let mut window = self.window.lock();

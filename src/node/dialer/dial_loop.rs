@@ -1,5 +1,5 @@
-//! What the dialling thread knows and decides: when to dial, which link is the one to ask by, and when
-//! one that was superseded has finished.
+//! The state and decisions of the dialling thread: when to dial, which link takes requests, and
+//! when a superseded link has finished.
 
 mod failover;
 
@@ -17,31 +17,31 @@ use crate::net::dial::{self, Backoff};
 use crate::node::feed::Happening;
 use crate::wire::GoodbyeReason;
 
-/// A link that lived this long was well; the next loss starts with short waits again. Longer than
-/// any wait: of two machines with one certificate, each lives for as long as the other waits, and
-/// neither may take that for a reason to come back faster.
+/// A link that lived this long was healthy; after its loss the backoff starts over. Longer than any
+/// backoff: if two machines share a certificate, each link lives as long as the other machine
+/// waits, and that must not reset the backoff.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
 const _: () = assert!(STABLE_AFTER.as_secs() > dial::MAX_WAIT.as_secs());
-/// Where another machine has this one's key, it is left alone for this long, and up to
-/// [`DUPLICATE_IDENTITY_JITTER`] more.
+/// How long to wait if another machine uses this one's key, plus up to
+/// [`DUPLICATE_IDENTITY_JITTER`].
 const DUPLICATE_IDENTITY_WAIT: Duration = Duration::from_secs(30);
 /// See [`DUPLICATE_IDENTITY_WAIT`].
 const DUPLICATE_IDENTITY_JITTER: Duration = Duration::from_secs(10);
-/// Clients that have lost one server together come to the next within this.
+/// Clients that lose a server at the same moment connect to the next one within this time.
 const NEXT_SERVER_JITTER: Duration = Duration::from_millis(200);
-/// A link that another supersedes stays this long at least, for those who were about to ask by it.
+/// A superseded link stays open at least this long, for requests that were about to use it.
 const SUPERSEDED_MIN_TIME: Duration = Duration::from_secs(1);
-/// How often it is looked whether it has finished.
+/// How often a superseded link is checked for completion.
 const SUPERSEDED_POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// With nothing to do the thread waits this long; only news end that.
+/// How long an idle thread waits for messages.
 const MAX_IDLE_WAIT: Duration = Duration::from_secs(3600);
 
-/// One link, and how far it is.
+/// One link and its state.
 struct Pipe {
     link: Arc<Link>,
-    /// The server's place in the list.
+    /// The server's position in the list.
     target: usize,
-    /// Where it leads, for messages.
+    /// The route to the server, for messages.
     place: String,
     started: Instant,
     stage: Stage,
@@ -49,41 +49,41 @@ struct Pipe {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The server has not spoken: it may still refuse this client.
+    /// The server has sent nothing yet and may still refuse this client.
     Coming,
-    /// To an earlier server than the one that is asked: it has to last for a while.
+    /// A link to an earlier server than the one in use: it has to last for a while.
     Probation,
-    /// The one that is asked by.
+    /// The link that takes requests.
     Current,
-    /// Superseded by another at this time.
+    /// Superseded by another link at this time.
     Superseded(Instant),
 }
 
-/// What the dialling thread knows.
+/// The state of the dialling thread.
 struct DialLoop<'a> {
     dialer: &'a Arc<Dialer>,
-    /// The server that is dialled next.
+    /// The server to dial next.
     aim: usize,
-    /// How many in a row were not reached.
+    /// Consecutive servers that could not be reached.
     missed: usize,
-    /// When an earlier server is to be tried, if one is.
+    /// When to try an earlier server, if at all.
     trial_due: Option<Instant>,
     /// An earlier server is being tried.
     trying: bool,
     pipes: Vec<Pipe>,
     backoff: Backoff,
-    /// When to dial next, if that is to be done.
+    /// When to dial next, if at all.
     due: Option<Instant>,
-    /// Counts the attempts.
+    /// Counts attempts and promotions.
     number: u64,
-    /// How many have failed since the server was connected last.
+    /// Attempts failed since the server was last connected.
     failed: u64,
     /// When that connection was lost.
     lost_at: Option<SystemTime>,
 }
 
 impl Dialer {
-    /// The thread. It ends after [`News::Stop`], when every link has.
+    /// Runs the thread. It exits after [`News::Stop`], once every link has ended.
     pub fn run(self: &Arc<Self>, news: &Receiver<News>) {
         let mut dial_loop = DialLoop {
             dialer: self,
@@ -112,7 +112,7 @@ impl Dialer {
                     stopped = true;
                     dial_loop.pipes.iter().for_each(|pipe| pipe.link.close(LinkEnd::Stopping));
                 }
-                // Not before the last link has ended: the dialler itself holds a sender.
+                // Cannot happen before the last link has ended: the dialler itself holds a sender.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -154,7 +154,7 @@ impl DialLoop<'_> {
         self.pipes.iter().any(|pipe| pipe.target == target)
     }
 
-    /// Dials the next server: soon, or after a wait where none could be reached.
+    /// Dials the next server: soon, or after a backoff if no server could be reached.
     fn dial_next(&mut self, least: Duration) {
         self.aim = (self.aim + 1) % self.dialer.targets.len();
         self.missed += 1;
@@ -180,7 +180,7 @@ impl DialLoop<'_> {
         }
     }
 
-    /// Gives a link that has become ready its place, and ends those that were superseded.
+    /// Promotes a link that became ready, and closes superseded ones.
     fn advance(&mut self) {
         let now = Instant::now();
         let ready = |pipe: &Pipe| pipe.stage == Stage::Coming && pipe.link.is_ready();
@@ -206,7 +206,7 @@ impl DialLoop<'_> {
         } else {
             MAX_IDLE_WAIT
         };
-        // An earlier server that is on trial, or due to be tried, is looked after in time.
+        // An earlier server that is on probation, or due for a trial, limits the wait.
         let trial = self
             .pipes
             .iter()
@@ -239,7 +239,7 @@ impl DialLoop<'_> {
         } else {
             let reason = match end {
                 LinkEnd::Stopping => None,
-                // The server judges our certificate when for us the handshake is over.
+                // The server verifies our certificate after the handshake is complete on our side.
                 LinkEnd::Refused(alert) => {
                     Some(format!("not connected: {}", refused_by(&pipe.place, *alert)))
                 }
@@ -265,7 +265,7 @@ impl DialLoop<'_> {
         if !was_superseded && (is_needed || was_refused) {
             let is_duplicate = matches!(end, LinkEnd::Dismissed(goodbye) if goodbye.reason == GoodbyeReason::DuplicateIdentity);
             match link.spread() {
-                // It has said that it would go, and when to come back.
+                // The server announced its shutdown, and when to reconnect.
                 Some(spread) => self.due = Some(Instant::now() + spread.mul_f64(fastrand::f64())),
                 None if was_refused || pipe.stage == Stage::Current => {
                     self.aim = pipe.target;
@@ -287,8 +287,9 @@ impl DialLoop<'_> {
         }
     }
 
-    /// An attempt to connect to the server of this place in the list has failed. That is no event while
-    /// another connection stands: a new certificate was to be shown, and that is tried again.
+    /// Reports a failed attempt to connect to the server at position `at`. It is no event while
+    /// another connection is up: the attempt was only to present a new certificate, and is
+    /// repeated.
     fn report_failure(&mut self, at: usize, reason: String) {
         self.dialer.core.feed.publish_unauthenticated(
             Happening::Refusal,
@@ -305,7 +306,7 @@ impl DialLoop<'_> {
         }
     }
 
-    /// Dials again after a random wait, and at least this one.
+    /// Dials again after a random backoff of at least `least`.
     fn dial_later(&mut self, least: Duration) {
         let mut wait = self.backoff.next_wait(fastrand::f64());
         if !least.is_zero() {

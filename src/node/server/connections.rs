@@ -1,4 +1,4 @@
-//! The server's connections, each on its own thread from the handshake to its end.
+//! The server's connections, each on its own thread from handshake to end.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -25,34 +25,34 @@ use crate::sync::permits::Permits;
 use crate::sync::threads;
 use crate::sync::throttle::Throttles;
 
-/// The time for a TLS handshake, which authenticates the client.
+/// Time limit for the TLS handshake, which authenticates the client.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most connections that are not authenticated yet. A handshake takes about a millisecond of a
-/// core, so this is the work of half a second; each has a thread, some 50 kB of memory.
+/// Maximum unauthenticated connections. A handshake takes about a millisecond of one core, so this
+/// is half a second of work; each has a thread, about 50 kB of memory.
 const MAX_HANDSHAKES: usize = 512;
-/// Stack of a connection's thread.
+/// Stack size of a connection's thread.
 const STACK_BYTES: usize = 512 * 1024;
-/// How long a client may be silent that announces no timeout of its own, as the original has it.
+/// How long a client that announces no limit may be silent, as in the original.
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What all connections of the server share.
+/// State shared by all connections of the server.
 pub(super) struct Connections {
     core: Arc<Core>,
     duplicate_keys: DuplicateKeys,
-    /// Connections in their handshake.
+    /// Connections not authenticated yet.
     strangers: Arc<Strangers<TcpStream>>,
-    /// Connections with a thread.
+    /// Permits for connections with a thread.
     open: Arc<Permits>,
-    /// Authenticated connections so far.
+    /// Number of authenticated connections so far.
     number: AtomicU64,
-    /// Keeps connections that are refused from flooding the log.
+    /// Rate-limits log lines about refused connections.
     refusals: Throttles,
-    /// Keeps two machines with one key from flooding the log.
+    /// Rate-limits log lines about duplicate keys.
     shared_keys: Throttles,
 }
 
 impl Connections {
-    /// None yet.
+    /// No connections yet.
     pub fn new(core: Arc<Core>) -> Self {
         Self {
             core,
@@ -65,14 +65,14 @@ impl Connections {
         }
     }
 
-    /// How often one machine has taken the place of another that has the same key.
+    /// How often a machine has replaced another with the same key.
     pub fn duplicate_identity_takeovers(&self) -> u64 {
         self.duplicate_keys.found()
     }
 
-    /// Gives a connection its thread. The handshake is made there: it may take its time.
+    /// Starts a connection's thread, which also performs the handshake, since that may be slow.
     pub fn admit(self: &Arc<Self>, socket: Socket) {
-        // Without an address it has ended already.
+        // Without a peer address the connection has ended already.
         let address = socket.peer_addr().ok().and_then(|address| address.as_socket());
         let Some(address) = address else { return };
         if has_gone(&socket) {
@@ -94,7 +94,7 @@ impl Connections {
         }
     }
 
-    /// A connection's whole life, on its own thread.
+    /// Handles a connection from handshake to end, on its own thread.
     fn serve(
         self: &Arc<Self>,
         socket: Arc<TcpStream>,
@@ -121,7 +121,7 @@ impl Connections {
         }
     }
 
-    /// Shakes hands and makes the link; none for who only tries whether it could have one.
+    /// Performs the handshake and creates the link; `None` for a trial connection.
     fn welcome(
         self: &Arc<Self>,
         socket: Arc<TcpStream>,
@@ -129,7 +129,7 @@ impl Connections {
         stranger: Stranger<TcpStream>,
     ) -> Result<Option<(Arc<Link>, u64, LinkRegistration)>, Refused> {
         let met = self.meet(&socket, address, &stranger);
-        // Whatever else went wrong then, it went wrong because of that.
+        // Any other error is a consequence of the displacement.
         if stranger.is_displaced() {
             return Err(Refused::Displaced);
         }
@@ -140,7 +140,7 @@ impl Connections {
         Ok(Some((link, number, registration)))
     }
 
-    /// Shakes hands. None for a trial, which is over then.
+    /// Performs the handshake. `None` after a trial, which is complete then.
     fn meet(
         &self,
         socket: &TcpStream,
@@ -174,7 +174,7 @@ impl Connections {
         Ok(Some(Met { tls, chain, certificate, judged_by }))
     }
 
-    /// Makes the link of somebody who is known now.
+    /// Creates the link of an authenticated client.
     fn join(
         self: &Arc<Self>,
         socket: TcpStream,
@@ -207,7 +207,7 @@ impl Connections {
         Ok((link, number, registration))
     }
 
-    /// Gives a link its place in the peer table, and ends the one that had it.
+    /// Adds a link to the peer table, and closes the one that it replaces.
     fn note_ready(&self, link: &Arc<Link>, address: SocketAddr, number: u64) {
         let peer = link.peer();
         self.core.announce_ready(link, &format!("from {address}"));
@@ -249,8 +249,7 @@ impl Connections {
         }
     }
 
-    /// A client that connects again is reported as removed and added, unless it only renews its
-    /// connection.
+    /// Reports a reconnecting client as removed and added, unless it only renews its connection.
     fn report_added(&self, peer: &Arc<PeerIdentity>, added: &Added, count: usize) {
         match added {
             Added::First => {}
@@ -282,7 +281,7 @@ impl Connections {
         }
     }
 
-    /// Logs why a connection was refused: once in a while for each reason.
+    /// Logs why a connection was refused, rate-limited by reason.
     fn refuse(&self, who: &str, why: &str) {
         self.core.feed.publish_unauthenticated(Happening::Refusal, who, why);
         if let Some(more) = self.refusals.allow(why) {
@@ -290,8 +289,8 @@ impl Connections {
         }
     }
 
-    /// As [`Connections::refuse`], where thousands may come in a second: all are counted, but only those
-    /// that have a line in the log are published to listeners.
+    /// Like [`Connections::refuse`], for refusals that may occur thousands of times a second: all
+    /// are counted, but only logged ones are published to listeners.
     fn refuse_one_of_many(&self, who: SocketAddr, why: &str) {
         let Some(more) = self.refusals.allow(why) else {
             return self.core.feed.count_only(Happening::Refusal);
@@ -301,7 +300,7 @@ impl Connections {
         log::warn!("{who}: {why}{more}");
     }
 
-    /// Waits until all connections have ended.
+    /// Waits until all connections have ended, or the deadline.
     pub fn wait_closed(&self, deadline: Instant) {
         self.open.wait_empty(deadline);
     }
@@ -312,13 +311,13 @@ struct Met {
     tls: LinkTls,
     chain: Vec<CertificateDer<'static>>,
     certificate: PeerCertificate,
-    /// The number of the identity that its certificate was judged by.
+    /// The number of the identity that judged the certificate.
     judged_by: u64,
 }
 
 /// Why a connection was refused.
 enum Refused {
-    /// To make room for a newcomer.
+    /// Displaced to make room for a newcomer.
     Displaced,
     /// For this reason.
     Because(String),
@@ -330,7 +329,7 @@ impl From<String> for Refused {
     }
 }
 
-/// The client has found a fault with us, and only it knows which.
+/// The client rejected us; only the client knows why.
 fn refused_by(alert: Alert) -> String {
     if alert.is_about_certificate() {
         format!(

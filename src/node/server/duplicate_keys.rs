@@ -1,4 +1,4 @@
-//! Two machines with one key: each takes over the other's place, again and again.
+//! Detects two machines with one key, which keep replacing each other.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Takeovers of one name within [`TAKEOVER_WINDOW`] that are still nothing special.
+/// Takeovers of one name within [`TAKEOVER_WINDOW`] that are considered normal.
 const MAX_NORMAL_TAKEOVERS: usize = 3;
-/// The time in which takeovers are counted.
+/// The period in which takeovers are counted.
 const TAKEOVER_WINDOW: Duration = Duration::from_secs(60);
-/// For how long after the last such takeover a name stays suspect: one that backs off comes less
-/// often, and would be let off too early.
+/// How long a name stays suspect after the last such takeover: a client that backs off reconnects
+/// less often and would otherwise be cleared too early.
 const SUSPECT_TIME: Duration = Duration::from_secs(300);
-/// Most names with a history; beyond that new ones are not watched.
+/// Maximum names with a history; further names are not watched.
 const MAX_NAMES: usize = 4096;
 
 /// Counts takeovers by name.
@@ -22,16 +22,16 @@ const MAX_NAMES: usize = 4096;
 pub(super) struct DuplicateKeys {
     /// Guards the histories; never held across I/O.
     names: Mutex<HashMap<String, History>>,
-    /// Takeovers between machines with one key so far.
+    /// Takeovers between machines with the same key so far.
     found: AtomicU64,
 }
 
-/// What a takeover tells.
+/// The verdict on a takeover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Takeover {
-    /// A client came back before its loss was noticed.
+    /// A client reconnected before its loss was noticed.
     Usual,
-    /// It does so again and again, from one address: a bad line, or two machines behind one router.
+    /// Repeated takeovers from one address: an unreliable line, or two machines behind one router.
     Often,
     /// Two machines share a key.
     DuplicateIdentity,
@@ -39,13 +39,13 @@ pub(super) enum Takeover {
 
 #[derive(Default)]
 struct History {
-    /// The times of the last few.
+    /// The times of recent takeovers.
     takeovers: VecDeque<Instant>,
     suspect_until: Option<Instant>,
 }
 
 impl DuplicateKeys {
-    /// Notes that a connection of this name from `new` has replaced a live one from `old`.
+    /// Records that a connection of this name from `new` replaced a live one from `old`.
     pub fn note(&self, name: &str, old: IpAddr, new: IpAddr, now: Instant) -> Takeover {
         let mut names = self.names.lock();
         if names.len() >= MAX_NAMES && !names.contains_key(name) {
@@ -62,7 +62,7 @@ impl DuplicateKeys {
         takeover
     }
 
-    /// Takeovers between machines with one key so far.
+    /// Takeovers between machines with the same key so far.
     pub fn found(&self) -> u64 {
         self.found.load(Ordering::Relaxed)
     }

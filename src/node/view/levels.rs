@@ -1,4 +1,4 @@
-//! The levels of a node for Prometheus: what is looked at when it is asked for, not counted.
+//! A node's gauges for Prometheus: read on request, not counted.
 
 use std::time::SystemTime;
 
@@ -14,7 +14,7 @@ use crate::metrics::exposition::Level;
 use crate::node::core::Core;
 
 impl View {
-    /// The levels now.
+    /// The current gauges.
     pub(super) fn levels(&self) -> Vec<Level> {
         let Core { role, identity, registry, peers, service, .. } = &*self.core;
         let now = UnixTime::now();
@@ -29,7 +29,7 @@ impl View {
         };
         let counter =
             |name, help, value: u64| Level { is_counter: true, ..level(name, help, value as f64) };
-        // A client's servers may all have one name, and a server's clients come from anywhere.
+        // A client's servers may share one name, and a server's clients may connect from anywhere.
         let labels: &[&str] = match role {
             Role::Server => &["peer"],
             Role::Client => &["peer", "target"],
@@ -38,7 +38,7 @@ impl View {
             let target = entry.target.clone().unwrap_or_default();
             [entry.link.peer().name.clone(), target].into_iter().take(labels.len()).collect()
         };
-        // Of several links of one peer the newest is the last.
+        // If a peer has several links, the newest is the last.
         let by_peer = |name, help, value: &dyn Fn(&Entry) -> Option<f64>| Level {
             name,
             help,

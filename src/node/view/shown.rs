@@ -1,4 +1,4 @@
-//! The shapes of `/status`, in the order in which they are written.
+//! The objects in `/status`, with their fields in output order.
 
 use std::net::IpAddr;
 
@@ -41,14 +41,14 @@ pub(super) struct IdentityShown<'a> {
     pub certificate: CertificateShown,
 }
 
-/// When a certificate ends.
+/// The validity of a certificate.
 #[derive(Serialize)]
 pub(super) struct CertificateShown {
     pub expires: String,
     pub expires_s: f64,
 }
 
-/// The threads of the handlers.
+/// The handler threads.
 #[derive(Serialize)]
 pub(super) struct PoolShown {
     pub threads: usize,
@@ -56,7 +56,7 @@ pub(super) struct PoolShown {
     pub queued: usize,
 }
 
-/// Sums since the node was started.
+/// Totals since the node was started.
 #[derive(Serialize)]
 pub(super) struct Totals {
     pub requests: u64,
@@ -95,11 +95,11 @@ pub(super) struct LinkShown<'a> {
     pub extensions: Vec<&'a str>,
 }
 
-/// A number for each outcome, as an object.
+/// A number per outcome, as a JSON object.
 pub(super) struct ByOutcome([u64; RequestOutcome::ALL.len()]);
 
 impl ByOutcome {
-    /// What `count` says.
+    /// Fills in the value of `count` for each outcome.
     pub fn new(count: impl Fn(RequestOutcome) -> u64) -> Self {
         Self(RequestOutcome::ALL.map(count))
     }

@@ -1,4 +1,4 @@
-//! From frames to values.
+//! Decodes frames into messages.
 
 use std::borrow::Cow;
 
@@ -67,8 +67,8 @@ pub fn decode(frame: &Frame<'_>) -> Result<Message, WireError> {
     }
 }
 
-/// What is said on a heartbeat or in the reply to one, for these are taken at any time: the end of the
-/// connection, or that one comes.
+/// The notice in a heartbeat or heartbeat reply, if any: a goodbye, or a drain notice. These
+/// messages carry it because they are accepted at any time.
 fn aside(
     goodbye: Option<Goodbye>,
     leaving_ms: Option<u32>,

@@ -1,4 +1,4 @@
-//! From values to frames.
+//! Encodes messages into frames.
 
 use std::borrow::Cow;
 
@@ -11,12 +11,12 @@ use crate::wire::frame::header as frame_header;
 use crate::wire::pb::restpipe as pb;
 use crate::wire::{DrainNotice, Goodbye, HEADER_BYTES, Kind};
 
-/// A body as its message has it.
+/// How a body is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload<'a> {
     /// Inside the message.
     Whole(&'a [u8]),
-    /// After it, in pieces; its length where that is known.
+    /// In pieces after the message; with the length, if known.
     Streamed(Option<u64>),
 }
 
@@ -36,7 +36,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// A heartbeat, whole with its header.
+/// Encodes a heartbeat, including the header.
 pub fn encode_heartbeat(id: u32, heartbeat: Heartbeat) -> Vec<u8> {
     let message = pb::Heartbeat {
         version: VERSION,
@@ -50,7 +50,7 @@ pub fn encode_heartbeat(id: u32, heartbeat: Heartbeat) -> Vec<u8> {
     encode(Kind::Heartbeat, id, &message)
 }
 
-/// The answer to the heartbeat of this id.
+/// Encodes the reply to the heartbeat with this id.
 pub fn encode_heartbeat_reply(id: u32, max_data: u32) -> Vec<u8> {
     let message = pb::HeartbeatReply {
         version: VERSION,
@@ -61,15 +61,15 @@ pub fn encode_heartbeat_reply(id: u32, max_data: u32) -> Vec<u8> {
     encode(Kind::HeartbeatReply, id, &message)
 }
 
-/// The last message of a connection: why it is closed. See [`encode_drain`].
+/// Encodes the last message of a connection. See [`encode_drain`].
 pub fn encode_goodbye(from_client: bool, id: u32, goodbye: &Goodbye) -> Vec<u8> {
     let closing = Some(goodbye.reason.code());
     let closing_text = Some(Cow::Borrowed(goodbye.text.as_str()));
     encode_aside(from_client, id, pb::Heartbeat { closing, closing_text, ..Default::default() })
 }
 
-/// One side's part in an orderly end. A client says it in a heartbeat, a server in the reply to one, for
-/// these are what the other side takes at any time.
+/// Encodes a drain notice. A client sends it in a heartbeat, a server in a heartbeat reply, because
+/// the other side accepts these at any time.
 pub fn encode_drain(from_client: bool, id: u32, leaving: DrainNotice) -> Vec<u8> {
     let (leaving_ms, settled) = leaving.fields();
     encode_aside(from_client, id, pb::Heartbeat { leaving_ms, settled, ..Default::default() })
@@ -91,7 +91,7 @@ fn encode_aside(from_client: bool, id: u32, said: pb::Heartbeat<'_>) -> Vec<u8> 
     encode(Kind::HeartbeatReply, id, &message)
 }
 
-/// An event, whole with its header. Its body is `payload`, whatever `event` has.
+/// Encodes an event, including the header. The body is `payload`; the body of `event` is ignored.
 pub fn encode_event(
     id: u32,
     event: &Event,
@@ -124,7 +124,8 @@ pub fn encode_event(
     Ok(encode(Kind::Event, id, &message))
 }
 
-/// The reply to the event of this id. Its body is `payload`, whatever `reply` has.
+/// Encodes the reply to the event with this id. The body is `payload`; the body of `reply` is
+/// ignored.
 pub fn encode_reply(
     id: u32,
     reply: &Reply,

@@ -1,6 +1,7 @@
-//! More than one server: which is asked, and when another is.
+//! Several servers: which one takes requests, and when to switch.
 //!
-//! In scope: the choice between links that stand or may. Not in scope: waits after failures (`dial_loop`).
+//! In scope: the choice between existing and possible links. Not in scope: backoff after failures
+//! (`dial_loop`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,14 +13,14 @@ use crate::node::dialer::{Dialled, News, Purpose};
 use crate::sync::threads;
 use crate::wire::GoodbyeReason;
 
-/// How often an earlier server is tried while a later one is asked.
+/// How often an earlier server is tried while a later one is in use.
 const RETRY_EARLIER_INTERVAL: Duration = Duration::from_secs(5);
-/// An earlier server that has kept a link for this long is well again.
+/// An earlier server that has kept a link for this long is healthy again.
 const PROBATION_TIME: Duration = Duration::from_secs(10);
 
 impl DialLoop<'_> {
-    /// Tries the servers before the one that is asked, on a thread of its own: one that is away may
-    /// take its time to be away.
+    /// Tries the servers before the one in use, on a separate thread, because an unreachable server
+    /// may take long to time out.
     pub fn try_earlier_if_due(&mut self) {
         let Some(current) = self.pipes.iter().find(|pipe| pipe.stage == Stage::Current) else {
             return;
@@ -61,14 +62,15 @@ impl DialLoop<'_> {
     pub fn note_tried(&mut self, tried: Result<Dialled, String>) {
         self.trying = false;
         match tried {
-            // Its end was handled before.
+            // The end of this link was handled before.
             Ok(dialled) if dialled.link.is_closed() => {}
             Ok(dialled) => self.add(dialled, Stage::Probation),
             Err(reason) => log::debug!("an earlier server is still away: {reason}"),
         }
     }
 
-    /// One server under two names takes two pipes for one client that comes back, and ends the older.
+    /// Warns about one server listed under two names: it takes two pipes for one reconnecting
+    /// client, and closes the older.
     pub fn warn_of_double(&self, pipe: &Pipe, end: &LinkEnd) {
         let is_takeover =
             |reason| matches!(reason, GoodbyeReason::Replaced | GoodbyeReason::DuplicateIdentity);
@@ -90,10 +92,10 @@ impl DialLoop<'_> {
         }
     }
 
-    /// Has an earlier server asked again that has kept its link for long enough; and looks for another
-    /// where the one that is asked is about to stop.
+    /// Switches back to an earlier server that has kept its link long enough; looks for another
+    /// server when the one in use is stopping.
     pub fn settle_targets(&mut self, now: Instant) {
-        // Where nobody else can be asked, there is nothing to wait for.
+        // Without an alternative there is nothing to wait for.
         let is_asked = |pipe: &Pipe| pipe.stage == Stage::Current && pipe.link.is_open();
         let is_needed = !self.pipes.iter().any(is_asked);
         let is_well = |pipe: &Pipe| {
