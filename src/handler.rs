@@ -1,7 +1,7 @@
-//! What answers events: the [`Handler`] trait, a [`Router`] of closures, [`Files`] and [`Service`] that
-//! need no program, [`Mounts`] of several, and the [`example`] that runs where nothing else is configured.
+//! Handlers that answer events: the [`Handler`] trait, a [`Router`] of closures, [`Files`] and
+//! [`Service`], which need no code, [`Mounts`] to combine handlers, and the default [`example`].
 //!
-//! In scope: from an event to its reply. Not in scope: threads, the pipe, where a reply goes.
+//! In scope: from an event to its reply. Not in scope: threads, the pipe, delivering a reply.
 
 mod example;
 mod exec;
@@ -63,39 +63,39 @@ use crate::event::{Event, Reply, RequestId, Verb};
 /// }
 /// ```
 pub trait Handler: Send + Sync {
-    /// Answers one event. It may take its time: it delays neither the pipe nor other events. The
-    /// event's body may arrive while it is read, and the reply's body may be a stream that is read
-    /// while it is sent.
+    /// Answers one event. It may block: it delays neither the pipe nor other events. The event's
+    /// body may still be arriving while it is read, and the reply's body may be a stream that is
+    /// read while it is sent.
     fn handle(&self, context: &Context, event: &mut Event) -> Result<Reply, Failure>;
 
-    /// The node has stopped, and nobody waits for any reply: what is still running has to end, and may
-    /// take a moment for that. A handler that wraps others calls their `stop`.
+    /// The node has stopped, and no reply will be delivered: running calls must finish, and may
+    /// take a moment. A handler that wraps others calls their `stop`.
     fn stop(&self) {}
 }
 
-/// Who asks, and where the handler runs.
+/// The requesting peer, and the side the handler runs on.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The side on which the handler runs.
     pub role: Role,
-    /// The peer that asks.
+    /// The requesting peer.
     pub peer: Arc<PeerIdentity>,
-    /// What the request is called in the logs of both sides, and in the caller's `X-Request-Id`.
+    /// The id of the request in the logs of both sides, and in the caller's `X-Request-Id`.
     pub request_id: RequestId,
-    /// Set when nobody waits for the reply.
+    /// Set when the reply is no longer awaited.
     pub cancelled: Arc<AtomicBool>,
 }
 
 impl Context {
-    /// Whether nobody waits for the reply, so that a long handler may stop: the caller went
-    /// away, or the connection was lost.
+    /// Whether the reply is no longer awaited, so that a long-running handler can stop: the caller
+    /// disconnected, or the connection to the peer was lost.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
     }
 }
 
-/// The reply for whatever a handler returns, as it goes over the wire. `debug` lets the trace of a
-/// failure out.
+/// Converts a handler's result into the reply that is sent. `debug` includes the trace of a
+/// failure.
 pub fn answer(handler: &dyn Handler, context: &Context, event: &mut Event, debug: bool) -> Reply {
     let failure = match handler.handle(context, event) {
         Ok(reply) => return reply,
@@ -105,7 +105,7 @@ pub fn answer(handler: &dyn Handler, context: &Context, event: &mut Event, debug
         Failure::Unhandled => Reply::unhandled(),
         Failure::WrongVerb(allowed) => Reply::wrong_verb(&allowed),
         Failure::Exception { class, message, trace } => {
-            // A failure of a handler that nobody waits for is no news.
+            // A failure is not worth a warning if the reply is no longer awaited.
             let level = if context.is_cancelled() { log::Level::Debug } else { log::Level::Warn };
             log::log!(
                 level,
@@ -120,7 +120,7 @@ pub fn answer(handler: &dyn Handler, context: &Context, event: &mut Event, debug
     }
 }
 
-/// Which of all verbs `handles` says yes to.
+/// The verbs for which `handles` returns true.
 fn verbs_where(handles: impl Fn(Verb) -> bool) -> Vec<Verb> {
     Verb::ALL.into_iter().filter(|verb| handles(*verb)).collect()
 }

@@ -1,13 +1,14 @@
 //! The local HTTP port: HTTP/1.0 and 1.1 over TCP or a Unix socket, in front of a
 //! [`Pipe`](crate::event::pipe::Pipe).
 //!
-//! In scope: accepting, reading requests strictly, refusing what a local port must refuse, routing
-//! to a peer, and writing the answer. Not in scope: how a peer is reached, and what answers there.
+//! In scope: accepting connections, parsing requests strictly, refusing what a local port must
+//! refuse, routing to a peer, and writing the response. Not in scope: how a peer is reached, and
+//! what handles the request there.
 //!
-//! A connection has one thread, which parses, asks the pipe, waits and writes. Nothing is handed to
-//! another thread, and a request costs one read and one write of the socket. A large body is read
-//! while the pipe sends it on, and a large reply is written while it arrives. Bytes from a caller
-//! are bounded everywhere: in the head, in what is held of bodies, and in time.
+//! Each connection has one thread, which parses, calls the pipe, waits and writes. A request costs
+//! no thread switch, one read and one write on the socket. Large request and response bodies
+//! stream. Input from a caller is bounded everywhere: in the size of the head, in buffered body
+//! bytes, and in time.
 
 mod admit;
 mod body;
@@ -38,23 +39,22 @@ use crate::event::peer::Role;
 /// The settings of a [`HttpServer`].
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 picks a free port.
     pub bind: Bind,
-    /// The side this node is on: it decides between `/client/HOST/...` and `/server/...`.
+    /// The role of this node, which selects between `/client/HOST/...` and `/server/...`.
     pub role: Role,
-    /// Accepted `Host` and `Origin` names beside loopback ones.
+    /// Accepted `Host` and `Origin` names besides loopback names.
     pub allowed_hosts: Vec<String>,
-    /// The largest body that is held in memory anywhere, in bytes. A body that streams may be
-    /// longer.
+    /// The largest body held in memory, in bytes. A streamed body may be longer.
     pub max_body_bytes: usize,
-    /// How long a request waits for a peer that is away, unless the caller asks for less.
+    /// How long a request waits for a disconnected peer, unless the caller asks for less.
     pub connection_wait: Duration,
-    /// Bounds in count and time.
+    /// Limits on counts and times.
     pub limits: HttpLimits,
 }
 
 impl HttpSettings {
-    /// Loopback with the documented defaults, on a free port.
+    /// Loopback on a free port, with the documented defaults.
     pub fn new(role: Role) -> Self {
         Self {
             bind: Bind::Tcp(([127, 0, 0, 1], 0).into()),
@@ -67,27 +67,28 @@ impl HttpSettings {
     }
 }
 
-/// Bounds that protect the node; the defaults fit every use but tests.
+/// Limits that protect the node; only tests need values other than the defaults.
 #[derive(Clone, Debug)]
 pub struct HttpLimits {
-    /// Most connections at once; one more is answered 503 and closed.
+    /// Maximum number of concurrent connections; further ones get 503 and are closed.
     pub max_connections: usize,
-    /// Most bytes of request bodies held at once by all connections; absent, 16 times
-    /// [`HttpSettings::max_body_bytes`]. Only small bodies are held, larger ones stream.
+    /// Maximum total size of buffered request bodies across all connections, in bytes; by default
+    /// 16 times [`HttpSettings::max_body_bytes`]. Only small bodies are buffered, larger ones
+    /// stream.
     pub max_held_bytes: Option<usize>,
-    /// From the first byte of a head to its last; then 408.
+    /// Time from the first byte of a head to its last; then 408.
     pub head_timeout: Duration,
-    /// How long a connection may be silent between requests; then it is closed.
+    /// How long a connection may stay idle between requests before it is closed.
     pub idle_timeout: Duration,
-    /// How long a body may stand still while it is waited for; then 408.
+    /// How long a body may make no progress while the node waits for it; then 408.
     pub body_timeout: Duration,
-    /// How long the socket may take nothing of an answer; then it is closed.
+    /// How long writing a response may make no progress before the connection is closed.
     pub write_timeout: Duration,
-    /// The whole of a body, and the whole of an answer, that is in memory. One that streams may take
-    /// any time, as long as it moves.
+    /// Time limit for reading a whole buffered body, and for writing a whole buffered response. A
+    /// streamed one may take any time as long as it makes progress.
     pub transfer_timeout: Duration,
-    /// How long a connection that was refused in the middle of its request is still read from, so
-    /// that the caller gets to see the refusal instead of a reset (RFC 9112, section 9.6).
+    /// How long to keep reading from a connection whose request was refused midway, so that the
+    /// caller sees the refusal instead of a reset (RFC 9112, section 9.6).
     pub linger: Duration,
 }
 

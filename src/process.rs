@@ -1,8 +1,9 @@
-//! Child processes: each leads a process group of its own, has a deadline, and is reaped.
+//! Child processes: each leads its own process group, has a deadline, and is reaped.
 //!
-//! In scope: starting a child, its pipes, its end and that of its group. Exactly one owner reaps a child
-//! and signals its group: the [`run`] that waits for it, or the [`supervisor`]. Also which files may be
-//! run at all. Not in scope: what is run, with which arguments, and what its end means.
+//! In scope: starting a child, its pipes, and terminating it with its group. Exactly one owner
+//! reaps a child and signals its group: [`run`], which waits for it, or the [`supervisor`]. Also
+//! which files may be run at all. Not in scope: what to run, with which arguments, and what its
+//! exit status means.
 
 pub(crate) mod group;
 pub(crate) mod pipes;

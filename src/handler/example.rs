@@ -1,5 +1,5 @@
-//! The handler that runs where nothing else is configured: the original's `time` and `cat`, and three
-//! methods to try bodies of any size with.
+//! The default handler: the original's `time` and `cat`, and three methods for testing with bodies
+//! of any size.
 
 use std::fmt::Write as _;
 use std::io::{self, Read};
@@ -12,20 +12,20 @@ use super::range::Range;
 use super::{Context, Failure, Role, Router};
 use crate::event::{Body, Event, Reply};
 
-/// Most bytes that `bytes//N` gives: a petabyte.
+/// Maximum size of a `bytes//N` reply: a petabyte.
 const MAX_BYTES: u64 = 1 << 50;
 
-/// `GET time` is the seconds since 1970 on this side, `GET cat//A/B...` joins its parameters. The
-/// keys of these answers name the side: `time_from_server`, `result_from_client`.
+/// `GET time` returns the seconds since 1970 on this side, `GET cat//A/B...` concatenates its
+/// parameters. The keys in these replies name the side: `time_from_server`, `result_from_client`.
 ///
-/// `POST echo` gives the body back as it comes, `GET bytes//N` is N bytes that look random and are
-/// always the same (ranges work), `POST digest` is the body's length and SHA-256.
+/// `POST echo` streams the body back, `GET bytes//N` returns N pseudorandom bytes that are always
+/// the same (ranges work), `POST digest` returns the body's length and SHA-256.
 pub fn example(role: Role) -> Router {
     let side = role.as_str();
     Router::new()
         .on("get_time", move |_, _| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-            // Microseconds are what a double can hold of today's time.
+            // A double represents the current time to the microsecond.
             let seconds = now.as_micros() as f64 / 1e6;
             Ok(json!({ format!("time_from_{side}"): seconds }))
         })
@@ -70,7 +70,7 @@ fn digest(_: &Context, event: &mut Event) -> Result<serde_json::Value, Failure> 
     Ok(json!({ "bytes": bytes, "sha256": sha256 }))
 }
 
-/// Bytes that depend on their offset alone.
+/// Pseudorandom bytes that depend only on their offset.
 struct Noise {
     at: u64,
     end: u64,
@@ -95,7 +95,7 @@ impl Read for Noise {
 }
 
 impl Noise {
-    /// Less than a word, which lies within one.
+    /// Fills less than a word, without crossing a word boundary.
     fn fill(&mut self, part: &mut [u8]) {
         let word = mix(self.at / 8).to_le_bytes();
         let from = (self.at % 8) as usize;
@@ -104,7 +104,7 @@ impl Noise {
     }
 }
 
-/// The finalizer of SplitMix64: neighbouring numbers give unlike ones.
+/// The finalizer of SplitMix64: consecutive numbers give unrelated results.
 const fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,10 +1,10 @@
 //! Scripts that answer events: `GET time/utc` runs `DIR/get_time_utc`.
 //!
-//! In scope: which script an event runs, what it is given, and the reply that its output and exit
-//! code make. Not in scope: who may ask; the rules decide that before.
+//! In scope: which script handles an event, its inputs, and the reply made from its output and exit
+//! code. Not in scope: access control; the rules are checked before.
 //!
-//! A run costs one process and, where the event's body arrives as a stream, one thread. All else
-//! happens on the thread that asks: it polls the script's pipes, and its end.
+//! A run costs one process and, if the event's body is streamed, one thread. The requesting thread
+//! does everything else: it polls the script's pipes and its exit.
 
 mod error;
 mod feed;
@@ -27,18 +27,19 @@ use output::ScriptOutput;
 use run::{Call, Run};
 use scripts::Scripts;
 
-/// Most scripts at once, with those that are being ended.
+/// Maximum number of concurrent scripts, including those being terminated.
 const MAX_SCRIPTS: usize = 64;
 
-/// Runs the scripts of a folder. The guide's page about scripts says all that they get and may answer;
-/// in short:
+/// Runs the scripts of a folder. The guide's page about scripts describes their inputs and output
+/// in full; in short:
 ///
-/// - The event's method name is the script's: a regular executable file directly in the folder.
+/// - The script's name is the event's method name; it must be a regular executable file directly in
+///   the folder.
 /// - The parameters are its arguments, the body its standard input, and [`Exec::VARIABLES`] and the
-///   fields of the query its environment.
-/// - What it writes is the reply's body, after CGI headers where it begins with some.
-/// - Its exit code is the reply's: 0 is fine, 1 to 249 are 500 with the end of its standard error;
-///   everything else is code 251.
+///   query's fields its environment.
+/// - Its output is the reply's body, after optional CGI headers.
+/// - Its exit code is the reply's: 0 is success, 1 to 249 give status 500 with the end of its
+///   standard error; every other failure gives code 251.
 pub struct Exec {
     scripts: Scripts,
     supervisor: Supervisor,
@@ -46,14 +47,14 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// What a script finds in its environment beside `PATH`, and beside the fields of the query, which
-    /// are called `RP_QUERY_` and their name.
+    /// The variables in a script's environment besides `PATH` and the query's fields, which are
+    /// named `RP_QUERY_` plus the field's name.
     pub const VARIABLES: [&str; 6] = variables::NAMES;
 
-    /// The scripts of this folder, each of which may run for `timeout`.
+    /// Serves the scripts in `dir`, each of which may run for `timeout`.
     ///
-    /// The error is one line. The folder has to be the absolute path of a directory that is there, and
-    /// that not everybody may write to.
+    /// Fails with a one-line message unless `dir` is the absolute path of an existing directory
+    /// that is not world-writable.
     pub fn new(dir: &Path, timeout: Duration) -> Result<Self, String> {
         let scripts = Scripts::open(dir)?;
         let supervisor = Supervisor::start("exec-keeper", MAX_SCRIPTS)
@@ -107,7 +108,7 @@ impl Handler for Exec {
     }
 }
 
-/// The reply of a script that has begun to answer, or is done already.
+/// The reply for a script that has started to answer or has already finished.
 fn reply(opening: Opening, run: Run, log_context: LogContext) -> Reply {
     let Opening { head, bytes, ended } = opening;
     let body = if ended {
@@ -126,15 +127,15 @@ fn reply(opening: Opening, run: Run, log_context: LogContext) -> Reply {
     reply
 }
 
-/// The reply for a script that failed before it had begun to answer; one log line says it too.
+/// Logs a script that failed before it started to answer, and builds the reply.
 fn failed(log_context: &LogContext, context: &Context, error: &ScriptError, stderr: &str) -> Reply {
-    // The end of a script that nobody waits for is no news.
+    // A failure is not worth a warning if the reply is no longer awaited.
     let level = if context.is_cancelled() { log::Level::Debug } else { log::Level::Warn };
     log::log!(level, "{log_context}: {}", error.log_line(stderr));
     error.reply(stderr)
 }
 
-/// No argument and no variable can hold a NUL: the caller asks for something that does not exist.
+/// No argument or variable can contain a NUL, so the request names something that does not exist.
 fn cannot_be_passed(what: &str) -> Reply {
     Reply::exception("Request", &format!("{what} contains a NUL character"), "")
         .with_status(errors::NOT_PASSABLE.status)

@@ -5,26 +5,26 @@ use std::panic::Location;
 
 use crate::event::Verb;
 
-/// Why a handler has no reply. Any error turns into one with `?`.
+/// Why a handler has no reply. Any error converts into one with `?`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No handler for this noun: the caller gets 404 and code 255.
+    /// No handler for this noun: 404 and code 255.
     Unhandled,
-    /// A handler for this noun, but only with these verbs: 405.
+    /// The noun has handlers, but only for these verbs: 405.
     WrongVerb(Vec<Verb>),
     /// The handler failed: 500 and code 251.
     Exception {
-        /// What kind of error it was.
+        /// The kind of error.
         class: String,
-        /// What happened, for the caller.
+        /// The description, for the caller.
         message: String,
-        /// Where it happened and why, for whoever debugs; sent only with `DEBUG=1`.
+        /// The location and causes, for debugging; sent only with `DEBUG=1`.
         trace: String,
     },
 }
 
 impl Failure {
-    /// A failure with this class and message.
+    /// An exception with this class and message.
     #[track_caller]
     pub fn exception(class: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Exception {
@@ -35,8 +35,8 @@ impl Failure {
     }
 }
 
-/// The class is the error's type, the trace its place and its chain of causes. ([`Failure`] itself
-/// is no [`Error`], which leaves room for this.)
+/// The class is the error's type, the trace its location and chain of causes. ([`Failure`] itself
+/// does not implement [`Error`], which makes this implementation possible.)
 impl<E: Error> From<E> for Failure {
     #[track_caller]
     fn from(error: E) -> Self {

@@ -1,8 +1,8 @@
-//! The files of a directory: `file//PATH` is one, `list//PATH` is what a directory holds.
+//! The files of a directory: `file//PATH` is a file, `list//PATH` lists a directory.
 //!
-//! In scope: which verbs and paths there are. What they do has a file each. Nothing outside the
-//! directory is reached: every path is opened relative to it, and the system refuses one that leads
-//! out, by whatever links (openat2(2), `RESOLVE_BENEATH`), at the time of opening.
+//! In scope: the verbs and paths; each operation has its own file. Nothing outside the directory is
+//! reachable: every path is opened relative to it, and the kernel refuses one that leads out,
+//! through any links, when it is opened (openat2(2), `RESOLVE_BENEATH`).
 
 mod conditions;
 mod list;
@@ -21,25 +21,25 @@ use super::{Context, Failure, Handler};
 use crate::event::{Event, Reply, Verb};
 use problem::FileProblem;
 
-/// The files of a directory. `GET file//PATH` is a file with its media type, with ranges (RFC 9110,
-/// section 14) and conditions (section 13); `GET list//PATH` is a JSON list of a directory. Where
-/// they may be written, `PUT` stores a file as a whole or not at all, and `DELETE` removes one.
+/// Serves the files of a directory. `GET file//PATH` returns a file with its media type, with
+/// ranges (RFC 9110, section 14) and conditions (section 13); `GET list//PATH` returns a JSON list
+/// of a directory. If writable, `PUT` stores a file atomically, and `DELETE` removes one.
 ///
-/// The directory is the one that stood there when this was made: what is put in its place later is
-/// not seen. Links within it are followed, and refused where they lead out.
+/// The directory is opened once, by `new`; replacing it later has no effect. Links within
+/// it are followed, and refused if they lead out.
 ///
-/// Memory is constant whatever the size of a file. An answer that says no has a JSON body with
-/// `error` and `message`, and its status as its return code.
+/// Memory use is independent of the file size. An error reply has a JSON body with `error` and
+/// `message`, and its status as its return code.
 pub struct Files {
     dir: Dir,
     writable: bool,
     /// Held while a file's conditions are checked and it is replaced or removed, so that of two
-    /// writers with one condition only one succeeds. No body is read while it is held.
+    /// writers with the same condition only one succeeds. Never held while a body is read.
     writing: Mutex<()>,
 }
 
 impl Files {
-    /// The files of this directory, and whether they may be written. The error is for people.
+    /// Serves the files of `dir`, read-only unless `writable`. The error is a message for people.
     pub fn new(dir: &Path, writable: bool) -> Result<Self, String> {
         let dir = Dir::open_ambient_dir(dir, ambient_authority())
             .map_err(|error| format!("the directory cannot be opened: {error}"))?;

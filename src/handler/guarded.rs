@@ -1,4 +1,4 @@
-//! A handler that is asked only what the rules allow.
+//! A handler that receives only the requests that the rules allow.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use crate::event::{Event, Reply};
 use crate::rules::{Question, Rulebook};
 use crate::sync::throttle::Throttles;
 
-/// Stands before another handler: what the rules do not allow is answered with
-/// [`CODE_REFUSED`](crate::event::CODE_REFUSED) and does not reach it.
+/// Wraps another handler: requests that the rules do not allow get
+/// [`CODE_REFUSED`](crate::event::CODE_REFUSED) and do not reach it.
 pub struct Guarded {
     inner: Arc<dyn Handler>,
     book: Arc<Rulebook>,
-    /// Keeps refused requests from flooding the log, for each peer.
+    /// Limits log lines about refused requests, per peer.
     refusals: Throttles,
 }
 
 impl Guarded {
-    /// `inner` behind the rules of `book`, whichever these are at the time of a request.
+    /// Protects `inner` with the rules that `book` holds at the time of each request.
     pub fn new(inner: Arc<dyn Handler>, book: Arc<Rulebook>) -> Self {
         Self { inner, book, refusals: Throttles::default() }
     }
@@ -86,7 +86,7 @@ mod tests {
             guarded.handle(&context, &mut event).map(|reply| (reply.code, reply.status))
         };
         assert_eq!(ask("web-1", "time/utc//any/parameter?or=query"), Ok((0, None)));
-        // Also a noun that nobody handles: whoever may not ask learns nothing.
+        // Also a noun without a handler: a peer without access learns nothing.
         for (peer, target) in [("web-1", "time"), ("db", "time/utc"), ("db", "nothing")] {
             assert_eq!(ask(peer, target), Ok((CODE_REFUSED, Some(403))), "{peer} {target}");
         }

@@ -1,4 +1,4 @@
-//! Several handlers beside each other: the noun's first segment chooses.
+//! Several handlers, selected by the noun's first segment.
 
 use std::collections::HashMap;
 use std::mem;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use super::{Context, Failure, Handler};
 use crate::event::{Event, Reply};
 
-/// Several handlers beside each other. The noun's first segment chooses one and is taken off: the
-/// handler at `api` is asked for `v1/x` where the caller asked for `api/v1/x`.
+/// Several handlers, selected by the noun's first segment, which is removed: the handler at `api`
+/// receives `v1/x` for a request of `api/v1/x`.
 ///
-/// An encoded slash (`%2F`) is no border of a segment. Rules see the whole noun, decoded, in which
-/// such a slash looks like any other; so a noun that would then lead to another handler is handled by
-/// none.
+/// An encoded slash (`%2F`) does not separate segments. The rules see the whole noun decoded, where
+/// such a slash looks like any other; so a noun that would lead to a different handler when decoded
+/// is unhandled.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -31,18 +31,18 @@ pub struct Mounts {
 }
 
 impl Mounts {
-    /// Without handlers: everything is unhandled.
+    /// Creates mounts without handlers: every event is unhandled.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds the handler of this segment, or replaces it.
+    /// Adds or replaces the handler of this segment.
     pub fn at(mut self, segment: &str, handler: Arc<dyn Handler>) -> Self {
         self.by_segment.insert(segment.to_owned(), handler);
         self
     }
 
-    /// Sets the handler of all that no segment leads to. It gets the noun as it is.
+    /// Sets the handler for nouns that match no segment. It receives the noun unchanged.
     pub fn otherwise(mut self, handler: Arc<dyn Handler>) -> Self {
         self.rest = Some(handler);
         self
@@ -54,7 +54,7 @@ impl Handler for Mounts {
         let segment = event.target.first_segment();
         if let Some(handler) = self.by_segment.get(&*segment) {
             let below = event.target.without_first_segment();
-            // Log lines speak of the whole noun, before and afterwards.
+            // Log lines show the whole noun, before and after the call.
             let whole = mem::replace(&mut event.target, below);
             let result = handler.handle(context, event);
             event.target = whole;
@@ -83,7 +83,7 @@ mod tests {
     use crate::event::Verb;
     use crate::handler::{PeerIdentity, Role};
 
-    /// Says how it was called and asked.
+    /// Replies with its name and the request it received.
     struct Echo(&'static str);
 
     impl Handler for Echo {
@@ -144,7 +144,7 @@ mod tests {
             assert_eq!(ask(&all, target).as_deref(), Some(expected), "{target}");
             assert_eq!(ask(&some(), target), None, "{target}");
         }
-        // The rules take it for one of `api`.
+        // The rules see it as a noun of `api`.
         assert_eq!(ask(&all, "api%2Fv1/x"), None);
     }
 }

@@ -2,20 +2,20 @@
 
 use crate::event::{Body, Reply, errors};
 
-/// Which bytes of a body are wanted.
+/// The requested bytes of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Range {
-    /// All of them: there is no `Range` header, or one that is to be ignored.
+    /// The whole body: there is no `Range` header, or it is ignored.
     Whole,
-    /// From the first to before the second offset.
+    /// From the first offset up to, not including, the second.
     Part(u64, u64),
-    /// None that the body has.
+    /// No bytes that the body has.
     Unsatisfiable,
 }
 
 impl Range {
-    /// Reads a `Range` header for a body of this many bytes. Several ranges, other units and what
-    /// cannot be read are ignored, as a server may.
+    /// Parses a `Range` header for a body of `length` bytes. Multiple ranges, other units and
+    /// invalid values are ignored, as a server may.
     pub fn of(header: Option<&str>, length: u64) -> Self {
         let range = header.and_then(|text| text.trim().split_once('='));
         let Some((first, last)) = range
@@ -38,8 +38,8 @@ impl Range {
         }
     }
 
-    /// The reply with these bytes of a body of `length`; `part` gives those from the first to before
-    /// the second offset.
+    /// The reply with this range of a body of `length` bytes; `part` returns the bytes from the
+    /// first offset up to, not including, the second.
     pub fn reply(
         self,
         media_type: &str,
@@ -67,7 +67,7 @@ impl Range {
 
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // More than a number can hold is more than a body can have.
+    // A number that overflows is beyond the end of any body.
     digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 

@@ -1,15 +1,16 @@
-//! A local HTTP service as a handler: an event becomes a request to it, its reply that of the event.
+//! A handler that forwards events to a local HTTP service.
 //!
-//! In scope: HTTP/1.1 to one address, which comes from the configuration alone; kept-alive connections;
-//! bodies that stream both ways at once. Not in scope: HTTPS, redirects (they are passed back), upgrades.
+//! In scope: HTTP/1.1 to one address, which comes only from the configuration; persistent
+//! connections; bodies that stream in both directions at once. Not in scope: HTTPS, redirects (they
+//! are passed back), upgrades.
 //!
-//! A request whose body is in memory and small is written, and its reply read, by the handler's own
-//! thread. Any other body has a second thread that sends it: the service may reply before it has read
-//! all of it, or send back what it gets, and a blocking socket leaves one direction to a thread.
+//! The handler's own thread writes a request with a small buffered body and reads the reply. Any
+//! other body is sent by a second thread: the service may reply before it has read the whole body,
+//! or echo it, and a blocking socket needs one thread per direction.
 //!
-//! What a peer must not decide is decided here: the path stays below the prefix ([`path`]), fields that
-//! belong to a connection or speak for the peer are not sent on ([`request`]), and a reply that can be
-//! read in two ways is none ([`response`]).
+//! Enforced here, because the peer is not trusted: the path stays below the prefix ([`path`]),
+//! fields that belong to a connection or identify the peer are not forwarded ([`request`]), and an
+//! ambiguous reply is rejected ([`response`]).
 
 mod connection;
 mod fault;
@@ -37,35 +38,36 @@ use crate::http1::framing::Framing;
 use crate::http1::head::InvalidHead;
 use crate::sync::throttle::Throttle;
 
-/// Bodies up to this size, in bytes, are written with the head: any service takes as much unread.
+/// Bodies up to this size, in bytes, are written with the head: any service buffers that much.
 const SMALL: usize = 16 * 1024;
-/// Most interim replies (1xx) before the final one.
+/// Maximum number of interim replies (1xx) before the final one.
 const MAX_INTERIM: usize = 16;
-/// How long a service may take to reply, by default.
+/// The default time limit for a service to start its reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Asks a local HTTP service.
+/// Forwards events to a local HTTP service.
 ///
-/// The request is the caller's: method, path, query, headers and body, with `RP-Peer-Name`,
-/// `RP-Peer-Fingerprint` and `RP-Request-Id` to say who asks. So is the reply the service's: status,
-/// headers, body, with code 0. Where there is none, the reply is an error of its own: 502 `unreachable`
-/// or `bad_answer` and 504 `service_timeout` with code 251, 400 `bad_path` with code 400.
+/// The request carries the caller's method, path, query, headers and body, plus `RP-Peer-Name`,
+/// `RP-Peer-Fingerprint` and `RP-Request-Id`, which identify the peer and the request. The reply
+/// carries the service's status, headers and body, with code 0. Without a reply from the service,
+/// it is an error: 502 `unreachable` or `bad_answer` and 504 `service_timeout` with code 251, 400
+/// `bad_path` with code 400.
 pub struct Service {
     endpoint: ServiceEndpoint,
     /// The value of `Host`.
     host: String,
     prefix: String,
-    /// What messages call it.
+    /// The service's name in messages.
     name: String,
     reply_timeout: Duration,
     idle: Arc<IdleConnections>,
-    /// Keeps a service that is down from flooding the log.
+    /// Limits log lines while a service is down.
     faults: Throttle,
 }
 
 impl Service {
-    /// The service at this address. Whether anything listens there shows with the first request. The
-    /// error says why there can be no such address.
+    /// Forwards to this address. A service that is not listening shows only with the first request.
+    /// Fails if the address is invalid, and says why.
     pub fn new(address: &ServiceAddress) -> Result<Self, String> {
         let prefix = match address {
             ServiceAddress::Tcp { prefix, .. } => prefix.clone(),
@@ -82,14 +84,14 @@ impl Service {
         })
     }
 
-    /// The same with another limit to the time in which a reply must begin, counted from the last byte
-    /// of the request; 60 s at first.
+    /// Sets the time limit for the start of a reply, counted from the last byte of the request; 60
+    /// s by default.
     pub fn with_reply_timeout(mut self, timeout: Duration) -> Self {
         self.reply_timeout = timeout;
         self
     }
 
-    /// One request and its reply, on a connection that was kept or a new one.
+    /// Sends one request and reads its reply, on an idle connection or a new one.
     fn ask(&self, context: &Context, event: &mut Event) -> Result<Reply, ServiceFault> {
         let head = request::head(&self.prefix, &self.host, context, event);
         let mut request = head.map_err(ServiceFault::BadPath)?;
@@ -106,7 +108,7 @@ impl Service {
         };
         if let Some(kept) = self.idle.take(repeatable) {
             match self.ask_on(kept, &request, rest.take(), head_only, &mut watch) {
-                // The service has closed it meanwhile.
+                // The service has closed the idle connection.
                 Err(ServiceFault::Silent(_)) if repeatable => {}
                 result => return result,
             }
@@ -115,7 +117,7 @@ impl Service {
         self.ask_on(fresh, &request, rest, head_only, &mut watch)
     }
 
-    /// Writes `request`, sends what follows it, and reads the reply.
+    /// Writes `request`, sends the rest of the body, and reads the reply.
     fn ask_on(
         &self,
         mut connection: ServiceConnection,
@@ -124,7 +126,7 @@ impl Service {
         head_only: bool,
         watch: &mut ProgressWatch<'_>,
     ) -> Result<Reply, ServiceFault> {
-        // What was not taken shows when the reply is read: there may be one.
+        // Read the reply even after an incomplete write: there may be one.
         let taken = connection.write(request, watch)?;
         let upload = match rest.filter(|_| taken) {
             Some((framing, body)) => Some(self.send(&connection, framing, body)?),
@@ -190,7 +192,7 @@ impl Handler for Service {
     }
 }
 
-/// Reads heads until one is final (RFC 9110, section 15.2).
+/// Reads heads until a final one (RFC 9110, section 15.2).
 fn read_final_head(
     connection: &mut ServiceConnection,
     upload: Option<&ProxyUpload>,
@@ -207,7 +209,7 @@ fn read_final_head(
     Err(ServiceFault::BadAnswer(format!("over {MAX_INTERIM} interim replies (1xx)")))
 }
 
-/// Reads one head; `first`: nothing of the reply came before.
+/// Reads one head; `first` means that no part of the reply was read before.
 fn read_head(
     connection: &mut ServiceConnection,
     first: bool,
@@ -228,7 +230,7 @@ fn read_head(
         let end = match connection.input.fill(POLL_INTERVAL) {
             Ok(Some(0)) => Ok(()),
             Ok(Some(_) | None) => {
-                // While the body is on its way, its own limits hold.
+                // While the body is being sent, its own limits apply.
                 let now = upload.map_or(0, ProxyUpload::moves);
                 if now != moves {
                     moves = now;

@@ -1,4 +1,4 @@
-//! Closures by method name.
+//! Closures selected by method name.
 
 use std::collections::HashMap;
 
@@ -7,8 +7,8 @@ use crate::event::{Event, Reply};
 
 type Method = Box<dyn Fn(&Context, &mut Event) -> Result<Reply, Failure> + Send + Sync>;
 
-/// A handler made of closures, each under the name that verb and noun give: `get_time` for
-/// `GET time`, `get_time_utc` for `GET time/utc`.
+/// A handler made of closures, each registered under the method name for a verb and noun:
+/// `get_time` for `GET time`, `get_time_utc` for `GET time/utc`.
 ///
 /// ```
 /// use restpipe::handler::Router;
@@ -29,12 +29,12 @@ pub struct Router {
 }
 
 impl Router {
-    /// Without methods: everything is unhandled.
+    /// Creates a router without methods: every event is unhandled.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a method, or replaces the one of this name.
+    /// Adds or replaces the method with this name.
     pub fn on<F, R>(mut self, method_name: &str, method: F) -> Self
     where
         F: Fn(&Context, &mut Event) -> Result<R, Failure> + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! A thread for each connection, as long as there is room.
+//! One thread per connection, up to the connection limit.
 
 use std::io::Read;
 use std::net::Shutdown;
@@ -18,10 +18,10 @@ use crate::http::slots::ConnectionSlot;
 use crate::http1::framing::Framing;
 use crate::sync::threads;
 
-/// Stack of a connection's thread: room for a TLS record written by the asking thread.
+/// Stack size of a connection thread, which may have to write a TLS record.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// Starts a thread for an accepted connection, or refuses it with 503.
+/// Starts a thread for an accepted connection, or refuses the connection with 503.
 pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
     let refused = match shared.slots.admit(socket) {
         Ok(slot) => {
@@ -44,9 +44,9 @@ pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
     }
 }
 
-/// A connection's thread. A panic costs this connection alone.
+/// Runs a connection's thread. A panic costs only this connection.
 fn serve(shared: &Shared, slot: ConnectionSlot) {
-    // What the closure leaves behind is dropped, or atomic.
+    // The state that outlives the closure is dropped or atomic.
     let served = catch_unwind(AssertUnwindSafe(|| connection::serve(shared, &slot)));
     if let Err(panic) = served {
         let panics = shared.panics.fetch_add(1, Ordering::Relaxed) + 1;
@@ -60,7 +60,7 @@ fn serve(shared: &Shared, slot: ConnectionSlot) {
     }
 }
 
-/// Answers 503 as far as that is possible without waiting.
+/// Answers 503 without blocking, if possible.
 fn refuse_connection(socket: Socket) {
     let refusal = Refusal::closing(errors::FULL, "too many connections are open")
         .with_header("Retry-After", "1");
@@ -72,8 +72,8 @@ fn refuse_connection(socket: Socket) {
         && print_head(&mut bytes, status, headers, length, Some("close")).is_ok()
     {
         bytes.extend_from_slice(body);
-        // Best effort: a caller that takes nothing gets nothing. A request that has arrived is
-        // read, as closing before that would take the answer away again.
+        // Best effort: if the socket is full, the response is lost. A request that has already
+        // arrived is read first, since closing with unread data would discard the response.
         let _ = socket.send(&bytes);
         let _ = socket.shutdown(Shutdown::Write);
         let _ = (&socket).read(&mut [0; 4096]);

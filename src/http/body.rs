@@ -1,7 +1,7 @@
-//! Small bodies of requests: read whole, or not at all.
+//! Small request bodies, which are read whole before the request is sent.
 //!
-//! In scope: which are small, the limits. Not in scope: bodies that are read while they are sent on
-//! (`upload`), how a body is framed.
+//! In scope: which bodies are small, and the limits. Not in scope: streamed bodies (`upload`), how
+//! a body is framed.
 
 use std::time::Instant;
 
@@ -13,11 +13,11 @@ use crate::http1::framing::Framing;
 use crate::http1::input::HttpInput;
 use crate::sync::deadline::time_left;
 
-/// Bodies up to this size, in bytes, are read whole before the request is asked: they cross in one
+/// Bodies up to this size, in bytes, are read whole before the request is sent: they fit in one
 /// message, and can be sent again.
 const SMALL: u64 = 16 * 1024;
 
-/// The length of a body that is read whole; `None` for one that streams.
+/// The length of a body that is read whole; `None` if it streams.
 pub(super) fn small(framing: Framing) -> Option<usize> {
     match framing {
         Framing::None => Some(0),
@@ -27,7 +27,7 @@ pub(super) fn small(framing: Framing) -> Option<usize> {
     }
 }
 
-/// Reads a whole body of `length` bytes. Every error ends the connection.
+/// Reads a whole body of `length` bytes. Every error closes the connection.
 pub(super) fn read(
     input: &mut HttpInput,
     length: usize,

@@ -1,34 +1,33 @@
-//! Bounds the bytes of request bodies that all connections hold together.
+//! Limits the total size of buffered request bodies across all connections.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The bytes that may be held, and those that are.
+/// The limit and the bytes in use.
 pub(super) struct Budget {
     limit: usize,
     held: AtomicUsize,
 }
 
 impl Budget {
-    /// Nothing held yet.
     pub fn new(limit: usize) -> Self {
         Self { limit, held: AtomicUsize::new(0) }
     }
 
-    /// A share of nothing, to be grown as bytes arrive.
+    /// An empty share, which grows as bytes arrive.
     pub fn share(&self) -> Share<'_> {
         Share { budget: self, bytes: 0 }
     }
 }
 
-/// What one request holds; given back when dropped.
+/// The bytes one request holds; returned to the budget on drop.
 pub(super) struct Share<'a> {
     budget: &'a Budget,
     bytes: usize,
 }
 
 impl Share<'_> {
-    /// Holds `total` bytes from now on, if it holds fewer. `false` where all connections together
-    /// would hold too many; then the share is as before.
+    /// Grows the share to `total` bytes if it is smaller. Returns `false`, and leaves the share
+    /// unchanged, if that would exceed the limit.
     pub fn grow_to(&mut self, total: usize) -> bool {
         let more = total.saturating_sub(self.bytes);
         if more == 0 {

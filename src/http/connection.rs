@@ -1,7 +1,7 @@
-//! One connection, on one thread: read a request, ask the pipe, write the answer, and again.
+//! One connection on one thread: read a request, call the pipe, write the response, repeat.
 //!
-//! In scope: the order of things, and how a connection ends. Not in scope: the rules themselves,
-//! which are in the modules it calls.
+//! In scope: the sequence, and how a connection closes. Not in scope: the rules themselves, which
+//! live in the modules it calls.
 
 mod local;
 mod respond;
@@ -31,13 +31,13 @@ use crate::http1::framing::Framing;
 use crate::http1::input::HttpInput;
 use crate::sync::deadline::time_left;
 
-/// Most bytes that are read from a caller only to let it see its refusal.
+/// Maximum number of bytes read from a caller only so that it sees the refusal.
 const MAX_LINGER_BYTES: usize = 16 * 1024 * 1024;
 
-/// The buffer's size until a longer head comes.
+/// The buffer's initial size; it grows for a longer head.
 const FIRST_BYTES: usize = 4 * 1024;
 
-/// Serves a connection to its end.
+/// Serves a connection until it closes.
 pub(super) fn serve(shared: &Shared, slot: &ConnectionSlot) {
     let limits = &shared.settings.limits;
     let socket = slot.socket();
@@ -45,8 +45,8 @@ pub(super) fn serve(shared: &Shared, slot: &ConnectionSlot) {
         log::debug!("http: cannot set up a connection: {e}");
         return;
     }
-    // Answers are written in one piece, so waiting for more would only delay them. A Unix socket
-    // knows no such option.
+    // Responses are written in one piece, so delaying them gains nothing. A Unix socket does not
+    // support this option.
     let _ = socket.set_tcp_nodelay(true);
     let mut connection = Connection {
         shared,
@@ -65,7 +65,7 @@ pub(super) fn serve(shared: &Shared, slot: &ConnectionSlot) {
     }
 }
 
-/// Nothing read yet, and no memory taken.
+/// An empty input, with no memory allocated.
 fn input(socket: &Arc<Socket>) -> HttpInput {
     HttpInput::new(Arc::clone(socket), FIRST_BYTES, head::MAX_BYTES)
 }
@@ -73,24 +73,24 @@ fn input(socket: &Arc<Socket>) -> HttpInput {
 struct Connection<'a> {
     shared: &'a Shared,
     slot: &'a ConnectionSlot,
-    /// An empty one while an upload has it.
+    /// Empty while an upload owns it.
     input: HttpInput,
     writer: ResponseWriter<'a>,
-    /// Where the input comes back from, if the pipe still reads the body beside the answer.
+    /// Set while the pipe still reads the body and the response is written; returns the input.
     pending_upload: Option<UploadHandle>,
 }
 
-/// What to do after a request.
+/// What to do after a response.
 enum After {
-    /// Read the next one.
+    /// Read the next request.
     Next,
-    /// Close; everything the caller sent was read.
+    /// Close; all input was read.
     Close,
-    /// Close, but let the caller see the answer first.
+    /// Close, but let the caller read the response first.
     Linger,
 }
 
-/// What an answer has to know of its request.
+/// What the response needs to know about its request.
 #[derive(Clone, Copy)]
 struct RequestInfo {
     started: Instant,
@@ -98,12 +98,12 @@ struct RequestInfo {
     keep_alive: bool,
     head_only: bool,
     id: RequestId,
-    /// Some of its body was not read, so that the next request cannot be found.
+    /// Part of the body was not read, so the start of the next request is unknown.
     unread: bool,
 }
 
 impl Connection<'_> {
-    /// One request. An error is one of writing the answer.
+    /// Handles one request. Fails if the response cannot be written.
     fn turn(&mut self) -> io::Result<After> {
         let end = match self.read_head() {
             Ok(Some(end)) => end,
@@ -129,7 +129,7 @@ impl Connection<'_> {
         let request = match request {
             Ok(request) => request,
             Err(mut refusal) => {
-                // Its body is not read.
+                // The body stays unread.
                 refusal.close |= framing != Framing::None;
                 return self.refuse(&refusal, Some(info));
             }
@@ -154,7 +154,7 @@ impl Connection<'_> {
         let mut share = self.shared.budget.share();
         match body::read(&mut self.input, length, &mut share, limits) {
             Ok(body) => {
-                // The reply's time is counted from here, not from the head.
+                // The response time starts here, not at the head.
                 info.started = Instant::now();
                 self.ask(request, body.into(), None, info)
             }
@@ -162,8 +162,8 @@ impl Connection<'_> {
         }
     }
 
-    /// Waits for a whole head and returns its length; `None` where the caller is done, or was
-    /// silent for too long.
+    /// Waits for a complete head and returns its length; `None` if the caller closed the connection
+    /// or was idle for too long.
     fn read_head(&mut self) -> Result<Option<usize>, Refusal> {
         let limits = &self.shared.settings.limits;
         self.slot.set_busy(false);
@@ -171,8 +171,8 @@ impl Connection<'_> {
         let mut deadline = None;
         let mut may_skip = true;
         loop {
-            // An empty line before a request is left over from a careless caller's last body (RFC
-            // 9112, section 2.2).
+            // Tolerate an empty line before the request, left over from the caller's previous body
+            // (RFC 9112, section 2.2).
             if may_skip && self.input.buffered().starts_with(b"\r\n") {
                 self.input.consume(2);
                 may_skip = false;
@@ -201,7 +201,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Asks the pipe. An upload has the input until its body is dropped.
+    /// Sends the request to the pipe. An upload owns the input until its body is dropped.
     fn ask(
         &mut self,
         request: PeerRequest,
@@ -216,7 +216,7 @@ impl Connection<'_> {
         let reply = self.shared.pipe.request(destination.peer(), &mut event, wait, self.slot);
         let mut refused = None;
         if let Some(handle) = upload {
-            // Where the pipe has not taken it.
+            // Drop the body if the pipe did not take it.
             event.body = Body::empty();
             match handle.answer() {
                 Some(mut ended) => {
@@ -259,7 +259,7 @@ impl Connection<'_> {
                 log(499, ": the caller went away");
                 Ok(After::Close)
             }
-            // What was wrong with the body is known better here.
+            // The upload's refusal describes the body error more precisely.
             (Err(RequestError::Body(_)), Some(refusal)) => self.refuse(&refusal, Some(info)),
             (Err(error), _) => {
                 self.note_unknown(&error, request_id);
@@ -270,7 +270,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Only with the id can somebody find out whether such a request was handled.
+    /// The id is the only way to find out later whether such a request was handled.
     fn note_unknown(&self, error: &RequestError, id: RequestId) {
         let is_unknown = match error {
             RequestError::NoReply { .. } | RequestError::OutcomeUnknown { .. } => true,
@@ -289,7 +289,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Says no. Without a `caller` the request was not understood, and the connection ends.
+    /// Sends a refusal. Without `info` the request could not be parsed, and the connection closes.
     fn refuse(&mut self, refusal: &Refusal, info: Option<RequestInfo>) -> io::Result<After> {
         let info = info.unwrap_or(RequestInfo {
             started: Instant::now(),
@@ -315,8 +315,8 @@ impl Connection<'_> {
         }
     }
 
-    /// Closes in two steps: a close with unread bytes would be a reset, which can take the answer
-    /// away from a caller that has not read it yet (RFC 9112, section 9.6).
+    /// Closes in two steps: closing with unread data sends a reset, which can discard a response
+    /// that the caller has not read yet (RFC 9112, section 9.6).
     fn linger(mut self) {
         let limits = &self.shared.settings.limits;
         if self.slot.socket().shutdown(Shutdown::Write).is_err() {
@@ -338,7 +338,7 @@ impl Connection<'_> {
 }
 
 impl Drop for Connection<'_> {
-    /// An upload that is still being read holds the socket, and must find its end.
+    /// An upload may still be reading the socket and must see it end.
     fn drop(&mut self) {
         if self.pending_upload.is_some() {
             let _ = self.slot.socket().shutdown(Shutdown::Both);

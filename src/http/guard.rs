@@ -1,8 +1,8 @@
-//! Keeps pages in a browser from driving the pipe.
+//! Prevents web pages in a browser from using the pipe.
 //!
-//! A page can make its browser send requests to a local port, and by DNS rebinding even under the
-//! page's own name. What it cannot do is choose `Host`, `Origin` and `Sec-Fetch-Site`, so these
-//! decide. Programs such as curl send the name in their URL, and neither of the others.
+//! A page can make its browser send requests to a local port, and with DNS rebinding even under the
+//! page's own name. It cannot choose `Host`, `Origin` and `Sec-Fetch-Site`, so these three decide.
+//! Programs such as curl send the name from their URL in `Host`, and neither of the others.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,16 +11,16 @@ use crate::event::errors;
 use crate::http::head::RequestHead;
 use crate::http::refusal::Refusal;
 
-/// Whose requests are let in.
+/// The hosts and origins whose requests are accepted.
 pub(super) struct Guard {
     /// Lower case, without brackets.
     allowed: Vec<String>,
-    /// The very address the port is bound to.
+    /// The address the port is bound to.
     bound: Option<IpAddr>,
 }
 
 impl Guard {
-    /// Loopback, `allowed`, and the address in `bind` where that is one address.
+    /// Accepts loopback, `allowed`, and the address in `bind` if it is a single address.
     pub fn new(allowed: &[String], bind: &Bind) -> Self {
         let bound = match bind {
             Bind::Tcp(address) => Some(address.ip()).filter(|ip| !ip.is_unspecified()),
@@ -31,10 +31,11 @@ impl Guard {
         Self { allowed: allowed.iter().map(plain).collect(), bound }
     }
 
-    /// 421 for a host that is not this one, 403 for a page of another. `authority` is that of a
-    /// target in absolute form; it goes before the `Host` field (RFC 9112, section 3.2.2).
+    /// Fails with 421 for a host that is not this one, and with 403 for a page of another origin.
+    /// `authority` is that of a target in absolute form; it takes precedence over the `Host` field
+    /// (RFC 9112, section 3.2.2).
     pub fn check(&self, head: &RequestHead<'_>, authority: Option<&str>) -> Result<(), Refusal> {
-        // HTTP/1.0 needs no `Host`, and no browser speaks it.
+        // HTTP/1.0 does not require `Host`, and no browser uses HTTP/1.0.
         if let Some(host) = authority.or(head.host)
             && !self.allows(host)
         {
@@ -48,7 +49,7 @@ impl Guard {
                 let message = format!("pages of {origin:?} may not use this port");
                 Err(Refusal::new(errors::ORIGIN_NOT_ALLOWED, message))
             }
-            // An image or a link sends no Origin, but current browsers send this field.
+            // An image or a link sends no `Origin`, but current browsers send this field.
             (None, Some("cross-site")) => {
                 let message = "pages of other sites may not use this port";
                 Err(Refusal::new(errors::ORIGIN_NOT_ALLOWED, message))
@@ -57,7 +58,7 @@ impl Guard {
         }
     }
 
-    /// Whether `HOST[:PORT]` is one of ours.
+    /// Whether `HOST[:PORT]` is accepted.
     fn allows(&self, authority: &str) -> bool {
         let Some(host) = without_port(authority) else { return false };
         if host.eq_ignore_ascii_case("localhost") {
@@ -74,13 +75,13 @@ impl Guard {
         address.is_ok_and(|ip| ip.is_loopback() || self.bound == Some(ip))
     }
 
-    /// `SCHEME://HOST[:PORT]`; `null` is none of ours.
+    /// Whether the origin `SCHEME://HOST[:PORT]` is accepted; `null` is not.
     fn allows_origin(&self, origin: &str) -> bool {
         origin.split_once("://").is_some_and(|(_, authority)| self.allows(authority))
     }
 }
 
-/// The host without brackets; `None` where the form is wrong.
+/// The host without brackets; `None` if the syntax is invalid.
 fn without_port(authority: &str) -> Option<&str> {
     let (host, rest) = match authority.strip_prefix('[') {
         Some(inner) => inner.split_once(']')?,

@@ -1,7 +1,7 @@
-//! The head of a request: request line and header fields, checked byte by byte and then parsed.
+//! The head of a request: request line and header fields, validated byte by byte and then parsed.
 //!
-//! In scope: the syntax of RFC 9112, where it ends, and the fields this port looks at. Not in
-//! scope: reading it from a socket, and whether the request is allowed.
+//! In scope: the syntax of RFC 9112, finding the end, and the fields this port uses. Not in scope:
+//! reading it from a socket, and whether the request is allowed.
 
 pub(super) mod forward;
 
@@ -11,51 +11,51 @@ use crate::http1::head::{
     self, ConnectionOptions, Field, InvalidHead, NO_FIELD, ParsedRequest, Profile,
 };
 
-/// Most bytes of a head.
+/// Maximum size of a head, in bytes.
 pub(super) const MAX_BYTES: usize = 16 * 1024;
-/// Most header fields of a head.
+/// Maximum number of header fields in a head.
 const MAX_FIELDS: usize = 64;
 
-/// Where the head that `bytes` starts with ends, or `None` where it does not end yet. The first
+/// Returns the length of the head at the start of `bytes`, or `None` if it is incomplete. The first
 /// `seen` bytes were searched before.
 pub(super) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, InvalidHead> {
     head::find_end(bytes, seen, Profile::LocalPort, MAX_BYTES)
 }
 
-/// What this port takes from a head; text is ASCII.
+/// What this port uses from a head; text is ASCII.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RequestHead<'a> {
     /// As sent: methods are case-sensitive.
     pub method: &'a str,
-    /// The request target, in whatever form.
+    /// The request target, in any form.
     pub target: &'a str,
-    /// HTTP/1.0, else 1.1.
+    /// HTTP/1.0 if set, HTTP/1.1 otherwise.
     pub http_1_0: bool,
-    /// Present in HTTP/1.1.
+    /// Always present in HTTP/1.1.
     pub host: Option<&'a str>,
-    /// Sent by browsers, for most requests that a page makes.
+    /// Sent by browsers for most requests that a page makes.
     pub origin: Option<&'a str>,
-    /// Sent by browsers, with every request.
+    /// Sent by browsers with every request.
     pub fetch_site: Option<&'a str>,
-    /// Empty where there is none.
+    /// Empty if missing.
     pub content_type: &'a str,
     /// The `RP-Wait` field.
     pub wait: Option<&'a str>,
     /// The `Expect` field.
     pub expect: Option<&'a str>,
-    /// The `X-Request-Id` field, where there is just one; anything may stand in it.
+    /// The `X-Request-Id` field if there is exactly one; not validated.
     pub request_id: Option<&'a str>,
-    /// What crosses to the peer.
+    /// The fields that are forwarded to the peer.
     pub headers: Vec<(String, String)>,
     /// How the body is delimited.
     pub framing: Framing,
     /// Whether the caller wants to send another request on this connection.
     pub keep_alive: bool,
-    /// What the caller wants to speak on this connection from now on (RFC 9110, section 7.8).
+    /// The protocol the caller wants to switch to (RFC 9110, section 7.8).
     pub upgrade: Option<&'a str>,
 }
 
-/// Parses a whole head, as [`find_end`] found it. Every error ends the connection.
+/// Parses a complete head, as delimited by [`find_end`]. Every error closes the connection.
 pub(super) fn parse(bytes: &[u8]) -> Result<RequestHead<'_>, Refusal> {
     let mut room = [NO_FIELD; MAX_FIELDS];
     let ParsedRequest { method, target, http_1_0, fields } = head::parse_request(bytes, &mut room)?;
@@ -104,7 +104,7 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn take(&mut self, field: &Field<'a>) -> Result<(), Refusal> {
-        // Most fields of a browser or a proxy are none of these; the length shows it fast.
+        // Most fields of a browser or a proxy are none of these; the length rules them out quickly.
         if !matches!(field.name.len(), 4 | 6 | 7 | 12 | 14 | 17) {
             return Ok(());
         }
@@ -129,7 +129,7 @@ impl<'a> Fields<'a> {
             &mut self.upgrade
         } else {
             if is("x-request-id") {
-                // Nothing depends on it, so two are no reason to refuse the request.
+                // A duplicate affects nothing, so it is no reason to refuse the request.
                 self.more_request_ids |= self.request_id.replace(text(field)?).is_some();
             }
             return Ok(());

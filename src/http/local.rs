@@ -1,8 +1,8 @@
 //! The paths that show this node itself: `/`, `/status`, `/metrics`, `/healthz`, `/readyz` and
 //! `/events`.
 //!
-//! In scope: which there are, their methods, the form of what they answer. Not in scope: what is shown
-//! (`inspect`), and the page's text (`local/page.html`).
+//! In scope: the endpoints, their methods and response formats. Not in scope: the data (`inspect`)
+//! and the page's text (`local/page.html`).
 
 use percent_encoding::percent_decode_str;
 use serde_json::json;
@@ -13,48 +13,48 @@ use crate::event::{Body, Verb};
 use crate::http::refusal::Refusal;
 use crate::http::response::HttpResponse;
 
-/// The page, whole: its style and its script are in it.
+/// The whole page, including its style and script.
 const PAGE: &str = include_str!("local/page.html");
-/// What the page may do: run its own script, be styled by its own style, and ask this port. The
-/// hashes are those of the texts in it; a test compares.
+/// The page may run its own script, use its own style, and send requests to this port. The hashes
+/// are those of the embedded texts; a test compares them.
 const POLICY: &str = "default-src 'none'; \
     script-src 'sha256-9NM3+Bc06v33Aue6QIIG9BXwGhseaXOIWbl+HJfpi1E='; \
     style-src 'sha256-HGcxeqPtnqywiy1CPSEN4WDgfyK9ni7anM5S1GEMCxs='; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The media type of a metrics page.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Longest name of a client in a path, in bytes once decoded.
+/// Maximum length of a client's name in a path, in bytes after decoding.
 const MAX_NAME: usize = 255;
 
-/// What is shown.
+/// What the request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LocalEndpoint {
-    /// The page.
+    /// The HTML page.
     Page,
-    /// Everything, as JSON.
+    /// The whole status, as JSON.
     Status,
     /// The links of one client.
     Client(String),
-    /// Numbers for Prometheus.
+    /// Metrics for Prometheus.
     Metrics,
-    /// Whether this process works.
+    /// Liveness: whether this process works.
     Health,
-    /// Whether requests would get through.
+    /// Readiness: whether requests would reach a peer.
     Ready,
-    /// What happens from now on.
+    /// Events from now on, as a stream.
     Events,
 }
 
-/// A request for it.
+/// A request for an endpoint.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LocalRequest {
     endpoint: LocalEndpoint,
-    /// Whether the link is to be closed.
+    /// Whether to close the link.
     closes: bool,
 }
 
 impl LocalEndpoint {
-    /// The endpoint of a path, where it is one of these. The query is ignored.
+    /// The endpoint for a path, if it is one of these. The query is ignored.
     pub fn of(path: &str) -> Result<Option<Self>, Refusal> {
         let path = path.split_once('?').map_or(path, |(path, _)| path);
         Ok(Some(match path {
@@ -73,7 +73,7 @@ impl LocalEndpoint {
 }
 
 impl LocalRequest {
-    /// Looks at a endpoint, or closes what is there.
+    /// Creates a request that reads an endpoint, or closes the link it names.
     pub fn new(endpoint: LocalEndpoint, verb: Verb) -> Result<Self, Refusal> {
         let closes = verb == Verb::Delete && matches!(endpoint, LocalEndpoint::Client(_));
         if closes || verb == Verb::Get {
@@ -88,12 +88,12 @@ impl LocalRequest {
         Err(Refusal::new(errors::METHOD_NOT_ALLOWED, message).with_header("Allow", allowed))
     }
 
-    /// Whether the answer goes on for as long as the node does.
+    /// Whether the response streams for as long as the node runs.
     pub fn listens(&self) -> bool {
         self.endpoint == LocalEndpoint::Events
     }
 
-    /// This node's response.
+    /// Builds the response.
     pub fn answer(&self, node: &dyn Inspect, head_only: bool) -> Result<HttpResponse, Refusal> {
         Ok(match &self.endpoint {
             LocalEndpoint::Page => {

@@ -1,8 +1,8 @@
-//! What this port answers by itself when a request gets no reply: a status and a JSON body of
-//! `error` and `message`.
+//! Error responses that this port generates itself: a status and a JSON body with `error` and
+//! `message`.
 //!
-//! In scope: the refusals' form, and those that stand for a failed request to the pipe. Not in
-//! scope: what is refused when.
+//! In scope: the format of refusals, and the mapping from failed pipe requests. Not in scope: when
+//! a request is refused.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::http1::framing::FramingError;
 use crate::http1::head::InvalidHead;
 use crate::http1::input::BodyError;
 
-/// An answer that is an error.
+/// An error response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     /// The HTTP status.
@@ -22,16 +22,16 @@ pub(super) struct Refusal {
     pub error: &'static str,
     /// For people.
     pub message: String,
-    /// Headers beside the usual ones.
+    /// Additional headers.
     pub headers: Vec<(&'static str, String)>,
-    /// The clients that could be meant, where that is why.
+    /// The candidate clients, if the name is ambiguous.
     pub names: Vec<String>,
-    /// Whether the connection can no longer be used, as the next request's start is unknown.
+    /// Whether the connection must close because the start of the next request is unknown.
     pub close: bool,
 }
 
 impl Refusal {
-    /// A refusal after which the next request can be read.
+    /// A refusal that keeps the connection open.
     pub fn new(error: AnswerError, message: impl Into<String>) -> Self {
         Self {
             status: error.status,
@@ -43,23 +43,23 @@ impl Refusal {
         }
     }
 
-    /// A refusal that ends the connection.
+    /// A refusal that closes the connection.
     pub fn closing(error: AnswerError, message: impl Into<String>) -> Self {
         Self { close: true, ..Self::new(error, message) }
     }
 
-    /// A malformed request: 400, and the connection ends.
+    /// A malformed request: 400, and the connection closes.
     pub fn malformed(message: impl Into<String>) -> Self {
         Self::closing(errors::BAD_REQUEST, message)
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// `{"error": ..., "message": ...}`, and `names` where there are any.
+    /// `{"error": ..., "message": ...}`, plus `names` if there are any.
     pub fn json(&self) -> Value {
         let mut value = json!({ "error": self.error, "message": self.message });
         if !self.names.is_empty() {
@@ -69,9 +69,9 @@ impl Refusal {
     }
 }
 
-/// Seconds after which it makes sense to ask again for a peer that is away.
+/// `Retry-After` in seconds for a disconnected peer.
 const RETRY_AWAY: &str = "5";
-/// Seconds after which it makes sense to ask again where too much was going on.
+/// `Retry-After` in seconds when a limit is reached.
 const RETRY_FULL: &str = "1";
 
 impl From<RequestError> for Refusal {
@@ -89,7 +89,7 @@ impl From<RequestError> for Refusal {
                 Self { close: true, ..new(errors::STOPPING).with_header("Retry-After", RETRY_AWAY) }
             }
             RequestError::NotCarried(_) => new(errors::NOT_CARRIED),
-            // Never written: nobody is there.
+            // Never written: the caller has disconnected.
             RequestError::CallerGone => Self { close: true, ..new(errors::CALLER_GONE) },
             RequestError::Body(_) => Self { close: true, ..new(errors::BODY_INCOMPLETE) },
             RequestError::TooLarge(_) => new(errors::BODY_TOO_LARGE),
@@ -99,7 +99,7 @@ impl From<RequestError> for Refusal {
     }
 }
 
-/// Each of these ends the connection: where the next request begins is not known.
+/// Each of these closes the connection: the start of the next request is unknown.
 impl From<InvalidHead> for Refusal {
     fn from(error: InvalidHead) -> Self {
         let message = error.to_string();

@@ -1,4 +1,4 @@
-//! From a parsed head to what is to be asked, or to the refusal.
+//! Turns a parsed head into a request to send, or a refusal.
 //!
 //! In scope: every check that needs no body, cheapest and most suspicious first. Not in scope:
 //! bytes and sockets.
@@ -14,38 +14,37 @@ use crate::http::local::{LocalEndpoint, LocalRequest};
 use crate::http::refusal::Refusal;
 use crate::http::route::{self, Destination};
 
-/// The methods that are taken, for `Allow`.
+/// The accepted methods, for `Allow`.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
 
-/// What a request is after.
+/// The destination of a checked request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum CheckedRequest {
-    /// A peer.
+    /// A request to a peer.
     Peer(PeerRequest),
-    /// This node itself.
+    /// A request to this node itself.
     Local(LocalRequest),
 }
 
-/// A request that may be asked, without its body.
+/// A request that passed the checks, without its body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PeerRequest {
-    /// Whom.
+    /// The peer to send it to.
     pub destination: Destination,
-    /// What to do.
     pub verb: Verb,
     /// The noun and its parameters.
     pub target: Target,
-    /// The body's media type, or empty.
+    /// The body's media type; empty if missing.
     pub media_type: String,
-    /// The headers that go with it.
+    /// The headers to forward.
     pub headers: Vec<(String, String)>,
-    /// How long to wait for a peer that is away.
+    /// How long to wait for a disconnected peer.
     pub wait: Duration,
-    /// Whether the answer is sent without its body.
+    /// Whether the response is sent without its body.
     pub head_only: bool,
     /// Whether the caller waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
-    /// Whether the connection is to be carried to the target that the path names.
+    /// Whether to relay the connection to the target that the path names.
     pub is_tunnel: bool,
 }
 
@@ -65,7 +64,7 @@ pub(super) fn check(
     let target =
         Target::parse(route.rest).map_err(|e| Refusal::new(errors::BAD_PATH, e.to_string()))?;
     let expects_continue = expectation(&head)?;
-    // RFC 9110, section 7.8: what is not known is no reason to refuse.
+    // RFC 9110, section 7.8: an unknown protocol is ignored.
     let is_tunnel =
         verb == Verb::Get && head.upgrade.is_some_and(|to| to.eq_ignore_ascii_case("tcp"));
     let mut headers = head.headers;
@@ -83,8 +82,8 @@ pub(super) fn check(
     }))
 }
 
-/// The verb to ask with, and whether the answer's body is left out. A method that HTTP knows is
-/// 405, another 501 (RFC 9110, section 9.1).
+/// The verb, and whether to omit the response body. Fails with 405 for a method that HTTP defines,
+/// with 501 for any other (RFC 9110, section 9.1).
 fn method(method: &str) -> Result<(Verb, bool), Refusal> {
     let verb = match method {
         "GET" => Verb::Get,
@@ -110,8 +109,8 @@ fn method(method: &str) -> Result<(Verb, bool), Refusal> {
     Ok((verb, false))
 }
 
-/// The path with its query, and before it the authority where the target is in absolute form, which
-/// a server must accept (RFC 9112, section 3.2.2).
+/// Splits the target into the authority, if it is in absolute form, and the path with its query. A
+/// server must accept the absolute form (RFC 9112, section 3.2.2).
 fn split_target(target: &str) -> Result<(Option<&str>, &str), Refusal> {
     let bad = |message| Err(Refusal::new(errors::BAD_PATH, message));
     if target.contains('#') {
@@ -132,7 +131,7 @@ fn split_target(target: &str) -> Result<(Option<&str>, &str), Refusal> {
     }
 }
 
-/// The caller's own wait, where it is shorter.
+/// The caller's own wait, if it is shorter.
 fn wait(field: Option<&str>, most: Duration) -> Result<Duration, Refusal> {
     let Some(text) = field else { return Ok(most) };
     let bad = || {
@@ -141,7 +140,7 @@ fn wait(field: Option<&str>, most: Duration) -> Result<Duration, Refusal> {
     };
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let seconds: f64 = if plain { text.parse().map_err(|_| bad())? } else { return Err(bad()) };
-    // What does not fit is longer than any wait.
+    // A value that overflows is longer than any wait.
     Ok(Duration::try_from_secs_f64(seconds).unwrap_or(most).min(most))
 }
 
@@ -226,7 +225,7 @@ mod tests {
         }
     }
 
-    /// Whatever comes in, there is an answer, and nothing but clean text gets through.
+    /// Every input gets a response, and only clean text passes.
     #[test]
     fn garbled_heads_are_understood_or_refused() {
         let settings = HttpSettings::new(Role::Server);

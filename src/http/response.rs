@@ -1,6 +1,6 @@
-//! From a reply, or a refusal, to an HTTP answer.
+//! Turns a reply or a refusal into an HTTP response.
 //!
-//! In scope: status, headers, and what a peer may not put there. Not in scope: the bytes.
+//! In scope: status, headers, and the headers a peer may not set. Not in scope: serialization.
 
 use tiny_http::Header;
 
@@ -10,21 +10,21 @@ use crate::event::{
 };
 use crate::http::refusal::Refusal;
 
-/// Headers that are written here.
+/// Headers that this port sets itself.
 const OWN: [&str; 5] = ["date", "server", "x-event-return-code", "x-request-id", "content-type"];
 
-/// An answer.
+/// An HTTP response.
 pub(super) struct HttpResponse {
     /// The HTTP status, 200 to 599.
     pub status: u16,
-    /// All but those that frame the message.
+    /// All headers except those that frame the message.
     pub headers: Vec<Header>,
-    /// The body, in memory or a stream.
+    /// The body, buffered or streamed.
     pub body: Body,
 }
 
 impl HttpResponse {
-    /// The answer that carries the peer's reply to `event`.
+    /// The response that carries the peer's reply to `event`.
     pub fn of_reply(reply: Reply, event: &Event) -> Self {
         let status = status(&reply);
         let mut headers = Vec::with_capacity(5 + reply.headers.len().min(header::MAX_FIELDS));
@@ -52,13 +52,13 @@ impl HttpResponse {
         Self { status, headers, body }
     }
 
-    /// The same with the id of its request.
+    /// Adds the request id.
     pub fn with_request_id(mut self, id: &RequestId) -> Self {
         push(&mut self.headers, "X-Request-Id", id.as_str());
         self
     }
 
-    /// An answer of this node's own; nobody is to keep it, or to take it for another type.
+    /// A response of this node itself; it must not be cached or interpreted as another media type.
     pub fn of_node(status: u16, media_type: &str, body: Body) -> Self {
         let mut headers = Vec::with_capacity(6);
         push(&mut headers, "Server", "restpipe");
@@ -68,13 +68,13 @@ impl HttpResponse {
         Self { status, headers, body }
     }
 
-    /// The same with one more header, of ours.
+    /// Adds a header set by this node.
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         push(&mut self.headers, name, value);
         self
     }
 
-    /// The answer that refuses a request.
+    /// The response for a refusal.
     pub fn of_refusal(refusal: &Refusal) -> Self {
         let mut headers = Vec::with_capacity(4);
         push(&mut headers, "Server", "restpipe");
@@ -86,7 +86,7 @@ impl HttpResponse {
     }
 }
 
-/// The status of a reply: its own where that is final, else by its code.
+/// The status of a reply: its own if final, otherwise derived from its code.
 fn status(reply: &Reply) -> u16 {
     match (reply.status, reply.code) {
         (Some(status @ 200..=599), _) => status,
@@ -97,7 +97,7 @@ fn status(reply: &Reply) -> u16 {
     }
 }
 
-/// What the peer, which sends no body then, means.
+/// The refusal for an unhandled event, for which the peer sends no body.
 fn unhandled(headers: &[(String, String)], status: u16, event: &Event) -> Refusal {
     let method = event.method_name();
     if status != 405 {
@@ -114,7 +114,7 @@ fn json(refusal: &Refusal) -> Body {
     Reply::json(&refusal.json()).body
 }
 
-/// Adds a header that was checked, or is one of ours.
+/// Adds a header that was validated or is set by this node.
 fn push(headers: &mut Vec<Header>, name: &str, value: &str) {
     headers.extend(Header::from_bytes(name, value));
 }

@@ -1,6 +1,6 @@
-//! The bytes of an answer: its head, and with it a body that is in memory, written at once.
+//! Serializes a response: the head, together with a buffered body, in one write.
 //!
-//! `tiny_http` prints the head; the body follows it in the same write.
+//! `tiny_http` formats the head.
 
 use std::io::{self, IoSlice, Write};
 use std::time::Instant;
@@ -11,34 +11,33 @@ use tiny_http::{HTTPVersion, Response, StatusCode};
 use crate::http::response::HttpResponse;
 use crate::http1::framing::Framing;
 
-/// Bodies up to this size are copied behind the head; larger ones are written from where they are.
+/// Bodies up to this size are copied after the head; larger ones are written from their own buffer.
 const COPY_BYTES: usize = 4 * 1024;
-/// A buffer that grew beyond this, by many headers, is not kept.
+/// A buffer that many headers grew beyond this size is not reused.
 const KEPT_BYTES: usize = 16 * 1024;
 
-/// How an answer is framed.
+/// Options for framing a response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Framed {
-    /// Leave the body out: the request was a `HEAD`.
+    /// Omit the body: the request was a `HEAD`.
     pub head_only: bool,
-    /// The value of the `Connection` field, where one is needed.
+    /// The value of the `Connection` field, if one is needed.
     pub connection: Option<&'static str>,
 }
 
-/// Writes answers, one after the other, from one buffer.
+/// Writes consecutive responses, reusing one buffer.
 pub(super) struct ResponseWriter<'a> {
     socket: &'a Socket,
     buffer: Vec<u8>,
 }
 
 impl<'a> ResponseWriter<'a> {
-    /// Nothing written yet.
     pub fn new(socket: &'a Socket) -> Self {
         Self { socket, buffer: Vec::new() }
     }
 
-    /// Writes an answer whose body is in memory, until `deadline`; the socket's own timeout bounds
-    /// each part of it.
+    /// Writes a response whose body is in memory, until `deadline`; the socket's own timeout
+    /// applies to each write.
     pub fn answer(
         &mut self,
         answer: HttpResponse,
@@ -62,7 +61,7 @@ impl<'a> ResponseWriter<'a> {
         written
     }
 
-    /// Writes the head of an answer whose body follows in pieces, or not at all.
+    /// Writes the head of a response whose body is streamed or omitted.
     pub fn head(
         &mut self,
         status: u16,
@@ -76,23 +75,23 @@ impl<'a> ResponseWriter<'a> {
     }
 }
 
-/// Asks the caller to send the body.
+/// Sends `100 Continue`.
 pub(super) fn send_continue(socket: &Socket, deadline: Instant) -> io::Result<()> {
     write_all(socket, &[b"HTTP/1.1 100 Continue\r\n\r\n", &[]], Some(deadline))
 }
 
-/// Says that from here on the connection is no longer HTTP (RFC 9110, section 15.2.2).
+/// Sends `101 Switching Protocols` (RFC 9110, section 15.2.2).
 pub(super) fn switch_to_tcp(socket: &Socket, deadline: Instant) -> io::Result<()> {
     let head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
     write_all(socket, &[head, &[]], Some(deadline))
 }
 
-/// Whether an answer of this status may have a body (RFC 9110, section 6.4.1).
+/// Whether a response with this status may have a body (RFC 9110, section 6.4.1).
 pub(super) fn has_body(status: u16) -> bool {
     !matches!(status, 100..=199 | 204 | 205 | 304)
 }
 
-/// Appends the head of an answer.
+/// Appends the head of a response.
 pub(super) fn print_head(
     buffer: &mut Vec<u8>,
     status: u16,
@@ -101,16 +100,17 @@ pub(super) fn print_head(
     connection: Option<&str>,
 ) -> io::Result<()> {
     let length = match framing {
-        // Longer than memory is nothing that memory could hold.
+        // A length beyond `usize` cannot occur for a body in memory.
         Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
         Framing::None | Framing::Chunked | Framing::Close => 0,
     };
-    // The serializer takes the length on trust, so the body need not pass through it.
+    // The serializer does not check the length against the body, so the body need not pass through
+    // it.
     Response::new(StatusCode(status), headers, io::empty(), Some(length), None)
         .with_chunked_threshold(usize::MAX)
         .raw_print(&mut *buffer, HTTPVersion(1, 1), &[], true, None)?;
-    // It ends with the length, if any, and drops a `Connection` field it is given: both are put
-    // right here. A 204 must not and a 304 need not have a length.
+    // The serializer ends with the length, if any, and drops a given `Connection` field: fix both
+    // here. A 204 must not have a length, and a 304 need not.
     buffer.truncate(buffer.len() - 2);
     let no_length: &[u8] = b"Content-Length: 0\r\n";
     let is_unsaid = !matches!(framing, Framing::Length(_)) || matches!(status, 204 | 304);
@@ -127,7 +127,7 @@ pub(super) fn print_head(
     Ok(())
 }
 
-/// Writes both parts; the socket's own timeout bounds the wait for each bit of progress.
+/// Writes both parts; the socket's own timeout applies to each write.
 pub(super) fn write_all(
     mut socket: &Socket,
     parts: &[&[u8]; 2],

@@ -1,4 +1,4 @@
-//! Which path leads where. All paths of the port are decided here.
+//! Routing: every path of the port is resolved here.
 
 use percent_encoding::percent_decode_str;
 
@@ -7,29 +7,30 @@ use crate::event::peer::Role;
 use crate::event::pipe::Peer;
 use crate::http::refusal::Refusal;
 
-/// Longest name of a client in a path, in bytes once decoded (RFC 1035's limit of a name).
+/// Maximum length of a client's name in a path, in bytes after decoding (RFC 1035's limit for a
+/// name).
 const MAX_HOST: usize = 255;
 
-/// Where a path leads, and the rest of it.
+/// The destination of a path, and the rest of the path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PeerRoute<'a> {
-    /// Whom to ask.
+    /// The peer.
     pub destination: Destination,
     /// `NOUN[//P1/...][?query]`, as sent.
     pub rest: &'a str,
 }
 
-/// As [`Peer`], but owned.
+/// An owned [`Peer`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Destination {
     /// The server.
     Server,
-    /// A client, as the path names it.
+    /// A client, as named in the path.
     Client(String),
 }
 
 impl Destination {
-    /// For the pipe.
+    /// The borrowed form, for the pipe.
     pub fn peer(&self) -> Peer<'_> {
         match self {
             Self::Server => Peer::Server,
@@ -37,7 +38,7 @@ impl Destination {
         }
     }
 
-    /// For log lines.
+    /// The name for log lines.
     pub fn name(&self) -> &str {
         match self {
             Self::Server => "server",
@@ -46,7 +47,7 @@ impl Destination {
     }
 }
 
-/// Finds the route of a path, with its query, on this side of the pipe.
+/// Resolves a path, including its query, for a node of this role.
 pub(super) fn find(role: Role, path: &str) -> Result<PeerRoute<'_>, Refusal> {
     match role {
         Role::Server => {
@@ -77,7 +78,7 @@ fn client(rest: &str) -> Result<PeerRoute<'_>, Refusal> {
     let host = percent_decode_str(host)
         .decode_utf8()
         .map_err(|_| bad("the client's name is not UTF-8 once decoded"))?;
-    // An IPv6 address may come as in a URL.
+    // An IPv6 address may be in brackets, as in a URL.
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&host);
     if host.is_empty() || host.len() > MAX_HOST {
         return Err(bad("the client's name must have 1 to 255 bytes"));

@@ -17,21 +17,21 @@ use crate::http::{HttpSettings, admit};
 use crate::net::accept::{self, Acceptor, BindError, Bound, SocketFile};
 use crate::sync::throttle::Throttle;
 
-/// How long connections that were cut get to end.
+/// How long to wait for connections to close after they were cut off.
 const CUT_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a connection that has just been accepted may take to ask, where callers are not to notice
-/// that this process ends.
+/// How long a newly accepted connection may take to send its first request when the port is handed
+/// over, so that callers do not notice the process exit.
 const FIRST_REQUEST_WAIT: Duration = Duration::from_secs(1);
 
 /// A running local HTTP port. Dropping it stops accepting.
 pub struct HttpServer {
     shared: Arc<Shared>,
     address: Bind,
-    /// Guards what stopping takes away. Stopping joins the accept thread while it is held; that
+    /// Guards the accepting state. Stopping joins the accept thread while holding this lock; that
     /// thread never takes it.
     accepting: Mutex<Option<Accepting>>,
-    /// Callers go on to the next process: none of them may see that this one ends.
+    /// The port was handed over to the next process: no caller may notice that this one exits.
     handed: bool,
 }
 
@@ -41,13 +41,13 @@ struct Accepting {
 }
 
 impl HttpServer {
-    /// Binds, and accepts from the moment it returns. Shows nothing of its node.
+    /// Binds and starts accepting. Does not show the node's status.
     pub fn start(settings: HttpSettings, pipe: Arc<dyn Pipe>) -> Result<Self, BindError> {
         let bound = accept::listen(&settings.bind)?;
         Self::serve(bound, settings, pipe, None)
     }
 
-    /// As [`HttpServer::start`], and shows the node on `/`, `/status` and their like.
+    /// Like [`HttpServer::start`], and also serves `/`, `/status` and the other paths of the node.
     pub fn start_with(
         settings: HttpSettings,
         pipe: Arc<dyn Pipe>,
@@ -57,7 +57,7 @@ impl HttpServer {
         Self::start_on(bound, settings, pipe, inspect)
     }
 
-    /// As [`HttpServer::start_with`], on a socket that listens already.
+    /// Like [`HttpServer::start_with`], on a socket that is already listening.
     pub(crate) fn start_on(
         bound: Bound,
         settings: HttpSettings,
@@ -106,7 +106,7 @@ impl HttpServer {
         }
     }
 
-    /// Where it listens: the real port, also where port 0 was asked for.
+    /// The address it listens on, with the actual port if port 0 was requested.
     pub fn address(&self) -> &Bind {
         &self.address
     }
@@ -116,21 +116,21 @@ impl HttpServer {
         self.shared.slots.count()
     }
 
-    /// The number of requests that panicked; each cost its connection.
+    /// The number of requests that panicked; each cost only its connection.
     pub fn panics(&self) -> u64 {
         self.shared.panics.load(Ordering::Relaxed)
     }
 
-    /// Whether callers are let in. Waits for the locks that each of them passes.
+    /// Whether connections are admitted. Takes the locks that admission takes.
     pub fn is_alive(&self) -> bool {
-        // The table of connections; how many there are does not matter.
+        // Takes the lock of the connection table; the count itself is irrelevant.
         let _ = self.connections();
         let accepting = self.accepting.lock();
         accepting.as_ref().is_some_and(|accepting| accepting.acceptor.is_alive())
     }
 
-    /// Closes the listener and its socket file at once, and connections that wait for a request.
-    /// Requests in flight are answered, with `Connection: close`. Calling it again does nothing.
+    /// Closes the listener, its socket file and idle connections at once. Requests in flight are
+    /// answered with `Connection: close`. Idempotent.
     pub fn stop_accepting(&self) {
         let mut accepting = self.accepting.lock();
         let Some(Accepting { mut acceptor, file }) = accepting.take() else { return };
@@ -141,8 +141,8 @@ impl HttpServer {
         self.shared.slots.stop(self.handed);
     }
 
-    /// Stops accepting and waits until no request is in flight; who listens to events only is none.
-    /// Returns whether that was before the deadline.
+    /// Stops accepting and waits until no request is in flight, not counting event streams. Returns
+    /// whether that happened before the deadline.
     pub fn finish(&self, deadline: Instant) -> bool {
         self.stop_accepting();
         if self.handed {
@@ -155,15 +155,15 @@ impl HttpServer {
         self.shared.slots.wait_answered(deadline)
     }
 
-    /// Stops accepting and waits until no request is in flight. What still is at `deadline` is cut
-    /// off. Returns whether nothing had to be; then all threads of the port have ended.
+    /// Stops accepting and waits until no request is in flight; cuts off those still in flight at
+    /// `deadline`. Returns whether none had to be cut off; then all threads of the port have ended.
     pub fn drain(&self, deadline: Instant) -> bool {
         if self.finish(deadline) && self.shared.slots.wait_empty(deadline) {
             return true;
         }
         log::warn!("http: {} connections cut off at the end of the drain", self.connections());
         self.shared.slots.cut();
-        // One that waits for the pipe ends when the pipe does.
+        // A connection that waits for the pipe ends when the pipe does.
         self.shared.slots.wait_empty(Instant::now() + CUT_WAIT);
         false
     }

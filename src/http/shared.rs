@@ -1,4 +1,4 @@
-//! What all connections of a port use.
+//! State shared by all connections of a port.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -11,21 +11,21 @@ use crate::http::guard::Guard;
 use crate::http::slots::ConnectionSlots;
 use crate::sync::throttle::Throttle;
 
-/// One for each port.
+/// One instance per port.
 pub(super) struct Shared {
     pub settings: HttpSettings,
     pub pipe: Arc<dyn Pipe>,
-    /// The node, where it is shown.
+    /// The node, if its status is served.
     pub inspect: Option<Arc<dyn Inspect>>,
     pub guard: Guard,
     pub budget: Budget,
     pub slots: Arc<ConnectionSlots>,
-    /// Keeps refused requests from flooding the log.
+    /// Limits log lines about refused requests.
     pub refusals: Throttle,
-    /// The same for requests of which nobody knows whether they were handled.
+    /// Limits log lines about requests whose outcome is unknown.
     pub unknown: Throttle,
-    /// The same for callers that were turned away.
+    /// Limits log lines about connections refused at the connection limit.
     pub crowded: Throttle,
-    /// Requests that panicked.
+    /// The number of requests that panicked.
     pub panics: AtomicU64,
 }

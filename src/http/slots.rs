@@ -1,7 +1,7 @@
-//! The open connections: their number is bounded, and stopping reaches each of them.
+//! The open connections: their number is limited, and stopping reaches each of them.
 //!
-//! In scope: who is connected and whether it is in the middle of a request. Not in scope: threads,
-//! HTTP.
+//! In scope: which connections are open and whether each is processing a request. Not in scope:
+//! threads, HTTP.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,12 +20,12 @@ use crate::event::pipe::Caller;
 pub(super) struct ConnectionSlots {
     most: usize,
     stopping: AtomicBool,
-    /// Whether those may still ask that have not asked anything yet.
+    /// Whether connections that have not sent a request yet may still send one.
     keep_fresh_connections: AtomicBool,
-    /// Guards the table and the numbering. Only socket shutdowns, which do not wait, happen while
-    /// it is held.
+    /// Guards the table and the id counter. Only socket shutdowns, which do not block, happen under
+    /// it.
     table: Mutex<Table>,
-    /// A connection has ended, once stopping; or the last.
+    /// Signalled when the table becomes empty and, while stopping, whenever a connection ends.
     emptied: Condvar,
 }
 
@@ -38,16 +38,17 @@ struct Table {
 struct Connected {
     socket: Arc<Socket>,
     busy: AtomicBool,
-    /// It has not begun to ask anything.
+    /// It has not started a request yet.
     new: AtomicBool,
-    /// It takes a stream that ends only with this node: nobody waits for it.
+    /// It receives a stream that ends only with this node, so draining does not wait for it.
     listens: AtomicBool,
-    /// Its reading end was closed here, so an end of it does not mean that the caller has closed.
+    /// This node shut down its reading side, so end of file does not mean that the caller
+    /// disconnected.
     read_shut_down: AtomicBool,
 }
 
 impl ConnectionSlots {
-    /// Room for `most` connections.
+    /// Creates slots for `most` connections.
     pub fn new(most: usize) -> Self {
         Self {
             most,
@@ -58,7 +59,7 @@ impl ConnectionSlots {
         }
     }
 
-    /// A slot for a new connection, or the socket back where all are taken.
+    /// Takes a slot for a new connection; returns the socket if none is free.
     pub fn admit(self: &Arc<Self>, socket: Socket) -> Result<ConnectionSlot, Socket> {
         let mut table = self.table.lock();
         if table.open.len() >= self.most {
@@ -77,25 +78,26 @@ impl ConnectionSlots {
         Ok(ConnectionSlot { slots: Arc::clone(self), id, connected })
     }
 
-    /// Ends connections that wait for a request; the others end after their answer. `keep_fresh`
-    /// leaves those alone that have not asked anything: their callers cannot know that they came at a
-    /// bad moment. Calling it again without that ends them.
+    /// Closes idle connections; the others close after their response. `keep_fresh` spares
+    /// connections that have not sent a request yet, since their callers cannot know that the port
+    /// is stopping. A second call without it closes those too.
     pub fn stop(&self, keep_fresh: bool) {
         self.keep_fresh_connections.store(keep_fresh, Ordering::SeqCst);
         self.stopping.store(true, Ordering::SeqCst);
         for connected in self.table.lock().open.values() {
-            // Reading only: a request that has just arrived is still answered. One that turns busy
-            // or idle meanwhile is not missed: it changes its flag first and then looks at ours.
+            // Shut down only the reading side: a request that has just arrived is still answered. A
+            // concurrent change between busy and idle is not missed: the connection sets its flag
+            // before it reads `stopping`.
             let spared = keep_fresh && connected.new.load(Ordering::SeqCst);
             if !spared && !connected.busy.load(Ordering::SeqCst) {
                 connected.read_shut_down.store(true, Ordering::SeqCst);
-                // Fails where the caller has closed already.
+                // Fails if the caller has already closed it.
                 let _ = connected.socket.shutdown(Shutdown::Read);
             }
         }
     }
 
-    /// Ends all connections, whatever they are doing.
+    /// Closes all connections, even those processing a request.
     pub fn cut(&self) {
         for connected in self.table.lock().open.values() {
             connected.read_shut_down.store(false, Ordering::SeqCst);
@@ -103,12 +105,12 @@ impl ConnectionSlots {
         }
     }
 
-    /// Waits until no connection is left. `false` where some are at `deadline`.
+    /// Waits until no connection is open. Returns `false` if some remain at `deadline`.
     pub fn wait_empty(&self, deadline: Instant) -> bool {
         self.wait_until(deadline, |table| table.open.is_empty())
     }
 
-    /// Once stopping: waits until all requests are answered. Those that listen are not waited for.
+    /// After `stop`: waits until all requests are answered, ignoring event streams.
     pub fn wait_answered(&self, deadline: Instant) -> bool {
         self.wait_until(deadline, |table| {
             table.open.values().all(|connected| connected.listens.load(Ordering::SeqCst))
@@ -127,7 +129,7 @@ impl ConnectionSlots {
     }
 }
 
-/// The slot of one connection, free again when dropped.
+/// The slot of one connection; released on drop.
 pub(super) struct ConnectionSlot {
     slots: Arc<ConnectionSlots>,
     id: u64,
@@ -135,18 +137,18 @@ pub(super) struct ConnectionSlot {
 }
 
 impl ConnectionSlot {
-    /// The connection's number, for names of threads and log lines.
+    /// The connection's number, for thread names and log lines.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// The connection.
+    /// The connection's socket.
     pub fn socket(&self) -> &Arc<Socket> {
         &self.connected.socket
     }
 
-    /// Whether the connection is in the middle of a request: from its first byte to the end of its
-    /// answer.
+    /// Marks the connection as processing a request: from the request's first byte to the end of
+    /// its response.
     pub fn set_busy(&self, busy: bool) {
         self.connected.busy.store(busy, Ordering::SeqCst);
         if busy {
@@ -154,13 +156,13 @@ impl ConnectionSlot {
         }
     }
 
-    /// Whether the connection takes a stream that ends only with this node. To be set before the
-    /// stream exists.
+    /// Marks the connection as receiving a stream that ends only with this node. Must be set before
+    /// the stream exists.
     pub fn set_listening(&self, listens: bool) {
         self.connected.listens.store(listens, Ordering::SeqCst);
     }
 
-    /// Whether the port is stopping, and this connection has to end.
+    /// Whether the port is stopping and this connection must close.
     pub fn stopping(&self) -> bool {
         let is_spared = || {
             self.slots.keep_fresh_connections.load(Ordering::SeqCst)
@@ -170,8 +172,8 @@ impl ConnectionSlot {
     }
 }
 
-/// A caller that closed its end, even only for sending, does not wait for an answer. Bytes that have
-/// arrived and were not read yet are a next request, so somebody is there.
+/// A caller that closed its end, even only for sending, does not wait for a response. Unread bytes
+/// are the next request, so the caller is still connected.
 impl Caller for ConnectionSlot {
     fn is_gone(&self) -> bool {
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;

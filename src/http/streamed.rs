@@ -1,7 +1,7 @@
-//! An answer whose body arrives while it is written: each piece goes out as it comes.
+//! A response whose body is streamed: each piece is written as it arrives.
 //!
-//! In scope: the framing of the pieces, and that a body which is not what it was announced to be is
-//! never taken for a whole one. Not in scope: the head.
+//! In scope: framing the pieces, and ensuring that a body of the wrong length never looks complete.
+//! Not in scope: the head.
 
 use std::io;
 use std::time::Duration;
@@ -14,22 +14,22 @@ use crate::http::response_writer::write_all;
 use crate::http1::body::{self, WrongLength};
 use crate::http1::framing::Framing;
 
-/// How often a body that gives nothing lets us look whether the caller is still there.
+/// How often to check whether the caller is still connected while the body yields nothing.
 const CALLER_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How the writing of a body ended.
+/// How sending a body ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// The caller has all of it.
+    /// The whole body was sent.
     Whole,
-    /// The caller can see that it has not, and this is why.
+    /// The body was cut off in a way the caller can detect, for this reason.
     Broken(String),
-    /// The caller went away.
+    /// The caller disconnected.
     Gone,
 }
 
-/// Writes a body behind its head. The socket's own timeout bounds the wait for a caller that takes
-/// nothing; a body that gives nothing is waited for as long as the caller is there.
+/// Writes a body after its head. The socket's own timeout limits the wait for a caller that does
+/// not read; waiting for the body itself is limited only by the caller's presence.
 pub(super) fn send(
     socket: &Socket,
     body: &mut Body,
@@ -49,7 +49,7 @@ pub(super) fn send(
     }
 }
 
-/// Why a body was not sent to its end.
+/// Why a body was not sent completely.
 enum Stopped {
     Broken(String),
     CallerGone,

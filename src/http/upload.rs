@@ -1,9 +1,9 @@
-//! A request's body that is read from its caller while it is sent on.
+//! A request body that streams from the caller to the peer.
 //!
-//! In scope: the body's end and its limits, `100 Continue`, giving the input back. Not in scope:
-//! bodies that are read whole before the request is asked.
+//! In scope: the body's end and its limits, `100 Continue`, returning the input to the connection.
+//! Not in scope: bodies that are read whole before the request is sent.
 //!
-//! The pipe may read it on a thread of its own, and go on while the connection writes the answer.
+//! The pipe may read it on a thread of its own, even while the connection writes the response.
 
 use std::io;
 use std::sync::Arc;
@@ -19,61 +19,61 @@ use crate::http1::body::BodyDecoder;
 use crate::http1::framing::Framing;
 use crate::http1::input::{BodyError, HttpInput};
 
-/// A request's body on its way. It has the connection's input to itself until its end, or until it
-/// is dropped.
+/// A streaming request body. It owns the connection's input until the body ends or is dropped.
 pub(super) struct Upload {
     input: Option<HttpInput>,
     decoder: BodyDecoder,
     /// Whether the caller waits for `100 Continue`.
     expected: bool,
-    /// How long the caller may send nothing while it is waited for.
+    /// How long the caller may send nothing while the body is being read.
     idle_timeout: Duration,
-    /// How long it has sent nothing.
+    /// How long the caller has sent nothing so far.
     silence: Duration,
-    /// Why no more can be read.
+    /// Why reading failed.
     failure: Option<String>,
     shared: Arc<Shared>,
 }
 
-/// What an upload shares with its connection.
+/// State shared between an upload and its connection.
 #[derive(Default)]
 struct Shared {
-    /// Guards what is handed over, and who writes to the caller: `100 Continue` is written while it
-    /// is held, and nothing else that waits.
+    /// Guards the returned input and the right to write to the caller: `100 Continue` is written
+    /// under this lock, and no other I/O happens under it.
     state: Mutex<State>,
     ended: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// The answer has begun.
+    /// The response has begun.
     answered: bool,
     ended: Option<EndedUpload>,
 }
 
-/// An upload that is no longer read.
+/// An upload that has ended.
 pub(super) struct EndedUpload {
-    /// The connection's input, behind what was read.
+    /// The connection's input, positioned after what was read.
     pub input: HttpInput,
-    /// Whether that was all of it, so that the next request follows.
+    /// Whether the whole body was read, so that the next request follows.
     pub whole: bool,
-    /// What was wrong with it.
+    /// Why reading failed, if it did.
     pub refusal: Option<Refusal>,
 }
 
-/// Where an upload leaves the input.
+/// The connection's handle to get its input back.
 pub(super) struct UploadHandle(Arc<Shared>);
 
 impl UploadHandle {
-    /// The connection begins to answer: no `100 Continue` is sent from now on. Returns
-    /// the input, or `None` while the upload still has it.
+    /// Marks the response as begun, so that no `100 Continue` is sent any longer. Returns the
+    /// input, or `None` while the upload still owns it.
     pub fn answer(&self) -> Option<EndedUpload> {
         let mut state = self.0.state.lock();
         state.answered = true;
         state.ended.take()
     }
 
-    /// The input, once the upload has ended; `None` if it has not within `timeout`.
+    /// Waits for the upload to end and returns the input; `None` if it has not ended within
+    /// `timeout`.
     pub fn wait(&self, timeout: Duration) -> Option<EndedUpload> {
         let mut state = self.0.state.lock();
         self.0.ended.wait_while_for(&mut state, |state| state.ended.is_none(), timeout);
@@ -81,7 +81,8 @@ impl UploadHandle {
     }
 }
 
-/// A body that reads from `input`. With `expected`, `100 Continue` is sent when somebody reads it. A caller that is waited for and sends nothing for `idle_timeout` in all has failed.
+/// Creates a body that reads from `input`. With `expected`, `100 Continue` is sent on the first
+/// read. Reading fails if the caller sends nothing for a total of `idle_timeout`.
 pub(super) fn begin(
     input: HttpInput,
     framing: Framing,
@@ -95,7 +96,7 @@ pub(super) fn begin(
     };
     let shared = Arc::new(Shared::default());
     let upload = Upload {
-        // A caller that did not wait needs no `100 Continue`.
+        // A caller that has already sent part of the body needs no `100 Continue`.
         expected: expected && input.buffered().is_empty(),
         input: Some(input),
         decoder: BodyDecoder::new(framing),
@@ -119,7 +120,8 @@ impl Source for Upload {
         let (kind, refusal) = match self.invite_and_read(buffer, wait) {
             Ok(Some(count)) => {
                 self.silence = Duration::ZERO;
-                // At once: who has seen the end may answer, and then the next request is read.
+                // Immediately: a reader that has seen the end may respond, and then the next
+                // request is read.
                 if self.decoder.is_done() {
                     self.give_back(None);
                 }
@@ -155,7 +157,7 @@ impl Upload {
         let Some(input) = &mut self.input else { return Err(answered().into()) };
         if std::mem::take(&mut self.expected) {
             let state = self.shared.state.lock();
-            // Behind the answer's first byte it would be a part of it.
+            // After the first byte of the response, it would become part of it.
             if state.answered {
                 return Err(answered().into());
             }

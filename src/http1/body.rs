@@ -1,24 +1,25 @@
-//! Bodies, however they are framed: taken out of the bytes of a connection, and put among them.
+//! Decoding and sending bodies, in every framing.
 //!
-//! A body that is not what it was announced to be is an error, and never looks complete to its receiver.
+//! A body that does not match its announced length is an error, and never looks complete to its
+//! receiver.
 
 use thiserror::Error;
 
 use super::chunked::{self, BEFORE, BEHIND, ChunkDecoder, ChunkError};
 use super::framing::Framing;
 
-/// Where in a body the next byte stands.
+/// The position in a body.
 pub(crate) enum BodyDecoder {
-    /// So many bytes to go.
+    /// This many bytes remain.
     Length(u64),
-    /// By the chunked coding.
+    /// Chunked transfer coding.
     Chunked(ChunkDecoder),
-    /// Until the connection ends.
+    /// Until the connection closes.
     Close,
 }
 
 impl BodyDecoder {
-    /// At the start of a body.
+    /// Starts at the beginning of a body.
     pub fn new(framing: Framing) -> Self {
         match framing {
             Framing::None => Self::Length(0),
@@ -28,7 +29,7 @@ impl BodyDecoder {
         }
     }
 
-    /// Whether the body is whole. One that ends with its connection is not before that.
+    /// Whether the body is complete; always `false` for one delimited by the end of the connection.
     pub fn is_done(&self) -> bool {
         match self {
             Self::Length(left) => *left == 0,
@@ -37,7 +38,7 @@ impl BodyDecoder {
         }
     }
 
-    /// How many bytes of the body come next, before any of the coding.
+    /// How many contiguous body bytes come next, before any framing.
     pub fn data_ahead(&self) -> u64 {
         match self {
             Self::Length(left) => *left,
@@ -46,7 +47,7 @@ impl BodyDecoder {
         }
     }
 
-    /// So many of them were read past this decoder.
+    /// Accounts for `count` of these bytes, which were read without this decoder.
     pub fn skip_data(&mut self, count: usize) {
         match self {
             Self::Length(left) => *left = left.saturating_sub(count as u64),
@@ -55,8 +56,8 @@ impl BodyDecoder {
         }
     }
 
-    /// Takes bytes and writes to `body` what they stand for. Returns how many were used, and how many
-    /// written; all are used unless `body` is full or the body's end was among them.
+    /// Decodes `bytes` into `body`. Returns how many bytes were consumed and how many were written;
+    /// all are consumed unless `body` is full or the end of the body was reached.
     pub fn feed(&mut self, bytes: &[u8], body: &mut [u8]) -> Result<(usize, usize), ChunkError> {
         if let Self::Chunked(decoder) = self {
             return decoder.feed(bytes, body);
@@ -68,7 +69,7 @@ impl BodyDecoder {
         Ok((count, count))
     }
 
-    /// The connection has ended.
+    /// Handles the end of the connection.
     pub fn end(&mut self) -> Result<(), BodyCut> {
         match self {
             Self::Close => {
@@ -81,12 +82,12 @@ impl BodyDecoder {
     }
 }
 
-/// The connection ended before the body did.
+/// The connection closed before the end of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the connection ended")]
 pub(crate) struct BodyCut;
 
-/// A body has not the length that was announced.
+/// A body does not have its announced length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum WrongLength {
     #[error("it is longer than announced")]
@@ -95,11 +96,11 @@ pub(crate) enum WrongLength {
     TooShort { sent: u64, announced: u64 },
 }
 
-/// Most bytes of a body that are written at once.
+/// Maximum number of body bytes per write.
 const PIECE: usize = 64 * 1024;
 
-/// Sends a body behind its head. `read` gives the next bytes, 0 at the end; `write` takes all that it
-/// is given. Either may fail, which ends it.
+/// Sends a body after its head. `read` returns the number of bytes it read, 0 at the end; `write`
+/// takes all bytes it is given. An error from either aborts sending.
 pub(crate) fn send<E: From<WrongLength>>(
     framing: Framing,
     mut read: impl FnMut(&mut [u8]) -> Result<usize, E>,
@@ -122,7 +123,8 @@ pub(crate) fn send<E: From<WrongLength>>(
             if count == 0 && sent < announced {
                 return Err(WrongLength::TooShort { sent, announced }.into());
             }
-            // The last piece makes it whole in the eyes of who gets it: only once it is.
+            // The last piece makes the body look complete to the receiver, so check first that it
+            // is.
             if count > 0 && sent == announced && read(&mut [0])? > 0 {
                 return Err(WrongLength::TooLong.into());
             }
@@ -143,7 +145,7 @@ pub(crate) fn send<E: From<WrongLength>>(
 mod tests {
     use super::*;
 
-    /// What is sent of a body that comes in these pieces, and how that ends.
+    /// Sends a body that arrives in these pieces; returns the output and the result.
     fn sent(framing: Framing, pieces: &[&[u8]]) -> (Vec<u8>, Result<(), WrongLength>) {
         let mut pieces = pieces.iter();
         let mut bytes = Vec::new();

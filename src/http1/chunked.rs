@@ -1,24 +1,24 @@
-//! The chunked transfer coding (RFC 9112, section 7.1): read strictly, bytes in, body out, and
-//! written around bytes that stand where they are; no I/O.
+//! The chunked transfer coding (RFC 9112, section 7.1): a strict decoder, and an encoder that works
+//! in place. No I/O.
 //!
-//! Extensions and trailers are bounded and dropped.
+//! Extensions and trailers are limited in size and discarded.
 
 use thiserror::Error;
 
-/// Most hexadecimal digits of a chunk's size: those of 64 bits.
+/// Maximum number of hexadecimal digits in a chunk size: 64 bits.
 const MAX_SIZE_DIGITS: usize = 16;
-/// Most bytes of all chunk extensions and trailers of one body together.
+/// Maximum total size of the chunk extensions and trailers of one body, in bytes.
 const MAX_EXTRA: usize = 8 * 1024;
 
-/// What ends a body: the empty chunk, and no trailers.
+/// The end of a body: the last chunk, without trailers.
 pub(crate) const LAST: &[u8] = b"0\r\n\r\n";
-/// Room for a chunk's size before it: up to five digits, CR and LF.
+/// Room reserved before the data for the chunk size: up to five digits, CR and LF.
 pub(crate) const BEFORE: usize = 8;
-/// CR and LF behind it.
+/// Room reserved after the data for CR and LF.
 pub(crate) const BEHIND: usize = 2;
 
-/// Puts the coding around the `count` bytes that stand in `buffer` behind [`BEFORE`]: less than a
-/// mebibyte, with room of [`BEHIND`] behind them.
+/// Encodes the `count` bytes at offset [`BEFORE`] of `buffer` as a chunk, in place. `count` is less
+/// than a mebibyte; [`BEHIND`] bytes must be free after the data.
 pub(crate) fn encode(buffer: &mut [u8], count: usize) -> &[u8] {
     let size = format!("{count:x}\r\n");
     let start = BEFORE - size.len();
@@ -27,26 +27,26 @@ pub(crate) fn encode(buffer: &mut [u8], count: usize) -> &[u8] {
     &buffer[start..BEFORE + count + BEHIND]
 }
 
-/// Where in the coding the next byte stands.
+/// The position in the coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the digits of a size; how many there were.
+    /// In the digits of a size; the number of digits so far.
     Size(usize),
     /// In an extension, up to the CR.
     Extension,
     /// At the LF after a size.
     SizeLf,
-    /// In the data, with so many bytes to go.
+    /// In the data; the number of bytes remaining.
     Data(u64),
     /// At the CR after the data.
     DataCr,
     /// At the LF after the data.
     DataLf,
-    /// In the trailers; whether this line is still empty.
+    /// In the trailers; whether the current line is still empty.
     Trailer { empty: bool },
-    /// At the LF that ends a trailer line; whether the line was empty.
+    /// At the LF that ends a trailer line; whether that line was empty.
     TrailerLf { empty: bool },
-    /// The body is whole.
+    /// The body is complete.
     Done,
 }
 
@@ -58,17 +58,17 @@ pub(crate) struct ChunkDecoder {
 }
 
 impl ChunkDecoder {
-    /// At the start of a body.
+    /// Starts at the beginning of a body.
     pub fn new() -> Self {
         Self { state: State::Size(0), size: 0, extra: 0 }
     }
 
-    /// Whether the body is whole.
+    /// Whether the body is complete.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// How many bytes of the body come next, before any of the coding.
+    /// How many contiguous body bytes come next, before any framing.
     pub fn data_ahead(&self) -> u64 {
         match self.state {
             State::Data(left) => left,
@@ -76,7 +76,7 @@ impl ChunkDecoder {
         }
     }
 
-    /// So many of them were read past this decoder.
+    /// Accounts for `count` of these bytes, which were read without this decoder.
     pub fn skip_data(&mut self, count: usize) {
         if let State::Data(left) = self.state {
             self.state = match left.saturating_sub(count as u64) {
@@ -86,9 +86,9 @@ impl ChunkDecoder {
         }
     }
 
-    /// Takes bytes and writes to `body` what they stand for. Returns how many were used, and how many
-    /// written; all are used unless `body` is full or the body's end was among them. Every error
-    /// ends the connection.
+    /// Decodes `bytes` into `body`. Returns how many bytes were consumed and how many were written;
+    /// all are consumed unless `body` is full or the end of the body was reached. Every error
+    /// closes the connection.
     pub fn feed(&mut self, bytes: &[u8], body: &mut [u8]) -> Result<(usize, usize), ChunkError> {
         let (mut used, mut written) = (0, 0);
         while used < bytes.len() && !self.is_done() {
@@ -116,7 +116,7 @@ impl ChunkDecoder {
                 if digits == MAX_SIZE_DIGITS {
                     return Err(ChunkError::Malformed);
                 }
-                // Of 16 digits at most, so nothing is shifted out.
+                // At most 16 digits, so no bits are shifted out.
                 let digit = (byte as char).to_digit(16).unwrap_or(0);
                 self.size = self.size << 4 | u64::from(digit);
                 Ok(State::Size(digits + 1))
@@ -160,7 +160,7 @@ pub(crate) enum ChunkError {
 mod tests {
     use super::*;
 
-    /// The body and what follows it; `None` where more bytes are wanted.
+    /// Returns the body and the number of bytes after it; `None` if it is incomplete.
     fn decode(bytes: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, ChunkError> {
         let mut decoder = ChunkDecoder::new();
         let mut body = Vec::new();
@@ -168,7 +168,7 @@ mod tests {
         let mut done = 0;
         for piece in bytes.chunks(step) {
             let mut used = 0;
-            // A body's end may need no more bytes, but always its own turn.
+            // The end of a body may need no more bytes, but always a call of its own.
             while used < piece.len() && !decoder.is_done() {
                 let end = step.min(room.len());
                 let (n, count) = decoder.feed(&piece[used..], &mut room[..end])?;

@@ -1,5 +1,5 @@
-//! How the end of a body is known (RFC 9112, section 6), strictly: what two readers could understand in
-//! two ways is what request smuggling is made of, and is an error.
+//! How the end of a body is determined (RFC 9112, section 6), strictly: whatever two parsers could
+//! interpret differently enables request smuggling, and is an error.
 
 use thiserror::Error;
 
@@ -12,12 +12,12 @@ pub(crate) enum Framing {
     Length(u64),
     /// By the chunked coding.
     Chunked,
-    /// By the end of the connection; answers only.
+    /// By the end of the connection; responses only.
     Close,
 }
 
 impl Framing {
-    /// That of a request, from the two fields that say it.
+    /// The framing of a request, from the two fields that define it.
     pub fn of_request(
         length: Option<&[u8]>,
         transfer_encoding: Option<&[u8]>,
@@ -29,7 +29,7 @@ impl Framing {
         }
     }
 
-    /// That of an answer.
+    /// The framing of a response.
     pub fn of_response(
         length: Option<&[u8]>,
         transfer_encoding: Option<&[u8]>,
@@ -39,7 +39,7 @@ impl Framing {
     }
 }
 
-/// Why the end of a body cannot be known.
+/// Why the end of a body cannot be determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum FramingError {
     #[error("Content-Length and Transfer-Encoding exclude each other")]
@@ -50,7 +50,7 @@ pub(crate) enum FramingError {
     LengthNotANumber,
     #[error("Content-Length has more than 64 bits")]
     LengthTooLarge,
-    /// Even one who understood the codings could not tell (RFC 9112, section 6.3).
+    /// Not even a recipient that knows the codings could find the end (RFC 9112, section 6.3).
     #[error("Transfer-Encoding must end with chunked, once")]
     CodingWithoutEnd,
     /// RFC 9112, section 6.1.
@@ -73,7 +73,7 @@ fn of_fields(
 }
 
 fn of_length(length: &[u8]) -> Result<Framing, FramingError> {
-    // A list of lengths is none, nor is one with a sign.
+    // A list of lengths is invalid, and so is one with a sign.
     if length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
         return Err(FramingError::LengthNotANumber);
     }

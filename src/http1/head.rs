@@ -1,35 +1,36 @@
-//! The head of a message: where it ends, and what stands in it.
+//! The head of a message: finding its end, and parsing it.
 //!
-//! In scope: the syntax of RFC 9112, by the profile of who reads. Not in scope: which fields matter.
+//! In scope: the syntax of RFC 9112, by the profile of the reader. Not in scope: which fields
+//! matter.
 
 use httparse::{Request, Response, Status};
 use thiserror::Error;
 
-/// A header field; its value is bytes.
+/// A header field; its value is raw bytes.
 pub(crate) use httparse::Header as Field;
 
-/// Room for a field; as many as a caller makes are the most it takes.
+/// An empty slot for a field; the number of slots passed in is the maximum number of fields.
 pub(crate) const NO_FIELD: Field<'static> = httparse::EMPTY_HEADER;
 
-/// Which bytes one caller takes for a head, and for its end.
+/// Which bytes a reader accepts in a head, and as its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// Requests to the local port: visible ASCII, space, tab, and CR LF in pairs. A lone LF, a NUL or a
-    /// byte above 127 is where two parsers of one request disagree (RFC 9112, section 2.2).
+    /// Requests to the local port: visible ASCII, space, tab, and CR LF in pairs. Parsers disagree
+    /// about a lone LF, a NUL or a byte above 127 (RFC 9112, section 2.2).
     LocalPort,
-    /// Replies of a local service: CR LF in pairs. Other bytes are judged where they stand.
+    /// Replies of a local service: CR LF in pairs. Other bytes are checked in context.
     ServiceReply,
     /// Upgrades at the broker: ends at the first CR LF CR LF. A lone LF before that ends a line.
     Upgrade,
-    /// Answers of a proxy: ends with an empty line, whether lines end with CR LF or LF, and begins as
-    /// HTTP/1 does.
+    /// Responses of a proxy: ends with an empty line, whether lines end with CR LF or LF, and
+    /// starts as HTTP/1 does.
     ProxyAnswer,
 }
 
-/// What every answer begins with.
+/// The start of every response.
 const VERSION: &[u8] = b"HTTP/1.";
 
-/// Why there is no head, or none yet.
+/// Why there is no valid head, or none yet.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum InvalidHead {
     #[error("the head has no end")]
@@ -57,8 +58,8 @@ pub(crate) enum InvalidHead {
     Syntax(httparse::Error),
 }
 
-/// Where the head that `bytes` starts with ends, or `None` where it does not end yet. The first `seen`
-/// bytes were searched before.
+/// Returns the length of the head at the start of `bytes`, or `None` if it is incomplete. The first
+/// `seen` bytes were searched before.
 pub(crate) fn find_end(
     bytes: &[u8],
     seen: usize,
@@ -77,7 +78,7 @@ pub(crate) fn find_end(
             blank_line(bytes, seen, &[b"\r\n\r\n", b"\n\n"])
         }
     };
-    // Without an end, there is at least one more byte to come.
+    // An incomplete head needs at least one more byte.
     if end.unwrap_or(bytes.len() + 1) > max_bytes {
         return Err(InvalidHead::TooLong(max_bytes));
     }
@@ -85,7 +86,7 @@ pub(crate) fn find_end(
 }
 
 fn in_pairs(bytes: &[u8], seen: usize, is_ascii: bool) -> Result<Option<usize>, InvalidHead> {
-    // What a CR at the end means shows with the next byte.
+    // Whether a CR at the end is valid depends on the next byte.
     for at in seen.saturating_sub(1)..bytes.len() {
         match bytes[at] {
             0x20..=0x7e | b'\t' => {}
@@ -106,7 +107,7 @@ fn in_pairs(bytes: &[u8], seen: usize, is_ascii: bool) -> Result<Option<usize>, 
 }
 
 fn blank_line(bytes: &[u8], seen: usize, ends: &[&[u8]]) -> Option<usize> {
-    // The end may have begun among the bytes that were searched.
+    // The terminator may have begun in the bytes already searched.
     (seen.saturating_sub(3)..bytes.len())
         .find(|at| ends.iter().any(|end| bytes[..=*at].ends_with(end)))
         .map(|at| at + 1)
@@ -117,28 +118,28 @@ fn blank_line(bytes: &[u8], seen: usize, ends: &[&[u8]]) -> Option<usize> {
 pub(crate) struct ParsedRequest<'b, 'f> {
     /// As sent: methods are case-sensitive.
     pub method: &'b str,
-    /// In whatever form.
+    /// In any form.
     pub target: &'b str,
-    /// HTTP/1.0, else 1.1.
+    /// HTTP/1.0 if set, HTTP/1.1 otherwise.
     pub http_1_0: bool,
-    /// In their order.
+    /// In order of appearance.
     pub fields: &'f [Field<'b>],
 }
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Debug)]
 pub(crate) struct ParsedResponse<'b, 'f> {
     /// Three digits.
     pub status: u16,
-    /// HTTP/1.0, else 1.1.
+    /// HTTP/1.0 if set, HTTP/1.1 otherwise.
     pub http_1_0: bool,
-    /// In their order.
+    /// In order of appearance.
     pub fields: &'f [Field<'b>],
-    /// The head's own, in bytes.
+    /// The length of the head, in bytes.
     pub length: usize,
 }
 
-/// Parses a request's head, at most as many fields as there is `room` for.
+/// Parses the head of a request with at most as many fields as `room` holds.
 pub(crate) fn parse_request<'b, 'f>(
     bytes: &'b [u8],
     room: &'f mut [Field<'b>],
@@ -157,7 +158,7 @@ pub(crate) fn parse_request<'b, 'f>(
     }
 }
 
-/// As [`parse_request`], of an answer.
+/// Like [`parse_request`], for a response.
 pub(crate) fn parse_response<'b, 'f>(
     bytes: &'b [u8],
     room: &'f mut [Field<'b>],
@@ -198,17 +199,17 @@ fn wrong_version(bytes: &[u8]) -> InvalidHead {
     }
 }
 
-/// The options of all `Connection` fields (RFC 9110, section 7.6.1).
+/// The options in all `Connection` fields (RFC 9110, section 7.6.1).
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionOptions<'b> {
     close: bool,
     keep_alive: bool,
-    /// The others. Most heads have none, and a vector of none takes no memory.
+    /// All other options. Most heads have none, and an empty vector does not allocate.
     named: Vec<&'b [u8]>,
 }
 
 impl<'b> ConnectionOptions<'b> {
-    /// Those of one head.
+    /// Collects the options of one head.
     pub fn of(fields: &[Field<'b>]) -> Self {
         let mut options = Self::default();
         let connection =
@@ -223,12 +224,12 @@ impl<'b> ConnectionOptions<'b> {
         options
     }
 
-    /// Whether the connection is kept after the message (RFC 9112, section 9.3).
+    /// Whether the connection persists after the message (RFC 9112, section 9.3).
     pub fn keeps_alive(&self, http_1_0: bool) -> bool {
         !self.close && (!http_1_0 || self.keep_alive)
     }
 
-    /// Whether one of them is the name of this field, or protocol switch.
+    /// Whether an option names this field or protocol switch.
     pub fn names(&self, field: &str) -> bool {
         (self.close && field.eq_ignore_ascii_case("close"))
             || (self.keep_alive && field.eq_ignore_ascii_case("keep-alive"))
@@ -243,7 +244,7 @@ mod tests {
     const MAX: usize = 100;
 
     fn end(bytes: &[u8], profile: Profile) -> Result<Option<usize>, InvalidHead> {
-        // However the bytes are cut, the result is the same.
+        // The result does not depend on how the bytes are split.
         let whole = find_end(bytes, 0, profile, MAX);
         for seen in 0..bytes.len() {
             match find_end(&bytes[..seen], 0, profile, MAX) {
@@ -262,7 +263,7 @@ mod tests {
         use Profile::{LocalPort, ProxyAnswer, ServiceReply, Upgrade};
         let lf = InvalidHead::LoneLf;
         let cr = InvalidHead::LoneCr;
-        /// What each profile makes of the bytes.
+        /// The result of each profile for the bytes.
         type Found = [Result<Option<usize>, InvalidHead>; 4];
         let cases: [(&[u8], Found); 6] = [
             (

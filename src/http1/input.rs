@@ -1,8 +1,8 @@
-//! The reading side of a connection: one buffer of bounded size, filled from a blocking socket within
-//! time limits.
+//! The reading side of a connection: one buffer of bounded size, filled from a blocking socket
+//! within time limits.
 //!
-//! In scope: buffering, time limits, bodies read through a [`BodyDecoder`]. Not in scope: heads, and who
-//! writes to the socket.
+//! In scope: buffering, time limits, bodies read through a [`BodyDecoder`]. Not in scope: heads,
+//! and writing to the socket.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use thiserror::Error;
 use super::body::{BodyCut, BodyDecoder};
 use super::chunked::ChunkError;
 
-/// What a connection gives.
+/// The buffered input of a connection.
 pub(crate) struct HttpInput {
     socket: Arc<Socket>,
-    /// The read timeout as it is set: setting it costs a system call.
+    /// The read timeout currently set on the socket; setting it costs a system call.
     timeout: Option<Duration>,
     first_bytes: usize,
     max_bytes: usize,
@@ -27,13 +27,13 @@ pub(crate) struct HttpInput {
 }
 
 impl HttpInput {
-    /// Nothing read yet, and no memory taken. The buffer has `first_bytes` until a longer head comes,
-    /// then `max_bytes`.
+    /// An empty input, with no memory allocated. The buffer has `first_bytes`, and grows to
+    /// `max_bytes` for a longer head.
     pub fn new(socket: Arc<Socket>, first_bytes: usize, max_bytes: usize) -> Self {
         Self { socket, timeout: None, first_bytes, max_bytes, buffer: Vec::new(), start: 0, end: 0 }
     }
 
-    /// What it reads from.
+    /// The underlying socket.
     pub fn socket(&self) -> &Arc<Socket> {
         &self.socket
     }
@@ -43,14 +43,14 @@ impl HttpInput {
         &self.buffer[self.start..self.end]
     }
 
-    /// Drops the first `count` of the buffered bytes.
+    /// Drops the first `count` buffered bytes.
     pub fn consume(&mut self, count: usize) {
         self.start = self.end.min(self.start + count);
     }
 
-    /// Reads once, more into the buffer, for at most `timeout`. Returns how many bytes came, 0 at the
-    /// end; `None` where none came in time. A full buffer is an error: a head that long was refused
-    /// before, and everything else is consumed.
+    /// Reads once into the buffer, waiting at most `timeout`. Returns the number of bytes read, 0
+    /// at the end, or `None` on timeout. A full buffer is an error: a head of that length was
+    /// refused before, and everything else is consumed.
     pub fn fill(&mut self, timeout: Duration) -> io::Result<Option<usize>> {
         self.make_room()?;
         let Self { socket, timeout: set, buffer, end, .. } = self;
@@ -59,8 +59,8 @@ impl HttpInput {
         Ok(count)
     }
 
-    /// Reads once into `into`: buffered bytes, or where there are none from the socket, without another
-    /// copy. Otherwise as [`HttpInput::fill`].
+    /// Reads once into `into`: from the buffer, or directly from the socket if the buffer is empty.
+    /// Otherwise like [`HttpInput::fill`].
     pub fn read(&mut self, into: &mut [u8], timeout: Duration) -> io::Result<Option<usize>> {
         let ready = into.len().min(self.end - self.start);
         if ready == 0 {
@@ -71,7 +71,7 @@ impl HttpInput {
         Ok(Some(ready))
     }
 
-    /// Reads some bytes of a body into `into`, 0 at its end; `None` where none came in time.
+    /// Reads part of a body into `into`. Returns 0 at the end of the body, or `None` on timeout.
     pub fn read_body(
         &mut self,
         decoder: &mut BodyDecoder,
@@ -87,7 +87,7 @@ impl HttpInput {
             }
             let ahead = decoder.data_ahead();
             let read = if ahead > 0 {
-                // Past the buffer, which is empty and small.
+                // Bypass the buffer, which is empty and small.
                 let most = usize::try_from(ahead).unwrap_or(usize::MAX).min(into.len());
                 self.read(&mut into[..most], timeout)?
             } else {
@@ -100,8 +100,8 @@ impl HttpInput {
                     decoder.skip_data(count);
                     return Ok(Some(count));
                 }
-                // No byte of the body, and so no limit to how many such pieces come. The same limit for
-                // each spares a system call.
+                // This read yielded only framing, and the number of such reads is unbounded. Using
+                // the same timeout for each saves a system call.
                 Some(_) if started.elapsed() >= timeout && self.buffered().is_empty() => {
                     return Ok(None);
                 }
@@ -130,7 +130,7 @@ impl HttpInput {
     }
 }
 
-/// Why a body could not be read to its end.
+/// Why a body could not be read completely.
 #[derive(Debug, Error)]
 pub(crate) enum BodyError {
     #[error(transparent)]
@@ -142,7 +142,7 @@ pub(crate) enum BodyError {
 }
 
 impl BodyError {
-    /// For a body that is read as a stream.
+    /// The error kind, for a body that is read as a stream.
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Cut(_) => io::ErrorKind::UnexpectedEof,
@@ -158,7 +158,7 @@ fn read(
     into: &mut [u8],
     timeout: Duration,
 ) -> io::Result<Option<usize>> {
-    // Below a microsecond the socket would take it for "no timeout".
+    // The socket treats less than a microsecond as no timeout.
     if timeout < Duration::from_micros(1) {
         return Ok(None);
     }
@@ -176,7 +176,7 @@ fn read(
     }
 }
 
-/// Whether a wait for a socket ran out.
+/// Whether a socket call timed out.
 pub(crate) fn is_timeout(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }

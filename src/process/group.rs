@@ -1,7 +1,7 @@
 //! A child and its process group: start, signals, reaping.
 //!
-//! The child leads the group, and the group is signalled as a whole. Until the child is reaped its
-//! process id cannot become that of another group; afterwards nothing is signalled.
+//! The child leads the group, and signals go to the whole group. Until the child is reaped, its
+//! process id cannot be reused for another group; afterwards no signals are sent.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,23 +18,22 @@ use rustix::process::{
 use super::pipes::{Pipes, wait_ready};
 use crate::sync::deadline::time_left;
 
-/// How long the end of a killed child is waited for: it may be stuck in the kernel.
+/// How long to wait for a killed child, which may be stuck in the kernel.
 const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How a child ended by itself.
+/// How a child ended on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// With this exit code.
+    /// Exited with this code.
     Code(i32),
-    /// By this signal.
+    /// Killed by this signal.
     Signal(i32),
 }
 
-/// A child that was not reaped yet, or was, by this. Dropping it kills the whole group where the child
-/// has not been reaped.
+/// A child, reaped or not. Dropping it kills the whole group unless the child was reaped.
 pub(crate) struct ProcessGroup {
     leader: Child,
-    /// Becomes readable when the child has ended.
+    /// Readable once the child has exited.
     pidfd: Arc<OwnedFd>,
     is_reaped: bool,
 }
@@ -47,24 +46,24 @@ impl ProcessGroup {
         let pidfd = match pidfd_open(Pid::from_child(&leader), PidfdFlags::empty()) {
             Ok(pidfd) => Arc::new(pidfd),
             Err(error) => {
-                // It has just been started: nothing else is in its group yet.
+                // It was just started, so its group has no other processes yet.
                 let _ = leader.kill();
                 let _ = leader.wait();
                 return Err(error.into());
             }
         };
         let group = Self { leader, pidfd, is_reaped: false };
-        // From here on an error drops the group, which kills it.
+        // From here on, returning an error drops the group, which kills it.
         pipes.set_nonblocking()?;
         Ok((group, pipes))
     }
 
-    /// What becomes readable when the child has ended, whether or not it has been reaped.
+    /// A descriptor that is readable once the child has exited, whether or not it was reaped.
     pub fn pidfd(&self) -> &Arc<OwnedFd> {
         &self.pidfd
     }
 
-    /// How the child ended, if it has. It stays to be reaped.
+    /// How the child ended, if it has. Does not reap it.
     pub fn exit(&self) -> io::Result<Option<Exit>> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let status = waitid(WaitId::Pid(self.pid()), options)?;
@@ -74,34 +73,34 @@ impl ProcessGroup {
         }))
     }
 
-    /// Asks all processes of the group to end.
+    /// Sends SIGTERM to all processes of the group.
     pub fn terminate(&mut self) {
         if !self.is_reaped {
             let _ = kill_process_group(self.pid(), Signal::TERM);
-            // A stopped process would not see it.
+            // A stopped process would not receive it.
             let _ = kill_process_group(self.pid(), Signal::CONT);
         }
     }
 
-    /// Kills the group and reaps the child. Returns whether the child is reaped: one that has not ended
-    /// at once is to be killed again.
+    /// Kills the group and reaps the child. Returns whether the child was reaped; if it has not
+    /// exited immediately, call this again.
     pub fn kill(&mut self) -> bool {
         if !self.is_reaped {
             let _ = kill_process_group(self.pid(), Signal::KILL);
-            // An error: somebody else has reaped it, and the id means nothing to us.
+            // On error the child was reaped elsewhere, and the id is no longer valid.
             let _ = self.try_reap();
         }
         self.is_reaped
     }
 
-    /// Reaps the child where it has ended; the rest of its group is left alone.
+    /// Reaps the child if it has exited; does not signal the rest of its group.
     pub fn try_reap(&mut self) -> io::Result<Option<ExitStatus>> {
         let status = self.leader.try_wait();
         self.is_reaped |= !matches!(status, Ok(None));
         status
     }
 
-    /// Kills the group, and waits until the child is reaped, or for [`KILL_TIMEOUT`].
+    /// Kills the group and waits until the child is reaped, for at most [`KILL_TIMEOUT`].
     pub fn kill_and_wait(&mut self) {
         let deadline = Instant::now() + KILL_TIMEOUT;
         while !self.kill() && Instant::now() < deadline {

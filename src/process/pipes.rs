@@ -1,4 +1,4 @@
-//! Our ends of a child's pipes, none of which blocks.
+//! The parent's ends of a child's pipes; all are non-blocking.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 
-/// Those that the child was started with.
+/// The pipes a child was started with.
 pub(crate) struct Pipes {
     pub stdin: Option<ChildStdin>,
     pub stdout: Option<ChildStdout>,
@@ -16,7 +16,7 @@ pub(crate) struct Pipes {
 }
 
 impl Pipes {
-    /// Takes them out of the child.
+    /// Takes the pipes out of the child.
     pub(super) fn take(child: &mut Child) -> Self {
         Self { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() }
     }
@@ -32,7 +32,7 @@ impl Pipes {
     }
 }
 
-/// Reads what is there; `None` where that is nothing.
+/// Reads what is available; `None` if nothing is.
 pub(crate) fn read_available(pipe: &mut impl Read, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     loop {
         return match pipe.read(buffer) {
@@ -44,8 +44,8 @@ pub(crate) fn read_available(pipe: &mut impl Read, buffer: &mut [u8]) -> io::Res
     }
 }
 
-/// Waits until one of these is ready, or for so long. A signal ends the wait too: the caller looks at
-/// them again, whatever woke it.
+/// Waits until one of these is ready, or for `timeout`. A signal ends the wait too: the caller
+/// checks all of them again in any case.
 pub(crate) fn wait_ready(fds: &mut [PollFd<'_>], timeout: Duration) -> io::Result<()> {
     let timeout = Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),

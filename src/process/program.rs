@@ -1,14 +1,14 @@
-//! Which files may be run as programs, and what these find.
+//! Which files may be run as programs, and the search path these get.
 
 use std::fs::Metadata;
 use std::os::unix::fs::PermissionsExt;
 
-/// Where a child finds other programs, whatever the node's own environment says.
+/// The search path of a child, regardless of the node's own environment.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Execute permission of anybody.
+/// Execute permission for anyone.
 const EXECUTE: u32 = 0o111;
-/// Write permission of everybody.
+/// Write permission for others.
 const OTHERS_WRITE: u32 = 0o002;
 
 /// Whether the file has execute permission.
@@ -16,7 +16,7 @@ pub(crate) fn is_executable(metadata: &Metadata) -> bool {
     metadata.permissions().mode() & EXECUTE != 0
 }
 
-/// Whether everybody may write to the file or directory, and so decide what is run.
+/// Whether the file or directory is world-writable, so that any user decides what is run.
 pub(crate) fn is_world_writable(metadata: &Metadata) -> bool {
     metadata.permissions().mode() & OTHERS_WRITE != 0
 }

@@ -1,4 +1,4 @@
-//! A child that the calling thread waits for.
+//! Runs a child while the calling thread waits.
 
 use std::io;
 use std::process::{Command, ExitStatus, Stdio};
@@ -10,19 +10,19 @@ use super::group::ProcessGroup;
 use super::pipes::wait_ready;
 use super::stderr_tail::StderrTail;
 
-/// How often the deadline is looked at, which may move while a child runs.
+/// How often to check the deadline, which may change while a child runs.
 const DEADLINE_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// How a child ended.
 #[derive(Debug)]
 pub(crate) enum RunEnd {
-    /// By itself.
+    /// It exited, or was killed by a signal, on its own.
     Exited(ExitStatus),
-    /// It was killed with its whole group, at its deadline.
+    /// It was killed with its whole group at its deadline.
     Killed,
 }
 
-/// Why it is not known how a child ended.
+/// Why the end of a child is unknown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
     #[error("cannot be started: {0}")]
@@ -31,8 +31,9 @@ pub(crate) enum RunError {
     Wait(io::Error),
 }
 
-/// Runs a child without standard input and output until it ends, or kills its group at the deadline,
-/// which may change meanwhile. Also returns the last `max_stderr` bytes of its standard error.
+/// Runs a child without standard input and output until it exits, or kills its group at the
+/// deadline, which may change meanwhile. Also returns the last `max_stderr` bytes of its standard
+/// error.
 pub(crate) fn run(
     command: &mut Command,
     max_stderr: usize,

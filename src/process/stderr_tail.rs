@@ -1,17 +1,17 @@
-//! The end of what a child writes to its standard error.
+//! The end of a child's standard error.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ChildStderr;
 
 use super::pipes::read_available;
 
-/// Most bytes that are read at once. It is what a pipe holds: a child that never stops writing must not
-/// keep its reader here.
+/// Maximum number of bytes per call of `drain`. It is the capacity of a pipe: a child
+/// that never stops writing must not block its reader here.
 const MAX_DRAIN: usize = 64 * 1024;
 /// Size of one read.
 const READ_SIZE: usize = 4 * 1024;
 
-/// Keeps the last bytes, and reads the others so that the child need not wait.
+/// Keeps the last bytes, and discards earlier ones so that the child does not block.
 pub(crate) struct StderrTail {
     pipe: Option<ChildStderr>,
     tail: Vec<u8>,
@@ -24,12 +24,12 @@ impl StderrTail {
         Self { pipe, tail: Vec::new(), max }
     }
 
-    /// The pipe, until the child has closed it.
+    /// The pipe, until the child closes it.
     pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// Reads what is there.
+    /// Reads what is available.
     pub fn drain(&mut self) {
         let mut buffer = [0; READ_SIZE];
         for _ in 0..MAX_DRAIN / READ_SIZE {
@@ -46,7 +46,7 @@ impl StderrTail {
         }
     }
 
-    /// The last bytes so far, without white space around them.
+    /// The last bytes so far, trimmed.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.tail).trim().to_owned()
     }

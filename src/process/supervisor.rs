@@ -1,7 +1,7 @@
-//! A thread that ends children whose time has come, whoever else is busy or waits.
+//! A thread that terminates children at their deadline, independently of all other threads.
 //!
-//! In scope: how many children there are, and that each ends with its whole group: by SIGTERM, after a
-//! grace by SIGKILL. Not in scope: their pipes.
+//! In scope: limiting the number of children, and terminating each with its whole group: SIGTERM,
+//! then SIGKILL after a grace period. Not in scope: their pipes.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,29 +18,29 @@ use super::pipes::Pipes;
 use crate::sync::permits::{Permit, Permits};
 use crate::sync::threads;
 
-/// How long a group has between SIGTERM and SIGKILL.
+/// Grace period between SIGTERM and SIGKILL.
 const TERMINATION_GRACE: Duration = Duration::from_secs(1);
-/// When a child that SIGKILL did not end at once is killed again.
+/// Interval between attempts to kill a child that did not exit immediately on SIGKILL.
 const KILL_RETRY_INTERVAL: Duration = Duration::from_millis(20);
-/// How long a stop waits until all children are reaped: the grace, and some.
+/// How long a stop waits until all children are reaped: the grace period and a margin.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
-/// The longest sleep, where nothing is due.
+/// The longest sleep when nothing is due.
 const IDLE_WAIT: Duration = Duration::from_secs(3600);
 
-/// Why a child was ended.
+/// Why a child was terminated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EndReason {
     /// Its deadline has passed.
     Timeout,
-    /// What was to be its standard input broke off, and how.
+    /// The source of its standard input failed, for this reason.
     InputFailed(String),
-    /// Nobody wants its output.
+    /// Its output is no longer wanted.
     Unwanted,
-    /// The supervisor stops.
+    /// The supervisor is stopping.
     Stopping,
 }
 
-/// Owns children: only it signals and reaps them.
+/// Owns children: only the supervisor signals and reaps them.
 pub(crate) struct Supervisor {
     shared: Arc<Shared>,
     permits: Arc<Permits>,
@@ -48,43 +48,43 @@ pub(crate) struct Supervisor {
 
 #[derive(Default)]
 struct Shared {
-    /// Guards all children. Signals are sent and children reaped while it is held, which does not wait.
+    /// Guards all children. Signals and reaping happen under this lock; neither blocks.
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// Those that are not reaped, by number.
+    /// The children not yet reaped, by number.
     children: HashMap<u64, Entry>,
     last_number: u64,
-    /// When the thread looks again by itself; `None` while it is looking.
+    /// When the thread wakes up on its own; `None` while it is running.
     wakes: Option<Instant>,
     stopping: bool,
-    /// The supervisor was dropped: the thread ends with the last child.
+    /// The supervisor was dropped: the thread exits after the last child.
     closed: bool,
 }
 
 struct Entry {
     group: ProcessGroup,
     deadline: Instant,
-    /// Once it is being ended: when it is killed.
+    /// When to send SIGKILL, once it is being terminated.
     kill_at: Option<Instant>,
-    /// The child's standard input where that is incomplete: if it were closed before the child has
-    /// ended, it would seem complete.
+    /// The child's incomplete standard input: closing it before the child has exited would make it
+    /// look complete.
     input: Option<OwnedFd>,
     ending: Arc<Ending>,
     _permit: Permit,
 }
 
-/// What becomes known of a child's end; outlives it.
+/// The state of a child's termination; outlives the child.
 #[derive(Default)]
 struct Ending {
     reason: OnceLock<EndReason>,
     is_over: AtomicBool,
 }
 
-/// A child of a supervisor. Dropping this does not end it.
+/// A handle to a supervised child. Dropping it does not terminate the child.
 #[derive(Clone)]
 pub(crate) struct SupervisedChild {
     shared: Arc<Shared>,
@@ -95,7 +95,7 @@ pub(crate) struct SupervisedChild {
 }
 
 impl Supervisor {
-    /// Starts the thread. There are at most `max` children at once, with those that are being ended.
+    /// Starts the thread. At most `max` children exist at once, including those being terminated.
     pub fn start(thread_name: &str, max: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
@@ -103,12 +103,12 @@ impl Supervisor {
         Ok(Self { shared, permits: Permits::new(max) })
     }
 
-    /// The right to start one more child, if there is one.
+    /// A permit to start one more child, if one is free.
     pub fn permit(&self) -> Option<Permit> {
         self.permits.take()
     }
 
-    /// Starts a child, which is ended at the deadline.
+    /// Starts a child, which is terminated at the deadline.
     pub fn spawn(
         &self,
         command: &mut Command,
@@ -134,8 +134,8 @@ impl Supervisor {
         Ok((SupervisedChild { shared, number, deadline, pidfd, ending }, pipes))
     }
 
-    /// Ends all children, and waits until they are reaped. Those that are started afterwards are ended
-    /// at once.
+    /// Terminates all children and waits until they are reaped. Children started later are
+    /// terminated immediately.
     pub fn stop(&self) {
         let now = Instant::now();
         let mut state = self.shared.state.lock();
@@ -188,7 +188,7 @@ impl Shared {
 }
 
 impl Entry {
-    /// Does what is due, and says when to look again; `None` when the child is reaped.
+    /// Does what is due. Returns when to call this again, or `None` once the child is reaped.
     fn tend(&mut self, now: Instant) -> Option<Instant> {
         match self.kill_at {
             None if now < self.deadline => Some(self.deadline),
@@ -198,9 +198,9 @@ impl Entry {
         }
     }
 
-    /// Returns when the group is killed.
+    /// Sends SIGTERM. Returns when SIGKILL is due.
     fn terminate(&mut self, reason: EndReason, now: Instant) -> Instant {
-        // Set once, by whoever ends it first.
+        // Only the first reason is kept.
         let _ = self.ending.reason.set(reason);
         self.ending.is_over.store(true, Ordering::Release);
         self.group.terminate();
@@ -209,33 +209,33 @@ impl Entry {
 }
 
 impl SupervisedChild {
-    /// What becomes readable when the child has ended.
+    /// A descriptor that is readable once the child has exited.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 
-    /// When it is ended.
+    /// When the child is terminated.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// How the child ended by itself, if it has and is not reaped.
+    /// How the child ended on its own, if it has and is not yet reaped.
     pub fn exit(&self) -> io::Result<Option<Exit>> {
         let state = self.shared.state.lock();
         state.children.get(&self.number).map_or(Ok(None), |entry| entry.group.exit())
     }
 
-    /// Whether it is reaped, or being ended.
+    /// Whether the child was reaped or is being terminated.
     pub fn is_over(&self) -> bool {
         self.ending.is_over.load(Ordering::Acquire)
     }
 
-    /// Why it was ended, if it was.
+    /// Why the child was terminated, if it was.
     pub fn end_reason(&self) -> Option<&EndReason> {
         self.ending.reason.get()
     }
 
-    /// The child has ended and its output is complete: what it left behind is killed.
+    /// The child has exited and its output is complete: kills the rest of its group.
     pub fn finish(&self) {
         let mut state = self.shared.state.lock();
         self.ending.is_over.store(true, Ordering::Release);
@@ -248,7 +248,8 @@ impl SupervisedChild {
         }
     }
 
-    /// Ends it: SIGTERM now, SIGKILL after the grace. `input`: its standard input, if that is incomplete.
+    /// Terminates the child: SIGTERM now, SIGKILL after the grace period. `input` is its standard
+    /// input, if incomplete.
     pub fn end(&self, reason: EndReason, input: Option<OwnedFd>) {
         let mut state = self.shared.state.lock();
         let Some(entry) = state.children.get_mut(&self.number) else { return };
@@ -259,7 +260,7 @@ impl SupervisedChild {
         }
     }
 
-    /// Keeps its standard input open until it is reaped.
+    /// Keeps the child's standard input open until it is reaped.
     pub fn hold_input(&self, input: OwnedFd) {
         if let Some(entry) = self.shared.state.lock().children.get_mut(&self.number) {
             entry.input = Some(input);
@@ -302,7 +303,7 @@ mod tests {
         assert_eq!(child.end_reason(), Some(&EndReason::Timeout));
     }
 
-    /// The id may be that of another process by then.
+    /// By then the id may belong to another process.
     #[test]
     fn nothing_happens_to_a_child_once_it_is_reaped() {
         let supervisor = Supervisor::start("test", 1).unwrap();

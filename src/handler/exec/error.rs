@@ -1,4 +1,4 @@
-//! How a run can fail, in words, codes and statuses.
+//! How a run can fail, and the messages, codes and statuses for it.
 
 use std::fmt;
 use std::io;
@@ -8,52 +8,52 @@ use crate::handler::Context;
 use crate::process::group::Exit;
 use crate::process::supervisor::EndReason;
 
-/// The largest exit code that is passed on as the event's return code: those above have meanings of
-/// their own there.
+/// The largest exit code that is passed on as the event's return code; larger ones have special
+/// meanings there.
 const MAX_CODE: i32 = 249;
-/// Most characters of standard error in a log line.
+/// Maximum number of characters of standard error in a log line.
 const MAX_LOGGED: usize = 200;
 
-/// Why a script has no complete answer.
+/// Why a script has no complete reply.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ScriptError {
     /// It could not be started.
     #[error("it cannot be run: {}", why_not_started(.0))]
     Start(io::Error),
-    /// It ended with another exit code than 0.
+    /// It exited with a code other than 0.
     #[error("exit code {0}{note}", note = note_of_code(.0))]
     ExitCode(i32),
-    /// It ended by a signal.
+    /// It was killed by a signal.
     #[error("ended by signal {0}{name}", name = signal_name(.0))]
     Signal(i32),
-    /// Its time was up.
+    /// Its deadline passed.
     #[error("it took too long and was ended")]
     Timeout,
-    /// It had ended well itself, and its time was up.
+    /// It exited successfully, but its deadline passed.
     #[error("it ended, but a process it left behind held its output until the timeout")]
     LeftBehind,
-    /// The body of its event broke off, and how.
+    /// The event's body was cut short, for this reason.
     #[error("its input was cut short, and it was ended: {0}")]
     Input(String),
-    /// The caller went away.
+    /// The caller disconnected.
     #[error("nobody waits for its answer, and it was ended")]
     Unwanted,
-    /// The node stops.
+    /// The node is stopping.
     #[error("the node stops, and it was ended")]
     Stopping,
-    /// Its headers cannot be used, and why.
+    /// Its headers are invalid, for this reason.
     #[error("{0}")]
     Head(String),
     /// It wrote more or less than its `Content-Length`.
     #[error("it did not write as many bytes as its Content-Length says")]
     Length,
-    /// A pipe to it failed.
+    /// I/O on one of its pipes failed.
     #[error("a pipe to it failed: {0}")]
     Pipe(io::Error),
 }
 
 impl ScriptError {
-    /// It ended by itself, but not well.
+    /// It exited unsuccessfully on its own.
     pub fn exited(exit: Exit) -> Self {
         match exit {
             Exit::Code(code) => Self::ExitCode(code),
@@ -61,7 +61,7 @@ impl ScriptError {
         }
     }
 
-    /// It was ended; `exit`: how it had itself ended before, if it had.
+    /// It was terminated; `exit` is how it had exited before, if it had.
     pub fn ended(reason: EndReason, exit: Option<Exit>) -> Self {
         match reason {
             EndReason::Timeout if exit.is_some() => Self::LeftBehind,
@@ -72,7 +72,7 @@ impl ScriptError {
         }
     }
 
-    /// The reply where none has begun; `stderr` is the end of the script's standard error.
+    /// The reply, if none has been started; `stderr` is the end of the script's standard error.
     pub fn reply(&self, stderr: &str) -> Reply {
         let message =
             if stderr.is_empty() { self.to_string() } else { format!("{self}: {stderr}") };
@@ -85,7 +85,7 @@ impl ScriptError {
         Reply::exception(self.class(), &message, "").with_code(code).with_status(status)
     }
 
-    /// As a log shows it: a single line.
+    /// The message for the log: a single line.
     pub fn log_line(&self, stderr: &str) -> String {
         let what = self.to_string();
         let what = what.escape_debug();
@@ -122,7 +122,7 @@ fn note_of_code(code: &i32) -> String {
     }
 }
 
-/// Which run of which script it is, as log lines begin.
+/// Identifies a run of a script at the start of log lines.
 pub(super) struct LogContext {
     peer: String,
     script: String,
@@ -130,27 +130,26 @@ pub(super) struct LogContext {
 }
 
 impl LogContext {
-    /// A run of this script.
     pub fn new(context: &Context, script: &str) -> Self {
         let peer = context.peer.name.clone();
         Self { peer, script: script.to_owned(), request_id: context.request_id }
     }
 }
 
-/// The script's name is a safe one.
+/// The script's name needs no escaping.
 impl fmt::Display for LogContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: script {} (request {})", self.peer, self.script, self.request_id)
     }
 }
 
-/// The last line of a script's standard error, escaped and not too long.
+/// The last line of a script's standard error, escaped and truncated.
 pub(super) fn last_line(stderr: &str) -> String {
     let line = stderr.lines().next_back().unwrap_or_default();
     line.escape_debug().take(MAX_LOGGED).collect()
 }
 
-/// In brackets, for those that end programs.
+/// The name in parentheses, for signals that terminate programs.
 const fn signal_name(signal: &i32) -> &'static str {
     match *signal {
         libc::SIGHUP => " (SIGHUP)",

@@ -1,5 +1,5 @@
-//! A body that arrives as a stream, on its way to a script's standard input. It is the one thing that
-//! cannot be polled, so it has a thread.
+//! Feeds a streamed body to a script's standard input. The body is the only part that cannot be
+//! polled, so it has its own thread.
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -13,13 +13,14 @@ use crate::process::pipes::wait_ready;
 use crate::process::supervisor::{EndReason, SupervisedChild};
 use crate::sync::threads;
 
-/// Most bytes on their way.
+/// Size of the copy buffer, in bytes.
 const BUFFER_SIZE: usize = 16 * 1024;
-/// How often a wait for the body, or for room in the pipe, checks whether the script is over.
+/// How often to check whether the script has ended while waiting for the body or for room in the
+/// pipe.
 const SCRIPT_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Feeds the body to the script as it arrives. It ends when the body does, when the script closes its
-/// input, and when the script is over. A body that breaks off ends the script: its input must not look
+/// Feeds the body to the script as it arrives, until the body ends, the script closes its input, or
+/// the script ends. A body that is cut short terminates the script, so that its input never looks
 /// complete.
 pub(super) fn start(child: &SupervisedChild, stdin: ChildStdin, body: Body) -> io::Result<()> {
     let child = child.clone();
@@ -44,11 +45,12 @@ fn feed(child: &SupervisedChild, mut stdin: ChildStdin, mut body: Body) {
             }
         }
     }
-    // Either the script has closed it, and this closes nothing it could see, or it is being ended.
+    // Either the script has closed its end, so closing this one would go unnoticed, or it is being
+    // terminated.
     child.hold_input(OwnedFd::from(stdin));
 }
 
-/// Returns whether all of it was taken.
+/// Returns whether all bytes were written.
 fn write_all(child: &SupervisedChild, stdin: &mut ChildStdin, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         match stdin.write(bytes) {
@@ -66,7 +68,7 @@ fn write_all(child: &SupervisedChild, stdin: &mut ChildStdin, mut bytes: &[u8]) 
     true
 }
 
-/// Whether no process has the other end open.
+/// Whether no process has the read end open.
 fn is_closed(stdin: &ChildStdin) -> bool {
     let mut fds = [PollFd::new(stdin, PollFlags::empty())];
     wait_ready(&mut fds, Duration::ZERO).is_err() || fds[0].revents().contains(PollFlags::ERR)

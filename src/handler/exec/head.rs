@@ -1,46 +1,47 @@
-//! The CGI headers with which a script's output may begin (RFC 3875, section 6).
+//! The optional CGI headers at the start of a script's output (RFC 3875, section 6).
 //!
-//! In scope: where headers end, or that there are none, and what they say. Not in scope: which of
-//! them reach the caller: its side drops those that belong to the connection or are not clean.
+//! In scope: finding the end of the headers, or that there are none, and parsing them. Not in
+//! scope: which of them reach the caller: the caller's node drops invalid fields and those that
+//! belong to the connection.
 
 use crate::event::header;
 
-/// Most bytes of headers with the empty line after them. Callers take no more.
+/// Maximum size of the headers including the empty line, in bytes. Callers accept no more.
 const MAX_BYTES: usize = 8 * 1024;
 
-/// What a script said about its body.
+/// The parsed CGI headers.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct CgiHead {
-    /// From `Status`; 302 where there is only a `Location`.
+    /// From `Status`; 302 if there is only a `Location`.
     pub status: Option<u16>,
-    /// From `Content-Type`; empty where there is none.
+    /// From `Content-Type`; empty if missing.
     pub media_type: String,
     /// From `Content-Length`.
     pub length: Option<u64>,
-    /// All others, in their order.
+    /// All other fields, in order.
     pub headers: Vec<(String, String)>,
 }
 
-/// What the beginning of an output is.
+/// How an output begins.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Beginning {
-    /// More has to come before that can be said. `is_cgi`: it cannot be mere text, for one of
-    /// the fields that make headers is there.
+    /// More output is needed to decide. With `is_cgi` it cannot be plain text, because a field that
+    /// marks CGI headers is present.
     Unknown {
         /// Whether there is a `Status`, a `Content-Type` or a `Location`.
         is_cgi: bool,
     },
-    /// All of it is body.
+    /// There are no headers; all of it is body.
     Body,
-    /// Headers, and where the body begins.
+    /// The headers, and the offset of the body.
     Head(CgiHead, usize),
-    /// Headers that cannot be used, and why.
+    /// Invalid headers, and why.
     Bad(String),
 }
 
-/// Looks at the beginning of an output. It is headers if it is lines of `Name: value`, ended by an empty
-/// line, and one of them is `Status`, `Content-Type` or `Location`, of which a CGI script has to send
-/// one. Lines end with LF or CRLF.
+/// Examines the start of an output. It has headers if it consists of lines of `Name: value`, ended
+/// by an empty line, at least one of which is `Status`, `Content-Type` or `Location`; a CGI script
+/// must send one of these. Lines end with LF or CRLF.
 pub(super) fn begins(output: &[u8]) -> Beginning {
     let mut fields = Vec::new();
     let mut is_cgi = false;
@@ -80,7 +81,7 @@ fn too_long(is_cgi: bool) -> Beginning {
     Beginning::Bad(format!("its headers are longer than {MAX_BYTES} bytes"))
 }
 
-/// The first of several fields counts. What is not a clean value is left out.
+/// The first of duplicate fields wins. Invalid values are dropped.
 fn read(fields: &[(&str, &[u8])], end: usize) -> Beginning {
     let mut head = CgiHead::default();
     let mut seen: Vec<String> = Vec::new();
@@ -120,7 +121,7 @@ fn field(line: &[u8]) -> Option<(&str, &[u8])> {
     Some((name, &line[colon + 1..]))
 }
 
-/// Whether the beginning of a line may become a field.
+/// Whether an incomplete line may still become a field.
 fn may_be_field(begun: &[u8]) -> bool {
     match begun.iter().position(|byte| *byte == b':') {
         Some(colon) => header::is_token(&begun[..colon]),

@@ -1,5 +1,5 @@
-//! How an answer begins: it is held back until the script has ended, or it is clear that it streams, so
-//! that the exit code of a short script decides about its whole answer.
+//! The start of a reply. It is held back until the script exits or clearly streams, so that the
+//! exit code of a short script determines its whole reply.
 
 use std::time::{Duration, Instant};
 
@@ -7,27 +7,27 @@ use super::error::ScriptError;
 use super::head::{self, Beginning, CgiHead};
 use super::run::{Run, Step};
 
-/// Most bytes of a body that are held back: what fits into one message of the pipe.
+/// Maximum number of body bytes held back: as much as fits in one message of the pipe.
 const MAX_HELD: usize = 16 * 1024;
-/// A script that has begun its body, or sent all headers, streams if it then is silent for this long.
+/// A script that has started its body, or sent all headers, is streaming if it then writes nothing
+/// for this long.
 const STREAM_AFTER: Duration = Duration::from_millis(100);
-/// Lines that may still become headers, though none of CGI's own is among them, are body if nothing
-/// follows them for this long.
+/// Lines that could still become headers, but include none that marks CGI headers, are body if
+/// nothing follows for this long.
 const BODY_AFTER: Duration = Duration::from_secs(1);
-/// How often to check whether the caller still waits.
+/// How often to check whether the reply is still awaited.
 const CALLER_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The beginning of an answer.
+/// The start of a reply.
 pub(super) struct Opening {
-    /// Its headers.
     pub head: CgiHead,
-    /// The body, as far as it is there.
+    /// The body so far.
     pub bytes: Vec<u8>,
-    /// Whether that is all, and the script has ended well.
+    /// Whether the body is complete and the script has exited successfully.
     pub ended: bool,
 }
 
-/// Waits for the beginning of the answer.
+/// Waits for the start of the reply.
 pub(super) fn open(run: &mut Run, is_cancelled: impl Fn() -> bool) -> Result<Opening, ScriptError> {
     let mut output = Vec::new();
     let mut buffer = vec![0; MAX_HELD];

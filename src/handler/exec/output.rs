@@ -1,4 +1,4 @@
-//! The output of a script that streams, as the body of its reply.
+//! The output of a streaming script, as the body of its reply.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -7,20 +7,20 @@ use super::error::{LogContext, ScriptError};
 use super::run::{Run, Step};
 use crate::event::Source;
 
-/// A body that ends well only if the script does. Dropping it ends the script.
+/// A body that ends without error only if the script succeeds. Dropping it terminates the script.
 pub(super) struct ScriptOutput {
-    /// What was there when the answer began, and how much of it is read.
+    /// The output buffered when the reply started, and the read position in it.
     begun: Vec<u8>,
     at: usize,
     run: Run,
-    /// Bytes that are still to come, where the script announced how many.
+    /// The remaining bytes, if the script sent a `Content-Length`.
     left: Option<u64>,
     log_context: LogContext,
     is_done: bool,
 }
 
 impl ScriptOutput {
-    /// What is there, and what the run gives after it.
+    /// Returns `begun` first, then what the run writes.
     pub fn new(begun: Vec<u8>, run: Run, length: Option<u64>, log_context: LogContext) -> Self {
         Self { begun, at: 0, run, left: length, log_context, is_done: false }
     }

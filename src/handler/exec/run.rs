@@ -1,7 +1,7 @@
-//! One run of a script: its pipes, served by whoever wants its output.
+//! One run of a script; the thread that reads its output serves all its pipes.
 //!
-//! If nobody reads, the script waits, as with any pipe: for room for its output, and for the rest of a
-//! body in memory. Its deadline holds all the same.
+//! If nothing reads, the script blocks as on any pipe: on writing output, and on reading the rest
+//! of a buffered body. Its deadline applies regardless.
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -21,24 +21,22 @@ use crate::process::supervisor::{EndReason, SupervisedChild, Supervisor};
 use crate::sync::deadline::time_left;
 use crate::sync::permits::Permit;
 
-/// Most bytes that are kept of what a script writes to its standard error: the last ones.
+/// How much of the end of a script's standard error is kept, in bytes.
 const MAX_STDERR: usize = 4 * 1024;
 
-/// What a script is called with.
+/// How to start a script.
 pub(super) struct Call<'a> {
-    /// The script.
     pub path: &'a Path,
-    /// Its working directory.
     pub dir: &'a Path,
-    /// Its arguments, without a NUL.
+    /// The arguments, without NUL.
     pub arguments: &'a [String],
-    /// Its whole environment, without a NUL.
+    /// The complete environment, without NUL.
     pub variables: &'a [(String, String)],
-    /// When it is ended.
+    /// When the script is terminated.
     pub deadline: Instant,
 }
 
-/// A script that runs. Dropping it ends the script's whole group.
+/// A running script. Dropping it terminates the script's whole process group.
 pub(super) struct Run {
     child: SupervisedChild,
     stdin: Option<Input>,
@@ -47,19 +45,20 @@ pub(super) struct Run {
     exit: Option<Exit>,
 }
 
-/// What came of a wait.
+/// The result of waiting for output.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// So many bytes of output.
+    /// This many bytes of output.
     Bytes(usize),
-    /// The script has ended well, and its output is complete.
+    /// The script has exited successfully, and its output is complete.
     Ended,
-    /// Nothing yet.
+    /// Nothing until the timeout.
     Nothing,
 }
 
 impl Run {
-    /// Starts a script. Never by a shell: a file without a `#!` line that is no program is an error.
+    /// Starts a script. Never uses a shell: a file that is neither a program nor has a `#!` line is
+    /// an error.
     pub fn start(
         call: &Call<'_>,
         body: Body,
@@ -90,8 +89,8 @@ impl Run {
         Ok(run)
     }
 
-    /// Waits for output, the script's end or its deadline, but not longer than until then. A script that
-    /// failed is noticed before its last output is read.
+    /// Waits for output, the script's exit or its deadline, but not beyond `until`. A script that
+    /// failed is reported before its last output is read.
     pub fn step(&mut self, buffer: &mut [u8], until: Instant) -> Result<Step, ScriptError> {
         loop {
             let now = Instant::now();
@@ -104,7 +103,7 @@ impl Run {
                 self.exit = self.child.exit().map_err(ScriptError::Pipe)?;
             }
             if let Some(exit) = self.exit.filter(|exit| *exit != Exit::Code(0)) {
-                // It may have been ended for one of these reasons between the two checks.
+                // It may have been terminated between the two checks.
                 self.check_not_ended(now)?;
                 self.stderr.drain();
                 self.child.finish();
@@ -129,12 +128,12 @@ impl Run {
         }
     }
 
-    /// The end of what it has written to its standard error.
+    /// The end of its standard error.
     pub fn stderr_tail(&self) -> String {
         self.stderr.text()
     }
 
-    /// An error where somebody has ended it, or its time is up.
+    /// Fails if it was terminated or its deadline has passed.
     fn check_not_ended(&self, now: Instant) -> Result<(), ScriptError> {
         match self.child.end_reason() {
             Some(reason) => Err(ScriptError::ended(reason.clone(), self.exit)),
@@ -163,7 +162,7 @@ impl Run {
     }
 }
 
-/// The output of a script that still runs is no longer wanted, or the script has failed.
+/// The output of a running script is no longer wanted, or the script has failed.
 impl Drop for Run {
     fn drop(&mut self) {
         let input = self.stdin.take().map(|input| OwnedFd::from(input.pipe));
@@ -171,7 +170,7 @@ impl Drop for Run {
     }
 }
 
-/// A body in memory on its way to the script.
+/// A buffered body that is being written to the script.
 struct Input {
     pipe: ChildStdin,
     bytes: Vec<u8>,
@@ -179,7 +178,8 @@ struct Input {
 }
 
 impl Input {
-    /// Writes as much as the pipe takes. Returns whether that was all, or the script reads no more.
+    /// Writes as much as the pipe takes. Returns whether that was all, or the script no longer
+    /// reads.
     fn write_available(&mut self) -> bool {
         while self.at < self.bytes.len() {
             match self.pipe.write(&self.bytes[self.at..]) {

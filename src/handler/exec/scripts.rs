@@ -1,6 +1,6 @@
-//! The folder of scripts: which file answers an event.
+//! The folder of scripts: finding the file for an event.
 //!
-//! In scope: names, and what the file system says about a file. Not in scope: running it.
+//! In scope: names, and file metadata. Not in scope: running scripts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 use crate::process::program::{is_executable, is_world_writable};
 use crate::sync::throttle::Throttles;
 
-/// Longest name of a file, in bytes, on all common file systems.
+/// Maximum length of a file name in bytes, on all common file systems.
 const MAX_NAME: usize = 255;
 
 /// A folder of scripts.
 pub(super) struct Scripts {
     dir: PathBuf,
-    /// Keeps warnings of one file from flooding the log.
+    /// Limits log lines per file.
     warnings: Throttles,
 }
 
 impl Scripts {
-    /// Checks the folder; the error says in one line what is wrong with it.
+    /// Opens and checks the folder. Fails with a one-line message.
     pub fn open(dir: &Path) -> Result<Self, String> {
         let shown = dir.display().to_string();
         let shown = shown.escape_debug();
@@ -38,16 +38,16 @@ impl Scripts {
         Ok(Self { dir: dir.to_owned(), warnings: Throttles::default() })
     }
 
-    /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The script of this name: an executable regular file in the folder, or a symbolic link to one that
-    /// lies in the folder too. What looks like a script but is none is logged.
+    /// Finds the script with this name: an executable regular file in the folder, or a symbolic
+    /// link to one that is in the folder too. Logs a file that looks like a script but cannot be
+    /// one.
     ///
-    /// Whoever may write to the folder decides what is run anyway, so nothing is gained by holding on to
-    /// the file between this look and its start.
+    /// There is no protection against replacing the file between this check and its start: anyone
+    /// who can write to the folder decides what runs anyway.
     pub fn find(&self, name: &str) -> Option<PathBuf> {
         if !is_safe(name) {
             return None;
@@ -74,7 +74,7 @@ impl Scripts {
         None
     }
 
-    /// Whether the file lies directly in the folder once all links are followed.
+    /// Whether the file is directly in the folder after following all links.
     fn holds(&self, path: &Path) -> bool {
         match (fs::canonicalize(path), fs::canonicalize(&self.dir)) {
             (Ok(file), Ok(dir)) => file.parent() == Some(&dir),
@@ -92,7 +92,7 @@ impl Scripts {
     }
 }
 
-/// One component of a path, of characters that mean nothing to any program.
+/// Whether the name is a single path component without characters special to any program.
 fn is_safe(name: &str) -> bool {
     let is_safe = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
     (1..=MAX_NAME).contains(&name.len())
@@ -158,7 +158,7 @@ mod tests {
         ] {
             assert_eq!(scripts.find(name), None, "{name:?}");
         }
-        // The folder itself may be a link, and may be another one by now.
+        // The folder itself may be a link whose target changes.
         symlink("scripts", outer.path().join("current")).unwrap();
         let current = Scripts::open(&outer.path().join("current")).unwrap();
         assert!(current.find("get_a").is_some() && current.find("get_link").is_some());

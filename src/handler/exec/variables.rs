@@ -1,4 +1,4 @@
-//! The environment of a script: nothing but these variables.
+//! The environment of a script, which contains only these variables.
 
 use crate::event::Event;
 use crate::handler::Context;
@@ -13,11 +13,11 @@ pub(super) const NAMES: [&str; 6] = [
     "RP_REQUEST_ID",
     "RP_CONTENT_TYPE",
 ];
-/// Stands before the name of a field of the query.
+/// Prefix of the variables for query fields.
 const QUERY: &str = "RP_QUERY_";
 
-/// The whole environment, of a size that the target's limits bound; or the name of what cannot be in
-/// one, for it contains a NUL.
+/// The complete environment, whose size is bounded by the limits on targets. Fails with the name of
+/// a variable whose value contains a NUL.
 pub(super) fn of(context: &Context, event: &Event) -> Result<Vec<(String, String)>, String> {
     let values = [
         event.verb.as_str(),
@@ -46,7 +46,7 @@ pub(super) fn of(context: &Context, event: &Event) -> Result<Vec<(String, String
     }
 }
 
-/// Every character that no variable of a shell can have becomes an underscore.
+/// Replaces every character that a shell variable cannot contain with an underscore.
 fn query_name(field: &str) -> String {
     let is_kept = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let reduced = field.chars().map(|c| if is_kept(c) { c } else { '_' });

@@ -1,4 +1,4 @@
-//! Which version of a file there is, and whether a request is about that one (RFC 9110, section 13).
+//! The version of a file, and the conditions of a request on it (RFC 9110, section 13).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,12 +6,12 @@ use cap_std::fs::{Metadata, MetadataExt};
 
 use crate::event::{Event, Reply};
 
-/// A version of a file: whatever changes its bytes changes this.
+/// A version of a file; it changes whenever the content does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Version {
-    /// Size, time of the last change in nanoseconds, and inode, in quotes.
+    /// Size, modification time in nanoseconds, and inode, in quotes.
     etag: String,
-    /// Time of the last change, in whole seconds, where HTTP can say it: since 1970, not in the
+    /// Modification time in whole seconds, if HTTP can express it: since 1970 and not in the
     /// future.
     modified: Option<SystemTime>,
 }
@@ -32,7 +32,7 @@ impl Version {
         }
     }
 
-    /// The reply with the headers that name this version.
+    /// Adds the headers that identify this version.
     pub fn mark(&self, reply: Reply) -> Reply {
         let reply = reply.with_header("ETag", &self.etag);
         match self.modified {
@@ -42,19 +42,19 @@ impl Version {
     }
 }
 
-/// What follows from a request's conditions.
+/// The result of evaluating a request's conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Precondition {
-    /// Do it.
+    /// Perform the request.
     Holds,
-    /// The caller has this version: 304.
+    /// The caller already has this version: 304.
     NotModified,
-    /// It is another version than the caller means: 412.
+    /// The current version is not the one the caller expects: 412.
     Failed,
 }
 
-/// Whether a request may be done to the version that there is, in the order of section 13.2.2.
-/// `reads` is whether it only reads.
+/// Evaluates a request's conditions against the current version, in the order of section 13.2.2.
+/// `reads` is whether the request only reads.
 pub(super) fn check(event: &Event, current: Option<&Version>, reads: bool) -> Precondition {
     let modified = current.and_then(|current| current.modified);
     match is_among(event, "if-match", current, true) {
@@ -79,9 +79,9 @@ pub(super) fn check(event: &Event, current: Option<&Version>, reads: bool) -> Pr
     }
 }
 
-/// Whether the `Range` of a request is meant for this version (section 13.1.5).
+/// Whether the `Range` of a request applies to this version (section 13.1.5).
 pub(super) fn range_applies(event: &Event, current: &Version) -> bool {
-    /// A file that changed less than this ago may change again within the same second.
+    /// A file that changed more recently than this may change again within the same second.
     const SETTLED: Duration = Duration::from_secs(2);
     let Some(wanted) = event.header("if-range").map(str::trim) else { return true };
     if wanted.starts_with('"') {
@@ -92,8 +92,8 @@ pub(super) fn range_applies(event: &Event, current: &Version) -> bool {
     is_settled && httpdate::parse_http_date(wanted).is_ok_and(|date| date == modified)
 }
 
-/// Whether the version is among the entity tags of this header; `None` without such a header. A
-/// strong comparison leaves weak tags out (section 8.8.3.2).
+/// Whether this header lists the version's entity tag; `None` if the header is missing. A strong
+/// comparison ignores weak tags (section 8.8.3.2).
 fn is_among(event: &Event, name: &str, current: Option<&Version>, strong: bool) -> Option<bool> {
     let mut values = event
         .headers
@@ -107,7 +107,7 @@ fn is_among(event: &Event, name: &str, current: Option<&Version>, strong: bool) 
     Some(values.any(is_in))
 }
 
-/// Looks for a tag in `"a", W/"b"`. A list that cannot be read ends where it cannot.
+/// Searches a list such as `"a", W/"b"` for a tag. Parsing stops at the first syntax error.
 fn has_tag(list: &str, wanted: &str, strong: bool) -> bool {
     let mut rest = list;
     loop {
@@ -125,7 +125,7 @@ fn has_tag(list: &str, wanted: &str, strong: bool) -> bool {
     }
 }
 
-/// A date of the request. One that cannot be read is ignored, as section 13.1.3 asks.
+/// A date header of the request. An invalid one is ignored, as section 13.1.3 requires.
 fn date(event: &Event, name: &str) -> Option<SystemTime> {
     httpdate::parse_http_date(event.header(name)?.trim()).ok()
 }
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn conditions_are_judged_as_the_rfc_says() {
         use Precondition::{Failed, Holds, NotModified};
-        // The headers, and the verdict on a read and on a write.
+        // The headers, and the result for a read and for a write.
         for (headers, read, write) in [
             (&[][..], Holds, Holds),
             (&[("If-Match", "\"1-2\"")], Holds, Holds),
@@ -181,7 +181,7 @@ mod tests {
             assert_eq!(check(&event, Some(&version()), true), read, "{headers:?}");
             assert_eq!(check(&event, Some(&version()), false), write, "{headers:?}");
         }
-        // Nothing is there.
+        // The file does not exist.
         assert_eq!(check(&event(&[("If-Match", "*")]), None, false), Failed);
         assert_eq!(check(&event(&[("If-None-Match", "*")]), None, false), Holds);
     }

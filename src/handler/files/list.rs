@@ -1,4 +1,4 @@
-//! What a directory holds, as JSON.
+//! Listing a directory as JSON.
 
 use std::collections::BinaryHeap;
 use std::ffi::OsString;
@@ -16,12 +16,12 @@ use super::problem::FileProblem;
 use crate::event::{Event, Reply};
 use crate::handler::{Context, Failure};
 
-/// Most entries in one answer. The next ones are asked for with `?after=`.
+/// Maximum number of entries per reply. `?after=` returns the next ones.
 const MAX_ENTRIES: usize = 10_000;
-/// What stands for itself in a path (RFC 3986, section 2.3).
+/// The characters that are not encoded in a path (RFC 3986, section 2.3).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The entries of a directory, in the order of their names' bytes.
+/// The entries of a directory, ordered by the bytes of their names.
 pub(super) fn get(
     dir: &Dir,
     path: &Path,
@@ -65,14 +65,14 @@ pub(super) fn get(
     Ok(Value::Object(list).into())
 }
 
-/// An entry, by its name: the bytes decide.
+/// An entry, ordered by the bytes of its name.
 struct Named {
     name: OsString,
     entry: DirEntry,
 }
 
 impl Named {
-    /// Its fields in the list; none where it no longer exists.
+    /// Its fields in the list; `None` if it no longer exists.
     fn described(self) -> io::Result<Option<Value>> {
         let metadata = match self.entry.metadata() {
             Ok(metadata) => metadata,
@@ -84,7 +84,8 @@ impl Named {
             Some(name) => fields.insert("name".to_owned(), name.into()),
             None => {
                 fields.insert("name".to_owned(), self.name.to_string_lossy().into());
-                // No path can name it, for paths are UTF-8; so this at least tells it from the others.
+                // No path can name it, since paths are UTF-8; this at least distinguishes it from
+                // the others.
                 fields.insert("not_utf8".to_owned(), encoded(&self.name).into())
             }
         };
@@ -118,7 +119,7 @@ impl PartialEq for Named {
 
 impl Eq for Named {}
 
-/// A link is listed as such, wherever it leads.
+/// A link is listed as a link, wherever it leads.
 fn kind(metadata: &Metadata) -> &'static str {
     if metadata.is_file() {
         "file"
@@ -131,7 +132,7 @@ fn kind(metadata: &Metadata) -> &'static str {
     }
 }
 
-/// `2026-11-20T08:37:31Z` (RFC 3339); nothing for a time outside the years 0 to 9999.
+/// Formats a time as in `2026-11-20T08:37:31Z` (RFC 3339); `None` outside the years 0 to 9999.
 fn modified(metadata: &Metadata) -> Option<String> {
     let at =
         OffsetDateTime::from_unix_timestamp(metadata.mtime()).ok().filter(|at| at.year() >= 0)?;

@@ -1,17 +1,17 @@
-//! From the parameters of a request to a path below the directory.
+//! Converts the parameters of a request to a path below the directory.
 //!
-//! The system refuses what leads out of the directory; this refuses what could, and what means
-//! something else than it says, before it is asked.
+//! The kernel refuses paths that lead out of the directory; this module first refuses those that
+//! could, and those with a special meaning.
 
 use std::path::PathBuf;
 
 use super::problem::FileProblem;
 use crate::event::errors;
 
-/// What the names of files that are still being written begin with. Nobody sees those.
+/// Prefix of files that are still being written. They are hidden from callers.
 pub(super) const UNFINISHED: &str = ".restpipe-put-";
 
-/// The path of a file: at least one name.
+/// The path of a file: at least one component.
 pub(super) fn of_file(parameters: &[String]) -> Result<PathBuf, FileProblem> {
     match parameters {
         [] => Err(bad("the path names no file; ask file//PATH")),
@@ -19,7 +19,7 @@ pub(super) fn of_file(parameters: &[String]) -> Result<PathBuf, FileProblem> {
     }
 }
 
-/// The path of a directory: `.` for the whole, and a slash at the end does no harm.
+/// The path of a directory: `.` for the root; a trailing slash is allowed.
 pub(super) fn of_directory(parameters: &[String]) -> Result<PathBuf, FileProblem> {
     let names = match parameters {
         [names @ .., last] if last.is_empty() => names,

@@ -1,4 +1,4 @@
-//! Why a file is neither sent nor stored, and the answers that say so.
+//! Why a file is not served or stored, and the replies for that.
 
 use std::io::{self, ErrorKind};
 
@@ -6,29 +6,29 @@ use crate::event::Reply;
 use crate::event::errors::{self, AnswerError};
 use crate::handler::Failure;
 
-/// Why there is no file for the caller.
+/// Why an operation on a file failed.
 #[derive(Debug)]
 pub(super) enum FileProblem {
-    /// An answer with this status.
+    /// A reply with this error.
     Refused {
-        /// What it is called in the answer.
+        /// The error's name and status.
         error: AnswerError,
-        /// For people, to stand behind the path.
+        /// The message for people; it follows the path.
         message: String,
     },
-    /// Too much is going on.
+    /// Too many operations are in progress.
     Busy(&'static str),
-    /// The same as for any handler.
+    /// Handled like a failure of any handler.
     Failed(Failure),
 }
 
 impl FileProblem {
-    /// An answer with this error and message.
+    /// A reply with this error and message.
     pub fn refused(error: AnswerError, message: impl Into<String>) -> Self {
         Self::Refused { error, message: message.into() }
     }
 
-    /// The reply about this path.
+    /// The reply for this path.
     pub fn reply(self, path: &[String]) -> Result<Reply, Failure> {
         match self {
             Self::Refused { error, message } => {
@@ -40,7 +40,7 @@ impl FileProblem {
     }
 }
 
-/// An error of the file system as an answer by HTTP.
+/// Maps a file system error to an HTTP error.
 impl From<io::Error> for FileProblem {
     fn from(error: io::Error) -> Self {
         match (error.kind(), error.raw_os_error()) {
@@ -48,7 +48,7 @@ impl From<io::Error> for FileProblem {
             (_, Some(libc::ELOOP)) => {
                 Self::refused(errors::FORBIDDEN, "its links lead in a circle")
             }
-            // How a socket, or a device without a driver, answers to being opened.
+            // Opening a socket, or a device without a driver, fails with these.
             (_, Some(libc::ENXIO | libc::ENODEV)) => not_a_file(),
             (ErrorKind::NotFound | ErrorKind::NotADirectory, _) => {
                 Self::refused(errors::NOT_FOUND, "there is no such file or directory")
@@ -68,7 +68,7 @@ impl From<io::Error> for FileProblem {
     }
 }
 
-/// A directory where a file was asked for.
+/// A directory where a file is required.
 pub(super) fn is_directory() -> FileProblem {
     FileProblem::refused(
         errors::IS_DIRECTORY,
@@ -76,12 +76,11 @@ pub(super) fn is_directory() -> FileProblem {
     )
 }
 
-/// A FIFO, a device or a socket where a file was asked for.
+/// A FIFO, a device or a socket where a file is required.
 pub(super) fn not_a_file() -> FileProblem {
     FileProblem::refused(errors::NOT_A_FILE, "it is neither a file nor a directory")
 }
 
-/// The request's conditions do not hold.
 pub(super) fn precondition_failed() -> FileProblem {
     FileProblem::refused(
         errors::PRECONDITION_FAILED,

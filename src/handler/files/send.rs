@@ -1,4 +1,4 @@
-//! Sending a file: the whole, a part, or nothing where the caller has it.
+//! Sending a file: the whole file, a part, or no body if the caller already has it.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use super::problem::{FileProblem, is_directory, not_a_file, precondition_failed}
 use crate::event::{Body, Event, Reply, Source};
 use crate::handler::range::Range;
 
-/// The file at this path, as the request wants it.
+/// The file at this path, according to the request.
 pub(super) fn get(dir: &Dir, path: &Path, event: &Event) -> Result<Reply, FileProblem> {
     let (file, metadata) = open(dir, path)?;
     let version = Version::of(&metadata);
@@ -24,7 +24,7 @@ pub(super) fn get(dir: &Dir, path: &Path, event: &Event) -> Result<Reply, FilePr
         }
         Precondition::Failed => return Err(precondition_failed()),
     }
-    // Only GET has ranges (RFC 9110, section 14.2).
+    // Ranges are defined for GET only (RFC 9110, section 14.2).
     let is_asked = !event.head_only && conditions::range_applies(event, &version);
     let range = Range::of(event.header("range").filter(|_| is_asked), metadata.len());
     let media_type = mime_guess::from_path(path).first_or_octet_stream();
@@ -39,7 +39,7 @@ pub(super) fn get(dir: &Dir, path: &Path, event: &Event) -> Result<Reply, FilePr
     Ok(version.mark(reply))
 }
 
-/// Opens a file, and nothing else: not even for a moment does it wait for the other end of a FIFO.
+/// Opens a regular file. Never blocks, not even on a FIFO.
 fn open(dir: &Dir, path: &Path) -> Result<(File, Metadata), FileProblem> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
@@ -54,7 +54,7 @@ fn open(dir: &Dir, path: &Path) -> Result<(File, Metadata), FileProblem> {
     }
 }
 
-/// The bytes of a file from one offset to before another, read when they are asked for.
+/// The bytes of a file between two offsets, read on demand.
 struct Part {
     file: File,
     at: u64,

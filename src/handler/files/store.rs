@@ -1,7 +1,7 @@
-//! Storing and removing a file.
+//! Storing and removing files.
 //!
-//! A file is stored as a whole or not at all: it is written under another name in the same directory,
-//! synced to the disk, and then renamed. A caller that reads it meanwhile has the old one or the new.
+//! A file is stored atomically: it is written under another name in the same directory, synced to
+//! disk, and then renamed. A concurrent reader sees either the old file or the new one.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use super::path::UNFINISHED;
 use super::problem::{FileProblem, is_directory, not_a_file, precondition_failed};
 use crate::event::{Body, Event, Reply, errors};
 
-/// How much of a body is read at a time.
+/// Read size for a body, in bytes.
 const BUFFER_SIZE: usize = 64 * 1024;
 
-/// Stores the body: 201 where there was no such file, else 204. `writing` is held while the conditions
-/// are checked and the file is replaced.
+/// Stores the body. Returns 201 if the file is new, 204 otherwise. `writing` is held while the
+/// conditions are checked and the file is replaced.
 pub(super) fn put(
     dir: &Dir,
     writing: &Mutex<()>,
@@ -29,13 +29,13 @@ pub(super) fn put(
         let message = "a part of a file cannot be stored; send all of it without Content-Range";
         return Err(FileProblem::refused(errors::PARTIAL_PUT, message));
     }
-    // Before the body is read, so that the caller need not send it.
+    // Checked before the body is read, so that the caller need not send it.
     let stands = check(dir, path, event)?;
     let destination = Destination::of(dir, path).map_err(without_directory)?;
     let mut unfinished = Unfinished::create(&destination.parent)?;
     copy(&mut event.body, &mut unfinished.file)?;
     if let Some(stands) = stands {
-        // The bits for user, group and others; not those that lend rights.
+        // The permission bits without setuid, setgid and sticky.
         let mode = stands.permissions().mode() & 0o777;
         unfinished.file.set_permissions(PermissionsExt::from_mode(mode))?;
     }
@@ -50,7 +50,7 @@ pub(super) fn put(
     Ok(version.mark(Reply::new("", Body::empty()).with_status(status)))
 }
 
-/// Removes a file, or a link: 204.
+/// Removes a file or a link: 204.
 pub(super) fn delete(
     dir: &Dir,
     writing: &Mutex<()>,
@@ -70,7 +70,8 @@ pub(super) fn delete(
     Ok(Reply::new("", Body::empty()).with_status(204))
 }
 
-/// What stands at this path, links followed, if the request may change it.
+/// Returns the metadata of the existing file, following links. Fails if the request may not change
+/// it.
 fn check(dir: &Dir, path: &Path, event: &Event) -> Result<Option<Metadata>, FileProblem> {
     let found = match dir.metadata(path) {
         Ok(metadata) if metadata.is_dir() => return Err(is_directory()),
@@ -89,7 +90,7 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// A directory is not made for a file: a slip in its name would go unnoticed.
+/// A missing directory is not created: that would hide a typo in its name.
 fn without_directory(error: io::Error) -> FileProblem {
     if is_missing(&error) {
         let message = "the directory that it would be in does not exist";
@@ -99,7 +100,7 @@ fn without_directory(error: io::Error) -> FileProblem {
     }
 }
 
-/// A name in a directory that is open, so that nothing can be put between the two.
+/// A name in an open directory, so that the directory cannot be replaced between two operations.
 struct Destination {
     parent: Dir,
     name: PathBuf,
@@ -114,8 +115,7 @@ impl Destination {
         Ok(Self { parent, name: path.file_name().unwrap_or_default().into() })
     }
 
-    /// Brings the change of the directory to the disk, where it may be read and the file system knows
-    /// how.
+    /// Syncs the directory to disk, if it is readable and the file system supports that.
     fn sync(&self) -> io::Result<()> {
         match self.parent.open(".").and_then(|directory| directory.sync_all()) {
             Err(error)
@@ -131,7 +131,7 @@ impl Destination {
     }
 }
 
-/// A file that is being written. Unless it is renamed, it is removed.
+/// A file that is being written; removed on drop unless it was renamed.
 struct Unfinished<'a> {
     parent: &'a Dir,
     name: String,

@@ -1,7 +1,7 @@
-//! One connection to a service: opened, written and read in short turns, so that its user can
-//! check between them whether the reply is still awaited.
+//! One connection to a service. All calls return after a short time, so that the user can check
+//! between them whether the reply is still awaited.
 //!
-//! In scope: sockets. Not in scope: what the bytes mean, and who uses a connection next (`idle`).
+//! In scope: sockets. Not in scope: the protocol, and reuse of connections (`idle`).
 
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
@@ -17,12 +17,12 @@ use crate::config::ServiceAddress;
 use crate::handler::Context;
 use crate::http1::input::HttpInput;
 
-/// The longest wait in one call of a socket.
+/// The longest wait in one socket call.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// How long opening a connection may take.
+/// Time limit for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where connections go. It is looked up for each, for a name may move.
+/// The address of a service. It is resolved for each connection, since DNS may change.
 #[derive(Debug)]
 pub(super) enum ServiceEndpoint {
     /// A host and a port.
@@ -32,7 +32,7 @@ pub(super) enum ServiceEndpoint {
 }
 
 impl ServiceEndpoint {
-    /// That of this address; an error where there can be none.
+    /// Converts a configured address; fails if it is invalid.
     pub fn of(address: &ServiceAddress) -> io::Result<Self> {
         Ok(match address {
             ServiceAddress::Tcp { host, port, .. } => Self::Tcp(host.clone(), *port),
@@ -50,7 +50,7 @@ impl ServiceEndpoint {
     }
 }
 
-/// For how long a request goes on: as long as somebody waits, and something moves.
+/// Limits how long a request continues: while the reply is awaited and there is progress.
 pub(super) struct ProgressWatch<'a> {
     context: &'a Context,
     limit: Duration,
@@ -58,17 +58,17 @@ pub(super) struct ProgressWatch<'a> {
 }
 
 impl<'a> ProgressWatch<'a> {
-    /// From now on.
+    /// Starts now.
     pub fn new(context: &'a Context, limit: Duration) -> Self {
         Self { context, limit, moved: Instant::now() }
     }
 
-    /// Something moved: the time is counted from now.
+    /// Records progress and restarts the time limit.
     pub fn moved(&mut self) {
         self.moved = Instant::now();
     }
 
-    /// Whether to go on waiting for the service to do `what`.
+    /// Fails if the reply is no longer awaited, or if the service did not do `what` in time.
     pub fn check(&self, what: &'static str) -> Result<(), ServiceFault> {
         if self.context.is_cancelled() {
             Err(ServiceFault::Cancelled)
@@ -80,14 +80,14 @@ impl<'a> ProgressWatch<'a> {
     }
 }
 
-/// An open connection. Dropped, it is closed, even while another thread holds its socket.
+/// An open connection. Dropping it closes it, even while another thread holds its socket.
 pub(super) struct ServiceConnection {
-    /// What the service sends.
+    /// The service's output.
     pub input: HttpInput,
 }
 
 impl ServiceConnection {
-    /// Opens one to the first of the addresses that takes it.
+    /// Connects to the first address that accepts.
     pub fn open(
         endpoint: &ServiceEndpoint,
         watch: &ProgressWatch<'_>,
@@ -107,19 +107,19 @@ impl ServiceConnection {
         Err(unreachable(last))
     }
 
-    /// For a second thread that writes.
+    /// The socket, for a second thread that writes.
     pub fn socket(&self) -> Arc<Socket> {
         Arc::clone(self.input.socket())
     }
 
-    /// Whether an unused connection is of no use: it was closed, or sends what nobody asked for.
+    /// Whether an idle connection is unusable: it was closed, or received unsolicited data.
     pub fn is_stale(&self) -> bool {
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
         let peeked = self.input.socket().recv_with_flags(&mut [MaybeUninit::uninit()], flags);
         !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Writes all of it. `false` where the service takes no more: it may have answered.
+    /// Writes all bytes. Returns `false` if the service accepts no more: it may have replied.
     pub fn write(
         &self,
         mut bytes: &[u8],
@@ -141,7 +141,7 @@ impl ServiceConnection {
 
 impl Drop for ServiceConnection {
     fn drop(&mut self) {
-        // Closed already: so much the better.
+        // Fails if it is already closed.
         let _ = self.input.socket().shutdown(Shutdown::Both);
     }
 }
@@ -182,7 +182,7 @@ fn is_connecting(error: &io::Error) -> bool {
     is_timeout(error) || matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EALREADY))
 }
 
-/// Whether a call ended only because its turn was over.
+/// Whether a call failed only because its wait timed out.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), WouldBlock | TimedOut | Interrupted)

@@ -1,4 +1,4 @@
-//! Why a local service has not answered, for the caller and for the log.
+//! Why a local service did not reply, for the caller and for the log.
 
 use std::io;
 use std::time::Duration;
@@ -7,30 +7,30 @@ use serde_json::json;
 
 use crate::event::{CODE_EXCEPTION, Reply, errors};
 
-/// Why there is no reply of the service. Only after [`ServiceFault::BadAnswer`] and [`ServiceFault::Timeout`] may it
-/// have handled the request.
+/// Why there is no reply from the service. The service may have handled the request only after
+/// [`ServiceFault::BadAnswer`] and [`ServiceFault::Timeout`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ServiceFault {
-    /// The path would leave the prefix, or cannot stand in a request.
+    /// The path would leave the prefix, or cannot be part of a request.
     BadPath(&'static str),
-    /// The request's body did not come whole.
+    /// The request's body was cut short.
     Body(String),
-    /// No connection could be made.
+    /// Connecting failed.
     Unreachable(String),
-    /// It took too long, and did not do this.
+    /// It did not do this within the time limit.
     Timeout(&'static str, Duration),
-    /// The connection ended before a byte of a reply came.
+    /// The connection closed before the first byte of a reply.
     Silent(String),
-    /// What came is no reply, or not all of it.
+    /// The reply is invalid or incomplete.
     BadAnswer(String),
-    /// There is no thread that could send the body.
+    /// The thread to send the body could not be started.
     NoThread(String),
-    /// Nobody waits for the reply any longer.
+    /// The reply is no longer awaited.
     Cancelled,
 }
 
 impl ServiceFault {
-    /// The connection ended, or failed, before the reply was whole.
+    /// Describes a connection that closed or failed before the reply was complete.
     pub fn ended(result: io::Result<()>) -> String {
         match result {
             Ok(()) => "it closed the connection".to_owned(),
@@ -38,7 +38,7 @@ impl ServiceFault {
         }
     }
 
-    /// What happened; `service` names it.
+    /// The error message; `service` names the service.
     pub fn message(&self, service: &str) -> String {
         match self {
             Self::BadPath(why) => format!("the path {why}"),
@@ -56,8 +56,8 @@ impl ServiceFault {
         }
     }
 
-    /// The reply that reports it: JSON of `error` and `message`, and for what is a failure of the service
-    /// also what every exception has.
+    /// The error reply: JSON with `error` and `message`, plus the fields of an exception if the
+    /// service failed.
     pub fn reply(&self, service: &str) -> Reply {
         let message = self.message(service);
         let error = match self {

@@ -1,4 +1,4 @@
-//! The connections that wait for their next request.
+//! The pool of idle connections.
 
 use std::time::{Duration, Instant};
 
@@ -6,29 +6,29 @@ use parking_lot::Mutex;
 
 use super::connection::ServiceConnection;
 
-/// Most that wait.
+/// Maximum number of idle connections.
 const MAX_IDLE: usize = 64;
-/// How long one may wait: shorter than the five seconds after which many services close them.
+/// Maximum idle time: less than the five seconds after which many services close a connection.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
-/// The same where the request could not be repeated on another: no service closes one so soon.
+/// The same for a request that cannot be repeated: no service closes a connection so soon.
 const MAX_IDLE_TIME_UNREPEATABLE: Duration = Duration::from_secs(1);
 
-/// IdleConnections connections; the one that was used last is taken first.
+/// Idle connections; the most recently used is taken first.
 #[derive(Default)]
 pub(super) struct IdleConnections {
-    /// Guards the connections, the oldest first. None is read, written or closed while it is held.
+    /// The connections, oldest first. No connection is read, written or closed under this lock.
     waiting: Mutex<Vec<(Instant, ServiceConnection)>>,
 }
 
 impl IdleConnections {
-    /// One that is still open, for a request that can be repeated where it turns out that it is not,
-    /// or for one that cannot.
+    /// Takes a connection that is still open. With `repeatable`, the request can be sent again if
+    /// the service turns out to have closed the connection.
     pub fn take(&self, repeatable: bool) -> Option<ServiceConnection> {
         let longest = if repeatable { MAX_IDLE_TIME } else { MAX_IDLE_TIME_UNREPEATABLE };
         loop {
             let (since, connection) = self.waiting.lock().pop()?;
             if since.elapsed() > longest {
-                // The others are older still.
+                // All others have been idle longer.
                 self.drop_old();
                 return None;
             }
@@ -38,7 +38,7 @@ impl IdleConnections {
         }
     }
 
-    /// Keeps one whose reply was read whole.
+    /// Returns a connection whose reply was read completely.
     pub fn give(&self, connection: ServiceConnection) {
         let mut waiting = self.waiting.lock();
         if waiting.len() < MAX_IDLE {

@@ -1,21 +1,21 @@
-//! Whether a path stays where it seems to lead, however the service reads it.
+//! Whether a path stays below the prefix, however the service interprets it.
 //!
-//! The path goes to the service as it was sent. A `..` in it could lead out of the prefix, or from what
-//! the rules of this node allow to what they do not, for they see the noun as it is. So there must be
-//! none, in whichever way one might read it:
-//! - `..` means the segment above (RFC 3986, section 5.2.4).
-//! - Segments are decoded before that (nginx, Python), and `%2F` is a slash then. Who decodes twice is
-//!   wrong (RFC 3986, section 2.4), and there are some.
-//! - A backslash is a slash on Windows. `;` begins a parameter that is taken off in Java, and NUL is an
-//!   end in C. Blanks at an end are lost in some file systems.
+//! The path is forwarded as it was sent. A `..` in it could lead out of the prefix, or from what
+//! this node's rules allow to what they do not, since the rules see the noun literally. So no
+//! interpretation of the path may contain one:
+//! - `..` means the parent segment (RFC 3986, section 5.2.4).
+//! - Some services decode segments before resolving `..` (nginx, Python), and `%2F` then is a
+//!   slash. Decoding twice is wrong (RFC 3986, section 2.4), but some do it.
+//! - A backslash is a slash on Windows. `;` begins a parameter that Java removes, and NUL ends a
+//!   string in C. Some file systems strip trailing blanks.
 //!
-//! All else stays: `.`, several slashes and encoded ones lead down at most.
+//! Everything else is allowed: `.`, repeated slashes and encoded ones never lead up.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-/// Why this path, with its query, cannot be asked for; it begins with a slash.
+/// Checks a path with its query, which must begin with a slash; the error says why it is refused.
 pub(super) fn check(target: &str) -> Result<(), &'static str> {
     if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("has characters that a URL does not have");
@@ -30,7 +30,7 @@ pub(super) fn check(target: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Most times that a segment is decoded. What is encoded more often wants to hide something.
+/// Maximum number of times a segment is decoded. Deeper encoding suggests an attack.
 const DECODINGS: usize = 4;
 
 fn leads_up(segment: &[u8]) -> bool {
@@ -42,7 +42,7 @@ fn leads_up(segment: &[u8]) -> bool {
     })
 }
 
-/// Decodes until there is nothing left to decode; `None` where that would take too often.
+/// Decodes until nothing is left to decode; `None` if that takes too many passes.
 fn decode(segment: &[u8]) -> Option<Cow<'_, [u8]>> {
     let mut decoded = Cow::Borrowed(segment);
     for _ in 0..=DECODINGS {
@@ -50,7 +50,7 @@ fn decode(segment: &[u8]) -> Option<Cow<'_, [u8]>> {
             return Some(decoded);
         }
         let once: Vec<u8> = percent_decode(&decoded).collect();
-        // It gets shorter, or there was nothing.
+        // Decoding shortens the segment unless there was nothing to decode.
         if once.len() == decoded.len() {
             return Some(decoded);
         }

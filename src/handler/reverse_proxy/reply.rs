@@ -1,6 +1,6 @@
-//! The body of a service's reply: whole where it is small and there, else read while it comes.
+//! The body of a service's reply: buffered if it is small and available, streamed otherwise.
 //!
-//! In scope: where it ends, and that one which was cut short is an error. Not in scope: the head.
+//! In scope: finding its end, and reporting a truncated body as an error. Not in scope: the head.
 
 use std::io;
 use std::sync::Arc;
@@ -15,23 +15,23 @@ use crate::http1::body::BodyDecoder;
 use crate::http1::framing::Framing;
 use crate::http1::input::BodyError;
 
-/// Bodies up to this size, in bytes, cross in one message.
+/// Bodies up to this size, in bytes, are sent in one message.
 const SMALL: u64 = 16 * 1024;
 
-/// A connection on which a reply is being read, and the upload that may still be going on. Dropped,
-/// both end at once.
+/// A connection on which a reply is being read, and the upload that may still be in progress.
+/// Dropping it ends both at once.
 pub(super) struct Exchange {
     pub connection: ServiceConnection,
     pub upload: Option<ProxyUpload>,
     pub idle: Arc<IdleConnections>,
-    /// Whether the service takes another request here.
+    /// Whether the service accepts another request on this connection.
     pub keep_alive: bool,
 }
 
 impl Exchange {
-    /// The reply was read to its end.
+    /// Ends the exchange after the whole reply was read.
     pub fn end(self) {
-        // Bytes behind it would be taken for the next reply.
+        // Bytes after it would be mistaken for the next reply.
         if !self.keep_alive || !self.connection.input.buffered().is_empty() {
             return;
         }
@@ -75,7 +75,7 @@ pub(super) fn body(
             whole.truncate(count);
             return Ok(whole.into());
         }
-        // Not all there: it is read again, as it comes.
+        // Not complete: decode it again as a stream.
         decoder = BodyDecoder::new(framing);
     }
     let body = ServiceReplyBody { exchange: Some(exchange), decoder, count: 0 };
@@ -108,13 +108,12 @@ fn cut(error: &BodyError, count: u64) -> String {
     format!("it was cut short after {count} bytes: {error}")
 }
 
-/// A body that is read while it comes. It may be silent for as long as it likes: events come when they
-/// come.
+/// A streamed body. There is no limit on how long it may stay silent: it may be a stream of events.
 struct ServiceReplyBody {
-    /// `None` behind the end.
+    /// `None` after the end.
     exchange: Option<Exchange>,
     decoder: BodyDecoder,
-    /// Bytes so far.
+    /// The number of bytes so far.
     count: u64,
 }
 
@@ -124,14 +123,14 @@ impl Source for ServiceReplyBody {
         if buffer.is_empty() {
             return Ok(Some(0));
         }
-        // None at all would not look at the socket.
+        // With a timeout of zero the socket would not be polled.
         let timeout = timeout.clamp(Duration::from_millis(1), POLL_INTERVAL);
         let read = exchange.connection.input.read_body(&mut self.decoder, buffer, timeout);
         let count = match read {
             Ok(Some(count)) => count,
             Ok(None) => return Ok(None),
             Err(error) => {
-                // Reading it again gives the same error.
+                // Reading again returns the same error.
                 let why = match exchange.upload.as_ref().and_then(ProxyUpload::broken) {
                     Some(why) => format!("the request's body was not complete: {why}"),
                     None => format!("the service's reply: {}", cut(&error, self.count)),
@@ -140,7 +139,7 @@ impl Source for ServiceReplyBody {
             }
         };
         self.count += count as u64;
-        // At once, so that the next request finds the connection.
+        // Immediately, so that the next request can reuse the connection.
         if self.decoder.is_done()
             && let Some(exchange) = self.exchange.take()
         {

@@ -1,6 +1,6 @@
-//! The head of a request to a service: what of an event goes into it, and what does not.
+//! The head of a request to a service: which parts of an event are forwarded.
 //!
-//! In scope: bytes. Not in scope: whether the path may be asked (`path`), and the body.
+//! In scope: serialization. Not in scope: whether the path is allowed (`path`), and the body.
 
 use std::borrow::Cow;
 
@@ -9,13 +9,13 @@ use crate::event::{Event, Verb, header};
 use crate::handler::Context;
 use crate::http1::framing::Framing;
 
-/// Who asks, as far as a service can know. No other field may say so.
+/// Identifies the peer to the service. No other field may claim to.
 const PEER_NAME: &str = "RP-Peer-Name";
 const PEER_FINGERPRINT: &str = "RP-Peer-Fingerprint";
 const REQUEST_ID: &str = "RP-Request-Id";
 
-/// Fields that are written here, or that mean something on this connection alone, lower case.
-/// `Proxy` has no meaning, and is taken for the name of a proxy by programs behind CGI.
+/// Fields that are written here, or apply only to this connection, in lower case. `Proxy` has no
+/// defined meaning, and programs behind CGI take it for the name of a proxy.
 const OWN: [&str; 7] = [
     "host",
     "content-type",
@@ -26,8 +26,8 @@ const OWN: [&str; 7] = [
     "rp-request-id",
 ];
 
-/// How an event's body is framed. A method that usually has a body says that it is empty (RFC 9110,
-/// section 8.6).
+/// The framing of an event's body. A method that usually has a body sends an explicit length of
+/// zero (RFC 9110, section 8.6).
 pub(super) fn framing(event: &Event) -> Framing {
     use Verb::{Delete, Get, Options};
     match (event.body.length(), event.verb) {
@@ -37,8 +37,8 @@ pub(super) fn framing(event: &Event) -> Framing {
     }
 }
 
-/// The head that asks a service for this event. `prefix` is empty or begins with a slash and ends with
-/// none. The error says why the path cannot be asked.
+/// The request head for this event. `prefix` is empty, or begins but does not end with a slash. The
+/// error says why the path is refused.
 pub(super) fn head(
     prefix: &str,
     host: &str,
@@ -61,7 +61,7 @@ pub(super) fn head(
         add(&mut head, "Content-Type", &event.media_type);
     }
     match framing(event) {
-        // An answer's alone.
+        // For responses only.
         Framing::None | Framing::Close => {}
         Framing::Length(length) => add(&mut head, "Content-Length", &length.to_string()),
         Framing::Chunked => add(&mut head, "Transfer-Encoding", "chunked"),
@@ -77,8 +77,8 @@ pub(super) fn head(
     Ok(head)
 }
 
-/// Whether the event asks for a head alone. Only a `GET` can: of anything else the rules have not
-/// allowed one.
+/// Whether to request only a head. Only a `GET` can: the rules have not allowed a `HEAD` in place
+/// of any other verb.
 pub(super) fn is_head(event: &Event) -> bool {
     event.head_only && event.verb == Verb::Get
 }
@@ -89,7 +89,7 @@ fn add(head: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// A name as the value of a field: any character that could not stand there is percent-encoded.
+/// Encodes a name as a field value: characters that are not allowed there are percent-encoded.
 fn as_value(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%') {
         return Cow::Borrowed(text);
@@ -101,9 +101,9 @@ fn as_value(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.bytes().map(encode).collect())
 }
 
-/// Whether a field is not sent on. CGI, and what follows it, tells names apart by letters and digits
-/// alone: `RP_Peer_Name` and `RP.Peer.Name` arrive as `RP-Peer-Name` does, so whatever looks like a
-/// field that is not sent on is none either.
+/// Whether a field is not forwarded. CGI and its successors distinguish names only by letters and
+/// digits: `RP_Peer_Name` and `RP.Peer.Name` arrive as `RP-Peer-Name`, so a name that looks like a
+/// blocked one is blocked too.
 fn is_not_forwarded(name: &str) -> bool {
     let is_one = |name: &str| {
         header::is_hop_by_hop(name) || OWN.iter().any(|own| own.eq_ignore_ascii_case(name))
@@ -113,12 +113,12 @@ fn is_not_forwarded(name: &str) -> bool {
     }
     let folded: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    // The caller's node has written this one.
+    // Set by the caller's node.
     is_one(&folded) || folded.eq_ignore_ascii_case("x-forwarded-host")
 }
 
-/// Whether a `ServiceConnection` field names this one. The caller's node has seen to that; a peer is not
-/// trusted with it.
+/// Whether a `Connection` field names this one. The caller's node has removed such fields, but a
+/// peer is not trusted to have done so.
 fn is_named(event: &Event, name: &str) -> bool {
     let connections =
         event.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("connection"));

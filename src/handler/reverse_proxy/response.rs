@@ -1,9 +1,9 @@
-//! The head of a service's reply: where it ends, what it means, and what of it may be forwarded.
+//! The head of a service's reply: finding its end, parsing it, and selecting what is forwarded.
 //!
-//! In scope: bytes. Not in scope: reading them, and the body.
+//! In scope: parsing. Not in scope: I/O, and the body.
 //!
-//! What two readers could take for two different replies (RFC 9112, sections 6.3 and 11.2) is none. A
-//! field whose value is not visible ASCII is left out: the pipe carries no other.
+//! An ambiguous reply (RFC 9112, sections 6.3 and 11.2) is rejected. A field whose value is not
+//! visible ASCII is dropped: the pipe carries no other values.
 
 use crate::event::header;
 use crate::http1::framing::Framing;
@@ -11,31 +11,31 @@ use crate::http1::head::{
     self, ConnectionOptions, Field, InvalidHead, NO_FIELD, ParsedResponse, Profile,
 };
 
-/// Most bytes of a head.
+/// Maximum size of a head, in bytes.
 pub(super) const MAX_BYTES: usize = header::MAX_BYTES;
 
-/// What a reply's head means for this node.
+/// The parts of a reply's head that this node uses.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ServiceReplyHead {
     /// 100 to 599.
     pub status: u16,
-    /// Empty where there is none.
+    /// Empty if missing.
     pub media_type: String,
-    /// What is forwarded to the caller, without the media type.
+    /// The fields that are forwarded to the caller, without the media type.
     pub headers: Vec<(String, String)>,
-    /// How its body ends, where it has one.
+    /// How the body is delimited, if there is one.
     pub framing: Framing,
-    /// Whether the service takes another request on this connection.
+    /// Whether the service accepts another request on this connection.
     pub keep_alive: bool,
 }
 
-/// Where the head that `bytes` starts with ends, or `None` where it does not end yet. The first
+/// Returns the length of the head at the start of `bytes`, or `None` if it is incomplete. The first
 /// `seen` bytes were searched before.
 pub(super) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, InvalidHead> {
     head::find_end(bytes, seen, Profile::ServiceReply, MAX_BYTES)
 }
 
-/// Parses a whole head, as [`find_end`] found it. The error says why there is no reply.
+/// Parses a complete head, as delimited by [`find_end`]. The error says why the reply is rejected.
 pub(super) fn parse(bytes: &[u8]) -> Result<ServiceReplyHead, String> {
     let mut room = [NO_FIELD; header::MAX_FIELDS];
     let response = head::parse_response(bytes, &mut room).map_err(|error| error.to_string())?;
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(head.unwrap_err(), "HTTP/1.0 knows no Transfer-Encoding");
     }
 
-    /// No byte of a field makes another field, or gets across uncleanly.
+    /// No byte in a field can inject another field or pass unescaped.
     #[test]
     fn every_byte_of_a_field_is_carried_left_out_or_refused() {
         for byte in 0..=255u8 {

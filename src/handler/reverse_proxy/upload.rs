@@ -1,8 +1,8 @@
-//! A request's body that is sent while the reply may already come: by a thread of its own, since both
-//! directions may have to move for either to.
+//! Sends a request body on a thread of its own while the reply may already arrive: either direction
+//! may depend on progress of the other.
 //!
-//! In scope: the framing, and that a body which is not what it was announced to be never looks whole.
-//! Not in scope: bodies in memory that are small: they are written with the head.
+//! In scope: the framing, and ensuring that a body of the wrong length never looks complete. Not in
+//! scope: small buffered bodies, which are written with the head.
 
 use std::io::{self, Write};
 use std::net::Shutdown;
@@ -19,10 +19,10 @@ use crate::http1::body::{self, WrongLength};
 use crate::http1::framing::Framing;
 use crate::sync::threads;
 
-/// Stack of the thread that sends a body.
+/// Stack size of the sending thread.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// A body on its way. Dropped, it is not sent any further.
+/// A body that is being sent. Dropping it stops sending.
 pub(super) struct ProxyUpload {
     shared: Arc<Shared>,
 }
@@ -30,26 +30,26 @@ pub(super) struct ProxyUpload {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
-    /// Counts whatever shows that it is not the service that holds it up.
+    /// Incremented when there is progress, or when the service is not what delays it.
     moves: AtomicU64,
-    /// Guards what is handed over; nothing is done while it is held.
+    /// Guards the state that is handed over; never held across I/O.
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     ended: Option<SendEnd>,
-    /// The connection, where the reply ended first.
+    /// The connection, if the reply was complete first.
     connection: Option<ServiceConnection>,
 }
 
-/// How sending ended.
+/// The result of sending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum SendEnd {
     Whole,
-    /// The service takes no more of it, or nobody wants it to.
+    /// The service accepts no more of it, or it is no longer needed.
     Stopped,
-    /// It could not be read to its end.
+    /// The body could not be read completely, for this reason.
     Broken(String),
 }
 
@@ -60,8 +60,8 @@ impl From<WrongLength> for SendEnd {
 }
 
 impl ProxyUpload {
-    /// Sends `body` on this connection, behind the head that says how it is framed. A connection that
-    /// was good to its end goes to `idle`.
+    /// Sends `body` on this connection, after the head that declares its framing. If the connection
+    /// can be reused afterwards, it goes to `idle`.
     pub fn begin(
         connection: &ServiceConnection,
         mut body: Body,
@@ -73,7 +73,7 @@ impl ProxyUpload {
         let socket = connection.socket();
         threads::spawn_with_stack("service-upload", STACK_BYTES, move || {
             let ended = own.send(&socket, &mut body, framing);
-            // Stops its sender.
+            // Stops the body's sender.
             drop(body);
             let mut state = own.state.lock();
             state.ended = Some(ended.clone());
@@ -81,7 +81,8 @@ impl ProxyUpload {
             drop(state);
             match (ended, left) {
                 (SendEnd::Whole, Some(connection)) => idle.give(connection),
-                // The service must not take it for complete, and the reader of the reply must notice.
+                // The service must not see a complete body, and the reader of the reply must
+                // notice.
                 (SendEnd::Broken(_), _) => drop(socket.shutdown(Shutdown::Both)),
                 (SendEnd::Whole | SendEnd::Stopped, _) => {}
             }
@@ -89,12 +90,12 @@ impl ProxyUpload {
         Ok(Self { shared })
     }
 
-    /// A number that has changed when something has moved.
+    /// A counter that changes with every progress.
     pub fn moves(&self) -> u64 {
         self.shared.moves.load(Ordering::Relaxed)
     }
 
-    /// Why the body could not be read to its end, if it could not.
+    /// Why the body could not be read completely, if so.
     pub fn broken(&self) -> Option<String> {
         match &self.shared.state.lock().ended {
             Some(SendEnd::Broken(why)) => Some(why.clone()),
@@ -102,8 +103,8 @@ impl ProxyUpload {
         }
     }
 
-    /// The reply is whole: the rest of the body is no longer needed. The connection goes to `idle`, now
-    /// or when the last byte, which may be on its way, was sent.
+    /// The reply is complete, so the rest of the body is no longer needed. The connection goes to
+    /// `idle` now, or once the last byte, which may be in flight, has been sent.
     pub fn end(self, connection: ServiceConnection, idle: &IdleConnections) {
         let mut state = self.shared.state.lock();
         match state.ended {

@@ -1,4 +1,4 @@
-//! Requests that are after this node itself.
+//! Requests for this node itself.
 
 use std::io;
 
@@ -9,7 +9,6 @@ use crate::http::refusal::Refusal;
 use crate::http1::framing::Framing;
 
 impl Connection<'_> {
-    /// Answers one.
     pub(super) fn answer_locally(
         &mut self,
         local: &LocalRequest,
@@ -17,7 +16,7 @@ impl Connection<'_> {
         info: RequestInfo,
     ) -> io::Result<After> {
         if framing != Framing::None {
-            // It is not read, so the next request cannot be found.
+            // The body stays unread, so the start of the next request is unknown.
             let refusal = Refusal::closing(errors::BODY_NOT_WANTED, "a body says nothing here");
             return self.refuse(&refusal, Some(info));
         }

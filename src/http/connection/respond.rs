@@ -1,7 +1,7 @@
-//! Sending an answer, in memory or in pieces, and what follows it on the connection.
+//! Sending a response, buffered or streamed, and what follows it on the connection.
 //!
-//! In scope: the `Connection` field, and whether the connection is kept. Not in scope: the
-//! bytes.
+//! In scope: the `Connection` field, and whether the connection persists. Not in scope:
+//! serialization.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -14,14 +14,14 @@ use crate::http::upload::EndedUpload;
 use crate::http1::framing::Framing;
 
 impl Connection<'_> {
-    /// Sends an answer whose body is in memory.
+    /// Sends a response whose body is in memory.
     pub(super) fn send(
         &mut self,
         answer: HttpResponse,
         mut close: bool,
         info: RequestInfo,
     ) -> io::Result<After> {
-        // An early answer: the rest of the body is not wanted.
+        // An early response: the rest of the request body is not wanted.
         close |= self.pending_upload.is_some();
         let (keep, connection) = self.keep(close, info);
         let framed = Framed { head_only: info.head_only, connection };
@@ -30,7 +30,7 @@ impl Connection<'_> {
         Ok(self.after(keep, info))
     }
 
-    /// Sends an answer whose body arrives meanwhile.
+    /// Sends a response whose body streams.
     pub(super) fn stream(
         &mut self,
         answer: HttpResponse,
@@ -39,7 +39,7 @@ impl Connection<'_> {
         let HttpResponse { status, headers, mut body } = answer.with_request_id(&info.id);
         let length = body.length().map(Framing::Length);
         if info.head_only || !response_writer::has_body(status) {
-            // Nobody reads it; dropping it stops its sender.
+            // The body is not sent; dropping it stops its sender.
             drop(body);
             let framing = match status {
                 205 => Framing::Length(0),
@@ -56,8 +56,8 @@ impl Connection<'_> {
         self.writer.head(status, headers, framing, connection)?;
         let socket = self.slot.socket();
         if framing == Framing::Close {
-            // The end of the connection is the body's: until that has come, whatever ends it is a
-            // reset. A Unix socket has none.
+            // The end of the connection delimits the body, so any close before the end of the body
+            // must be a reset. Unix sockets have no reset.
             let _ = socket.set_linger(Some(Duration::ZERO));
         }
         let sent = streamed::send(socket, &mut body, framing, self.slot)?;
@@ -71,7 +71,7 @@ impl Connection<'_> {
         Ok((sent, After::Close))
     }
 
-    /// Whether the connection is kept, and the `Connection` field that says so.
+    /// Whether the connection persists, and the value of the `Connection` field.
     fn keep(&self, close: bool, info: RequestInfo) -> (bool, Option<&'static str>) {
         let keep = info.keep_alive && !close && !info.unread && !self.slot.stopping();
         let connection = match (keep, info.http_1_0) {
@@ -82,13 +82,13 @@ impl Connection<'_> {
         (keep, connection)
     }
 
-    /// What follows an answer.
+    /// Decides what follows a response.
     fn after(&mut self, keep: bool, mut info: RequestInfo) -> After {
         if self.pending_upload.is_some() {
             if !keep {
                 return After::Linger;
             }
-            // The body and the answer went side by side, and both may have ended well.
+            // The body and the response were transferred concurrently, and both may be complete.
             match self.reclaim_input() {
                 Some(whole) => info.unread = !whole,
                 None => return After::Close,
@@ -96,21 +96,21 @@ impl Connection<'_> {
         }
         match keep && !info.unread {
             true => After::Next,
-            // More requests, or the rest of this one, may have arrived behind it.
+            // More requests, or the rest of this one, may have arrived after it.
             false if info.keep_alive || info.unread => After::Linger,
             false if !self.input.buffered().is_empty() => After::Linger,
             false => After::Close,
         }
     }
 
-    /// Takes the input back from an upload that is about to end. `None` where it does not.
+    /// Takes the input back from an upload that is about to end; `None` if it does not end in time.
     pub(super) fn reclaim_input(&mut self) -> Option<bool> {
         let ended = self.pending_upload.as_ref()?.wait(self.shared.settings.limits.linger)?;
         self.pending_upload = None;
         Some(self.take_back(ended))
     }
 
-    /// Returns whether the whole body was read.
+    /// Returns whether the body was read completely.
     pub(super) fn take_back(&mut self, ended: EndedUpload) -> bool {
         self.input = ended.input;
         ended.whole

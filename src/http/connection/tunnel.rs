@@ -1,5 +1,4 @@
-//! A connection that stops being HTTP: from here on its bytes go to a target of the peer, and come
-//! from it.
+//! A connection that stops being HTTP: its bytes are relayed to and from a target of the peer.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +13,8 @@ use crate::http::response_writer;
 use crate::tcp_tunnel;
 
 impl Connection<'_> {
-    /// Asks the peer for a connection to the target that the path names, and carries this one to it.
+    /// Asks the peer to connect to the target that the path names, and relays this connection to
+    /// it.
     pub(super) fn tunnel(&mut self, request: PeerRequest, info: RequestInfo) -> io::Result<After> {
         let connection = tcp_tunnel::TunnelConnection::new(Arc::clone(self.slot.socket()))?;
         let early = self.input.buffered().to_vec();

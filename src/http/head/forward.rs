@@ -1,31 +1,31 @@
-//! Which of a request's header fields cross to the peer.
+//! Which header fields of a request are forwarded to the peer.
 //!
-//! In scope: leaving out what belongs to this connection (RFC 9110, section 7.6.1), or travels in
-//! another form. Not in scope: their syntax, which was checked with the head: visible ASCII, spaces
-//! and tabs.
+//! In scope: dropping fields that belong to this connection (RFC 9110, section 7.6.1) or are
+//! carried in another form. Not in scope: their syntax, which was validated with the head: visible
+//! ASCII, spaces and tabs.
 
 use crate::event::header;
 use crate::http1::head::{ConnectionOptions, Field};
 
-/// Fields that stay, beside those of the connection and those that `Connection` names. `Host` comes
-/// back under [`FORWARDED_HOST`].
+/// Fields that are not forwarded, besides the connection's own and those that `Connection` names.
+/// `Host` is forwarded as [`FORWARDED_HOST`].
 const OWN: [&str; 6] =
     ["content-type", "expect", "rp-wait", "x-request-id", "host", "x-forwarded-host"];
 
-/// The field that tells the peer where the request was sent to.
+/// The field that carries the request's `Host` to the peer.
 pub(in crate::http) fn host(host: &str) -> (String, String) {
     (FORWARDED_HOST.to_owned(), host.to_owned())
 }
 
-/// Tells the peer under which name this node was asked.
+/// The name under which the caller addressed this node.
 const FORWARDED_HOST: &str = "X-Forwarded-Host";
 
-/// The fields that cross, in their order.
+/// The forwarded fields, in order.
 pub(super) fn headers(
     fields: &[Field<'_>],
     connection: &ConnectionOptions<'_>,
 ) -> Vec<(String, String)> {
-    // One for the `Host`.
+    // One extra for the `Host`.
     let mut headers = Vec::with_capacity(1 + fields.len());
     for field in fields {
         if is_not_forwarded(field.name) || connection.names(field.name) {
