@@ -1,13 +1,14 @@
 //! Raw TCP through a broker: the Remoted API Server's protocol, WebRoute.
 //!
-//! In scope: its three roles. A *server* behind a firewall registers a path at a *broker* over a
-//! WebSocket and gets a notice of each *caller*; caller and server then each make a connection with the
-//! same id, and the broker joins the two. Not in scope: RestPipe's own pipe, which needs none of this.
+//! In scope: its three roles. A *server* behind a firewall registers a path at a *broker* over a WebSocket
+//! and receives a notice of each *caller*; caller and server then each open a connection with the same id,
+//! and the broker joins the two. Not in scope: RestPipe's own pipe, which needs none of this.
 //!
-//! Everything is threads and poll(2): [`stream`] is a connection that never blocks by itself,
-//! [`relay`] carries bytes between two of them, [`head`] holds the HTTP upgrades before that.
+//! Everything is threads and poll(2): [`stream`] is a non-blocking connection, [`relay`] carries bytes
+//! between two of them, [`head`] holds the HTTP upgrades that come first.
 //!
-//! A program that serves a path makes a [`Publisher`] and accepts; one that calls a path uses [`connect`].
+//! A program that serves a path creates a [`Publisher`] and accepts; one that calls a path uses
+//! [`connect`].
 
 pub mod broker;
 mod call_dispatcher;
@@ -47,10 +48,10 @@ pub use trust::{BrokerTrust as Trust, Pin};
 pub use url::{Side, Url, UrlError};
 pub use webroute::{Cause, ConnectError};
 
-/// Raises the limit of open files to the maximum: services are often started with 1,024, and every joined
+/// Raises the limit of open files to the maximum: services often start with 1,024, and every joined
 /// connection takes two.
 pub fn use_all_descriptors() {
     let limit = getrlimit(Resource::Nofile);
-    // Where that fails the old limit stays, and accepting logs when it is reached.
+    // On failure the old limit stays; accepting logs when it is reached.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }

@@ -1,15 +1,15 @@
-//! The broker: servers register paths at it, and callers are joined to them.
+//! The broker: servers register paths, and callers are joined to them.
 //!
-//! In scope: starting, reloading and stopping. What happens in between has a file for each step: `requests`
-//! reads requests, `request` classifies them, `refusal` answers those that are refused, `register` serves
-//! a registered server (`session`), `waiting_callers` keeps callers until their server comes, `join` joins
-//! the two. Not in scope: servers and callers.
+//! In scope: starting, reloading and stopping. Each step in between has a file: `requests` reads requests,
+//! `request` classifies them, `refusal` answers those that are refused, `register` serves a registered
+//! server (`session`), `waiting_callers` keeps callers until their server comes, `join` joins the two. Not
+//! in scope: servers and callers.
 //!
-//! A connection has a worker thread while it makes requests, and until it has shown a valid key it is one of
-//! the strangers, whose number and time are bounded. A registered server keeps that thread, with a small
-//! stack. A caller that waits has none: one thread watches all of them for those that leave or have waited
-//! long enough, and reads nothing, so that what they send early stays in the sockets. The thread of the
-//! server's connection relays the bytes of a joined pair.
+//! A connection occupies a worker thread while it makes requests. Until it has shown a valid key it is one
+//! of the strangers, whose number and time are bounded. A registered server keeps its thread, with a small
+//! stack. A waiting caller has none: one thread watches all of them for disconnects and timeouts and reads
+//! nothing, so early bytes stay in the sockets. The thread of the server's connection relays the bytes of a
+//! joined pair.
 
 mod join;
 mod refusal;
@@ -42,14 +42,14 @@ pub use settings::{Bounds, BrokerSettings, Times};
 use state::BrokerState;
 use waiting_callers::WaitingCallers;
 
-/// How long registered servers get to read that the broker stops.
+/// The time for registered servers to read the close frame when the broker stops.
 const CLOSE_FRAME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A running broker. Dropping it stops it without waiting for joined connections.
 pub struct Broker {
     state: Arc<BrokerState>,
     address: Bind,
-    /// Guards what stopping takes away. Stopping joins the threads while it is held; they never take it.
+    /// Taken by `stop`, which joins the threads under this lock; the threads never take it.
     running: Mutex<Option<Running>>,
 }
 
@@ -60,7 +60,7 @@ struct Running {
 }
 
 impl Broker {
-    /// Reads the files, binds, and accepts from the moment it returns.
+    /// Reads the files, binds and starts to accept.
     pub fn start(settings: BrokerSettings) -> Result<Self, BrokerError> {
         let config = &settings.config;
         let (keyring, warning) = Keyring::load(&config.keys)?;
@@ -101,13 +101,13 @@ impl Broker {
         Ok(Self { state, address: bound.address, running })
     }
 
-    /// Where it listens; the real port, also where 0 was asked for.
+    /// The address it listens on, with the real port if 0 was configured.
     pub fn address(&self) -> &Bind {
         &self.address
     }
 
-    /// Reads keys and certificate again. Where one of them is invalid the old one stays, and the log says
-    /// why. The registrations and waiting callers of a removed key end; joined connections stay.
+    /// Reloads keys and certificate. If one of them is invalid, the old one stays and the log says why.
+    /// Registrations and waiting callers of a removed key are closed; joined connections stay.
     pub fn reload(&self) {
         let state = &self.state;
         let config = &state.settings.config;
@@ -136,8 +136,8 @@ impl Broker {
         }
     }
 
-    /// Stops: no further connections, registrations and waiting callers end at once, and joined
-    /// connections get until `drain` to end by themselves.
+    /// Stops: closes the listener, registrations and waiting callers at once, and gives joined connections
+    /// until `drain` to end.
     pub fn stop(&self, drain: Duration) {
         self.close();
         let deadline = Instant::now() + drain;
@@ -169,16 +169,16 @@ impl Drop for Broker {
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// Its file of keys is invalid.
+    /// The file of keys is invalid.
     #[error("{0}; `rp_remoted keys FILE` makes one")]
     Keys(#[from] KeysError),
-    /// Its certificate is invalid; why, in a line.
+    /// The certificate is invalid; the reason, in one line.
     #[error("{0}")]
     Tls(String),
-    /// It cannot listen there.
+    /// It cannot listen on the address.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The operating system refuses something else.
+    /// Another error of the operating system.
     #[error(transparent)]
     System(std::io::Error),
 }

@@ -1,7 +1,7 @@
-//! Gives each caller of a registered path a thread, up to a bound; those beyond it are turned away.
+//! Gives each caller of a registered path a thread, up to a bound, and turns away those beyond it.
 //!
-//! In scope: bounds and threads. Not in scope: how notices come (`registrar`), and how a caller is served
-//! (`publisher`, `publication`).
+//! In scope: bounds and threads. Not in scope: how notices arrive (`registrar`), and how a caller is
+//! served (`publisher`, `publication`).
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use crate::sync::permits::Permits;
 use crate::sync::throttle::Throttle;
 use crate::sync::workers::Workers;
 
-/// Callers that are being turned away at the same time. Each takes a connection too.
+/// Maximum number of callers being turned away at once. Each takes a connection, too.
 const MAX_TURNED_AWAY: usize = 32;
 
-/// How many callers are served at the same time, and the threads for them. Paths can share it.
+/// Maximum number of callers served at once, and their threads. Paths can share it.
 #[derive(Clone)]
 pub(super) struct CallCapacity {
     pub permits: Arc<Permits>,
@@ -34,17 +34,17 @@ impl CallCapacity {
     }
 }
 
-/// Takes the callers of one path.
+/// Dispatches the callers of one path.
 pub(super) struct CallDispatcher {
     capacity: CallCapacity,
     full: Throttle,
-    /// Serves a caller, for as long as that takes.
+    /// Serves a caller until its end.
     serve: Arc<dyn Fn(Arc<IncomingCall>) + Send + Sync>,
     on_registered: Box<dyn Fn() + Send>,
 }
 
 impl CallDispatcher {
-    /// `on_registered` is called each time that the path is registered. It must not block.
+    /// `on_registered` is called each time the path is registered. It must not block.
     pub fn new(
         capacity: CallCapacity,
         serve: impl Fn(Arc<IncomingCall>) + Send + Sync + 'static,
@@ -59,7 +59,7 @@ impl CallDispatcher {
         (self.on_registered)();
     }
 
-    /// Serves a caller or turns it away, on a thread of its own. It never blocks.
+    /// Serves a caller or turns it away, on its own thread. It never blocks.
     pub fn dispatch(&self, call: IncomingCall) {
         let CallCapacity { permits, turned_away, full, .. } = &self.capacity;
         let call = Arc::new(call);
@@ -74,7 +74,7 @@ impl CallDispatcher {
         if let Some(more) = self.full.allow() {
             log::warn!("{}: {} is turned away: {full}{more}", call.url, call.notice.shown);
         }
-        // Beyond this bound callers are left to the broker's time limit.
+        // Callers beyond this bound run into the broker's time limit.
         if let Some(permit) = turned_away.take() {
             let refused = Arc::clone(&call);
             self.run(&call, move || {

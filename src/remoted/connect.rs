@@ -1,7 +1,7 @@
 //! A caller's connection to a server behind a broker.
 //!
-//! In scope: passing one broker or several, and the connection that a program reads and writes. Not in scope:
-//! local ports (`publication`, `forward`).
+//! In scope: passing one or several brokers, and the connection that a program reads and writes. Not in
+//! scope: local ports (`publication`, `forward`).
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -14,22 +14,22 @@ use super::stream::{ReadyEvent, Stream};
 use super::url::Url;
 use super::webroute::{Cause, ConnectError, join};
 
-/// The time for reaching one broker: its address, a proxy, TLS.
+/// The time to reach one broker: its address, a proxy, TLS.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time for a broker to join us with the server. The original's broker waits for the server for a minute,
-/// and up to three seconds longer.
+/// The time for a broker to join us with the server. The original's broker waits a minute for the server, and
+/// up to three seconds longer.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(65);
-/// How long a joined connection may be idle, in seconds, unless the caller sets another limit. A
-/// broker takes the smaller of both sides' values, and the server repeats ours; without one the
-/// original closes after a minute.
+/// How long a joined connection may be idle, in seconds, unless the caller sets another limit. A broker
+/// applies the smaller value of both sides, and the server repeats ours; without one the original closes
+/// after a minute.
 pub const DEFAULT_IDLE_S: u64 = 24 * 3600;
-/// A wait without a limit is a row of waits of this length.
+/// An unlimited wait repeats waits of this length.
 const UNLIMITED_WAIT_STEP: Duration = Duration::from_secs(3600);
 
-/// Connects to the server of a path. With several addresses each next broker is reached through the
-/// link before it, so that the first is the one that this machine can dial.
+/// Connects to the server of a path. With several addresses, each broker is reached through the connection to
+/// the one before it; only the first must be reachable from this machine.
 ///
-/// `idle_s` is how long the connection may be idle, in seconds: brokers end it then.
+/// `idle_s` is how long the connection may be idle, in seconds, before a broker closes it.
 ///
 /// ```no_run
 /// use std::io::{Read, Write};
@@ -71,9 +71,9 @@ pub fn connect(
     }
 }
 
-/// A connection through a broker, joined and ready: what is written arrives at the other side.
+/// A joined connection through a broker: written bytes arrive at the other side.
 ///
-/// Dropping it closes both ways properly; [`BrokeredConnection::reset`] breaks it off.
+/// Dropping it closes both directions cleanly; [`BrokeredConnection::reset`] breaks it off.
 pub struct BrokeredConnection {
     stream: Stream,
     path: String,
@@ -91,28 +91,28 @@ impl BrokeredConnection {
         &self.path
     }
 
-    /// Where the caller connects from, as the broker sees it. A caller does not know its own.
+    /// The caller's address as the broker sees it. None on the caller's own side.
     pub fn caller(&self) -> Option<SocketAddr> {
         self.caller
     }
 
-    /// How long one read or write may wait; none, the default: for ever. The error is of
-    /// the kind [`io::ErrorKind::TimedOut`].
+    /// How long one read or write may wait; unlimited by default. The error is of the kind
+    /// [`io::ErrorKind::TimedOut`].
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.timeout = timeout;
     }
 
-    /// Ends the direction that is written. Reading goes on.
+    /// Ends the writing direction. Reading goes on.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
         self.when_ready(ReadyEvent::Writable, Stream::close_writing)
     }
 
-    /// Breaks the connection off, so that the other side sees an error and no regular end.
+    /// Breaks the connection off: the other side sees an error instead of a regular end.
     pub fn reset(self) {
         self.stream.reset();
     }
 
-    /// The stream below, such as for [`relay`](super::relay::relay).
+    /// The underlying stream, for example for [`relay`](super::relay::relay).
     pub fn into_stream(self) -> Stream {
         self.stream
     }
@@ -146,7 +146,7 @@ impl Read for BrokeredConnection {
 impl Write for BrokeredConnection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.when_ready(ReadyEvent::Writable, |stream| stream.write(bytes))?;
-        // Otherwise bytes that TLS buffers would wait for the next call, which may never come.
+        // Otherwise bytes buffered by TLS would wait for the next call, which may never come.
         self.flush()?;
         Ok(count)
     }

@@ -1,5 +1,4 @@
-//! The caller's side without code: a local port, or standard input and output, whose connections go
-//! through brokers.
+//! The caller's side without code: relays a local port, or standard input and output, through brokers.
 //!
 //! In scope: accepting, bounds, what is logged on failure. Not in scope: how a connection is made (`connect`).
 
@@ -24,7 +23,7 @@ use crate::sync::throttle::Throttle;
 
 const _: () = assert!(CONNECT_TIMEOUT.as_secs() < 15);
 
-/// The brokers through which connections go.
+/// The brokers that connections pass.
 pub struct BrokerChain {
     route: Vec<Url>,
     outbound: Outbound,
@@ -33,7 +32,7 @@ pub struct BrokerChain {
 }
 
 impl BrokerChain {
-    /// Through these brokers, one after another. `idle_s` as for [`connect`](super::connect()).
+    /// Through these brokers, in this order. `idle_s` as for [`connect`](super::connect()).
     pub fn new(route: Vec<Url>, outbound: Outbound, idle_s: u64) -> Result<Self, String> {
         if route.is_empty() {
             return Err("there is no address to connect to".to_owned());
@@ -45,8 +44,8 @@ impl BrokerChain {
         Ok(Self { route, outbound, idle_s, workers: Workers::new("carry") })
     }
 
-    /// A TLS handshake needs much stack, and that memory would stay with a thread that then only waits: it gets
-    /// a thread of its own, which ends.
+    /// A TLS handshake needs a large stack, which would stay with a thread that then only waits. It runs on a
+    /// short-lived thread of its own.
     fn connect(self: &Arc<Self>) -> Result<BrokeredConnection, ConnectError> {
         let connect = |way: &Self| super::connect::connect(&way.route, &way.outbound, way.idle_s);
         if !self.route.iter().any(Url::is_tls) {
@@ -55,15 +54,15 @@ impl BrokerChain {
         let (made, joined) = bounded(1);
         let way = Arc::clone(self);
         let begun = self.workers.run(move || {
-            // It is always received.
+            // The receiver waits for it.
             let _ = made.send(connect(&way));
         });
         let joined = begun.ok().and_then(|()| joined.recv().ok());
-        // Without a thread for it, on this one.
+        // If no thread can be created, connect on this one.
         joined.unwrap_or_else(|| connect(self))
     }
 
-    /// Relays one connection until both directions have ended, and returns how they did.
+    /// Relays one connection until both directions have ended, and returns the outcome.
     fn carry(self: &Arc<Self>, near: Stream, who: &str) -> Result<RelayEnd, ConnectError> {
         let far = match self.connect() {
             Ok(connection) => connection.into_stream(),
@@ -79,7 +78,7 @@ impl BrokerChain {
     }
 }
 
-/// Relays standard input and output, and ends with them.
+/// Relays standard input and output until they end.
 pub fn stdio(way: BrokerChain) -> Result<(), String> {
     let near = Stream::stdio().map_err(|error| error.to_string())?;
     match Arc::new(way).carry(near, "standard input") {
@@ -89,7 +88,7 @@ pub fn stdio(way: BrokerChain) -> Result<(), String> {
     }
 }
 
-/// A local port whose connections go through brokers.
+/// A local port whose connections are relayed through brokers.
 pub struct BrokerForward {
     acceptor: Acceptor,
     address: Bind,
@@ -98,7 +97,7 @@ pub struct BrokerForward {
 }
 
 impl BrokerForward {
-    /// Listens from the moment it returns.
+    /// Binds the port and starts to accept.
     pub fn start(bind: &Bind, way: BrokerChain, max_connections: usize) -> Result<Self, String> {
         let bound = listen(bind).map_err(|error| error.to_string())?;
         let permits = Permits::new(max_connections);
@@ -109,7 +108,7 @@ impl BrokerForward {
         Ok(Self { acceptor, address: bound.address, file: bound.file, permits })
     }
 
-    /// The real address, also where port 0 was asked for.
+    /// The real address, also if port 0 was requested.
     pub fn address(&self) -> &Bind {
         &self.address
     }
@@ -168,7 +167,7 @@ impl Port {
 
 fn carry(way: &Arc<BrokerChain>, near: Stream, who: &str) {
     match way.carry(near, who) {
-        // An established connection that breaks off concerns only its two ends.
+        // A connection that breaks after it was established concerns only its two ends.
         Ok(RelayEnd::Broken(_, error)) => log::debug!("{who}: broken off: {error}"),
         Ok(RelayEnd::Complete | RelayEnd::Idle) => {}
         Err(error) => log::warn!("{who}: not connected: {error}"),

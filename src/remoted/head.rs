@@ -1,7 +1,7 @@
-//! What is sent before bytes flow: HTTP upgrade requests and their answers.
+//! What precedes the bytes: HTTP upgrade requests and their responses.
 //!
 //! In scope: reading heads with limits in bytes and time, writing those of WebRoute and WebSocket,
-//! ids and accept values. Not in scope: who may do what.
+//! ids and accept values. Not in scope: authorization.
 
 mod read;
 mod write;
@@ -16,14 +16,14 @@ pub use write::{
     Upgrade, webroute_accepted, webroute_request, websocket_accepted, websocket_request,
 };
 
-/// Header fields of the protocol, as the original writes them. They are compared without regard to
-/// case.
+/// Header fields of the protocol, as the original writes them. Names are compared
+/// case-insensitively.
 pub mod field {
     /// The key of a server or a caller.
     pub const KEY: &str = "X-Remoted-APIKey";
     /// Always 1.
     pub const VERSION: &str = "WebRoute-Version";
-    /// What caller and server have in common.
+    /// Shared by caller and server.
     pub const ID: &str = "WebRoute-ID";
     /// Seconds.
     pub const TIMEOUT: &str = "WebRoute-Timeout";
@@ -31,9 +31,9 @@ pub mod field {
     pub const ACCEPT: &str = "Sec-WebRoute-Accept";
 }
 
-/// What the accept value of WebRoute adds to the id.
+/// Appended to the id for the accept value of WebRoute.
 const WEBROUTE: &str = "BE7204BD-47E6-49EE-9B0D-016E370644B2";
-/// What the accept value of a WebSocket adds to the key (RFC 6455, section 1.3).
+/// Appended to the key for the accept value of a WebSocket (RFC 6455, section 1.3).
 const WEBSOCKET: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The head of a request.
@@ -43,7 +43,7 @@ pub struct UpgradeRequest {
     pub method: String,
     /// Path and query as sent.
     pub target: String,
-    /// What follows.
+    /// The header fields.
     pub fields: Fields,
 }
 
@@ -53,40 +53,40 @@ impl UpgradeRequest {
         self.target.split_once('?').map_or(&self.target, |(path, _)| path)
     }
 
-    /// Whether it asks to go on with this protocol, such as `webroute`.
+    /// Whether it requests an upgrade to this protocol, such as `webroute`.
     pub fn upgrades_to(&self, protocol: &str) -> bool {
         self.method == "GET"
             && self.fields.has_token("Connection", "upgrade")
             && self.fields.has_token("Upgrade", protocol)
     }
 
-    /// Whether bytes of a body follow.
+    /// Whether a body follows.
     pub fn has_body(&self) -> bool {
         self.fields.find("Transfer-Encoding").is_some()
             || self.fields.find("Content-Length").is_some_and(|length| length.trim() != "0")
     }
 }
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpgradeResponse {
     /// Such as 101.
     pub status: u16,
-    /// What follows.
+    /// The header fields.
     pub fields: Fields,
 }
 
-/// Header fields in their order. `Debug` shows no value: one of them is a key.
+/// Header fields in order. `Debug` shows no value: one of them is a key.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// The value of the first field of this name.
+    /// The value of the first field with this name.
     pub fn find(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
 
-    /// Whether one of the values, separated by commas, is this one, without regard to case.
+    /// Whether one of the comma-separated values is this token, case-insensitively.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.all(name)
             .flat_map(|value| value.split(','))
@@ -117,7 +117,7 @@ pub fn webroute_accept(id: &str) -> String {
     accept(id, WEBROUTE)
 }
 
-/// What the server of a WebSocket answers to this `Sec-WebSocket-Key` (RFC 6455, section 4.2.2).
+/// The accept value for this `Sec-WebSocket-Key` (RFC 6455, section 4.2.2).
 pub fn websocket_accept(key: &str) -> String {
     accept(key, WEBSOCKET)
 }

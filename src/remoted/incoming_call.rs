@@ -1,7 +1,6 @@
-//! A caller that waits at the broker, as the notice of it says.
+//! A caller that waits at the broker, from its notice.
 //!
-//! In scope: joining it, and turning it away. Not in scope: what it is joined for (`publisher`,
-//! `publication`).
+//! In scope: joining it, and turning it away. Not in scope: serving it (`publisher`, `publication`).
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,7 +13,7 @@ use super::outbound::Outbound;
 use super::url::Url;
 use super::webroute::{Cause, join};
 
-/// A caller of one of our paths. It is shown as the beginning of a log line.
+/// A caller of one of our paths. `Display` gives the beginning of a log line.
 pub(super) struct IncomingCall {
     pub url: Arc<Url>,
     pub outbound: Arc<Outbound>,
@@ -22,17 +21,17 @@ pub(super) struct IncomingCall {
 }
 
 impl IncomingCall {
-    /// Where the caller connects from.
+    /// The caller's address.
     pub fn address(&self) -> Option<SocketAddr> {
         self.notice.address
     }
 
-    /// Makes our connection of the two. From here on the caller's bytes flow.
+    /// Connects to the broker and is joined with the caller. From here on the caller's bytes flow.
     pub fn join(&self) -> Result<BrokeredConnection, Cause> {
         let Self { url, outbound, notice } = self;
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let mut stream = outbound.dial(url, deadline).map_err(Cause::Unreachable)?;
-        // The caller is there already, so the broker answers at once.
+        // The caller already waits, so the broker answers at once.
         join(&mut stream, url, &notice.id, notice.timeout_s, deadline).map_err(
             |cause| match cause {
                 Cause::Refused(400, _) => Cause::Broken("the caller did not wait (400)".to_owned()),

@@ -1,6 +1,7 @@
-//! A key of a broker: a secret that is sent in a header and shown nowhere.
+//! A key of a broker: a secret that is sent in a header and never shown.
 //!
-//! In scope: what can be a key, reading one from a file. Not in scope: which keys a broker takes.
+//! In scope: what a key may contain, reading one from a file. Not in scope: which keys a broker
+//! accepts.
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
@@ -11,17 +12,17 @@ use zeroize::Zeroizing;
 
 use crate::fs::read_secret;
 
-/// Longest key, in bytes. The original's have 64.
+/// The longest key, in bytes. The original's have 64.
 pub(super) const MAX_KEY: usize = 1024;
 
-/// A key as it is sent in `X-Remoted-APIKey`. It is wiped from memory when dropped, and shown as
-/// `Key(..)`.
+/// A key as sent in `X-Remoted-APIKey`. It is zeroed on drop, and `Debug` shows `Key(..)`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(Zeroizing<String>);
 
 impl Key {
-    /// The key in a file of one line. The second value is true where other users of the machine can
-    /// read the file, which is worth a warning. An error names the file and shows nothing of it.
+    /// Reads the key from a file of one line. The second value is true if other users of the
+    /// machine can read the file, which deserves a warning. Errors name the file and show none of
+    /// its contents.
     pub fn from_file(file: &Path) -> Result<(Self, bool), String> {
         let fail = |why: String| format!("the key file {}: {why}", file.display());
         let (line, metadata) =
@@ -44,7 +45,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Why a text cannot be a key. It shows nothing of the text.
+/// Why a text cannot be a key. Shows nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a key is 1 to {MAX_KEY} printable ASCII characters without spaces, on one line")]
 pub struct KeyError;

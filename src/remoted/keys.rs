@@ -1,10 +1,10 @@
 //! The broker's file of keys: which key may register or call which paths.
 //!
-//! In scope: writing and reading the file, finding the entry of a key that a peer shows. Not in scope: when the
-//! file is read, and what follows.
+//! In scope: writing and reading the file, finding the entry for a key that a peer sends. Not in scope: when
+//! the file is read, and the consequences.
 //!
-//! The file is JSON. `server_apikey`, `client_apikey`, `host` and `port` are the original's. `keys`
-//! holds further ones, of which only the SHA-256 is kept, each for one role and some paths:
+//! The file is JSON. `server_apikey`, `client_apikey`, `host` and `port` are the original's. `keys` holds
+//! additional ones, stored only as SHA-256, each for one role and some paths:
 //!
 //! ```json
 //! {
@@ -30,9 +30,9 @@ use super::random;
 use crate::fs::{self, Directory};
 use crate::rules::Pattern;
 
-/// The largest file that is read, in bytes.
+/// The largest accepted file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
-/// Most keys: each one that is shown is compared with all of them.
+/// Maximum number of keys: each key that a peer sends is compared with all of them.
 const MAX_KEYS: usize = 1000;
 /// The default port of the original.
 const DEFAULT_PORT: u16 = 37791;
@@ -40,13 +40,13 @@ const DEFAULT_PORT: u16 = 37791;
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyRole {
-    /// Registers paths, and takes calls.
+    /// Registers paths and receives calls.
     Server,
     /// Calls.
     Client,
 }
 
-/// What the broker knows of one key. `Debug` shows its name only.
+/// What the broker stores about one key. `Debug` shows only its name.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyEntry {
     name: String,
@@ -61,18 +61,18 @@ impl KeyEntry {
         &self.name
     }
 
-    /// What it is for.
+    /// Its role.
     pub fn role(&self) -> KeyRole {
         self.role
     }
 
-    /// Whether it is valid for this path, as it stands in a request.
+    /// Whether it is valid for this path, as written in a request.
     pub fn covers(&self, path: &str) -> bool {
         let path = percent_decode_str(path).decode_utf8_lossy();
         self.paths.iter().any(|pattern| pattern.matches(&path))
     }
 
-    /// Whether both are the same secret in the same role, whatever their names.
+    /// Whether both are the same secret in the same role; names do not matter.
     pub fn is(&self, other: &KeyEntry) -> bool {
         self.sha256 == other.sha256 && self.role == other.role
     }
@@ -84,11 +84,11 @@ impl fmt::Debug for KeyEntry {
     }
 }
 
-/// The valid keys, and what else the file says.
+/// The valid keys, and the other contents of the file.
 #[derive(Clone, Debug)]
 pub struct Keyring {
     keys: Vec<Arc<KeyEntry>>,
-    /// Where to listen, if the file says so.
+    /// The address to listen on, if the file has one.
     pub bind: Option<SocketAddr>,
 }
 
@@ -142,7 +142,7 @@ impl Keyring {
         Ok(Self { keys: keys.into_iter().map(Arc::new).collect(), bind: bind(file)? })
     }
 
-    /// The key of which `shown` is the secret. It takes the same time for every wrong key, and reveals nothing
+    /// Finds the key whose secret is `shown`. It takes the same time for every wrong key, and reveals nothing
     /// about how close it came.
     pub fn find(&self, shown: &str) -> Option<&Arc<KeyEntry>> {
         let shown = sha256(shown);
@@ -155,19 +155,19 @@ impl Keyring {
         found
     }
 
-    /// Whether a key that was found earlier is still valid for this path.
+    /// Whether a key found earlier is still valid for this path.
     pub fn keeps(&self, key: &KeyEntry, path: &str) -> bool {
         self.keys.iter().any(|kept| kept.is(key) && kept.covers(path))
     }
 
-    /// How many there are.
+    /// The number of keys.
     pub fn count(&self) -> usize {
         self.keys.len()
     }
 }
 
-/// Makes a new file with a new key for each role, readable by its owner only; what root makes belongs
-/// to the directory's owner. One that exists is left as it is.
+/// Creates a file with a new key for each role, readable only by its owner; as root, it gives the file to the
+/// owner of the directory. It never overwrites a file.
 pub fn create(file: &Path) -> Result<(), KeysError> {
     let fail = |e: io::Error| KeysError {
         file: file.display().to_string(),
@@ -188,7 +188,7 @@ pub fn create(file: &Path) -> Result<(), KeysError> {
     let mut made = directory.create(name, 0o600).map_err(fail)?;
     made.write_all(format!("{content:#}\n").as_bytes()).and_then(|()| made.sync_all()).map_err(
         |error| {
-            // Half a file would be in the way of the next attempt.
+            // A partial file would block the next attempt.
             let _ = directory.remove(name);
             fail(error)
         },
@@ -197,7 +197,7 @@ pub fn create(file: &Path) -> Result<(), KeysError> {
     Ok(())
 }
 
-/// What is wrong with a file of keys. It never shows a key.
+/// What is wrong with a file of keys. Never shows a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: {reason}")]
 pub struct KeysError {

@@ -1,33 +1,33 @@
-//! The notice of a caller that a broker sends to the path's server: one text frame of JSON.
+//! The notice of a caller, sent by the broker to the path's server: one text frame of JSON.
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-/// Longest id that is sent back to the broker, in bytes. Ours have 64.
+/// The longest id that is sent back to the broker, in bytes. Ours have 64.
 const MAX_ID: usize = 4096;
-/// Longest address that is shown, in characters.
+/// The longest address that is shown, in characters.
 const MAX_ADDRESS: usize = 64;
-/// The timeout where the broker sends none, in seconds.
+/// The timeout if the broker sends none, in seconds.
 const DEFAULT_TIMEOUT_S: u64 = 60;
-/// The longest idle limit that is asked for, in seconds: ten years. Whatever is longer is a mistake.
+/// The longest idle limit that is requested, in seconds: ten years. Anything longer is a mistake.
 const MAX_TIMEOUT_S: u64 = 10 * 366 * 24 * 3600;
 
-/// A caller waits.
+/// A notice: a caller waits.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct CallerNotice {
-    /// Where it connects from, as the broker writes it; for the log.
+    /// The caller's address as the broker writes it; for the log.
     pub shown: String,
-    /// The same, where it is an address with its port.
+    /// The same, parsed, if it is an address and port.
     pub address: Option<SocketAddr>,
-    /// What its WebRoute and ours have in common. It can stand in a header.
+    /// The id shared by its WebRoute and ours. It is valid in a header.
     pub id: String,
-    /// The idle limit to ask for, in seconds.
+    /// The idle limit to request, in seconds.
     pub timeout_s: u64,
 }
 
-/// The message: `{"ipaddr":"127.0.0.1:32828","id":"Zw1B...","timeout":60}`. Further members are ignored.
+/// The message: `{"ipaddr":"127.0.0.1:32828","id":"Zw1B...","timeout":60}`. Unknown members are ignored.
 #[derive(Serialize, Deserialize)]
 struct NoticeMessage {
     #[serde(default, deserialize_with = "if_valid")]
@@ -38,7 +38,7 @@ struct NoticeMessage {
     timeout: Option<u64>,
 }
 
-/// A value of another type counts as none.
+/// A value of another type counts as missing.
 fn if_valid<'de, D: Deserializer<'de>, T: for<'any> Deserialize<'any>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -51,13 +51,13 @@ pub(super) enum NoticeError {
     /// No broker sends this: the connection is not worth keeping.
     #[error("{0}")]
     Malformed(&'static str),
-    /// A caller chose an id that no header can carry. It cannot be served; others can.
+    /// A caller chose an id that no header can carry. Only this caller cannot be served.
     #[error("{0}")]
     UnusableId(&'static str),
 }
 
 impl CallerNotice {
-    /// Reads the message of a broker.
+    /// Parses the message of a broker.
     pub fn parse(text: &str) -> Result<Self, NoticeError> {
         let members: Map<String, Value> = serde_json::from_str(text)
             .map_err(|_| NoticeError::Malformed("a message that is no JSON object"))?;
@@ -79,7 +79,7 @@ impl CallerNotice {
     }
 }
 
-/// The message of a broker about a caller.
+/// Formats the message of a broker about a caller.
 pub(super) fn message(ipaddr: String, id: String, timeout_s: u64) -> String {
     let message = NoticeMessage { ipaddr: Some(ipaddr), id, timeout: Some(timeout_s) };
     serde_json::to_string(&message).expect("two texts and a number can be JSON")

@@ -1,6 +1,6 @@
-//! The way out to brokers: addresses, a proxy, TLS.
+//! Connections to brokers: addresses, a proxy, TLS.
 //!
-//! In scope: from an address to a stream on which nothing was sent yet. Not in scope: WebRoute.
+//! In scope: from an address to a stream without a byte sent. Not in scope: WebRoute.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -15,17 +15,16 @@ use super::trust::{BrokerTrust, refusal};
 use super::url::Url;
 use crate::net::dial::{self, Resolver};
 
-/// The operating system probes a silent connection after this long, so that a peer that lost its power is
-/// noticed.
+/// The operating system probes a silent connection after this long, to detect a peer that lost power.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How brokers are reached: whom to trust, which proxy to pass. Shared by any number of connections.
+/// How to reach brokers: trust and proxies. Shared by any number of connections.
 #[derive(Debug)]
 pub struct Outbound {
     trust: BrokerTrust,
     proxies: Proxies,
     resolver: Resolver,
-    /// Made when it is first needed: without TLS no roots are needed.
+    /// Created on first use: without TLS no roots are needed.
     tls: OnceLock<Result<Arc<ClientConfig>, String>>,
 }
 
@@ -35,8 +34,8 @@ impl Outbound {
         Self { trust, proxies, resolver: Resolver::default(), tls: OnceLock::new() }
     }
 
-    /// Whether these addresses can be dialled at all: each has a key, and those with TLS have
-    /// something to trust.
+    /// Checks that these addresses can be dialled: each has a key, and those with TLS have something to
+    /// trust.
     pub fn check<'a>(&self, urls: impl IntoIterator<Item = &'a Url>) -> Result<(), String> {
         for url in urls {
             if !url.has_key() {
@@ -54,7 +53,7 @@ impl Outbound {
         &self.resolver
     }
 
-    /// A connection to this address's broker, up to and with TLS.
+    /// Connects to this address's broker, including TLS.
     pub(super) fn dial(&self, url: &Url, deadline: Instant) -> Result<Stream, String> {
         let (host, port) = (url.host(), url.port());
         let socket = match self.proxies.to(host, port, url.is_tls()) {
@@ -62,13 +61,13 @@ impl Outbound {
             Some(proxy) => proxy.connect(&self.resolver, host, port, deadline)?,
         };
         let socket = socket2::Socket::from(socket);
-        // Where the system has no such option the connection works all the same.
+        // The connection also works without this option.
         let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
         let stream = Stream::socket(socket).map_err(|error| error.to_string())?;
         self.secure(stream, url, deadline)
     }
 
-    /// TLS to this address's broker over a stream that leads to it, if the address has it.
+    /// Adds TLS to a stream that leads to this address's broker, if the address requires it.
     pub(super) fn secure(
         &self,
         stream: Stream,

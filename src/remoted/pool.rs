@@ -1,7 +1,7 @@
-//! Buffers and pipes that are held only while bytes are on their way: of a thousand connections that are
-//! joined and silent, none holds any.
+//! Buffers and pipes that are borrowed only while bytes are in transit: a thousand joined and silent
+//! connections hold none.
 //!
-//! In scope: lending them, and keeping returned ones. Not in scope: what is done with them.
+//! In scope: lending them, and keeping returned ones. Not in scope: their use.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,10 +9,10 @@ use std::os::fd::OwnedFd;
 use parking_lot::Mutex;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-/// Bytes of a buffer, and of what a pipe is filled with: the back-pressure of one direction.
+/// The size of a buffer, and the most bytes in a pipe: the back-pressure of one direction.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Most unused ones of a kind.
+/// Maximum number of unused ones of each kind.
 const MAX_SPARE: usize = 32;
 
 /// A pipe of the operating system, empty when lent.
@@ -21,24 +21,23 @@ pub(super) struct SplicePipe {
     pub input: OwnedFd,
 }
 
-/// Guards the unused ones; nothing else is done while it is held.
+/// Unused buffers. Held only to take or return one.
 static BUFFERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
-/// The same.
+/// Unused pipes. Held only to take or return one.
 static PIPES: Mutex<Vec<SplicePipe>> = Mutex::new(Vec::new());
 
-/// [`BUFFER_BYTES`] bytes of any value.
+/// [`BUFFER_BYTES`] bytes with arbitrary contents.
 pub(super) fn buffer() -> Vec<u8> {
     take(&BUFFERS).unwrap_or_else(|| vec![0; BUFFER_BYTES])
 }
 
-/// Returns a buffer.
 pub(super) fn return_buffer(buffer: Vec<u8>) {
     if buffer.len() == BUFFER_BYTES {
         put_back(&BUFFERS, buffer);
     }
 }
 
-/// An empty pipe that never blocks.
+/// An empty non-blocking pipe.
 pub(super) fn pipe() -> io::Result<SplicePipe> {
     if let Some(pipe) = take(&PIPES) {
         return Ok(pipe);
@@ -47,7 +46,7 @@ pub(super) fn pipe() -> io::Result<SplicePipe> {
     Ok(SplicePipe { output, input })
 }
 
-/// Returns a pipe, which must be empty: its next user would read what is left.
+/// Returns a pipe, which must be empty: its next user would read the remaining bytes.
 pub(super) fn return_pipe(pipe: SplicePipe) {
     put_back(&PIPES, pipe);
 }

@@ -1,11 +1,11 @@
-//! Which proxy leads to a broker, if any.
+//! Selects the proxy to a broker, if any.
 //!
 //! In scope: `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, as curl reads them. Not in scope: talking to
 //! the proxy.
 
 use crate::net::dial::{Exceptions, Proxy};
 
-/// The proxies of a program, and the hosts that are reached without one.
+/// The proxies of a program, and the hosts that are reached directly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
     tls: Option<Proxy>,
@@ -15,8 +15,8 @@ pub struct Proxies {
 
 impl Proxies {
     /// From the values of `HTTPS_PROXY` (for `rwss` and `rwrs`), `HTTP_PROXY` (for `rws` and `rwr`)
-    /// and `NO_PROXY`; an empty one is none. An error names the variable and never shows its value,
-    /// which may hold a password.
+    /// and `NO_PROXY`; an empty value counts as unset. Errors name the variable and never show its
+    /// value, which may contain a password.
     ///
     /// ```
     /// use restpipe::remoted::Proxies;
@@ -41,7 +41,7 @@ impl Proxies {
         Ok(Self { tls, plain, exceptions })
     }
 
-    /// The proxy to this host, if one is to be used. `host` is without brackets.
+    /// The proxy for this host, if any. `host` is without brackets.
     pub(super) fn to(&self, host: &str, port: u16, is_tls: bool) -> Option<&Proxy> {
         let proxy = if is_tls { &self.tls } else { &self.plain };
         proxy.as_ref().filter(|_| !self.exceptions.cover(host, port))

@@ -1,10 +1,10 @@
-//! The line that sends a server the address of its caller: version 1 of HAProxy's PROXY protocol, which nginx,
+//! The line that passes the caller's address to a server: version 1 of HAProxy's PROXY protocol, which nginx,
 //! Apache, PostgreSQL's poolers and many others read.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The line that comes before the caller's bytes. `source` is the caller as the broker sees it; what
-/// it connected to, `destination`, is the broker, where that is known and of the same family.
+/// The line that precedes the caller's bytes. `source` is the caller as the broker sees it; `destination` is
+/// the broker, if known and of the same address family.
 ///
 /// <https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>, section 2.1.
 pub(super) fn line(source: Option<SocketAddr>, destination: Option<SocketAddr>) -> String {

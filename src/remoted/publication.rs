@@ -1,6 +1,6 @@
 //! Publishing existing servers: each caller of a path is connected to a local server.
 //!
-//! In scope: both connections of a caller at the same time, what is logged when one fails. Not in scope:
+//! In scope: opening both connections of a caller concurrently, logging failures. Not in scope:
 //! registering (`registrar`), bounds and threads (`call_dispatcher`).
 
 use std::io;
@@ -25,12 +25,12 @@ use crate::net::dial::Address;
 use crate::sync::permits::Permits;
 use crate::sync::workers::Workers;
 
-/// Connections at the same time, unless the program sets another number.
+/// Maximum number of connections at once, unless the program sets another number.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 4096;
-/// Both connections of a caller are made in this time, and a little.
+/// The time limit for both connections of a caller, with some slack.
 const JOIN_AND_DIAL_TIMEOUT: Duration = Duration::from_secs(CONNECT_TIMEOUT.as_secs() + 2);
 
-/// A path and the server behind it: an address and a target with white space between them.
+/// A path and the server behind it: an address and a target separated by white space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedPath {
     /// The path on a broker.
@@ -57,7 +57,7 @@ impl FromStr for PublishedPath {
 pub struct Options {
     /// Whether servers receive their callers' addresses: version 1 of the PROXY protocol.
     pub proxy_protocol: bool,
-    /// Connections at the same time, of all paths together.
+    /// Maximum number of connections at once, over all paths.
     pub max_connections: usize,
 }
 
@@ -74,8 +74,8 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// Publishes from now on. `on_registered` is called when a path is registered for the first time, with
-    /// its index in `routes`.
+    /// Starts to publish. `on_registered` is called when a path is registered for the first time, with its
+    /// index in `routes`.
     pub fn start(
         routes: Vec<PublishedPath>,
         outbound: &Arc<Outbound>,
@@ -118,15 +118,15 @@ struct Forwarder {
 }
 
 impl Forwarder {
-    /// One caller, from its notice to its end.
+    /// Serves one caller, from its notice to its end.
     fn forward(&self, call: &Arc<IncomingCall>) {
         let target = &self.target;
         let deadline = Instant::now() + CONNECT_TIMEOUT;
-        // Both connections are made at the same time: the caller waits for the slower of the two only.
+        // Both connections are opened concurrently: the caller waits only for the slower one.
         let (made, joined) = bounded(1);
         let joining = Arc::clone(call);
         let begun = self.workers.run(move || {
-            // It is received, unless this took longer than it can.
+            // The receiver waits, unless this took longer than its limit.
             let _ = made.send(joining.join());
         });
         if let Err(error) = begun {
@@ -159,7 +159,7 @@ impl Forwarder {
         }
     }
 
-    /// Sends the caller's address to the server, where that is wanted.
+    /// Sends the caller's address to the server, if configured.
     fn send_proxy_line(
         &self,
         mut server: Stream,

@@ -1,5 +1,4 @@
-//! A server's end as a library: registers a path and accepts connections, as a listening socket
-//! does.
+//! The server's side as a library: registers a path and accepts connections, like a listening socket.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use super::registrar::{self, Registrar};
 use super::url::Url;
 use super::websocket::LivenessTimeouts;
 
-/// Connections that are being made, or wait to be accepted, at once.
+/// Maximum number of connections at once that are being made or wait to be accepted.
 const MAX_WAITING: usize = 256;
 
 /// Serves a path on a broker.
@@ -45,8 +44,8 @@ const MAX_WAITING: usize = 256;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It registers on a thread of its own, again and again while the broker cannot be reached, and logs that.
-/// Dropping it withdraws the path; accepted connections stay open.
+/// It registers on its own thread, retries while the broker cannot be reached, and logs that. Dropping it
+/// withdraws the path; accepted connections stay open.
 pub struct Publisher {
     registrar: Registrar,
     accepted: Receiver<BrokeredConnection>,
@@ -54,7 +53,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Registers the path of this address, one of `rws://` or `rwss://` with a key, from now on.
+    /// Starts to register the path of this address: `rws://` or `rwss://`, with a key.
     pub fn start(url: Url, outbound: &Arc<Outbound>) -> io::Result<Self> {
         registrar::check([&url], outbound)?;
         let (finished, accepted) = bounded(MAX_WAITING);
@@ -63,7 +62,7 @@ impl Publisher {
             CallCapacity::new(MAX_WAITING, "join", "256 others wait to be accepted"),
             move |call| connect(&call, &finished),
             move || {
-                // Full: it is known already.
+                // If the queue is full, a notification is already pending.
                 let _ = notify.try_send(());
             },
         );
@@ -71,19 +70,19 @@ impl Publisher {
         Ok(Self { registrar, accepted, registered })
     }
 
-    /// Waits until the path is registered, for the first time or since the last call; false where that takes
-    /// longer.
+    /// Waits until the path is registered, for the first time or since the last call. False if that takes
+    /// longer than `timeout`.
     pub fn wait_registered(&self, timeout: Duration) -> bool {
         self.registered.recv_timeout(timeout).is_ok()
     }
 
-    /// The next caller's connection. An error is that of a publisher which was stopped.
+    /// Waits for the next caller's connection. Fails only if the publisher was stopped.
     pub fn accept(&self) -> io::Result<BrokeredConnection> {
         // The sender lives as long as the registering thread.
         self.accepted.recv().map_err(|_| io::ErrorKind::NotConnected.into())
     }
 
-    /// As [`Publisher::accept`], for this long; then the error is of the kind
+    /// As [`Publisher::accept`], at most this long; then the error is of the kind
     /// [`io::ErrorKind::TimedOut`].
     pub fn accept_within(&self, timeout: Duration) -> io::Result<BrokeredConnection> {
         self.accepted.recv_timeout(timeout).map_err(|error| match error {
@@ -92,7 +91,7 @@ impl Publisher {
         })
     }
 
-    /// Withdraws the path. Connections that were made already can still be accepted.
+    /// Withdraws the path. Connections that are already established can still be accepted.
     pub fn stop(&mut self) {
         self.registrar.stop();
     }

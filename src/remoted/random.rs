@@ -1,15 +1,15 @@
-//! Keys, ids and nonces: text that nobody can guess.
+//! Keys, ids and nonces: unguessable text.
 
 use aws_lc_rs::rand;
 use base64ct::{Base64, Encoding};
 
-/// Characters of a key or an id.
+/// The length of a key or an id, in characters.
 pub const LENGTH: usize = 64;
 
-/// [`LENGTH`] random letters and digits: an id of a WebRoute, or a key. 381 bits.
+/// [`LENGTH`] random letters and digits: a WebRoute id or a key. 381 bits.
 pub fn text() -> String {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    /// Above it some characters would come more often than others.
+    /// Values above this would make some characters more frequent than others.
     const FAIR: u8 = (256 / ALPHABET.len() * ALPHABET.len() - 1) as u8;
     let mut text = String::with_capacity(LENGTH);
     while text.len() < LENGTH {
@@ -29,8 +29,7 @@ pub fn nonce() -> String {
 
 fn bytes<const COUNT: usize>() -> [u8; COUNT] {
     let mut bytes = [0; COUNT];
-    // It has no way to fail on Linux other than a kernel without randomness, and nothing here is
-    // worth doing without.
+    // On Linux this fails only if the kernel has no randomness; nothing here can work without.
     rand::fill(&mut bytes).expect("the operating system has random bytes");
     bytes
 }

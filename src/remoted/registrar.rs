@@ -1,7 +1,7 @@
-//! Keeps a path registered, for ever.
+//! Keeps a path registered.
 //!
-//! In scope: registering again after a loss, with growing waits; stopping. Not in scope: what becomes of
-//! callers (`call_dispatcher`).
+//! In scope: registering again after a loss, with growing waits; stopping. Not in scope: serving callers
+//! (`call_dispatcher`).
 
 use std::io;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use crate::net::dial::{self, Backoff};
 use crate::sync::threads::spawn;
 use crate::sync::throttle::Throttle;
 
-/// A registration that stood this long was stable: the next loss starts with short waits again.
+/// A registration that lasted this long was stable: the next loss starts with short waits again.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
 const _: () = assert!(STABLE_AFTER.as_secs() > dial::MAX_WAIT.as_secs());
 
-/// Whether servers can be registered at these addresses.
+/// Checks that servers can be registered at these addresses.
 pub(super) fn check<'a>(
     urls: impl IntoIterator<Item = &'a Url> + Clone,
     outbound: &Outbound,
@@ -51,14 +51,14 @@ pub(super) struct Registrar {
 
 struct Shared {
     stopping: AtomicBool,
-    /// The path is registered now.
+    /// Whether the path is registered now.
     is_registered: AtomicBool,
     /// Wakes the thread from a wait for callers.
     waker: Waker,
 }
 
 impl Registrar {
-    /// Registers from now on. An error is the operating system's, which has no thread for it.
+    /// Starts to register. Fails only if the operating system refuses a thread.
     pub fn start(
         url: Url,
         outbound: &Arc<Outbound>,
@@ -78,8 +78,8 @@ impl Registrar {
         Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Withdraws the path: the broker closes callers that wait, and refuses further ones. A dial that is
-    /// under way is not waited for.
+    /// Withdraws the path: the broker closes waiting callers and refuses new ones. Does not wait for a
+    /// dial in progress.
     pub fn stop(&mut self) {
         self.shared.stopping.store(true, Ordering::Release);
         drop(self.stop.take());
@@ -87,7 +87,7 @@ impl Registrar {
         if let Some(thread) = self.thread.take()
             && self.shared.is_registered.load(Ordering::Acquire)
         {
-            // It only sends a close frame, which waits for nothing.
+            // The thread only sends a close frame, which does not block.
             let _ = thread.join();
         }
     }
@@ -130,7 +130,7 @@ fn run(
         }
         let wait = backoff.next_wait(fastrand::f64());
         log::debug!("{url}: registering again in {:.1} s", wait.as_secs_f64());
-        // Nothing is ever sent: the other end is dropped in order to stop.
+        // Nothing is ever sent: dropping the other end stops the thread.
         if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
             return;
         }
@@ -148,7 +148,7 @@ fn serve(
     let wrong_ids = Throttle::default();
     loop {
         match registration.next(&shared.waker) {
-            // With a broker that never pauses the waker is not looked at.
+            // A broker that never pauses would keep `next` from checking the waker.
             Ok(_) if shared.stopping.load(Ordering::Acquire) => return RegistrationEnd::Woken,
             Ok(Ok(notice)) => {
                 let (url, outbound) = (Arc::clone(url), Arc::clone(outbound));
@@ -164,7 +164,7 @@ fn serve(
     }
 }
 
-/// What a refusal may mean besides.
+/// An additional explanation of a refusal.
 fn hint(cause: &Cause) -> &'static str {
     match cause {
         Cause::Refused(400, _) => "; another server may hold the path",

@@ -1,4 +1,4 @@
-//! A server's WebSocket to its broker: while it stands, the path is ours.
+//! A server's WebSocket to its broker: the path is ours while it is open.
 //!
 //! In scope: the handshake, notices of callers. Not in scope: pings (`websocket`), and what follows its end
 //! (`registrar`).
@@ -18,12 +18,12 @@ use super::waker::Waker;
 use super::webroute::{Cause, broken, refused, unanswered};
 use super::websocket::{LivenessTimeouts, WebSocketEnd, WebSocketEndpoint, WebSocketSizes};
 
-/// Largest message, in bytes. A notice has some hundred; a caller may choose a long id, and must not
-/// be able to end the registration of all callers with it.
+/// The largest message, in bytes. A notice has a few hundred; a caller may choose a long id, which must not
+/// end the registration for all callers.
 const MAX_MESSAGE: usize = 128 * 1024;
 const READ_BUFFER_BYTES: usize = 4096;
 
-/// A path that is registered.
+/// A registered path.
 pub(super) struct Registration {
     socket: WebSocketEndpoint,
 }
@@ -33,10 +33,10 @@ pub(super) struct Registration {
 pub(super) enum RegistrationEnd {
     #[error(transparent)]
     WebSocket(#[from] WebSocketEnd),
-    /// It sent what no broker sends.
+    /// The broker sent what no broker sends.
     #[error("the broker sent {0}")]
     NoNotice(&'static str),
-    /// It was woken in order to end.
+    /// It was woken to stop.
     #[error("it was withdrawn")]
     Woken,
 }
@@ -72,8 +72,8 @@ impl Registration {
         Ok(Self { socket: WebSocketEndpoint::new(stream, Role::Client, sizes, timeouts) })
     }
 
-    /// Waits for the next caller. A caller whose id cannot be sent on is an error of its own, after
-    /// which the registration goes on. It ends when it is woken.
+    /// Waits for the next caller. A caller whose id cannot be sent back is a separate error, after which
+    /// the registration goes on. Returns when woken.
     pub fn next(
         &mut self,
         waker: &Waker,
@@ -120,7 +120,7 @@ mod tests {
         pong_within: Duration::from_millis(100),
     };
 
-    /// A registration, and the broker's side of it.
+    /// A registration and the broker's side of it.
     fn registered() -> (Registration, TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let url = format!("rws://k@{}/p", listener.local_addr().unwrap()).parse().unwrap();
@@ -152,7 +152,7 @@ mod tests {
             matches!(end, RegistrationEnd::WebSocket(WebSocketEnd::Silent(time)) if time >= least),
             "{end}"
         );
-        // A ping without a payload, and its mask.
+        // A masked ping without a payload.
         let mut ping = [0; 6];
         broker.read_exact(&mut ping).unwrap();
         assert_eq!(ping[..2], [0x89, 0x80]);
@@ -170,7 +170,7 @@ mod tests {
                 broker.write_all(&[0x8a, 0]).unwrap();
             }
             broker.write_all(b"\x81\x0a{\"id\":\"x\"}").unwrap();
-            // Not before the other side has read it.
+            // Only after the other side has read it.
             let _ = broker.read(&mut [0; 1]);
         });
         let start = Instant::now();

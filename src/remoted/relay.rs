@@ -1,13 +1,13 @@
-//! Carries bytes both ways between two streams until both directions have ended.
+//! Relays bytes both ways between two streams until both directions have ended.
 //!
 //! In scope: half-close, reset, back-pressure, the idle limit, counting. Not in scope: how the two were
 //! connected, and what the bytes mean.
 //!
-//! A pair has one thread, which waits for both streams at once: half the threads of a pair of
-//! copying loops, and no hand-over between them. Between two plain sockets the bytes are moved by
-//! splice(2), so that they never enter this process; otherwise through a buffer. SplicePipe and buffer
-//! are borrowed for as long as bytes are on their way, 64 KiB in each direction: a receiver that is
-//! slow stops its sender, and a pair that is silent costs two sockets and a small stack.
+//! Each pair has one thread, which waits for both streams at once: half the threads of a pair of copying
+//! loops, and no hand-over between them. Between two plain sockets splice(2) moves the bytes without
+//! copying them into this process; otherwise they pass through a buffer. Pipe and buffer are borrowed
+//! only while bytes are in transit, 64 KiB in each direction: a slow receiver stops its sender, and a
+//! silent pair costs two sockets and a small stack.
 
 mod direction;
 
@@ -22,16 +22,16 @@ use direction::{Direction, DirectionError};
 /// The limits of one pair.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RelayLimits {
-    /// How long no byte may move in either direction; none: for ever.
+    /// How long the pair may be idle; none: without limit.
     pub idle: Option<Duration>,
 }
 
-/// How a pair ended.
+/// The outcome of a pair.
 #[derive(Debug)]
 pub struct RelayOutcome {
-    /// Bytes that the right side took from the left.
+    /// Bytes that the right side accepted from the left.
     pub to_right: u64,
-    /// Bytes that the left side took from the right.
+    /// Bytes that the left side accepted from the right.
     pub to_left: u64,
     /// Why it ended.
     pub end: RelayEnd,
@@ -44,7 +44,7 @@ pub enum RelayEnd {
     Complete,
     /// No byte moved within the limit; both were closed.
     Idle,
-    /// One side failed or was reset, and so the other was reset.
+    /// This side failed or was reset, so the other was reset.
     Broken(RelaySide, io::Error),
 }
 
@@ -57,8 +57,8 @@ pub enum RelaySide {
     Right,
 }
 
-/// Carries bytes until both directions have ended, on this thread. Both streams are closed or reset
-/// when it returns.
+/// Relays bytes on this thread until both directions have ended. Both streams are closed or reset when
+/// it returns.
 pub fn relay(left: Stream, right: Stream, limits: RelayLimits) -> RelayOutcome {
     let mut pair = Pair {
         left,
@@ -72,7 +72,7 @@ pub fn relay(left: Stream, right: Stream, limits: RelayLimits) -> RelayOutcome {
     match end {
         RelayEnd::Complete => {}
         RelayEnd::Idle => {
-            // As far as the connection takes it at once.
+            // As far as possible without blocking.
             let _ = left.close_writing();
             let _ = right.close_writing();
         }
@@ -87,8 +87,8 @@ struct Pair {
     right: Stream,
     to_right: Direction,
     to_left: Direction,
-    /// Sides of which poll(2) has reported that both directions are over. It would report that again and
-    /// again.
+    /// Sides for which poll(2) has reported that both directions are closed. It would report that again
+    /// and again.
     hung_up: [bool; 2],
 }
 
@@ -118,10 +118,10 @@ impl Pair {
         }
     }
 
-    /// Moves what can be moved. True if anything was.
+    /// Moves what it can without blocking. True if anything moved.
     fn step(&mut self) -> Result<bool, (RelaySide, io::Error)> {
         let Self { left, right, to_right, to_left, .. } = self;
-        // Records of TLS itself.
+        // TLS's own records.
         for (stream, side, may_write) in [
             (&mut *left, RelaySide::Left, to_left.may_write),
             (&mut *right, RelaySide::Right, to_right.may_write),
@@ -144,7 +144,7 @@ impl Pair {
         Ok(there || back)
     }
 
-    /// Waits until something may be moved. False at `deadline`.
+    /// Waits until something may move. False at `deadline`.
     fn wait(&mut self, deadline: Option<Instant>) -> Result<bool, (RelaySide, io::Error)> {
         let Self { left, right, to_right, to_left, hung_up } = self;
         let reading = |wanted| if wanted { PollFlags::IN } else { PollFlags::empty() };
@@ -157,7 +157,8 @@ impl Pair {
             (right.input(), reading(to_left.wants_read())),
             (right.output(), writes_right),
         ];
-        // A side of which neither direction is wanted is watched for resets only, and not after its end.
+        // A side that is wanted in neither direction is watched only for resets, and no longer after its
+        // end.
         let mut wanted = Vec::with_capacity(polled.len());
         let mut places = [None; 4];
         for (at, (fd, flags)) in polled.into_iter().enumerate() {
@@ -222,7 +223,7 @@ mod tests {
         (0..length).map(|at| (at / 251) as u8 ^ (at as u8) ^ seed).collect()
     }
 
-    /// A far end, of any kind.
+    /// The far end of a connection of any kind.
     trait Far: Sync {
         fn send(&self, bytes: &[u8]);
         fn end(&self);
@@ -252,7 +253,7 @@ mod tests {
     far!(TcpStream);
     far!(UnixStream);
 
-    /// Both ways at once, and each end only closes its own direction.
+    /// Sends both ways at once; each end closes only its own direction.
     fn exchange(left: &dyn Far, right: &dyn Far, running: JoinHandle<RelayOutcome>) {
         const LENGTH: usize = 3_000_001;
         let (there, back) = (pattern(LENGTH, 1), pattern(LENGTH, 2));
@@ -332,7 +333,7 @@ mod tests {
     fn a_reset_is_seen_while_its_bytes_wait_for_the_other_side() {
         let ((a, left), (b, right)) = (unix(), tcp());
         let running = start(left, right, None);
-        // Nobody reads: after that one direction holds what it could not write.
+        // Nobody reads, so that one direction holds bytes that it cannot write.
         b.set_nonblocking(true).unwrap();
         let mut sent = 0;
         let until = Instant::now() + PATIENCE;
@@ -349,7 +350,7 @@ mod tests {
             }
             assert!(Instant::now() < until);
         }
-        // Sockets and one buffer: far less than a sender without back-pressure would send.
+        // Socket buffers and one buffer: far less than without back-pressure.
         assert!(sent < 16 << 20, "{sent}");
         SockRef::from(&b).set_linger(Some(Duration::ZERO)).unwrap();
         drop(b);

@@ -1,11 +1,10 @@
 //! One connection of any kind: TCP, Unix socket, TLS over any of them, standard input and output.
 //!
-//! In scope: reading and writing that never blocks, waiting with a deadline, half-close and reset.
-//! Not in scope: what the bytes mean.
+//! In scope: non-blocking reads and writes, waiting with a deadline, half-close and reset. Not in scope:
+//! what the bytes mean.
 //!
-//! [`Read`] and [`Write`] return `WouldBlock` at once; [`Stream::wait`] is the only place that waits, and
-//! always with a deadline. So one thread can serve two streams (`relay`), and no thread hangs on a silent
-//! peer.
+//! [`Read`] and [`Write`] return `WouldBlock` at once; only [`Stream::wait`] waits, always with a deadline.
+//! So one thread can serve two streams (`relay`), and no thread hangs on a silent peer.
 
 mod tls;
 mod transport;
@@ -29,26 +28,26 @@ use tls::StreamTls;
 use transport::NonblockingTransport;
 pub use transport::ReadyEvent;
 
-/// What a pipe or a terminal takes without blocking once poll(2) reports it as writable
-/// (`PIPE_BUF`, pipe(7)). Standard output is shared with other processes, so it stays blocking.
+/// What a pipe or a terminal accepts without blocking once poll(2) reports it as writable (`PIPE_BUF`,
+/// pipe(7)). Standard output is shared with other processes, so it stays blocking.
 const MAX_STDIO_WRITE: usize = 4096;
-/// Most bytes that are discarded so that a peer receives the last answer.
+/// Maximum number of bytes that are discarded so that a peer receives the last response.
 const MAX_DISCARDED: usize = 256 * 1024;
 
 /// A connection.
 pub struct Stream {
     kind: Kind,
-    /// Bytes that were read too early and are read again first.
+    /// Returned bytes, which are read first.
     early: Vec<u8>,
     /// How many of them were read again.
     taken: usize,
 }
 
 enum Kind {
-    /// Shared with whoever may shut it down.
+    /// Shared with a thread that may shut it down.
     Socket(Arc<Socket>),
     Tls(Box<StreamTls<Stream>>),
-    /// None once it was closed for writing.
+    /// None after it was closed for writing.
     Pair(File, Option<File>),
 }
 
@@ -58,22 +57,22 @@ impl Stream {
         Self::shared(Arc::new(socket.into()))
     }
 
-    /// The same, which somebody else may shut down.
+    /// As [`Stream::socket`]; another thread may shut the socket down.
     pub(super) fn shared(socket: Arc<Socket>) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        // A Unix socket has no such option and needs none.
+        // Unix sockets have no such option and need none.
         let _ = socket.set_tcp_nodelay(true);
         Ok(Self::new(Kind::Socket(socket)))
     }
 
-    /// Standard input and output of this process, once.
+    /// Standard input and output of this process. To be used once.
     pub fn stdio() -> io::Result<Self> {
         let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         Ok(Self::new(Kind::Pair(input, Some(output))))
     }
 
-    /// TLS as the server of it, after the handshake.
+    /// Completes the server side of a TLS handshake over `under`.
     pub fn tls_server(
         under: Stream,
         config: Arc<ServerConfig>,
@@ -82,7 +81,7 @@ impl Stream {
         Ok(Self::new(Kind::Tls(Box::new(StreamTls::accept(under, config, deadline)?))))
     }
 
-    /// TLS as the client of it, after the handshake. `under` may itself be TLS.
+    /// Completes the client side of a TLS handshake over `under`, which may itself be TLS.
     pub fn tls_client(
         under: Stream,
         config: Arc<ClientConfig>,
@@ -96,19 +95,19 @@ impl Stream {
         Self { kind, early: Vec::new(), taken: 0 }
     }
 
-    /// Returns bytes to the stream: they are read again, before all others.
+    /// Returns bytes to the stream, to be read again before all others.
     pub fn unread(&mut self, mut bytes: Vec<u8>) {
         bytes.extend_from_slice(self.early());
         self.early = bytes;
         self.taken = 0;
     }
 
-    /// Bytes that were returned and not read again yet.
+    /// Returned bytes that were not read again yet.
     pub fn early(&self) -> &[u8] {
         &self.early[self.taken..]
     }
 
-    /// The same; the stream no longer has them.
+    /// Removes these bytes from the stream and returns them.
     pub fn take_early(&mut self) -> Vec<u8> {
         let early = self.early().to_vec();
         (self.early, self.taken) = (Vec::new(), 0);
@@ -120,7 +119,7 @@ impl Stream {
         self.bottom().and_then(|socket| socket.peer_addr().ok()?.as_socket())
     }
 
-    /// The socket, where there is no TLS and no byte is held here.
+    /// The socket, if there is no TLS and no byte is held here.
     pub(super) fn plain(&self) -> Option<&Socket> {
         match &self.kind {
             Kind::Socket(socket) if self.early().is_empty() => Some(socket),
@@ -155,8 +154,8 @@ impl Stream {
         }
     }
 
-    /// Whether reading may return something although poll(2) sees nothing: bytes that were returned, or
-    /// decrypted already.
+    /// Whether reading may return something although poll(2) reports nothing: returned bytes, or bytes
+    /// already decrypted.
     pub(super) fn holds_input(&self) -> bool {
         match &self.kind {
             Kind::Tls(tls) => !self.early().is_empty() || tls.holds_input(),
@@ -172,7 +171,7 @@ impl Stream {
         }
     }
 
-    /// Ends the direction that is written; the other goes on. `WouldBlock`: not yet.
+    /// Ends the writing direction; the other goes on. `WouldBlock`: not yet.
     pub fn close_writing(&mut self) -> io::Result<()> {
         match &mut self.kind {
             Kind::Socket(socket) => match socket.shutdown(Shutdown::Write) {
@@ -190,7 +189,7 @@ impl Stream {
         }
     }
 
-    /// As [`Stream::close_writing`], waiting until it is sent, until `deadline`.
+    /// As [`Stream::close_writing`], but waits until it is sent or `deadline` passes.
     pub fn close_writing_within(&mut self, deadline: Instant) -> io::Result<()> {
         loop {
             match self.close_writing() {
@@ -202,8 +201,8 @@ impl Stream {
         }
     }
 
-    /// Ends the direction that is written, and discards what still comes until the peer ends its own, until
-    /// `deadline`: closing with bytes unread would send a reset, which may overtake what was sent last.
+    /// Ends the writing direction and discards input until the peer ends its own direction or `deadline`
+    /// passes: closing with unread bytes would send a reset, which may overtake the last bytes sent.
     pub(super) fn finish_within(&mut self, deadline: Instant) {
         let _ = self.close_writing_within(deadline);
         let mut buffer = [0; 4096];
@@ -216,15 +215,14 @@ impl Stream {
         }
     }
 
-    /// Ends it in a way that the peer sees as an error, where the kind of connection knows one: TCP
-    /// sends a reset.
+    /// Closes it with an error for the peer, if the kind of connection has one: TCP sends a reset.
     pub fn reset(self) {
         if let Some(socket) = self.bottom() {
             let _ = socket.set_linger(Some(Duration::ZERO));
         }
     }
 
-    /// Waits until it may be readable or writable. `TimedOut` at `deadline`.
+    /// Waits until it may be ready for `event`. `TimedOut` at `deadline`.
     pub fn wait(&self, event: ReadyEvent, deadline: Instant) -> io::Result<()> {
         if event == ReadyEvent::Readable && self.holds_input() {
             return Ok(());
@@ -243,12 +241,12 @@ impl Stream {
         }
     }
 
-    /// Reads some bytes, waiting for them until `deadline`. 0 is the end.
+    /// Reads some bytes, waiting until `deadline`. 0 is the end.
     pub fn read_within(&mut self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
         loop {
             match self.read(buffer) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    // The peer may wait for what is still to be sent.
+                    // The peer may wait for bytes that are still unsent.
                     match self.flush() {
                         Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
                         _ => self.wait(ReadyEvent::Readable, deadline)?,
@@ -259,7 +257,7 @@ impl Stream {
         }
     }
 
-    /// Writes all bytes, and has them leave this process, until `deadline`.
+    /// Writes all bytes and flushes them, until `deadline`.
     pub fn write_all_within(&mut self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
         loop {
             let result = match bytes {
@@ -328,7 +326,7 @@ impl Read for Stream {
             Kind::Socket(socket) => (&**socket).read(buffer),
             Kind::Tls(tls) => tls.read(buffer),
             Kind::Pair(input, _) => {
-                // Reading may block, so only what is there is read.
+                // Reading may block, so it polls first.
                 let mut polled = [PollFd::new(input, PollFlags::IN)];
                 if !wait_any(&mut polled, Some(Instant::now()))? {
                     return Err(io::ErrorKind::WouldBlock.into());
@@ -342,7 +340,7 @@ impl Read for Stream {
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         unless_interrupted(|| match &mut self.kind {
-            // Not `write`: std has SIGPIPE ignored, but a program that uses this crate may not.
+            // Not `write`: std ignores SIGPIPE, but a program that uses this crate may not.
             Kind::Socket(socket) => socket.send_with_flags(bytes, libc::MSG_NOSIGNAL),
             Kind::Tls(tls) => tls.write(bytes),
             Kind::Pair(_, None) => Err(io::ErrorKind::BrokenPipe.into()),
@@ -364,11 +362,10 @@ impl Write for Stream {
     }
 }
 
-/// Waits until something happens at one of these. False at `deadline`; without one it waits for as
-/// long as it takes.
+/// Waits until one of these has an event. False at `deadline`; without one it waits indefinitely.
 pub(super) fn wait_any(polled: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
     loop {
-        // Beyond what a `Timespec` holds it may as well be for ever.
+        // Beyond the range of a `Timespec` there is no limit.
         let timeout = deadline.and_then(|deadline| Timespec::try_from(time_left(deadline)).ok());
         match poll(polled, timeout.as_ref()) {
             Ok(count) => return Ok(count > 0),
@@ -378,9 +375,9 @@ pub(super) fn wait_any(polled: &mut [PollFd<'_>], deadline: Option<Instant>) -> 
     }
 }
 
-/// Ends our standard output for whoever reads it: dropping a copy of it would not.
+/// Ends our standard output for its readers; dropping a copy would not.
 fn close_standard_output(output: &File) -> io::Result<()> {
-    // Where it is a socket there may be more copies than this process has.
+    // A socket may have copies in other processes.
     let _ = rustix::net::shutdown(output, rustix::net::Shutdown::Write);
     Ok(rustix::stdio::dup2_stdout(&File::options().write(true).open("/dev/null")?)?)
 }

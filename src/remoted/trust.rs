@@ -1,4 +1,4 @@
-//! Which certificates of a broker an end trusts.
+//! Which broker certificates a client trusts.
 //!
 //! In scope: roots of the system or of a file, pins of a certificate. Not in scope: the handshake.
 
@@ -23,21 +23,21 @@ use crate::identity::{check_chain, pem};
 /// Most pins.
 const MAX_PINS: usize = 16;
 
-/// Which certificates of a broker are trusted.
+/// Which broker certificates are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum BrokerTrust {
-    /// Those issued under a root of this system, for the broker's name.
+    /// Those issued under a system root, for the broker's name.
     #[default]
     System,
     /// Those issued under one of the certificates in this PEM file, for the broker's name.
     File(PathBuf),
-    /// These certificates only, whatever names and dates they have.
+    /// Only these certificates, whatever names and dates they have.
     Pins(Vec<Pin>),
 }
 
-/// The SHA-256 of a certificate in its DER form: `openssl x509 -noout -fingerprint -sha256`.
+/// The SHA-256 of a DER certificate: `openssl x509 -noout -fingerprint -sha256`.
 ///
-/// It is read as 64 hexadecimal digits of either case, with colons or without.
+/// It is parsed from 64 hexadecimal digits of either case, with or without colons.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Pin([u8; 32]);
 
@@ -66,7 +66,7 @@ impl fmt::Debug for Pin {
 }
 
 impl BrokerTrust {
-    /// The settings of a TLS client. An error says what to do.
+    /// The settings of a TLS client. Errors say what to do.
     pub(super) fn client_config(&self) -> Result<Arc<ClientConfig>, String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -99,7 +99,7 @@ impl BrokerTrust {
     }
 }
 
-/// A certificate of the system that cannot be read is ignored, as other programs do.
+/// Ignores unreadable system certificates, as other programs do.
 fn system_roots() -> Result<RootCertStore, String> {
     let loaded = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -114,8 +114,8 @@ fn system_roots() -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// Takes what the roots have issued, as rustls checks it, with a chain that is worth the check:
-/// whoever answers in the broker's place chooses it.
+/// Verifies as rustls does, but first rejects chains that are expensive to check: an impostor of
+/// the broker chooses its chain freely.
 #[derive(Debug)]
 struct Issued(Arc<WebPkiServerVerifier>);
 
@@ -165,7 +165,7 @@ impl ServerCertVerifier for Issued {
     }
 }
 
-/// Takes the pinned certificates and no others.
+/// Accepts the pinned certificates and no others.
 #[derive(Debug)]
 struct Pinned {
     pins: Vec<Pin>,
@@ -189,7 +189,7 @@ impl ServerCertVerifier for Pinned {
         }
     }
 
-    /// Never asked: only TLS 1.3 is spoken.
+    /// Never called: only TLS 1.3 is enabled.
     fn verify_tls12_signature(
         &self,
         _: &[u8],
@@ -199,7 +199,7 @@ impl ServerCertVerifier for Pinned {
         Err(CertificateError::ApplicationVerificationFailure.into())
     }
 
-    /// That the peer has the certificate's key.
+    /// Checks that the peer holds the certificate's key.
     fn verify_tls13_signature(
         &self,
         message: &[u8],
@@ -215,7 +215,7 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Why a handshake failed, as a text.
+/// The reason a handshake failed, as text.
 pub(super) fn refusal(error: &std::io::Error) -> String {
     use rustls::InvalidMessage;
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());

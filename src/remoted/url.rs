@@ -1,7 +1,7 @@
 //! The addresses of paths on a broker: `rws://`, `rwss://`, `rwr://`, `rwrs://`.
 //!
-//! In scope: their parts, and how they are shown: never with a key. Not in scope: where a key comes
-//! from that is not in the address.
+//! In scope: parsing them, and formatting them without the key. Not in scope: keys from elsewhere
+//! than the address.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use super::key::Key;
 use crate::net::dial::{bracketed, split_host_port};
 
-/// Longest address, in bytes.
+/// The longest address, in bytes.
 const MAX_URL: usize = 8 * 1024;
 
 /// Which side of a path an address is for.
@@ -25,7 +25,7 @@ pub enum Side {
 
 /// A path on a broker, and the key that opens it: `rwss://KEY@HOST[:PORT]/PATH`.
 ///
-/// It is shown without its key:
+/// `Display` and `Debug` omit the key:
 ///
 /// ```
 /// use restpipe::remoted::{Side, Url};
@@ -45,7 +45,7 @@ pub struct Url {
     /// A name, or an IP address without brackets.
     host: String,
     port: u16,
-    /// With its query, as it is sent.
+    /// With its query, as sent.
     path: String,
 }
 
@@ -65,7 +65,7 @@ impl Url {
         &self.host
     }
 
-    /// The broker's port; where none is written, 80, or 443 for TLS.
+    /// The broker's port; 80 by default, or 443 for TLS.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -75,7 +75,7 @@ impl Url {
         &self.path
     }
 
-    /// The same address with this key, where it has none of its own.
+    /// Adds this key if the address has none.
     pub fn or_key(mut self, key: Option<&Key>) -> Self {
         self.key = self.key.or_else(|| key.cloned());
         self
@@ -99,7 +99,7 @@ impl Url {
         }
     }
 
-    /// The `Origin` that a browser would send; the broker wants one (RFC 6454).
+    /// The `Origin` that a browser would send; the broker requires one (RFC 6454).
     pub(super) fn origin(&self) -> String {
         format!("http{}://{}", if self.is_tls { "s" } else { "" }, self.authority())
     }
@@ -120,7 +120,7 @@ impl fmt::Display for Url {
     }
 }
 
-/// What is wrong with an address. It shows nothing of the address, which may hold a key.
+/// What is wrong with an address. Shows nothing of the address, which may contain a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UrlError(&'static str);
@@ -162,7 +162,7 @@ impl FromStr for Url {
     }
 }
 
-/// The key is percent-decoded, since one with an `@` or a `/` could not stand there otherwise.
+/// Percent-decodes the key: one with an `@` or a `/` could not be written otherwise.
 fn decode_key(text: &str) -> Result<Key, UrlError> {
     let text = percent_decode_str(text)
         .decode_utf8()

@@ -13,13 +13,13 @@ impl Waker {
         Ok(Self(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
     }
 
-    /// What the woken thread looks at must be in place before.
+    /// The state that the woken thread checks must be set before.
     pub fn wake(&self) {
-        // It fails only where it was woken 2^64 times without being cleared.
+        // It fails only after 2^64 wakes without a clear.
         let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
 
-    /// The woken thread calls this before it looks.
+    /// The woken thread calls this before it checks that state.
     pub fn clear(&self) {
         let _ = rustix::io::read(&self.0, &mut [0_u8; 8]);
     }

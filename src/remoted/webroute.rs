@@ -1,7 +1,7 @@
 //! Our ends of a WebRoute: asking a broker to be joined with the end that has the same id.
 //!
-//! In scope: the request, the broker's answer, the texts of refusals. Not in scope: the way to the broker, and
-//! the bytes that follow.
+//! In scope: the request, the broker's response, the texts of refusals. Not in scope: the connection to the
+//! broker, and the bytes that follow.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use super::head::{
 use super::stream::Stream;
 use super::url::{Side, Url};
 
-/// Most of a refusal's body that is read, in bytes. The original's have some hundred.
+/// Maximum number of bytes of a refusal's body that are read. The original's have a few hundred.
 const MAX_BODY: usize = 4096;
-/// How long a refusal's body may take.
+/// The time limit for a refusal's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest reason of a broker that is repeated, in characters.
+/// The longest reason of a broker that is repeated, in characters.
 const MAX_REASON: usize = 200;
 
 /// Why there is no connection through a broker.
@@ -30,29 +30,29 @@ pub struct ConnectError {
     cause: Cause,
 }
 
-/// What a [`ConnectError`] comes from.
+/// The cause of a [`ConnectError`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Cause {
-    /// There is no key for the address.
+    /// The address has no key.
     #[error("there is no key for it")]
     NoKey,
-    /// The broker, or the proxy before it, is not reached, or is not who it should be.
+    /// The broker, or the proxy before it, is unreachable or failed authentication.
     #[error("{0}")]
     Unreachable(String),
     /// The broker does not know the key, or not for this role and path (403).
     #[error("the broker does not take this key here (403)")]
     WrongKey,
-    /// Nobody serves the path at this time (502).
+    /// No server is registered on the path now (502).
     #[error("nobody serves this path at this time (502)")]
     NobodyThere,
-    /// The server did not come in time (504, or nothing).
+    /// The server did not come in time (504, or no response).
     #[error("the server of this path did not come in time")]
     NeverCame,
     /// The broker refuses for another reason.
     #[error("the broker refuses ({}{})", .0, after_colon(.1))]
     Refused(u16, String),
-    /// What answers is no broker, or the connection broke before it answered.
+    /// The peer is not a broker, or the connection broke before it answered.
     #[error("{0}")]
     Broken(String),
 }
@@ -62,7 +62,7 @@ impl ConnectError {
         Self { at: url.to_string(), cause }
     }
 
-    /// There is no address at all.
+    /// No address was given.
     pub(super) fn no_address() -> Self {
         Self {
             at: "no address".to_owned(),
@@ -70,19 +70,19 @@ impl ConnectError {
         }
     }
 
-    /// What it comes from.
+    /// The cause.
     pub fn cause(&self) -> &Cause {
         &self.cause
     }
 }
 
-/// A broker's reason, which may be empty, behind its status.
+/// A broker's reason, which may be empty, to follow its status.
 fn after_colon(reason: &str) -> String {
     if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }
 
-/// Asks on this stream, which leads to the broker, and waits until the broker has joined the two.
-/// Nothing may be written before; what the other side sent at once is read next from the stream.
+/// Sends the request on this stream, which leads to the broker, and waits until the broker has joined the two.
+/// Nothing may be written before; bytes that the other side sent early are the next to be read.
 pub(super) fn join(
     stream: &mut Stream,
     url: &Url,
@@ -114,7 +114,7 @@ pub(super) fn broken(error: &io::Error) -> Cause {
     })
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 pub(super) fn unanswered(error: &HeadError, deadline: Instant) -> Cause {
     match error {
         HeadError::Nothing | HeadError::TooSlow if Instant::now() >= deadline => Cause::NeverCame,
@@ -137,7 +137,7 @@ pub(super) fn refused(stream: &mut Stream, answer: &UpgradeResponse, side: Side)
     }
 }
 
-/// The broker's reason: the `error` of its JSON; empty where there is none.
+/// The broker's reason: the `error` of its JSON; empty if there is none.
 fn read_reason(stream: &mut Stream, answer: &UpgradeResponse) -> String {
     let length = answer.fields.find("Content-Length").and_then(|length| length.trim().parse().ok());
     let length: usize = length.unwrap_or(0);
@@ -173,7 +173,7 @@ mod tests {
     const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: webroute\r\n\
         Connection: Upgrade\r\nSec-WebRoute-Accept: nZJBek4mnWf3Wd8JD7hBrU/97CI=\r\n\r\n";
 
-    /// What becomes of a request that is answered like this, and the stream.
+    /// The result of a request that is answered like this, and the stream.
     fn answered(answer: &[u8]) -> (Result<(), Cause>, Stream) {
         let (mut broker, near) = UnixStream::pair().unwrap();
         let mut near = Stream::socket(near).unwrap();

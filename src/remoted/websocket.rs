@@ -1,7 +1,7 @@
-//! One end of a WebSocket (RFC 6455) that never blocks by itself: messages, pings, and how it ended.
+//! One end of a non-blocking WebSocket (RFC 6455): messages, pings, and how it ended.
 //!
-//! In scope: what the broker's end and a server's end have in common. Not in scope: the handshake, and
-//! what the messages mean.
+//! In scope: what the broker's end and a server's end share. Not in scope: the handshake, and what the
+//! messages mean.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -15,22 +15,22 @@ use tungstenite::{Bytes, Message};
 use super::stream::{ReadyEvent, Stream, wait_any};
 use super::waker::Waker;
 
-/// Bytes that may wait for a peer which reads nothing: one message, and pings and pongs.
+/// Bytes queued for a peer that does not read: one message, and pings and pongs.
 const MAX_WRITE_BUFFER: usize = 16 * 1024;
-/// Longest reason of a peer's close frame that is repeated, in characters.
+/// The longest reason of a peer's close frame that is repeated, in characters.
 const MAX_REASON: usize = 100;
 
 /// When a silent peer is pinged, and when it is given up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LivenessTimeouts {
-    /// A peer that was silent for this long is pinged.
+    /// A peer is pinged after this much silence.
     pub ping_after: Duration,
-    /// And given up where nothing comes within this time.
+    /// And given up if nothing arrives within this time.
     pub pong_within: Duration,
 }
 
 impl LivenessTimeouts {
-    /// As the original's broker checks its servers.
+    /// The times of the original's broker.
     pub const DEFAULT: Self =
         Self { ping_after: Duration::from_secs(30), pong_within: Duration::from_secs(30) };
 }
@@ -39,7 +39,7 @@ impl LivenessTimeouts {
 #[derive(Clone, Copy)]
 pub(super) struct WebSocketSizes {
     pub read_buffer: usize,
-    /// The largest message that is accepted.
+    /// The largest accepted message.
     pub max_message: usize,
 }
 
@@ -54,7 +54,7 @@ pub(super) enum WebSocketEnd {
     Cut,
     #[error("the peer was silent for {:.0} s", .0.as_secs_f64())]
     Silent(Duration),
-    /// With the close code that the peer deserves.
+    /// With the close code for the peer's violation.
     #[error("the peer broke the protocol: {1} (code {0})")]
     Violation(CloseCode, String),
     #[error("the connection failed: {0}")]
@@ -78,15 +78,15 @@ impl From<Error> for WebSocketEnd {
 pub(super) struct WebSocketEndpoint {
     socket: WebSocket<Stream>,
     timeouts: LivenessTimeouts,
-    /// Bytes wait until the connection takes them.
+    /// Bytes wait until the connection accepts them.
     is_blocked: bool,
     last_received: Instant,
-    /// When the peer was pinged, if nothing came since.
+    /// When the peer was pinged, if nothing has arrived since.
     pinged_at: Option<Instant>,
 }
 
 impl WebSocketEndpoint {
-    /// On a stream on which the handshake is done.
+    /// On a stream after the handshake.
     pub fn new(
         mut stream: Stream,
         role: Role,
@@ -105,7 +105,7 @@ impl WebSocketEndpoint {
         Self { socket, timeouts, is_blocked: false, last_received, pinged_at: None }
     }
 
-    /// The next message, if one has come. Pings are answered here, and close frames.
+    /// The next message, if one has arrived. Answers pings and close frames itself.
     pub fn receive(&mut self) -> Result<Option<Message>, WebSocketEnd> {
         match self.socket.read() {
             Ok(Message::Close(frame)) => {
@@ -123,20 +123,20 @@ impl WebSocketEndpoint {
         }
     }
 
-    /// Sends a message, as far as the connection takes it; [`Self::flush`] sends the rest. While it
-    /// [is blocked](Self::is_blocked) only pings are sent, and those beyond the bound are left out.
+    /// Sends a message, as far as the connection accepts it; [`Self::flush`] sends the rest. While it
+    /// [is blocked](Self::is_blocked) only pings are sent, and those beyond the bound are dropped.
     pub fn send(&mut self, message: Message) -> Result<(), WebSocketEnd> {
         let result = self.socket.send(message);
         self.unless_blocked(result)
     }
 
-    /// Sends what waits, as far as the connection takes it.
+    /// Sends queued bytes, as far as the connection accepts them.
     pub fn flush(&mut self) -> Result<(), WebSocketEnd> {
         let result = self.socket.flush();
         self.unless_blocked(result)
     }
 
-    /// Whether bytes still wait after the last call.
+    /// Whether bytes were still queued after the last call.
     pub fn is_blocked(&self) -> bool {
         self.is_blocked
     }
@@ -157,14 +157,14 @@ impl WebSocketEndpoint {
         }
     }
 
-    /// Waits until something can be received or sent, or `waker` is woken: then it is true. Pings a
+    /// Waits until something can be received or sent, or `waker` is woken, which returns true. Pings a
     /// silent peer with this payload.
     pub fn wait(
         &mut self,
         waker: &Waker,
         payload: impl FnOnce() -> Bytes,
     ) -> Result<bool, WebSocketEnd> {
-        // A pong may wait since the last message.
+        // A pong may be queued since the last message.
         self.flush()?;
         let deadline = match self.pinged_at {
             None => self.last_received + self.timeouts.ping_after,
@@ -196,12 +196,12 @@ impl WebSocketEndpoint {
         Ok(is_woken)
     }
 
-    /// Sends a close frame without waiting for anything.
+    /// Sends a close frame without waiting.
     pub fn close(mut self) {
         let _ = self.socket.close(None);
     }
 
-    /// Sends this close frame, and closes so that it arrives, until `deadline`.
+    /// Sends this close frame and closes so that it arrives, until `deadline`.
     pub fn close_within(mut self, frame: &CloseFrame, deadline: Instant) {
         while let Err(Error::Io(error)) = self.socket.close(Some(frame.clone()))
             && error.kind() == io::ErrorKind::WouldBlock

@@ -1,15 +1,16 @@
-//! Tests that look at, or change, the process in which they run: each gets one of its own.
+//! Tests that inspect or change their process: each runs in a process of its own.
 
 use std::process::{Command, Stdio};
 
-/// Names the test for which a process was started.
+/// Names the test that the process was started for.
 const ALONE: &str = "RESTPIPE_TEST_ALONE";
 
-/// Room for tests that open no more than usual.
+/// Enough for tests that open no more files than usual.
 pub const USUAL_FILES: usize = 1024;
 
-/// Whether nothing but this test, known by its path below the crate, runs in this process. If not, the test
-/// has now run in a process of its own that may have this many files open, and has passed there.
+/// Returns true in a process that runs only this test, given by its path below the crate. Otherwise runs
+/// the test in such a process, with this limit of open files, asserts that it passed there, and returns
+/// false.
 #[track_caller]
 pub fn alone(test: &str, files: usize) -> bool {
     if std::env::var(ALONE).is_ok_and(|only| only == test) {

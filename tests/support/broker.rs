@@ -1,4 +1,4 @@
-//! A broker in the test's own hands: raw sockets, and the bytes that were recorded of the original.
+//! A broker played by the test: raw sockets, and bytes recorded from the original.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,17 +12,17 @@ use super::PATIENCE;
 /// The recorded id, and its accept value.
 pub const ID: &str = "Zw1BTNkHbth2XqMg8AlKWwLegXUFWFw6i2c4QLvNxGfWPv9bcthU1tNPokn4QkyI";
 pub const ACCEPT: &str = "nZJBek4mnWf3Wd8JD7hBrU/97CI=";
-/// The key that tests use; no output may hold it.
+/// The key that tests use; no output may contain it.
 pub const KEY: &str = "SECRETaZ09";
 
-/// `rp_remoted` with these arguments and nothing in its environment.
+/// `rp_remoted` with these arguments and an empty environment.
 pub fn remoted(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rp_remoted"));
     command.args(arguments).env_clear();
     command
 }
 
-/// Where visitors come to.
+/// The listener of the test's broker.
 pub struct Broker {
     listener: TcpListener,
 }
@@ -46,7 +46,7 @@ impl Broker {
         Visitor::from(accept(&self.listener))
     }
 
-    /// The next visitor registers this path, and is welcome.
+    /// Accepts the next visitor, which must register this path, and answers with 101.
     pub fn accept_registration(&self, path: &str) -> Visitor {
         let mut visitor = self.accept();
         let head = visitor.head();
@@ -56,7 +56,7 @@ impl Broker {
     }
 }
 
-/// Accepts within the usual patience.
+/// Accepts a connection within `PATIENCE`.
 pub fn accept(listener: &TcpListener) -> TcpStream {
     listener.set_nonblocking(true).unwrap();
     let until = Instant::now() + PATIENCE;
@@ -74,7 +74,7 @@ pub fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-/// One connection to a broker, or to anything else in the test's hands.
+/// One connection to a broker or any other server that the test plays.
 pub struct Visitor {
     pub socket: TcpStream,
 }
@@ -89,7 +89,7 @@ impl From<TcpStream> for Visitor {
 }
 
 impl Visitor {
-    /// The head that it sends.
+    /// Reads a request head.
     pub fn head(&mut self) -> String {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -104,7 +104,7 @@ impl Visitor {
         bytes
     }
 
-    /// What it still sends until its end.
+    /// Reads until the end of the connection.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.socket.read_to_end(&mut bytes).unwrap();
@@ -115,7 +115,7 @@ impl Visitor {
         self.socket.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// That it says nothing for a while.
+    /// Asserts that nothing arrives for a while.
     pub fn says_nothing(&mut self) {
         self.socket.set_read_timeout(Some(Duration::from_millis(150))).unwrap();
         let error = self.socket.read(&mut [0; 1]).expect_err("it says something, or has ended");
@@ -123,7 +123,7 @@ impl Visitor {
         self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     }
 
-    /// Waits for its end, whatever it says before and however it ends.
+    /// Waits for the end of the connection, whatever arrives before and however it ends.
     pub fn waits_for_end(&mut self) {
         let mut bytes = [0; 4096];
         loop {
@@ -140,12 +140,12 @@ impl Visitor {
         self.socket.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Ends it with a reset.
+    /// Resets the connection.
     pub fn reset(self) {
         SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Takes a server's registration.
+    /// Accepts a server's registration.
     pub fn welcome_websocket(&mut self, head: &str) {
         let key = field(head, "Sec-WebSocket-Key");
         let accept = restpipe::remoted::head::websocket_accept(key);
@@ -155,7 +155,7 @@ impl Visitor {
         ));
     }
 
-    /// Joins it; these bytes come in the same segment.
+    /// Accepts a WebRoute; `early` goes out in the same segment as the answer.
     pub fn welcome_webroute(&mut self, head: &str, early: &str) {
         let accept = restpipe::remoted::head::webroute_accept(field(head, "WebRoute-ID"));
         self.write(format!(
@@ -164,7 +164,7 @@ impl Visitor {
         ));
     }
 
-    /// Tells it of a caller, as the original does.
+    /// Sends a notice of a caller, as the original does.
     pub fn notify(&mut self, id: &str) {
         self.write(text_frame(
             format!(r#"{{"ipaddr":"192.0.2.7:32828","id":"{id}","timeout":60}}"#).as_bytes(),
@@ -195,7 +195,7 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The value of a field of a head.
+/// The value of a header field.
 pub fn field<'a>(head: &'a str, name: &str) -> &'a str {
     let value = head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     value.unwrap_or_else(|| panic!("no {name} in {head}"))

@@ -1,4 +1,4 @@
-//! Nodes inside the test's own process, for handlers that a test has to hold in its hands.
+//! Nodes inside the test process, for handlers that a test controls directly.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use restpipe::node::{Client, Server};
 
 use super::{Answer, Identities, PATIENCE, Setup, ask, client, server};
 
-/// A node on threads of this process. Dropping it stops it without waiting for what is in flight.
+/// A node on threads of this process. Dropping it stops it without waiting for requests in flight.
 pub struct Inside {
     running: Option<Running>,
     http: SocketAddr,
@@ -68,12 +68,12 @@ impl Inside {
         self.ask("GET", path, &[], b"")
     }
 
-    /// Any request on the local port, on a connection of its own.
+    /// Sends any request to the local port, on a connection of its own.
     pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         ask(self.http, method, path, headers, body)
     }
 
-    /// Stops it as the programs do at a signal.
+    /// Stops it as the programs do on a signal.
     pub fn stop(mut self, drain: Duration) {
         self.end(drain);
     }
@@ -100,7 +100,8 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Both with a handler from `handler`; `change` is told the role and changes their settings.
+    /// Starts both with a handler from `handler`; `change` receives the role and changes the
+    /// settings.
     pub fn new<H: Handler + 'static>(
         handler: impl Fn() -> H,
         change: impl Fn(&str, Setup) -> Setup,
@@ -110,7 +111,7 @@ impl Pair {
         let client = client(&identities, "client-1", server.pipe());
         let client = change("client", client).dial(handler());
         let pair = Self { server, client };
-        // Whatever they are answered, they have met then.
+        // Any answer means that they are connected.
         for (asker, peer) in pair.both() {
             let answer = asker.get(&format!("{peer}/are-you-there"));
             assert_ne!(answer.status, 503, "{answer:?}");
@@ -118,19 +119,19 @@ impl Pair {
         pair
     }
 
-    /// Who asks, and the beginning of the path to the peer, for both directions.
+    /// Each node, and the path prefix of its peer.
     pub fn both(&self) -> [(&Inside, &str); 2] {
         [(&self.client, "/server"), (&self.server, "/client/localhost")]
     }
 }
 
-/// Holds handlers back. Dropping it lets all of them go on.
+/// Holds handlers back. Dropping it releases all of them.
 pub struct Gate {
     entered: Receiver<()>,
     _hold: Sender<()>,
 }
 
-/// What a held handler has of its [`Gate`].
+/// A handler's side of a [`Gate`].
 #[derive(Clone)]
 pub struct Door {
     enter: Sender<()>,
@@ -144,16 +145,16 @@ impl Gate {
         (Self { entered, _hold: hold }, Door { enter, held })
     }
 
-    /// Waits until another handler has come to the door.
+    /// Waits until another handler has arrived.
     pub fn wait(&self) {
         self.entered.recv_timeout(PATIENCE).expect("no handler was called");
     }
 }
 
 impl Door {
-    /// Called by a handler: says that it is here, and waits until the gate is dropped.
+    /// Called by a handler: reports its arrival and waits until the gate is dropped.
     pub fn pass(&self) {
-        // The gate may be gone already, which is as good as open.
+        // A gate that was dropped already counts as open.
         let _ = self.enter.send(());
         let _ = self.held.recv_timeout(PATIENCE);
     }

@@ -1,4 +1,4 @@
-//! Messages made by hand, so that a mistake in the library's `wire` cannot hide itself.
+//! Handmade messages, so that a bug in the library's `wire` cannot hide itself.
 
 pub const HEARTBEAT: u8 = 0x01;
 pub const EVENT: u8 = 0x02;
@@ -57,7 +57,7 @@ fn push_number(body: &mut Vec<u8>, mut number: u64) {
     body.push(number as u8);
 }
 
-/// Messages that break the protocol, and what is said of them.
+/// Messages that break the protocol, and the log text for each.
 pub fn broken_messages() -> Vec<(Vec<u8>, &'static str)> {
     let with_header = |kind, flags, length: u32| {
         let mut bytes = vec![kind, flags];
@@ -65,7 +65,7 @@ pub fn broken_messages() -> Vec<(Vec<u8>, &'static str)> {
         bytes.extend_from_slice(&[0, 0, 0, 7]);
         bytes
     };
-    // A reply of 16 MB in which one field is repeated, each time as short as it can be.
+    // A 16 MB reply that repeats one field in its shortest form.
     let repeated = |field: &[u8]| {
         let mut body = b"\x08\x01\x18\x00\x22\x00".to_vec();
         body.extend_from_slice(&field.repeat((16 << 20) / field.len()));
@@ -86,7 +86,7 @@ pub fn broken_messages() -> Vec<(Vec<u8>, &'static str)> {
             message(EVENT, 7, b"\x08\x01\x12\x7fget"),
             "malformed message: field longer than its message",
         ),
-        // A header that ends with the message, with a name that goes on behind it.
+        // A header that fills the message, with a name that runs past its end.
         (
             message(REPLY, 7, b"\x08\x01\x18\x00\x22\x00\x8a\x01\x05\x0a\x20a\x12\x00"),
             "malformed message: field longer than its message",
@@ -100,7 +100,7 @@ pub fn broken_messages() -> Vec<(Vec<u8>, &'static str)> {
         (repeated(b"\x8a\x01\x00"), "malformed message: required field missing"),
         (repeated(b"\x8a\x01\x04\x0a\x00\x12\x00"), "malformed message: too many fields"),
         (repeated(b"\x12\x00"), "malformed message: too many fields"),
-        // While the first is being handled the others come, in the same record.
+        // The others arrive in the same record, while the first is being handled.
         (event(7, "get", "time", b"").repeat(300), "event with id 7 while that id is in use"),
     ]
 }

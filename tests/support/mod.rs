@@ -1,5 +1,5 @@
-//! What the process tests share: throw-away identities, the built programs as processes, and a
-//! plain HTTP caller.
+//! Shared by the process tests: throw-away identities, the built programs as processes, and a plain HTTP
+//! client.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 pub mod alone;
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// No wait of a test is longer than this, unless it says so.
+/// The longest wait in a test, unless it sets another.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A CA and identities in a directory of their own.
@@ -46,7 +46,7 @@ impl Identities {
         identities
     }
 
-    /// An empty directory, for a test that makes its own.
+    /// An empty directory, for tests that make their own identities.
     pub fn none() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
@@ -66,7 +66,7 @@ impl Identities {
     }
 }
 
-/// A node that is about to be started: environment variables over good defaults.
+/// A node to be started: environment variables on top of working defaults.
 pub struct Setup {
     program: PathBuf,
     env: HashMap<String, String>,
@@ -110,20 +110,20 @@ impl Setup {
         self
     }
 
-    /// Runs another program in the place of ours.
+    /// Runs another program instead of ours.
     pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
         self.program = program.into();
         self
     }
 
-    /// The command with its whole environment, for tests that start it their own way.
+    /// The command with its whole environment, for tests that start it themselves.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().envs(&self.env);
         command
     }
 
-    /// As [`Setup::command`], run by a shell after `before`, such as `ulimit -n 64`.
+    /// As [`Setup::command`], run by a shell after `before`, for example `ulimit -n 64`.
     pub fn command_after(&self, before: &str) -> Command {
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("{before} && exec {}", self.program.display()));
@@ -131,15 +131,14 @@ impl Setup {
         command
     }
 
-    /// The command with sockets that are handed over as systemd does it: numbered from 3, with these
-    /// names. Every other process that is started meanwhile inherits them, too, so a test that does this is
-    /// [`alone::alone`].
+    /// The command with sockets passed as systemd does it: numbered from 3, with these names. Other processes
+    /// started meanwhile inherit them, so such a test runs in [`alone::alone`].
     pub fn command_with_sockets(&self, sockets: &[(&str, BorrowedFd<'_>)]) -> HandedOver {
         const FIRST: i32 = 50;
         let mut script = String::new();
         let mut passed = Vec::new();
         for (at, (_, socket)) in sockets.iter().enumerate() {
-            // Out of the way of the numbers that they are to have, and not closed by `exec`.
+            // Above the numbers that they will get, and not closed on `exec`.
             let socket = rustix::io::fcntl_dupfd_cloexec(socket, FIRST).unwrap();
             rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).unwrap();
             let number = socket.as_raw_fd();
@@ -160,7 +159,7 @@ impl Setup {
     }
 }
 
-/// A command whose sockets are open for as long as this lives.
+/// A command and its sockets, which stay open as long as this lives.
 pub struct HandedOver {
     pub command: Command,
     _passed: Vec<OwnedFd>,
@@ -200,7 +199,7 @@ impl Node {
         node
     }
 
-    /// Starts this command and waits for nothing.
+    /// Starts this command without waiting.
     pub fn launch(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
@@ -234,13 +233,13 @@ impl Node {
         })
     }
 
-    /// A value of the ready line, as it was printed; the first of this name.
+    /// The first value of this name in the ready line, as printed.
     pub fn ready(&self, name: &str) -> &str {
         let all = self.ready_all(name);
         all.first().unwrap_or_else(|| panic!("no {name}= in {:?}", self.ready))
     }
 
-    /// All values of this name of the ready line.
+    /// All values of this name in the ready line.
     pub fn ready_all(&self, name: &str) -> Vec<&str> {
         let named = self.ready.iter().filter(|(known, _)| known == name);
         named.map(|(_, value)| value.as_str()).collect()
@@ -265,12 +264,12 @@ impl Node {
         self.ask("GET", path, &[], b"")
     }
 
-    /// Any request on the local port, on a connection of its own.
+    /// Sends any request to the local port, on a connection of its own.
     pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         ask(self.http(), method, path, headers, body)
     }
 
-    /// Asks until the answer is 200: for a peer that is just connecting.
+    /// Repeats the request until the answer is 200, for a peer that is still connecting.
     pub fn get_when_up(&self, path: &str) -> Answer {
         self.get_when_up_or(path, 200)
     }
@@ -288,9 +287,9 @@ impl Node {
         }
     }
 
-    /// What the log has said so far.
+    /// The log so far.
     pub fn log(&self) -> Vec<String> {
-        // A wait that has failed has poisoned the lock; its test still wants to see the log.
+        // A failed wait has poisoned the lock; its test still needs the log.
         self.log.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -310,7 +309,7 @@ impl Node {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                // The log is shown once more, by whoever drops the node.
+                // Dropping the node shows the log again.
                 let seen = lines.clone();
                 drop(lines);
                 panic!("no log line with {parts:?} in {seen:#?}");
@@ -319,7 +318,7 @@ impl Node {
         }
     }
 
-    /// Sends a signal by its name: `TERM`, `INT`, `KILL`, `STOP`, `CONT`.
+    /// Sends a signal by name: `TERM`, `INT`, `KILL`, `STOP`, `CONT`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .arg(format!("-{name}"))
@@ -341,15 +340,15 @@ impl Node {
         }
     }
 
-    /// Whether the process still runs.
+    /// Whether the process is still running.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// How much CPU time it has used, all its threads together.
+    /// The CPU time of all its threads.
     pub fn cpu_time(&self) -> Duration {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        // The 14th and 15th field; the second is its name, in parentheses. In hundredths of a second.
+        // Fields 14 and 15, in hundredths of a second; field 2 is the name, in parentheses.
         let (_, fields) = text.rsplit_once(')').unwrap();
         let ticks = fields.split_whitespace().skip(11).take(2);
         Duration::from_millis(10 * ticks.map(|count| count.parse::<u64>().unwrap()).sum::<u64>())
@@ -373,8 +372,8 @@ impl Drop for Node {
     }
 }
 
-/// Makes a script that can be run. Another process writes it: a file that this one has open for writing, if only
-/// in a child that another test has just forked, cannot be run.
+/// Writes an executable script, through another process: a script that is open for writing cannot be executed,
+/// and a child just forked by another test may have inherited our descriptor.
 pub fn write_script(path: &Path, text: &str) {
     let mut install = Command::new("install");
     install.args(["-m755", "/dev/stdin"]).arg(path).stdin(Stdio::piped());
@@ -392,7 +391,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The value of a header, if it is there.
+    /// The value of a header, if present.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (found, value) = line.split_once(':')?;
@@ -409,7 +408,7 @@ impl Answer {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a connection of its own.
 pub fn ask(
     address: SocketAddr,
     method: &str,
@@ -434,10 +433,10 @@ pub fn ask(
     let mut answer = Vec::new();
     thread::scope(|scope| {
         let mut write = || {
-            // A refusal may come, and the connection close, before the body is taken.
+            // The node may refuse and close before it has read the body.
             let _ = writer.write_all(&bytes);
         };
-        // The answer to a long body may begin, and have to be taken, before that has ended.
+        // The answer to a long body may start, and must be read, before the body ends.
         if bytes.len() > 65_536 {
             scope.spawn(write);
         } else {
@@ -448,7 +447,7 @@ pub fn ask(
     parse_answer(&answer)
 }
 
-/// Takes the bytes of one whole answer apart. Its length must agree with what it says.
+/// Parses one whole answer. Its `Content-Length` must match the body.
 pub fn parse_answer(bytes: &[u8]) -> Answer {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
     let end = end.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(bytes)));
@@ -457,8 +456,8 @@ pub fn parse_answer(bytes: &[u8]) -> Answer {
     Answer { status, head, body: bytes[end + 4..].to_vec() }
 }
 
-/// Whether these Debian packages, known by a program of each, are installed. Where one is not, a line past
-/// the harness, which would keep it to itself, says what did not run; where CI is set, all have to be.
+/// Whether these Debian packages are installed, each checked by one of its programs. If one is missing, prints
+/// to the terminal, past the harness, what was skipped; with CI set, it panics.
 pub fn has_all(packages: &[(&str, &str)]) -> bool {
     let missing: Vec<&str> = packages
         .iter()
@@ -468,7 +467,7 @@ pub fn has_all(packages: &[(&str, &str)]) -> bool {
     missing.is_empty() || skip(&missing.join(" "))
 }
 
-/// Says that a test does not run for want of these packages.
+/// Reports that a test was skipped because these packages are missing.
 pub fn skip(packages: &str) -> bool {
     let line = format!("not installed: {packages}");
     assert!(std::env::var_os("CI").is_none(), "{line}, and where CI is set it has to be");
@@ -476,7 +475,7 @@ pub fn skip(packages: &str) -> bool {
     false
 }
 
-/// Says past the harness that this test does not run, and why.
+/// Reports past the harness that this test was skipped, and why.
 pub fn say_skipped(why: &str) {
     let test = thread::current().name().unwrap_or("a test").to_owned();
     let mut stderr = std::io::stderr();
@@ -490,7 +489,7 @@ fn has_program(name: impl AsRef<OsStr>) -> bool {
         .any(|dir| Path::new(&dir).join(name.as_ref()).is_file())
 }
 
-/// What a test needs of Debian, for [`has_all`].
+/// A Debian package needed by tests, for [`has_all`].
 pub const NGINX: (&str, &str) = ("nginx", "nginx-light");
 pub const CURL: (&str, &str) = ("curl", "curl");
 pub const PYTHON: (&str, &str) = ("python3", "python3");

@@ -1,8 +1,7 @@
-//! A raw peer, in either role: it sends whatever a test tells it to, inside TLS and below it, and
-//! sees in which TLS records the answers come.
+//! A raw peer in either role: sends whatever a test wants, inside TLS and below it, and sees how
+//! the answers are cut into TLS records.
 //!
-//! Nothing of the library is used here: the bytes are made by hand, so that a mistake in `wire`
-//! cannot hide itself.
+//! Uses nothing of the library: the bytes are handmade, so that a bug in `wire` cannot hide itself.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -16,24 +15,24 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 use super::PATIENCE;
 use super::message::{HEARTBEAT, heartbeat_reply, message};
 
-/// Plaintext of one TLS record at most.
+/// Maximum plaintext of one TLS record.
 const RECORD: usize = 16 * 1024;
 
 /// One end of a connection.
 pub struct Peer {
     socket: TcpStream,
     tls: Connection,
-    /// What was read from the socket and is no whole TLS record yet.
+    /// Bytes read from the socket that are not yet a whole TLS record.
     cipher: Vec<u8>,
-    /// Plaintext that was not taken as a frame yet.
+    /// Plaintext not yet consumed as frames.
     plain: Vec<u8>,
-    /// How many bytes of plaintext were taken as frames.
+    /// Bytes of plaintext consumed as frames.
     taken: usize,
-    /// Where records ended, in bytes of plaintext since the start.
+    /// The ends of records, in bytes of plaintext since the start.
     record_ends: VecDeque<usize>,
-    /// Where the last record ended that was taken as a whole.
+    /// The end of the last record that was consumed whole.
     last_end: usize,
-    /// Records after the handshake that held no plaintext: session tickets and the like.
+    /// Records after the handshake without plaintext, such as session tickets.
     silent_records: usize,
     ended: Option<Ended>,
     pub connected: Instant,
@@ -46,7 +45,7 @@ pub struct Frame {
     pub flags: u8,
     pub id: u32,
     pub body: Vec<u8>,
-    /// Whether it was alone in its one TLS record.
+    /// Whether it filled exactly one TLS record.
     pub alone: bool,
 }
 
@@ -62,28 +61,28 @@ impl Frame {
 /// How the other side ended the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// With TLS's close.
+    /// With close_notify.
     Properly,
-    /// With the end of the TCP connection only.
+    /// Without close_notify: the TCP connection ended.
     Abruptly(String),
-    /// TLS failed; mostly this is the other side's alert.
+    /// TLS failed, usually because of an alert from the other side.
     Tls(String),
 }
 
 impl Peer {
-    /// Connects and shakes hands.
+    /// Connects and completes the handshake.
     pub fn dial(address: SocketAddr, config: Arc<ClientConfig>) -> Result<Self, Ended> {
         let socket = TcpStream::connect(address).map_err(abruptly)?;
         Self::over(socket, config)
     }
 
-    /// Shakes hands as the client over this socket.
+    /// Completes the handshake as the client over this socket.
     pub fn over(socket: TcpStream, config: Arc<ClientConfig>) -> Result<Self, Ended> {
         let name = ServerName::try_from("localhost").unwrap();
         Self::shake_hands(socket, ClientConnection::new(config, name).unwrap().into())
     }
 
-    /// Takes the next connection and shakes hands as the server.
+    /// Accepts the next connection and completes the handshake as the server.
     pub fn accept(listener: &TcpListener, config: Arc<ServerConfig>) -> Result<Self, Ended> {
         Self::shake_hands(accept(listener), ServerConnection::new(config).unwrap().into())
     }
@@ -127,12 +126,12 @@ impl Peer {
         &self.socket
     }
 
-    /// Records after the handshake that held no plaintext so far.
+    /// Records since the handshake without plaintext.
     pub fn silent_records(&self) -> usize {
         self.silent_records
     }
 
-    /// Sends plaintext in as few records as there can be.
+    /// Sends plaintext in as few records as possible.
     pub fn send(&mut self, plain: &[u8]) -> io::Result<()> {
         self.send_cut(plain, RECORD)
     }
@@ -146,13 +145,13 @@ impl Peer {
         Ok(())
     }
 
-    /// Sends TLS's close.
+    /// Sends close_notify.
     pub fn close(&mut self) -> io::Result<()> {
         self.tls.send_close_notify();
         self.flush()
     }
 
-    /// Ends the TCP connection's own direction, without a word of TLS.
+    /// Shuts down the writing side of the TCP connection, without close_notify.
     pub fn hang_up(&self) {
         let _ = self.socket.shutdown(Shutdown::Write);
     }
@@ -172,7 +171,7 @@ impl Peer {
         }
     }
 
-    /// The next message of this type; answers heartbeats before it as an original does.
+    /// The next message of this type; answers heartbeats that come before it, as an original does.
     pub fn frame_of(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.frame();
@@ -186,7 +185,7 @@ impl Peer {
         }
     }
 
-    /// The next message, if one comes in this time.
+    /// The next message, if one arrives within this time.
     pub fn frame_within(&mut self, time: Duration) -> Option<Frame> {
         let until = Instant::now() + time;
         loop {
@@ -199,7 +198,7 @@ impl Peer {
         }
     }
 
-    /// Reads until the other side ends the connection, and says how it did.
+    /// Reads until the other side ends the connection, and returns how it did.
     pub fn wait_end(&mut self) -> Ended {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -226,7 +225,8 @@ impl Peer {
         Some(Frame { kind, flags, id: u32::from_be_bytes([i0, i1, i2, i3]), body, alone })
     }
 
-    /// Reads one TLS record, or notes how the connection ended. False when neither came in time.
+    /// Reads one TLS record, or records how the connection ended. False if neither happened by
+    /// `until`.
     fn take_record(&mut self, until: Instant) -> bool {
         let record = loop {
             let length = self

@@ -1,4 +1,4 @@
-//! A TCP relay between a client and its server, for breaking their connection at a chosen moment.
+//! A TCP relay between a client and its server, to break their connection at a chosen moment.
 
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Passes bytes on until told otherwise.
+/// Relays bytes until it is cut.
 pub struct Relay {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -25,7 +25,7 @@ impl Relay {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let relaying = Arc::clone(&shared);
-        // Ends with the process.
+        // Runs until the process ends.
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
                 let Ok(far) = TcpStream::connect(target) else { continue };
@@ -55,7 +55,7 @@ impl Relay {
         }
     }
 
-    /// Breaks all connections and relays no more of them until [`Relay::mend`].
+    /// Breaks all connections and closes new ones until [`Relay::mend`].
     pub fn cut_and_stay_cut(&self) {
         self.shared.refusing.store(true, Ordering::Release);
         self.cut();

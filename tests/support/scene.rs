@@ -1,4 +1,4 @@
-//! A node under attack beside a well-behaved peer, and what must be true afterwards.
+//! A node under attack beside a well-behaved peer, and the state it must return to.
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -11,15 +11,14 @@ use super::peer::Peer;
 use super::tls::dialing;
 use super::{Identities, Node, PATIENCE, client, server};
 
-/// What a node may keep of what an attack made it take, in kB: the allocator gives back late.
+/// What a node may retain after an attack, in kB: the allocator returns memory late.
 pub const KEPT_KB: u64 = 16 * 1024;
-/// Threads that handlers were started on stay for ten seconds; a table of attacks does not wait for
-/// that after each.
+/// Handler threads stay for ten seconds; a table of attacks does not wait for that after each one.
 pub const KEPT_THREADS: u64 = 8;
-/// The largest body in the tests that let queues fill.
+/// The largest body in the tests that fill queues.
 pub const SMALL_BODY: usize = 1 << 20;
 
-/// A server and a well-behaved client, measured while they are well.
+/// A server and a well-behaved client, with a baseline measured before the attack.
 pub struct Scene {
     pub identities: Identities,
     pub server: Node,
@@ -36,7 +35,7 @@ impl Scene {
         Self::of(identities, "RP_MAX_BODY_BYTES", body)
     }
 
-    /// With one setting of the server's.
+    /// With one setting of the server changed.
     pub fn with(name: &str, value: usize) -> Self {
         Self::of(Identities::new(&["good", "hostile"]), name, value)
     }
@@ -57,7 +56,7 @@ impl Scene {
         Peer::dial(self.server.pipe(), dialing(Some((&self.identities, "hostile")))).unwrap()
     }
 
-    /// As [`Scene::hostile`], with room for next to nothing that it does not read.
+    /// As [`Scene::hostile`], with the smallest receive buffer.
     pub fn hostile_with_small_buffer(&self) -> Peer {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -66,7 +65,7 @@ impl Scene {
         Peer::over(socket.into(), config).unwrap()
     }
 
-    /// The well-behaved client asks and is asked.
+    /// Requests between the server and the well-behaved client work both ways.
     pub fn assert_served(&self) {
         let asked = Instant::now();
         assert_eq!(self.client.get("/server/time").status, 200);
@@ -74,8 +73,8 @@ impl Scene {
         assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
     }
 
-    /// After the harm: the log from line `skip` on has one line of an end, with this reason, and
-    /// all is as before.
+    /// After the attack: the log from line `skip` on has one line about the end, with this reason,
+    /// and the node is back at its baseline.
     pub fn assert_recovered(&mut self, skip: usize, reason: &str) {
         self.server.wait_log_from(skip, &[reason]);
         assert!(self.server.runs());
@@ -88,7 +87,7 @@ impl Scene {
         assert_one_end(&self.server, skip, reason);
     }
 
-    /// There are as many threads as before, or will be, but for this many.
+    /// At most this many threads more than before, now or soon.
     pub fn assert_threads(&self, more: u64) {
         wait_until(|| {
             let threads = self.server.status_number("Threads");
@@ -98,7 +97,7 @@ impl Scene {
     }
 }
 
-/// Waits until `wrong` has nothing to say any more.
+/// Waits until `wrong` returns `None`.
 pub fn wait_until(mut wrong: impl FnMut() -> Option<String>) {
     let until = Instant::now() + PATIENCE;
     while let Some(what) = wrong() {
@@ -107,10 +106,10 @@ pub fn wait_until(mut wrong: impl FnMut() -> Option<String>) {
     }
 }
 
-/// One line says that somebody was refused or lost, and it says why.
+/// Exactly one line reports a refusal or a loss, with this reason.
 pub fn assert_one_end(node: &Node, skip: usize, reason: &str) {
     let lines = node.log().split_off(skip);
-    // The local port speaks of what it refuses, too.
+    // The local port logs its refusals, too.
     let others = [": connected from", ": connected to", " http: "];
     let is_end = |line: &&String| !others.iter().any(|other| line.contains(other));
     let ends: Vec<&String> = lines.iter().filter(is_end).collect();
@@ -129,7 +128,7 @@ pub fn read_to_end(socket: &mut TcpStream) {
     }
 }
 
-/// A time of ten seconds has passed, as far as a busy machine can tell.
+/// Ten seconds have passed, give or take what a busy machine needs.
 pub fn assert_ten_seconds(time: Duration) {
     assert!((9000..15_000).contains(&time.as_millis()), "closed after {time:?}");
 }

@@ -1,4 +1,4 @@
-//! OpenSSH: an sshd of the test's own on loopback, with throw-away keys, and programs that reach it by a
+//! OpenSSH: a private sshd on loopback with throw-away keys, and clients that reach it through a
 //! `ProxyCommand`.
 
 use std::fs;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::PATIENCE;
 use super::port::free_port;
 
-/// A running sshd. It ends with this value.
+/// A running sshd. Dropping it stops the process.
 pub struct Sshd {
     dir: tempfile::TempDir,
     port: u16,
@@ -44,7 +44,7 @@ impl Sshd {
             ),
         )
         .unwrap();
-        // Run by root, sshd insists on this empty directory; it exists where sshd is a service.
+        // As root, sshd requires this empty directory; it exists where sshd runs as a service.
         let _ = fs::create_dir("/run/sshd");
         let process = Command::new(if PathBuf::from("/usr/sbin/sshd").exists() {
             "/usr/sbin/sshd"
@@ -61,7 +61,7 @@ impl Sshd {
         sshd
     }
 
-    /// Where it listens, on loopback.
+    /// Its port on loopback.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -71,7 +71,7 @@ impl Sshd {
         self.dir.path()
     }
 
-    /// `ssh` or `scp` with everything but what to do; the host is called `home`.
+    /// `ssh` or `scp`, ready but for its arguments; the host is called `home`.
     pub fn command(&self, program: &str, proxy_command: &str) -> Command {
         let at = |name: &str| self.dir.path().join(name).display().to_string();
         let mut command = Command::new(program);
@@ -89,7 +89,7 @@ impl Sshd {
         command
     }
 
-    /// An interactive session: it has a terminal, and its exit code arrives.
+    /// An interactive session has a terminal and returns its exit code.
     pub fn assert_session(&self, proxy_command: &str) {
         let mut session = self
             .command("ssh", proxy_command)
@@ -107,10 +107,10 @@ impl Sshd {
         assert_eq!(output.status.code(), Some(3), "{output:?}");
     }
 
-    /// Copies a file of 1 GiB there.
+    /// Copies a file of 1 GiB to it.
     pub fn assert_gibibyte(&self, proxy_command: &str) {
         let (from, to) = (self.dir().join("from"), self.dir().join("to"));
-        // Sparse but for its ends, so that the disk is spared and an exchange of bytes would be seen.
+        // Sparse except for its ends: it spares the disk, and reordered bytes would show.
         let mut file = fs::File::create(&from).unwrap();
         file.write_all(b"begin").unwrap();
         file.set_len((1 << 30) - 3).unwrap();

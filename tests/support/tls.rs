@@ -1,4 +1,4 @@
-//! TLS settings and identities of raw peers, in the test's own hands.
+//! TLS settings and identities of raw peers.
 
 use std::fs;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, S
 
 use super::Identities;
 
-/// Certificates, the own one first, and its key.
+/// Certificates, leaf first, and the key of the leaf.
 pub type Chain = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// The settings of a client that presents this identity, or none, and takes any server: as the
-/// original, which checks nothing and names nobody.
+/// A client that presents this identity, or none, and accepts any server: like the original, which
+/// checks no certificate and sends no server name.
 pub fn dialing(identity: Option<(&Identities, &str)>) -> Arc<ClientConfig> {
     dialing_with(identity.map(|(identities, name)| read_identity(identities, name)))
 }
 
-/// As [`dialing`], with these certificates, its own first, and their key.
+/// As [`dialing`], with this chain.
 pub fn dialing_with(identity: Option<Chain>) -> Arc<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -39,8 +39,8 @@ pub fn dialing_with(identity: Option<Chain>) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// The settings of a server that presents this identity and takes any client of the same CA: as
-/// the original, session tickets included.
+/// A server that presents this identity and accepts any client of the same CA: like the original,
+/// session tickets included.
 pub fn accepting(identities: &Identities, name: &str) -> Arc<ServerConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(identities.path("ca.crt.pem")).unwrap()).unwrap();
@@ -56,7 +56,7 @@ pub fn accepting(identities: &Identities, name: &str) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// The settings of a server that presents these certificates and asks for none.
+/// A server that presents this chain and requests no client certificate.
 pub fn accepting_anybody((chain, key): Chain) -> Arc<ServerConfig> {
     let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -78,8 +78,8 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Makes an identity that `rp_ca` would not: X.509 v3 with a common name and nothing else, as the
-/// original's documents have it, changed by `change`.
+/// Issues an identity that `rp_ca` would not: X.509 v3 with a common name only, as the original's
+/// documents describe, modified by `change`.
 pub fn issue(identities: &Identities, name: &str, change: impl FnOnce(&mut CertificateParams)) {
     let ca_key = fs::read_to_string(identities.path("ca.key.pem")).unwrap();
     let ca_crt = fs::read_to_string(identities.path("ca.crt.pem")).unwrap();
@@ -94,7 +94,7 @@ pub fn issue(identities: &Identities, name: &str, change: impl FnOnce(&mut Certi
     fs::write(identities.path(&format!("{name}.crt.pem")), crt.pem()).unwrap();
 }
 
-/// Takes any server for the right one.
+/// Accepts any server certificate.
 #[derive(Debug)]
 struct AnyServer;
 
@@ -133,9 +133,9 @@ impl ServerCertVerifier for AnyServer {
     }
 }
 
-/// A chain that signs for nobody, as large as a TLS message may be, with 60,000 ways through it: a
-/// certificate for `name`, nine CAs of one name, none of which another has signed, and fillers that
-/// are read again at each step.
+/// A chain without a trusted root, as large as a TLS message allows, with 60,000 paths through it: a
+/// certificate for `name`, nine CAs of the same name, none signed by another, and fillers that are
+/// read again at each step.
 pub fn endless_chain(name: &str) -> Chain {
     let named = |name: &str| {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -154,7 +154,8 @@ pub fn endless_chain(name: &str) -> Chain {
     let mut chain = vec![leaf.signed_by(&leaf_key, &issuer).unwrap().der().clone()];
     chain.extend((0..9).map(|_| authority.signed_by(&key(), &issuer).unwrap().der().clone()));
     let filler = named("F").signed_by(&key(), &issuer).unwrap().der().clone();
-    // A message has 65,535 bytes, a certificate in it 5 beside its own, and a context may come first.
+    // A message has at most 65,535 bytes; each certificate adds 5 bytes, and a context may precede
+    // them.
     let size = |chain: &[CertificateDer<'_>]| chain.iter().map(|der| der.len() + 5).sum::<usize>();
     while size(&chain) + filler.len() < 65_000 {
         chain.push(filler.clone());

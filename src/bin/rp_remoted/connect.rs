@@ -61,7 +61,7 @@ fn parse(arguments: &mut Arguments) -> Result<Job, CliFailure> {
         _ => return Err(CliFailure::Usage("one of --listen and --stdio is needed".to_owned())),
     };
     let mut urls: Vec<Url> = Vec::new();
-    // The original writes several into one text.
+    // The original accepts several in one argument.
     for url in words(arguments)?.iter().flat_map(|word| word.split_whitespace()) {
         let wrong = |error| CliFailure::Usage(format!("URL {}: {error}", urls.len() + 1));
         urls.push(url.parse().map_err(wrong)?);
@@ -92,13 +92,13 @@ fn run(ends: Ends, urls: Vec<Url>, local: &Local, idle_s: u64) -> Result<(), Cli
     }
 }
 
-/// Until the connection has ended, or a signal comes: then it is broken off.
+/// Relays until the connection ends; a signal breaks it off.
 fn stdio(way: BrokerChain, signals: &Signals) -> Result<(), CliFailure> {
     let (ended, end) = bounded(1);
     std::thread::Builder::new()
         .name("carry".to_owned())
         .spawn(move || {
-            // Nobody waits for it when a signal came.
+            // After a signal nothing receives this.
             let _ = ended.send(forward::stdio(way));
         })
         .map_err(CliFailure::failed)?;

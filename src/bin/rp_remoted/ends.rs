@@ -1,4 +1,4 @@
-//! What `publish` and `connect` have in common: keys, trust, proxies, how they begin and end.
+//! Shared by `publish` and `connect`: keys, trust, proxies, startup and shutdown.
 
 use std::path::PathBuf;
 
@@ -17,16 +17,16 @@ pub const PIN: (&str, &str) =
 pub const MAX_CONNECTIONS: (&str, &str) =
     ("--max-connections N", "connections at once, 1 to 100000 (default: 4096)");
 
-/// How brokers are reached, as the command line says.
+/// How to reach brokers, from the command line.
 pub struct Ends {
     key_file: Option<PathBuf>,
     trust: Trust,
-    /// Connections at once.
+    /// Maximum number of connections at once.
     pub max_connections: usize,
 }
 
 impl Ends {
-    /// Takes the common options.
+    /// Parses the common options.
     pub fn parse(arguments: &mut Arguments) -> Result<Self, CliFailure> {
         let key_file = cli::option_path(arguments, "--key-file")?;
         let ca = cli::option_path(arguments, "--ca")?;
@@ -52,7 +52,7 @@ impl Ends {
         Ok(Self { key_file, trust, max_connections })
     }
 
-    /// Starts the log, and finds the key for addresses without one.
+    /// Starts the log and reads the key for addresses without one.
     pub fn begin(self) -> Result<Begun, CliFailure> {
         let env = Environment::from_process();
         let (config, warnings) = EndConfig::from_environment(&env)?;
@@ -77,7 +77,7 @@ impl Ends {
     }
 }
 
-/// What a command has when it begins.
+/// The state of a command after startup.
 pub struct Begun {
     pub config: EndConfig,
     pub outbound: Outbound,
@@ -85,7 +85,7 @@ pub struct Begun {
 }
 
 impl Begun {
-    /// This address with a key.
+    /// Adds the key to an address that has none.
     pub fn with_key(&self, url: Url) -> Result<Url, CliFailure> {
         let url = url.or_key(self.key.as_ref());
         if !url.has_key() {
@@ -98,7 +98,8 @@ impl Begun {
     }
 }
 
-/// All further arguments that are no options. What they are is never repeated: they may hold a key.
+/// All remaining arguments, which must not be options. Errors never repeat an argument: it may
+/// contain a key.
 pub fn words(arguments: &mut Arguments) -> Result<Vec<String>, CliFailure> {
     let mut words = Vec::new();
     while let Some(word) = cli::optional_positional(arguments)? {

@@ -1,4 +1,4 @@
-//! Raw TCP through a broker: its three roles as commands, each in a file of its own.
+//! Raw TCP through a broker: its three roles as commands, one file each.
 
 mod broker;
 mod connect;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use restpipe::run::cli::{self, CliFailure, Command, Program};
 
-/// What a command does, once its arguments are taken.
+/// The work of a command, after its arguments were parsed.
 type Job = Box<dyn FnOnce() -> Result<(), CliFailure>>;
 
 const PROGRAM: Program = Program {

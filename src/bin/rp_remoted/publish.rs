@@ -15,7 +15,7 @@ use crate::ends::{CA, Ends, KEY_FILE, MAX_CONNECTIONS, PIN, words};
 
 /// The largest file of paths, in bytes.
 const MAX_FILE: u64 = 1 << 20;
-/// Most paths at once.
+/// Maximum number of paths at once.
 const MAX_ROUTES: usize = 256;
 
 pub const COMMAND: Command<Job> = Command {
@@ -103,7 +103,7 @@ fn run(
     Ok(())
 }
 
-/// The lines of a file. An error shows no line: it may hold a key.
+/// Reads the lines of a file. Errors never show a line: it may contain a key.
 fn read(file: &Path) -> Result<Vec<PublishedPath>, String> {
     let name = file.display();
     let text = cli::read_text(file, MAX_FILE).map_err(|error| format!("{name}: {error}"))?;

@@ -1,4 +1,4 @@
-//! Brings a caller and its server together.
+//! Joins a caller and its server.
 //!
 //! In scope: the two answers, and the connection that follows. Not in scope: how bytes are carried
 //! (`relay`).
@@ -16,7 +16,7 @@ use crate::remoted::head::webroute_accepted;
 use crate::remoted::relay::{RelayEnd, RelayLimits, relay};
 use crate::remoted::stream::ReadyEvent;
 
-/// Joins a server's connection with the caller that waits for it, and carries their bytes.
+/// Joins a server's connection with its waiting caller and relays their bytes.
 pub(super) fn join(
     mut server: Visitor,
     route: &WebRoute,
@@ -42,7 +42,7 @@ pub(super) fn join(
     }
     let now = Instant::now();
     if !caller.stream.early().is_empty() || caller.stream.wait(ReadyEvent::Readable, now).is_ok() {
-        // Bytes of the caller are here already. A server that sends something has read its 101.
+        // The caller has sent bytes already. If the server sends something, it has read its 101.
         let _ = server.stream.wait(ReadyEvent::Readable, now + times.head_start);
     }
     if let Err(error) = caller.stream.write_all_within(&accepted, deadline) {
@@ -57,7 +57,7 @@ pub(super) fn join(
         IdleLimit::Off => None,
     };
     let path = registration.path.clone();
-    // Otherwise the joined connection would keep what the registration holds.
+    // Otherwise the registration would stay in memory as long as the joined connection.
     drop(registration);
     let outcome = relay(caller.stream, server.stream, RelayLimits { idle });
     let (there, back) = (outcome.to_right, outcome.to_left);

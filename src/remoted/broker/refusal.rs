@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-/// An answer instead of a connection.
+/// A response instead of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BrokerRefusal {
     status: &'static str,
@@ -18,38 +18,38 @@ pub(super) struct BrokerRefusal {
 }
 
 impl BrokerRefusal {
-    /// No key, a wrong one, or one that is not for this path.
+    /// No key, a wrong one, or one that is not valid for this path.
     pub fn key(reason: &str) -> Self {
         const ERROR: &str = "Invalid or missing 'X-Remoted-APIKey' header.";
         let refusal = Self::json("403 Forbidden", ERROR, "invalid_missing_apikey", reason);
         Self { is_stranger: true, ..refusal }
     }
 
-    /// Nobody is registered on the path.
+    /// No server is registered on the path.
     pub fn no_destination() -> Self {
         const ERROR: &str = "Requested destination does not exist at this time.";
         Self::json("502 Bad Gateway", ERROR, "missing_destination", "nobody is registered there")
     }
 
-    /// A caller asks for something else than WebRoute.
+    /// A caller requests something other than WebRoute.
     pub fn caller(reason: &str) -> Self {
         const ERROR: &str = "Invalid request.  Expected WebRoute upgrade.";
         Self::json("400 Bad Request", ERROR, "invalid_request", reason)
     }
 
-    /// A server asks for neither WebSocket nor WebRoute, or for what it cannot have.
+    /// A server requests neither WebSocket nor WebRoute, or something it cannot have.
     pub fn server(reason: &str) -> Self {
         const ERROR: &str = "Invalid request.  Expected WebSocket or WebRoute upgrade.";
         Self::json("400 Bad Request", ERROR, "invalid_request", reason)
     }
 
-    /// A bound is reached. The original has no bounds, and so no answer for this.
+    /// A bound is reached. The original has no bounds, and so no response for this.
     pub fn full(reason: &str) -> Self {
         const ERROR: &str = "Too many connections at this time.";
         Self::json("503 Service Unavailable", ERROR, "too_many", reason)
     }
 
-    /// WebRoute, but another version of it.
+    /// Another version of WebRoute.
     pub fn webroute_version() -> Self {
         let fields = "WebRoute-Version: 1\r\n";
         Self::bare("426 Upgrade Required", fields, true, "its WebRoute-Version is not 1")
@@ -66,13 +66,13 @@ impl BrokerRefusal {
         Self::bare("504 Gateway Timeout", fields, false, "the server was notified and did not come")
     }
 
-    /// WebSocket, but another version of it.
+    /// Another version of WebSocket.
     pub fn websocket_version() -> Self {
         let fields = "Sec-WebSocket-Version: 13\r\n";
         Self::bare("426 Upgrade Required", fields, false, "its Sec-WebSocket-Version is not 13")
     }
 
-    /// A WebSocket without its key.
+    /// A WebSocket without `Sec-WebSocket-Key`.
     pub fn websocket_key() -> Self {
         Self::bare("400 Bad Request", "", false, "it has no Sec-WebSocket-Key")
     }
@@ -106,7 +106,7 @@ impl BrokerRefusal {
         Self { status, fields, body: None, keeps_open, is_stranger: false, reason }
     }
 
-    /// The whole answer. Of one to HEAD only the head is sent.
+    /// The whole response; to HEAD, only its head.
     pub fn answer(&self, to_head: bool) -> Vec<u8> {
         const NO_CACHE: &str = "Cache-Control: no-store, no-cache, must-revalidate, max-age=0\r\n\
             Pragma: no-cache\r\nExpires: Thu, 01 Jan 1970 00:00:00 GMT\r\n";

@@ -1,6 +1,6 @@
 //! Registering a server: its path, its session, its end.
 //!
-//! In scope: taking a path, also from the server's own dead connection. Not in scope: who waits
+//! In scope: taking a path, also from the server's own dead connection. Not in scope: waiting callers
 //! (`waiting_callers`), and the session (`session`).
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::waiting_callers::{PathUnavailable, WaitingCallers, log_closed};
 use crate::remoted::head::websocket_accepted;
 use crate::remoted::keys::KeyEntry;
 
-/// Gives a server its path and serves it until it ends, or returns why not.
+/// Gives a server its path and serves it until its session ends, or returns the refusal.
 pub(super) fn register(
     visitor: Visitor,
     key: Arc<KeyEntry>,
@@ -28,7 +28,7 @@ pub(super) fn register(
         Ok(made) => made,
         Err(error) => return Err(visitor.refused(BrokerRefusal::full(&error.to_string()))),
     };
-    // The original looks at the path first.
+    // The original checks the path first.
     let handshake = match (handshake, broker.waiting_callers.find(path)) {
         (Ok(handshake), _) => handshake,
         (Err(_), Some(_)) => {
@@ -56,7 +56,7 @@ fn take_path(new: &Arc<RegisteredServer>, broker: &BrokerState) -> Result<(), Br
     if holder.is_alive(broker.settings.times.probe) {
         return Err(BrokerRefusal::server("a live server has this path"));
     }
-    // The holder may have noticed its end by itself meanwhile.
+    // The holder may have ended by itself meanwhile.
     if waiting_callers.replace(&holder, new) || waiting_callers.register(new).is_ok() {
         holder.end(EvictionReason::Replaced);
         return Ok(());
@@ -94,8 +94,8 @@ fn serve(
     drop(permit);
 }
 
-/// A path that a server has. When this is dropped, also by a panic, the path is free and the callers that
-/// waited for the server are closed.
+/// A path that a server holds. Dropping it, also in a panic, frees the path and closes the callers that
+/// wait for the server.
 struct HeldPath<'a> {
     server: &'a Arc<RegisteredServer>,
     waiting_callers: &'a WaitingCallers,

@@ -1,8 +1,8 @@
-//! A registered server as other connections see it: they send it notices of callers, ask whether it is
-//! alive, and end it.
+//! A registered server as other connections see it: they send it notices of callers, probe it, and end
+//! its session.
 //!
 //! In scope: the bounded queues to its session. Not in scope: the session (`session`), and which server
-//! has which path (`waiting_callers`).
+//! holds which path (`waiting_callers`).
 
 use std::io;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 use crate::remoted::keys::KeyEntry;
 use crate::remoted::waker::Waker;
 
-/// Notices that a server has not taken yet.
+/// Maximum number of queued notices.
 const MAX_NOTICES: usize = 2048;
-/// Connections that wait for a sign of life of one server at the same time.
+/// Maximum number of concurrent probes of one server.
 pub(super) const MAX_PROBES: usize = 16;
 
 /// A server that has, or had, a path.
@@ -25,15 +25,15 @@ pub(super) struct RegisteredServer {
     pub key: Arc<KeyEntry>,
     notices: Sender<String>,
     probes: Sender<Sender<()>>,
-    /// Guards why it is to end; nothing else is done while it is held.
+    /// Why its session is to end. Held only to read or replace it.
     end: Mutex<Option<EvictionReason>>,
     pub waker: Waker,
 }
 
-/// What a server's session takes from other connections.
+/// The session's ends of the queues.
 pub(super) struct SessionInbox {
     pub notices: Receiver<String>,
-    /// Each expects one message when the server gives a sign of life.
+    /// Each expects one message at the server's next sign of life.
     pub probes: Receiver<Sender<()>>,
 }
 
@@ -42,14 +42,14 @@ pub(super) struct SessionInbox {
 pub(super) enum EvictionReason {
     /// The broker is stopping.
     Stopping,
-    /// Its key is no longer in the file of keys, or no longer for this path.
+    /// Its key is no longer in the file of keys, or no longer valid for this path.
     KeyRemoved,
     /// The server has returned on another connection.
     Replaced,
 }
 
 impl EvictionReason {
-    /// For the server and for the log.
+    /// The text for the server and the log.
     pub fn text(self) -> &'static str {
         match self {
             Self::Stopping => "the broker is stopping",
@@ -68,28 +68,28 @@ impl RegisteredServer {
         Ok((server, SessionInbox { notices: queued_notices, probes: queued_probes }))
     }
 
-    /// Queues a notice of a caller. False where the queue is full.
+    /// Queues a notice of a caller. False if the queue is full.
     pub fn notify(&self, notice: String) -> bool {
         let is_queued = self.notices.try_send(notice).is_ok();
         self.waker.wake();
         is_queued
     }
 
-    /// Ends it. The path must be free, or another server's, by now.
+    /// Ends its session. By now the path must be free or belong to another server.
     pub fn end(&self, why: EvictionReason) {
         self.end.lock().get_or_insert(why);
         self.waker.wake();
     }
 
-    /// Why it is to end, once it is.
+    /// Why its session is to end, if it is.
     pub fn ending(&self) -> Option<EvictionReason> {
         *self.end.lock()
     }
 
-    /// Whether it gives a sign of life within this time.
+    /// Probes the server. False if it gives no sign of life within this time.
     pub fn is_alive(&self, within: Duration) -> bool {
         let (answer, answered) = bounded(1);
-        // One server that returns does not come with so many connections at once.
+        // A server that returns does not open that many connections at once.
         if self.probes.try_send(answer).is_err() {
             return true;
         }

@@ -1,4 +1,4 @@
-//! What a request asks for, by its head and its key alone.
+//! Classifies a request by its head and its key alone.
 //!
 //! In scope: the rules of the protocol, without sockets. Not in scope: whether the path is taken or the
 //! id known.
@@ -13,10 +13,10 @@ use crate::remoted::keys::{KeyEntry, KeyRole, Keyring};
 const MAX_ID: usize = 4096;
 /// The longest `WebRoute-Timeout`, in seconds: a year.
 const MAX_TIMEOUT_S: u64 = 366 * 86_400;
-/// The timeout where none is sent, and the shortest that a notice has.
+/// The timeout if none is sent, and the shortest one in a notice.
 pub(super) const DEFAULT_TIMEOUT_S: u64 = 60;
 
-/// What a caller and its server have in common: the target as sent, with its query, and the id.
+/// Shared by a caller and its server: the target as sent, with its query, and the id.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct RendezvousId {
     pub target: String,
@@ -25,11 +25,12 @@ pub(super) struct RendezvousId {
 
 /// What a request with a valid key asks for.
 pub(super) enum Intent {
-    /// A server: to be notified of callers.
+    /// A server that wants notices of callers.
     Register(Result<Handshake, BrokerRefusal>),
-    /// A server: to be joined with a caller.
+    /// A server that wants to be joined with a caller.
     Join(WebRoute),
-    /// A caller: to be joined with a server. It is looked at only where one is registered.
+    /// A caller that wants to be joined with a server. Its request is checked only if one is
+    /// registered.
     Call(Result<WebRoute, BrokerRefusal>),
 }
 
@@ -46,7 +47,7 @@ pub(super) struct WebRoute {
     pub timeout_s: u64,
 }
 
-/// The key of a request, and what the request asks for.
+/// Finds the key of a request and what the request asks for.
 pub(super) fn classify(
     request: &UpgradeRequest,
     keyring: &Keyring,
@@ -89,13 +90,13 @@ fn route(request: &UpgradeRequest) -> Result<WebRoute, BrokerRefusal> {
     Ok(WebRoute { rendezvous, timeout_s: timeout(request.fields.find(field::TIMEOUT)) })
 }
 
-/// Anything but a positive number counts as none.
+/// Anything but a positive number counts as missing.
 fn timeout(text: Option<&str>) -> u64 {
     let seconds = text.and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT_TIMEOUT_S);
     if seconds == 0 { DEFAULT_TIMEOUT_S } else { seconds.min(MAX_TIMEOUT_S) }
 }
 
-/// RFC 6455, section 4.2.1; like the original it wants an `Origin`.
+/// RFC 6455, section 4.2.1; like the original it requires an `Origin`.
 fn handshake(request: &UpgradeRequest) -> Result<Handshake, BrokerRefusal> {
     let find = |name| request.fields.find(name).map(str::trim).filter(|text| !text.is_empty());
     if find("Sec-WebSocket-Version") != Some("13") {
@@ -147,7 +148,7 @@ mod tests {
         };
         assert!(matches!(classified("server", &WEBROUTE), Ok(Intent::Join(_))));
         assert!(matches!(classified("client", &WEBROUTE), Ok(Intent::Call(Ok(_)))));
-        // What a caller asks for is looked at only where a server is registered.
+        // A caller's request is checked only if a server is registered.
         assert!(matches!(classified("client", &[]), Ok(Intent::Call(Err(_)))));
         let websocket = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
         assert!(matches!(classified("server", &websocket), Ok(Intent::Register(Err(_)))));

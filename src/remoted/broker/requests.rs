@@ -1,7 +1,7 @@
-//! The requests of a new connection, from its first byte until it is registered, joined, waits or ends.
+//! The requests of a new connection, from its first byte until it registers, joins, waits or closes.
 //!
-//! In scope: TLS, reading requests, refusing them. Not in scope: what a request asks for (`request`), and
-//! what follows where it is granted.
+//! In scope: TLS, reading requests, refusing them. Not in scope: classifying a request (`request`), and
+//! serving a granted one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,25 +26,25 @@ use crate::remoted::notice;
 use crate::remoted::stream::Stream;
 use crate::sync::permits::Permit;
 
-/// So that a peer that vanished is noticed also where no idle limit is set: after 60 s without a byte the
-/// operating system probes four times, every 15 s.
+/// Detects a vanished peer even without an idle limit: after 60 s of silence the operating system sends four
+/// probes, 15 s apart.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
     .with_interval(Duration::from_secs(15))
     .with_retries(4);
-/// How long a refused connection gets to read the last answer.
+/// The time for a refused connection to read the last response.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest path that a log line shows, in characters.
+/// The longest path in a log line, in characters.
 const MAX_LOGGED_PATH: usize = 100;
 
-/// Gives a new connection a thread, or closes it where a bound is reached. It never blocks.
+/// Gives a new connection a thread, or closes it if a bound is reached. It never blocks.
 pub(super) fn admit(socket: Socket, broker: &Arc<BrokerState>) {
     let crowded = |why: &str| {
         if let Some(more) = broker.crowded.allow() {
             log::warn!("closed a new connection: {why}{more}");
         }
     };
-    // It may only have checked whether the port is open, so nothing is logged.
+    // Possibly a check whether the port is open, so nothing is logged.
     if has_gone(&socket) {
         return;
     }
@@ -76,14 +76,14 @@ pub(super) fn admit(socket: Socket, broker: &Arc<BrokerState>) {
     }
 }
 
-/// A connection whose first byte has come; none where it ended before or sends nothing.
+/// Waits for the first byte of a connection. None if the peer closes it first or stays silent.
 fn visitor(
     socket: Arc<Socket>,
     permit: Permit,
     stranger: Stranger<Socket>,
     broker: &BrokerState,
 ) -> Option<Visitor> {
-    // A Unix socket has no such option and needs none.
+    // Unix sockets have no such option and need none.
     let _ = socket.set_tcp_keepalive(&KEEPALIVE);
     let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
     let name = peer.map_or("unix".to_owned(), |peer| peer.to_string());
@@ -115,7 +115,7 @@ fn shake_hands(visitor: Visitor, tls: Arc<ServerConfig>, broker: Arc<BrokerState
     }
 }
 
-/// Serves requests until one of them is granted, which takes the connection, or the connection ends.
+/// Serves requests until one is granted, which takes the connection, or the connection closes.
 fn serve_requests(mut visitor: Visitor, broker: &Arc<BrokerState>) {
     loop {
         let deadline = visitor.deadline(broker.settings.times.head);
@@ -125,7 +125,7 @@ fn serve_requests(mut visitor: Visitor, broker: &Arc<BrokerState>) {
             (Err(error @ HeadError::TooSlow), _) | (Err(error), None) => {
                 return refuse_head(visitor, &error, broker);
             }
-            // Also where a request has come: it may send them without a pause.
+            // Also after a complete request: a peer may send them without a pause.
             (_, Some(why)) => {
                 broker.warn_of(&visitor.name, format_args!("{}: closed: {why}", visitor.name));
                 return hang_up(visitor, deadline);
@@ -157,7 +157,7 @@ fn serve_requests(mut visitor: Visitor, broker: &Arc<BrokerState>) {
     }
 }
 
-/// Does what a request asks for, which takes the visitor, or returns why not.
+/// Serves a granted request, which takes the visitor, or returns the refusal.
 fn act_on(
     mut visitor: Visitor,
     request: &UpgradeRequest,
@@ -180,8 +180,8 @@ fn act_on(
     }
 }
 
-/// Lets a caller wait for its server. Like the original it looks for that first: while nobody is registered,
-/// nothing else about the request matters.
+/// Lets a caller wait for its server. Like the original it looks for the server first: if none is
+/// registered, nothing else about the request matters.
 fn call(
     visitor: Visitor,
     key: Arc<KeyEntry>,
@@ -220,19 +220,19 @@ fn refuse_head(mut visitor: Visitor, error: &HeadError, broker: &BrokerState) {
     }
 }
 
-/// Closes so that the last answer arrives.
+/// Closes so that the last response still arrives.
 fn hang_up(mut visitor: Visitor, deadline: Instant) {
     visitor.stream.finish_within(deadline.min(Instant::now() + CLOSE_TIMEOUT));
 }
 
-/// The address of the peer that made a request, as the web server in front reports it.
+/// The address of the requesting peer, as reported by the web server in front.
 fn real_address(request: &UpgradeRequest) -> Option<SocketAddr> {
     let find = |name| request.fields.find(name).map(str::trim);
     let port = find("X-Real-Port").and_then(|port| port.parse().ok()).unwrap_or(0);
     Some(SocketAddr::new(find("X-Real-IP")?.parse().ok()?, port))
 }
 
-/// A path for the log: as sent, up to a length, without its query.
+/// The path for the log: as sent, truncated, without its query.
 fn logged_path(request: &UpgradeRequest) -> String {
     request.path().chars().take(MAX_LOGGED_PATH).collect()
 }

@@ -1,10 +1,10 @@
-//! The session of a registered server, on its own thread: notices out, signs of life in, the end.
+//! The session of a registered server, on its own thread: sends notices, receives signs of life.
 //!
 //! In scope: what is sent when. Not in scope: paths and callers, and the WebSocket itself
 //! (`websocket`).
 //!
-//! A server sends only control frames; whatever else comes closes the connection with the code that
-//! RFC 6455 has for that.
+//! A server sends only control frames; anything else closes the connection with the code that
+//! RFC 6455 assigns.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
@@ -21,17 +21,17 @@ use crate::remoted::websocket::{
     LivenessTimeouts, WebSocketEnd, WebSocketEndpoint, WebSocketSizes,
 };
 
-/// The largest payload that is accepted: that of a control frame (RFC 6455, section 5.5).
+/// The largest accepted payload: that of a control frame (RFC 6455, section 5.5).
 const MAX_PAYLOAD: usize = 125;
 const READ_BUFFER_BYTES: usize = 1024;
-/// How long a server gets to read why its connection is closed.
+/// The time for a server to read the close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a session ended.
 pub(super) enum SessionEnd {
     /// The broker ended it.
     Broker(EvictionReason),
-    /// The server or the connection ended it.
+    /// The server ended it, or the connection failed.
     WebSocket(WebSocketEnd),
 }
 
@@ -42,7 +42,7 @@ impl From<WebSocketEnd> for SessionEnd {
 }
 
 impl SessionEnd {
-    /// What is sent to the server, unless it ended the session itself.
+    /// The frame to send, unless the server ended the session itself.
     pub fn close_frame(&self) -> Option<CloseFrame> {
         let (code, reason) = match self {
             Self::Broker(why @ EvictionReason::Stopping) => (CloseCode::Away, why.text()),
@@ -86,7 +86,7 @@ impl<'a> Session<'a> {
         Self { socket, server, inbox, probes: Vec::new() }
     }
 
-    /// Serves until the end.
+    /// Serves until the session ends.
     pub fn run(&mut self) -> SessionEnd {
         loop {
             if let Err(end) = self.step() {
@@ -95,7 +95,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Sends what can be sent and receives one message, or waits.
+    /// Sends what it can and receives one message, or waits.
     fn step(&mut self) -> Result<(), SessionEnd> {
         if let Some(why) = self.server.ending() {
             return Err(SessionEnd::Broker(why));
@@ -119,11 +119,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Sends pings and notices, as far as the connection takes them.
+    /// Sends pings and notices, as far as the connection accepts them.
     fn send_queued(&mut self) -> Result<(), WebSocketEnd> {
         self.socket.flush()?;
         while let Ok(probe) = self.inbox.probes.try_recv() {
-            // The oldest has given up long ago.
+            // The oldest has timed out long ago.
             if self.probes.len() == MAX_PROBES {
                 self.probes.remove(0);
             }
@@ -138,13 +138,13 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Sends why it is closed, and closes.
+    /// Sends the close frame and closes.
     pub fn close(self, why: &CloseFrame) {
         self.socket.close_within(why, Instant::now() + CLOSE_TIMEOUT);
     }
 }
 
-/// The payload of a ping, as the original's: the seconds since 1970.
+/// The payload of a ping, as in the original: the seconds since 1970.
 fn unix_time() -> Bytes {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.as_secs().to_string().into()

@@ -1,4 +1,4 @@
-//! The settings of a broker: how long things may take, and how many of them there may be.
+//! The settings of a broker: time limits and bounds.
 
 use std::time::Duration;
 
@@ -7,35 +7,35 @@ use crate::config::BrokerConfig;
 /// All settings of a broker.
 #[derive(Clone, Debug)]
 pub struct BrokerSettings {
-    /// What comes from outside.
+    /// The operator's settings.
     pub config: BrokerConfig,
-    /// How long things may take.
+    /// Time limits.
     pub times: Times,
-    /// How many of them there may be.
+    /// Bounds.
     pub bounds: Bounds,
 }
 
 impl BrokerSettings {
-    /// With the original's times.
+    /// The original's times.
     pub fn new(config: BrokerConfig) -> Self {
         Self { config, times: Times::default(), bounds: Bounds::default() }
     }
 }
 
-/// How long things may take.
+/// Time limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
     /// A TLS handshake, a whole head, and the pause before the next one on the same connection.
     pub head: Duration,
-    /// Everything that a connection without a valid key does, however many requests it makes.
+    /// All that a connection does without a valid key, however many requests it makes.
     pub keyless: Duration,
     /// How long a caller waits for its server.
     pub wait: Duration,
-    /// A server that was silent for this long is pinged.
+    /// A server is pinged after this much silence.
     pub ping_after: Duration,
-    /// And closed where it does not answer within this time.
+    /// And closed if it does not answer within this time.
     pub pong_within: Duration,
-    /// How long the holder of a path has to answer when its server returns on a new connection.
+    /// The time for the holder of a path to answer when its server returns on a new connection.
     pub probe: Duration,
     /// The time between a server's 101 and bytes that its caller sent early: the original's server
     /// loses bytes that it reads together with its 101.
@@ -56,13 +56,13 @@ impl Default for Times {
     }
 }
 
-/// How many of each there may be at once.
+/// Maximum number of each at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Connections of any kind.
     pub connections: usize,
-    /// Connections that have shown no valid key yet. Each has a thread, and an honest one shows its key
-    /// at once.
+    /// Connections that have not shown a valid key yet. Each has a thread, and an honest peer shows its
+    /// key at once.
     pub keyless: usize,
     /// Registered paths.
     pub registrations: usize,

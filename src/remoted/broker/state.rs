@@ -1,4 +1,4 @@
-//! What all connections of a broker share.
+//! The state shared by all connections of a broker.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,24 +17,24 @@ use crate::sync::workers::Workers;
 
 pub(super) struct BrokerState {
     pub settings: BrokerSettings,
-    /// Guards which keys are valid. Nothing else is done while it is held.
+    /// The valid keys. Held only to read or replace them.
     pub keys: RwLock<Arc<Keyring>>,
-    /// Guards the certificate, if there is one. Nothing else is done while it is held.
+    /// The certificate, if any. Held only to read or replace it.
     pub tls: RwLock<Option<Arc<ServerConfig>>>,
     pub waiting_callers: WaitingCallers,
     pub connections: Arc<Permits>,
-    /// Connections that have shown no valid key yet.
+    /// Connections that have not shown a valid key yet.
     pub strangers: Arc<Strangers<Socket>>,
     /// Serve a connection from its first request on.
     pub request_workers: Workers,
     /// Do TLS handshakes. A handshake needs far more stack than all that follows; on the same thread that
-    /// stack would stay in use for as long as the connection lives.
+    /// stack would stay in use as long as the connection.
     pub handshake_workers: Workers,
     /// Counts joined pairs, so that stopping can wait for them.
     pub joined: Arc<Permits>,
     /// Counts registered servers, and those that are being sent a close frame.
     pub registered: Arc<Permits>,
-    /// Limits the lines about refused connections: one per address and interval.
+    /// Limits the log lines about refused connections: one per address and interval.
     pub refusals: Throttles,
     /// The same for connections beyond the bounds.
     pub crowded: Throttle,
@@ -49,7 +49,7 @@ impl BrokerState {
         self.tls.read().clone()
     }
 
-    /// A warning about a connection, but not a flood of them from one address.
+    /// Logs a warning about a connection, limited per address.
     pub fn warn_of(&self, name: &str, line: fmt::Arguments<'_>) {
         let address = name.rsplit_once(':').map_or(name, |(address, _)| address);
         if let Some(more) = self.refusals.allow(address) {

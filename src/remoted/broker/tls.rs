@@ -1,4 +1,4 @@
-//! The TLS settings of a broker that needs no web server in front of it.
+//! The TLS settings of a broker without a web server in front.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use rustls::crypto::aws_lc_rs;
 use crate::config::TlsFiles;
 use crate::identity::{check_chain, pem};
 
-/// TLS 1.3 with this certificate. The other side proves itself by its key, so sessions may be
-/// resumed.
+/// TLS 1.3 with this certificate. Peers authenticate with their keys, so sessions may be resumed.
 pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, String> {
     let read = |file| pem::read_file(file).map_err(|e| e.to_string());
     let chain = pem::certificates(&read(&files.crt)?, &files.crt).map_err(|e| e.to_string())?;
-    // What no caller's RestPipe would accept is refused here, where it can be mended.
+    // A certificate that RestPipe's own callers would reject is refused here, where the operator
+    // can fix it.
     if let Some((certificate, intermediates)) = chain.split_first() {
         check_chain(certificate, intermediates)
             .map_err(|fault| format!("{}: {fault}", files.crt.display()))?;
@@ -29,7 +29,7 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, Strin
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(fits)?;
-    // Tickets that this process alone can read: nothing to keep per session.
+    // Tickets that only this process can read: no state per session.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(fits)?;
     Ok(Arc::new(config))
 }

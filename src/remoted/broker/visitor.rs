@@ -1,4 +1,4 @@
-//! A connection that is neither registered, joined nor waiting yet, and one that was refused.
+//! A connection that is not yet registered, joined or waiting, and one that was refused.
 
 use std::time::{Duration, Instant};
 
@@ -15,24 +15,24 @@ pub(super) struct Visitor {
     /// Its address, for servers and the log.
     pub name: String,
     pub permit: Permit,
-    /// Until it has shown a valid key.
+    /// Present until it has shown a valid key.
     pub stranger: Option<Stranger<Socket>>,
 }
 
 impl Visitor {
-    /// It has shown a valid key: the time limit of those without no longer holds. False if that came too
-    /// late.
+    /// Called when it has shown a valid key: lifts the time limit for strangers. False if that limit has
+    /// passed.
     pub fn show_key(&mut self) -> bool {
         self.stranger.take().is_none_or(Stranger::leave)
     }
 
-    /// The deadline of a step that may take so long.
+    /// The deadline of a step that may take this long.
     pub fn deadline(&self, time: Duration) -> Instant {
         let deadline = Instant::now() + time;
         self.stranger.as_ref().map_or(deadline, |stranger| stranger.until.min(deadline))
     }
 
-    /// Why it must be closed, if it must: it has shown no valid key within `keyless`, or others came.
+    /// Why it must be closed, if so: no valid key within `keyless`, or displaced by others.
     pub fn overdue(&self, keyless: Duration) -> Option<String> {
         let stranger = self.stranger.as_ref()?;
         if stranger.is_displaced() {
@@ -42,13 +42,13 @@ impl Visitor {
         is_late.then(|| format!("it showed no good key within {keyless:?}"))
     }
 
-    /// It does not get what it asked for.
+    /// Refuses its request.
     pub fn refused(self, refusal: BrokerRefusal) -> Box<RefusedVisitor> {
         Box::new(RefusedVisitor { visitor: self, refusal })
     }
 }
 
-/// A connection that did not get what it asked for.
+/// A connection whose request was refused.
 pub(super) struct RefusedVisitor {
     pub visitor: Visitor,
     pub refusal: BrokerRefusal,

@@ -1,10 +1,10 @@
-//! Which server has which path, and which callers wait for which server.
+//! Which server holds which path, and which callers wait for which server.
 //!
-//! In scope: finding, adding and removing both, and one thread that watches all callers that wait. Not in
+//! In scope: finding, adding and removing both, and one thread that watches all waiting callers. Not in
 //! scope: what a server does with a notice.
 //!
-//! The thread watches for the end of a connection only, never for bytes: those stay in the socket,
-//! which takes 64 KiB or so and then stops its sender.
+//! The thread watches for disconnects only, never for bytes: those stay in the socket, which buffers
+//! about 64 KiB and then stops its sender.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -29,7 +29,7 @@ use crate::sync::deadline::time_left;
 
 /// The token of the waker; no caller has it.
 const WAKER_TOKEN: u64 = 0;
-/// Most events that are taken at once.
+/// Maximum number of events per wait.
 const MAX_EVENTS: usize = 64;
 
 /// A caller that waits for its server.
@@ -38,16 +38,16 @@ pub(super) struct WaitingCaller {
     pub rendezvous: RendezvousId,
     pub key: Arc<KeyEntry>,
     pub registration: Arc<RegisteredServer>,
-    /// What it asked for, in seconds.
+    /// The timeout that it asked for, in seconds.
     pub timeout_s: u64,
     /// When it gets a 504.
     pub deadline: Instant,
 }
 
-/// The paths of a broker, and the callers that wait.
+/// The paths of a broker, and the waiting callers.
 pub(super) struct WaitingCallers {
-    /// Guards who is registered and who waits. Nothing blocks while it is held: the system calls under it
-    /// only change what is watched.
+    /// Registered servers and waiting callers. Never held across I/O: the system calls under this lock
+    /// only change the set of watched sockets.
     state: Mutex<State>,
     epoll: OwnedFd,
     waker: Waker,
@@ -66,9 +66,9 @@ struct State {
 
 /// Why a server does not get its path.
 pub(super) enum PathUnavailable {
-    /// This server has it.
+    /// This server holds it.
     Taken(Arc<RegisteredServer>),
-    /// There are too many, or none at all any longer.
+    /// A bound is reached, or the broker is stopping.
     Full(&'static str),
 }
 
@@ -80,12 +80,12 @@ impl WaitingCallers {
         Ok(Self { state: Mutex::default(), epoll, waker, bounds })
     }
 
-    /// The server that has this path.
+    /// The server that holds this path.
     pub fn find(&self, path: &str) -> Option<Arc<RegisteredServer>> {
         self.state.lock().paths.get(path).cloned()
     }
 
-    /// Gives its path to a server, if it is free.
+    /// Registers a server on its path, if that is free.
     pub fn register(&self, new: &Arc<RegisteredServer>) -> Result<(), PathUnavailable> {
         let mut state = self.state.lock();
         if state.is_stopping {
@@ -105,7 +105,7 @@ impl WaitingCallers {
         Ok(())
     }
 
-    /// Gives the path of one server to another. False if the first no longer has it.
+    /// Passes a path from one server to another. False if the first no longer holds it.
     pub fn replace(&self, holder: &Arc<RegisteredServer>, new: &Arc<RegisteredServer>) -> bool {
         let mut state = self.state.lock();
         let is_stopping = state.is_stopping;
@@ -118,7 +118,7 @@ impl WaitingCallers {
         }
     }
 
-    /// Frees the path of a server, if it still has it, and returns the callers that waited for it.
+    /// Frees the path of a server, if it still holds it, and returns the callers that waited for it.
     pub fn unregister(&self, gone: &Arc<RegisteredServer>) -> Vec<WaitingCaller> {
         let mut state = self.state.lock();
         if state.paths.get(&gone.path).is_some_and(|found| Arc::ptr_eq(found, gone)) {
@@ -127,7 +127,7 @@ impl WaitingCallers {
         self.take_all(&mut state, |waiting| Arc::ptr_eq(&waiting.registration, gone))
     }
 
-    /// Lets a caller wait, and notifies its server.
+    /// Queues a caller and notifies its server.
     pub fn wait(&self, caller: WaitingCaller, notice: String) -> Result<(), Box<RefusedVisitor>> {
         let mut state = self.state.lock();
         let held = state.paths.get(&caller.registration.path);
@@ -142,7 +142,7 @@ impl WaitingCallers {
             Some(BrokerRefusal::caller("another caller waits with its WebRoute-ID"))
         } else if state.waiting.len() >= self.bounds.waiting {
             Some(BrokerRefusal::full("too many callers wait"))
-        // Counting is left out where it cannot matter.
+        // Skips counting where it cannot matter.
         } else if state.waiting.len() >= self.bounds.waiting_per_path
             && of_path() >= self.bounds.waiting_per_path
         {
@@ -154,7 +154,7 @@ impl WaitingCallers {
             return Err(caller.visitor.refused(refusal));
         }
         let token = state.last_token + 1;
-        // The end of either direction; errors are reported in any case.
+        // The end of either direction; errors are always reported.
         let events = epoll::EventFlags::RDHUP;
         let data = epoll::EventData::new_u64(token);
         if let Err(error) = epoll::add(&self.epoll, caller.visitor.stream.input(), data, events) {
@@ -178,14 +178,14 @@ impl WaitingCallers {
         Ok(())
     }
 
-    /// The caller that waits with this id. It no longer waits.
+    /// Removes the waiting caller with this id.
     pub fn take_waiting(&self, rendezvous: &RendezvousId) -> Option<WaitingCaller> {
         let mut state = self.state.lock();
         let token = *state.tokens.get(rendezvous)?;
         self.take(&mut state, token)
     }
 
-    /// Ends all registrations and all waiting.
+    /// Ends all registrations and closes all waiting callers.
     pub fn stop(&self) {
         let mut state = self.state.lock();
         state.is_stopping = true;
@@ -206,7 +206,7 @@ impl WaitingCallers {
         let waiting = entry.remove();
         state.tokens.remove(&waiting.rendezvous);
         state.deadlines.remove(&(waiting.deadline, token));
-        // It fails only for what is not watched.
+        // It fails only for a socket that is not watched.
         let _ = epoll::delete(&self.epoll, waiting.visitor.stream.input());
         Some(waiting)
     }
@@ -221,7 +221,7 @@ impl WaitingCallers {
         tokens.into_iter().filter_map(|token| self.take(state, token)).collect()
     }
 
-    /// Ends the registrations and the waiting of keys that are no longer valid. Returns how many of each.
+    /// Ends the registrations and waits whose keys are no longer valid. Returns the number of each.
     pub fn revoke(&self, keyring: &Keyring) -> (usize, usize) {
         let mut state = self.state.lock();
         let is_revoked = |server: &Arc<RegisteredServer>| !keyring.keeps(&server.key, &server.path);
@@ -243,7 +243,7 @@ impl WaitingCallers {
         counts
     }
 
-    /// Watches all callers that wait, until this is stopped.
+    /// Watches all waiting callers until the broker stops.
     pub fn watch(&self) {
         let mut events = Vec::with_capacity(MAX_EVENTS);
         loop {
@@ -260,7 +260,7 @@ impl WaitingCallers {
                 (due, state.deadlines.first().map(|(deadline, _)| *deadline))
             };
             due.into_iter().for_each(answer_timeout);
-            // Beyond what a `Timespec` holds it may as well be for ever.
+            // Beyond the range of a `Timespec` there is no limit.
             let timeout = next.and_then(|deadline| Timespec::try_from(time_left(deadline)).ok());
             events.clear();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
@@ -286,18 +286,18 @@ impl WaitingCallers {
     }
 }
 
-/// Answers a caller whose server did not come in time. The watching thread does this, so nothing waits.
+/// Answers a caller whose server did not come in time. It never blocks: the watching thread calls it.
 fn answer_timeout(caller: WaitingCaller) {
     let refusal = BrokerRefusal::unanswered();
     let WaitingCaller { mut visitor, registration, .. } = caller;
     log::warn!("caller {}: 504 on {}: {}", visitor.name, registration.path, refusal.reason);
-    // A socket on which nothing was sent yet takes this at once.
+    // A socket on which nothing was sent yet accepts this at once.
     let now = Instant::now();
     let _ = visitor.stream.write_all_within(&refusal.answer(false), now);
     visitor.stream.finish_within(now);
 }
 
-/// Closes a caller whose server will not come: like the original without an answer.
+/// Closes a caller whose server will not come: like the original, without a response.
 pub(super) fn log_closed(caller: WaitingCaller, why: &str) {
     let WaitingCaller { visitor, registration, .. } = caller;
     log::warn!("caller {}: closed while waiting on {}: {why}", visitor.name, registration.path);

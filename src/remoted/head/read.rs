@@ -1,4 +1,4 @@
-//! Reading a head from a stream. What was read beyond it is given back to the stream.
+//! Reads a head from a stream. Bytes read beyond it are returned to the stream.
 
 use std::fmt;
 use std::io;
@@ -8,25 +8,25 @@ use super::{Fields, UpgradeRequest, UpgradeResponse};
 use crate::http1::head::{self, Field, InvalidHead, NO_FIELD, Profile};
 use crate::remoted::stream::Stream;
 
-/// Most bytes of a head.
+/// Maximum number of bytes of a head.
 pub const MAX_BYTES: usize = 16 * 1024;
-/// Most fields of a head.
+/// Maximum number of fields of a head.
 const MAX_FIELDS: usize = 64;
-/// What is read at once: more than a usual head has.
+/// The bytes per read: more than a usual head.
 const PIECE: usize = 1024;
 
 /// Why there is no head.
 #[derive(Debug)]
 pub enum HeadError {
-    /// The peer ended or left before the first byte: it wants nothing more.
+    /// The peer closed the connection before the first byte: it wants nothing more.
     Nothing,
-    /// The peer ended in the middle.
+    /// The peer closed the connection within the head.
     Ended,
     /// It took too long.
     TooSlow,
     /// It is longer than [`MAX_BYTES`] or has too many fields.
     TooLarge,
-    /// It is no HTTP/1 head; what is wrong with it.
+    /// It is not an HTTP/1 head; the reason.
     Malformed(String),
     /// The stream failed.
     Failed(io::Error),
@@ -58,7 +58,7 @@ impl From<InvalidHead> for HeadError {
     }
 }
 
-/// The head of a request, whole before `deadline`.
+/// Reads the whole head of a request before `deadline`.
 pub fn read_request(stream: &mut Stream, deadline: Instant) -> Result<UpgradeRequest, HeadError> {
     let bytes = read(stream, deadline)?;
     let mut room = [NO_FIELD; MAX_FIELDS];
@@ -71,7 +71,7 @@ pub fn read_request(stream: &mut Stream, deadline: Instant) -> Result<UpgradeReq
     })
 }
 
-/// The head of an answer, whole before `deadline`.
+/// Reads the whole head of a response before `deadline`.
 pub fn read_answer(stream: &mut Stream, deadline: Instant) -> Result<UpgradeResponse, HeadError> {
     let bytes = read(stream, deadline)?;
     let mut room = [NO_FIELD; MAX_FIELDS];

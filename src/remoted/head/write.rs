@@ -1,20 +1,20 @@
-//! The heads that are sent. None of the texts may have a line break: they come from parsed URLs,
-//! parsed heads and files of keys, which refuse them.
+//! Writes heads. No text may contain a line break: they come from parsed URLs, parsed heads and
+//! files of keys, which reject them.
 
 use super::{field, webroute_accept, websocket_accept};
 
-/// What an upgrade request is sent to.
+/// The target of an upgrade request.
 #[derive(Clone, Copy)]
 pub struct Upgrade<'a> {
-    /// Host, with its port where that is not the scheme's.
+    /// Host, and port unless it is the scheme's default.
     pub host: &'a str,
-    /// Path, with its query.
+    /// Path and query.
     pub path: &'a str,
     /// The key of a server or a caller.
     pub key: &'a str,
 }
 
-/// A caller, or a server for a caller, asks to be joined with the other of this id.
+/// A caller, or a server for a caller, asks to be joined with the peer of this id.
 pub fn webroute_request(to: &Upgrade<'_>, id: &str, timeout_s: Option<u64>) -> Vec<u8> {
     let Upgrade { host, path, key } = to;
     let timeout = timeout_s.map_or(String::new(), |s| format!("{}: {s}\r\n", field::TIMEOUT));
@@ -28,7 +28,7 @@ pub fn webroute_request(to: &Upgrade<'_>, id: &str, timeout_s: Option<u64>) -> V
     .into_bytes()
 }
 
-/// A server asks for notices of callers. `nonce` is 16 random bytes in Base64 (RFC 6455, section
+/// A server requests notices of callers. `nonce` is 16 random bytes in Base64 (RFC 6455, section
 /// 4.1).
 pub fn websocket_request(to: &Upgrade<'_>, origin: &str, nonce: &str) -> Vec<u8> {
     let Upgrade { host, path, key } = to;
@@ -41,12 +41,12 @@ pub fn websocket_request(to: &Upgrade<'_>, origin: &str, nonce: &str) -> Vec<u8>
     .into_bytes()
 }
 
-/// The answer to both sides of a WebRoute.
+/// The response to both sides of a WebRoute.
 pub fn webroute_accepted(id: &str) -> Vec<u8> {
     accepted("webroute", field::ACCEPT, &webroute_accept(id))
 }
 
-/// The answer to a WebSocket with this `Sec-WebSocket-Key`.
+/// The response to a WebSocket with this `Sec-WebSocket-Key`.
 pub fn websocket_accepted(key: &str) -> Vec<u8> {
     accepted("websocket", "Sec-WebSocket-Accept", &websocket_accept(key))
 }

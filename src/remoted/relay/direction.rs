@@ -13,35 +13,35 @@ pub(super) struct Direction {
     held: Held,
     /// The sender has ended.
     ended: bool,
-    /// And that was passed on to the receiver.
+    /// The end was passed on to the receiver.
     pub is_done: bool,
-    /// Bytes that the receiver took.
+    /// Bytes that the receiver accepted.
     pub moved: u64,
-    /// The operating system does not splice these two.
+    /// The operating system cannot splice these two.
     copies: bool,
     /// Reading may return something.
     pub may_read: bool,
-    /// Writing may take something.
+    /// Writing may accept something.
     pub may_write: bool,
 }
 
 /// Bytes that were read and not written yet.
 enum Held {
     Nothing,
-    /// From `at` to `end`.
+    /// The bytes from `at` to `end`.
     Bytes {
         buffer: Vec<u8>,
         at: usize,
         end: usize,
     },
-    /// So many bytes, which never enter this process.
+    /// The number of bytes, which never enter this process.
     Spliced {
         pipe: SplicePipe,
         count: usize,
     },
 }
 
-/// At which end of a direction something failed.
+/// The end of a direction that failed.
 pub(super) enum DirectionError {
     Reading(io::Error),
     Writing(io::Error),
@@ -70,7 +70,7 @@ impl Direction {
         !self.is_done && !self.wants_read()
     }
 
-    /// Moves what can be moved now. True if anything was.
+    /// Moves what it can without blocking. True if anything moved.
     pub fn step(&mut self, from: &mut Stream, to: &mut Stream) -> Result<bool, DirectionError> {
         let mut has_moved = false;
         if self.wants_read() && self.may_read {
@@ -86,7 +86,7 @@ impl Direction {
     fn fill(&mut self, from: &mut Stream, to: &Stream) -> Result<(), DirectionError> {
         if !self.copies
             && let (Some(source), Some(_)) = (from.plain(), to.plain())
-            // Without a descriptor left for a pipe a buffer is used.
+            // Falls back to a buffer if there is no descriptor for a pipe.
             && let Ok(pipe) = pool::pipe()
         {
             let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
@@ -121,7 +121,7 @@ impl Direction {
         Ok(())
     }
 
-    /// Writes what is held, or passes the end on.
+    /// Writes held bytes, or passes the end on.
     fn drain(&mut self, to: &mut Stream) -> io::Result<()> {
         match &mut self.held {
             Held::Nothing => {
@@ -162,7 +162,7 @@ impl Direction {
     }
 }
 
-/// True where it worked. Where it would have blocked, `may` becomes false until poll(2) reports otherwise.
+/// True on success. If it would have blocked, `may` becomes false until poll(2) reports otherwise.
 fn unless_blocked(
     result: Result<(), DirectionError>,
     may: &mut bool,

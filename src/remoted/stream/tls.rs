@@ -1,8 +1,7 @@
-//! TLS over another stream, without blocking. The only file of this module that names
-//! `rustls::Connection`.
+//! Non-blocking TLS over another stream. The only file of this module that names `rustls::Connection`.
 //!
-//! In scope: the handshake with its deadline, plaintext in and out, the end of a direction. Not in
-//! scope: whom to trust.
+//! In scope: the handshake with its deadline, plaintext in and out, the end of a direction. Not in scope:
+//! which peer to trust.
 
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -15,24 +14,24 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 use super::transport::{NonblockingTransport, ReadyEvent};
 use crate::remoted::pool;
 
-/// Most plaintext that is held as ciphertext until the stream below takes it: one record.
+/// Maximum plaintext that is held as ciphertext until the stream below accepts it: one record.
 const MAX_HELD_PLAINTEXT: usize = 16 * 1024;
 
 /// A TLS connection over the stream `T`.
 pub(super) struct StreamTls<T> {
     connection: Connection,
     under: T,
-    /// Bytes of the stream below that are not decrypted yet: `rest` of `cipher`. The buffer is the
-    /// pool's, held while there are any.
+    /// Bytes from the stream below that are not decrypted yet: `rest` of `cipher`. The buffer is borrowed
+    /// from the pool while there are any.
     cipher: Vec<u8>,
     rest: Range<usize>,
-    /// Bytes that were decrypted and not read yet.
+    /// The number of decrypted bytes not read yet.
     plain: usize,
     /// Something was received since rustls last released its buffer.
     holds_buffer: bool,
     /// The stream below has ended.
     ended: bool,
-    /// The end of our direction was sent.
+    /// close_notify was sent.
     closed: bool,
 }
 
@@ -64,7 +63,7 @@ impl<T: NonblockingTransport> StreamTls<T> {
             closed: false,
         };
         while tls.connection.is_handshaking() || tls.connection.wants_write() {
-            // A peer that always has something to send would never be waited for.
+            // A peer that always has something to send would never reach a wait.
             if Instant::now() >= until {
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -81,7 +80,7 @@ impl<T: NonblockingTransport> StreamTls<T> {
             match step {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => tls.under.wait(event, until)?,
                 Err(e) => {
-                    // The alert tells the peer why; that it may not arrive is no second error.
+                    // The alert tells the peer why; failing to send it is no second error.
                     let _ = tls.flush();
                     return Err(e);
                 }
@@ -107,9 +106,9 @@ impl<T: NonblockingTransport> StreamTls<T> {
         loop {
             match self.connection.reader().read(buffer) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                // The peer ended without a close_notify. Our own ends send one, so a dialler takes this for
-                // what it may be: somebody cut the connection. Callers of a broker may be programs in
-                // languages whose usual way to end is just that.
+                // The peer ended without a close_notify. Our own ends send one, so a dialler treats this as
+                // a possible truncation by a third party. Callers of a broker may be programs in languages
+                // that usually end this way.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                     return match self.connection {
                         Connection::Server(_) => Ok(0),
@@ -126,11 +125,11 @@ impl<T: NonblockingTransport> StreamTls<T> {
         }
     }
 
-    /// Reads and decrypts what the stream below has; `WouldBlock` where it has nothing. Everything that was
-    /// decrypted before must have been read.
+    /// Reads and decrypts what the stream below has; `WouldBlock` if it has nothing. All bytes decrypted
+    /// before must have been read.
     fn receive(&mut self) -> io::Result<()> {
         if self.rest.is_empty() && !self.ended {
-            // As much as there is at once: rustls by itself would ask for 4 KiB at a time.
+            // Reads as much as is available: rustls by itself would read 4 KiB at a time.
             self.cipher = pool::buffer();
             let count = self.under.read(&mut self.cipher);
             self.rest = 0..*count.as_ref().unwrap_or(&0);
@@ -143,7 +142,7 @@ impl<T: NonblockingTransport> StreamTls<T> {
             }
             self.ended = self.rest.is_empty();
         }
-        // No bytes: for rustls that is the end of the stream.
+        // No bytes: rustls takes that as the end of the stream.
         let taken = self.connection.read_tls(&mut &self.cipher[self.rest.clone()])?;
         self.rest.start += taken;
         self.holds_buffer = true;
@@ -163,8 +162,8 @@ impl<T: NonblockingTransport> StreamTls<T> {
         }
     }
 
-    /// Lets rustls release the buffer of the last record, which it would keep for the next one: a connection
-    /// may be silent for days.
+    /// Makes rustls release the buffer of the last record, which it would keep for the next one: a
+    /// connection may be silent for days.
     fn release_buffer(&mut self) {
         struct Nothing;
         impl Read for Nothing {
@@ -181,7 +180,7 @@ impl<T: NonblockingTransport> StreamTls<T> {
         if self.closed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        // What waits goes first, so that no more than one record does.
+        // Flushes first, so that at most one record is held.
         self.flush()?;
         let count =
             self.connection.writer().write(&bytes[..bytes.len().min(MAX_HELD_PLAINTEXT)])?;
@@ -280,7 +279,7 @@ mod tests {
             });
             assert!(read_all(&mut server).unwrap() == bytes);
         });
-        // The other direction is open still.
+        // The other direction is still open.
         server.write_all_within(b"answer", soon()).unwrap();
         server.close_writing_within(soon()).unwrap();
         assert_eq!(read_all(&mut caller).unwrap(), b"answer");
@@ -296,7 +295,7 @@ mod tests {
         socket.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_all(&mut server).unwrap(), b"all");
         server.write_all_within(b"half", soon()).unwrap();
-        // Below its TLS, as somebody on the way would.
+        // Below its TLS, as somebody on the path could.
         let below = server.bottom().unwrap().try_clone().unwrap();
         below.shutdown(Shutdown::Write).unwrap();
         let mut buffer = [0; 8];
