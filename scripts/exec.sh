@@ -1,9 +1,9 @@
-# Sourced by bench: what a script costs as a handler, over running it.
+# Sourced by bench: the cost of a script as a handler, compared with running it.
 
-# How often each is run, in turns.
+# Runs of each, in turns.
 RUNS=${RUNS:-500}
 
-# Nodes of their own: the other parts ask the examples.
+# Separate nodes: the other parts use the examples.
 bench_exec() {
     local dir=$work/handlers load kept server_handler=exec:$work/handlers
     load=$(loadavg)

@@ -1,13 +1,13 @@
-# Sourced by demo and bench: builds the programs, makes throw-away identities and starts a server and
-# a client on loopback. Everything it writes is in $work, which is removed when the script ends.
+# Sourced by demo and bench: builds the programs, makes throw-away identities and starts a server and a client
+# on loopback. All files are in $work, which is removed when the script exits.
 #
-# RESTPIPE_BIN_DIR names a directory with the programs already built; nothing is built then.
+# RESTPIPE_BIN_DIR names a directory with programs already built; then nothing is built.
 
-# Settings of the caller must not reach the nodes, except DEBUG and RUST_LOG.
+# The caller's settings must not reach the nodes, except DEBUG and RUST_LOG.
 for name in "${!RP_@}"; do unset "$name"; done
 unset BIND_IP BIND_PORT
 
-# How long a node may take to get ready, and to end, in seconds.
+# How long a node may take to become ready, and to exit, in seconds.
 READY_S=20
 END_S=15
 
@@ -27,12 +27,12 @@ fail() {
     exit 1
 }
 
-# need COMMAND WHAT: ends with one line where COMMAND is missing.
+# need COMMAND WHAT: fails with one line if COMMAND is missing.
 need() {
     command -v "$1" >/dev/null || fail "$1 is missing: $2"
 }
 
-# Makes $work and has everything cleaned up on every way out.
+# Creates $work and installs the cleanup for every exit.
 open_workshop() {
     work=$(mktemp -d "${TMPDIR:-/tmp}/restpipe.XXXXXX")
     trap close_workshop EXIT
@@ -59,8 +59,8 @@ close_workshop() {
     exit "$status"
 }
 
-# build PROFILE: builds the programs with this profile of Cargo.toml and sets $bin to where they are, and $built to
-# how. The working directory is the project's.
+# build PROFILE: builds the programs with this Cargo profile and sets $bin to their directory and $built to a
+# description. The working directory must be the project's.
 build() {
     local profile=$1
     bin=${RESTPIPE_BIN_DIR:-}
@@ -71,21 +71,21 @@ build() {
             fail "a C compiler is missing: install gcc or clang"
         echo "${0##*/}: building the programs (profile $profile); only the first time takes minutes" >&2
         cargo build --profile "$profile" --locked --bins
-        # What cargo calls dev is in debug.
+        # The output of the profile dev is in debug.
         bin=${CARGO_TARGET_DIR:-target}/${profile/#dev/debug}
         built="built with the profile $profile"
     fi
     [ -x "$bin/rp_server_start" ] || fail "the programs are not in $bin"
 }
 
-# Runs a program whose output matters only when it fails.
+# Runs a program whose output matters only if it fails.
 quietly() {
     "$@" >"$work/output" 2>&1 && return
     cat "$work/output" >&2
     fail "${1##*/} failed"
 }
 
-# Makes a CA and one identity for each node, and installs them below $work.
+# Creates a CA and one identity for each node, and installs them below $work.
 make_identities() {
     local ca=$work/ca
     quietly "$bin/rp_ca" init --dir "$ca"
@@ -98,8 +98,8 @@ make_identities() {
         "$ca/client.key.pem" "$ca/client.crt.pem" "$ca/ca.crt.pem"
 }
 
-# start_node NAME COMMAND...: starts a node, waits for its ready line and leaves it in $ready, the
-# process id in $node. Standard error goes to $work/NAME.log.
+# start_node NAME COMMAND...: starts a node, waits for its ready line and stores it in $ready, the process id in
+# $node. Standard error goes to $work/NAME.log.
 start_node() {
     local name=$1 fifo=$work/$1.ready fd status=0
     shift
@@ -139,7 +139,7 @@ start_server() {
     server_http=$(field http)
 }
 
-# A client that is started again gets its old port.
+# A restarted client gets its old port.
 start_client() {
     start_node client env RP_CLIENT_TARGET_HOSTNAME=localhost \
         RP_CLIENT_TARGET_PORT="${server_pipe##*:}" \
@@ -149,7 +149,7 @@ start_client() {
     client_http=$(field http)
 }
 
-# The last lines of both nodes, for whoever looks for a fault.
+# The last log lines of both nodes, for debugging.
 show_logs() {
     local name
     for name in server client; do
@@ -158,7 +158,7 @@ show_logs() {
     done
 }
 
-# A relative CARGO_TARGET_DIR and RESTPIPE_BIN_DIR mean the caller's directory.
+# Relative paths in CARGO_TARGET_DIR and RESTPIPE_BIN_DIR refer to the caller's directory.
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:+$(realpath -m "$CARGO_TARGET_DIR")}
 RESTPIPE_BIN_DIR=${RESTPIPE_BIN_DIR:+$(realpath -m "$RESTPIPE_BIN_DIR")}
 [ -n "$CARGO_TARGET_DIR" ] || unset CARGO_TARGET_DIR

@@ -1,10 +1,10 @@
-# Sourced by bench: what it costs to be seen. Needs $work, $bin and the running nodes.
+# Sourced by bench: the cost of monitoring. Needs $work, $bin and the running nodes.
 
 LINKS=${LINKS:-2000}
-# The programs of a build to compare with, such as one of the commit before; none: not compared.
+# The programs of another build to compare with, such as the previous commit; empty: no comparison.
 BASE_BIN_DIR=${BASE_BIN_DIR:-}
 
-# How long /status and /metrics take with many links, and what callers notice of it; then requests a
+# The latency of /status and /metrics with many links, and their effect on callers; then requests per
 # second with this build and another one, in turns.
 bench_status() {
     local load
@@ -23,7 +23,7 @@ bench_status() {
     describe_machine
 }
 
-# Each round has nodes of its own: how fast two processes are together depends on chance when they start.
+# Each round has its own nodes: the speed of two processes depends on chance at their start.
 compare_builds() {
     need wrk "install wrk"
     local this_bin=$bin count round side sides

@@ -1,12 +1,12 @@
-# Sourced by bench: what large bodies do, and what they do to the small ones beside them.
+# Sourced by bench: the speed of large bodies, and their effect on small ones beside them.
 #
 # nginx serves and stores files of zeros in $bulk_dir, in memory, so that no disk is measured. They are
-# sparse: only what is uploaded takes memory, and it is removed after each upload.
+# sparse: only uploads take memory, and each is removed afterwards.
 
 bulk_dir=
-# More than anything reads while it is measured.
+# More than any transfer reads during the measurement.
 ENDLESS=$((1 << 40))
-# Streams beside the one whose consumer stalls, and the bytes each asks for again and again.
+# Streams beside the stalled one, and the bytes that each requests repeatedly.
 STREAMS=98
 MEDIUM=65536
 
@@ -36,7 +36,7 @@ bench_bulk() {
     describe_machine
 }
 
-# As bench_bulk, down only: the file that nginx gives, by the server's files.
+# As bench_bulk, downloads only: the file that nginx serves, through the server's files handler.
 bench_files() {
     local bytes=${BYTES:-$((1 << 30))} round side load measured
     load=$(loadavg)
@@ -91,7 +91,7 @@ bulk_up() {
     rm "$bulk_dir/up/file"
 }
 
-# transfer BYTES FORMAT URL ARGUMENT...: prints what curl measured, and ends where bytes are missing.
+# transfer BYTES FORMAT URL ARGUMENT...: prints curl's measurements; fails if bytes are missing.
 transfer() {
     local bytes=$1 format=$2 url=$3 measured
     shift 3
@@ -100,7 +100,7 @@ transfer() {
     echo "$measured"
 }
 
-# bulk_url SIDE BYTES: nginx gives the file of zeros, which is to have that size.
+# bulk_url SIDE BYTES: the URL of nginx's file of zeros, created with that size.
 bulk_url() {
     case "$1" in
         restpipe) echo "http://$client_http/server/bytes//$2" ;;
@@ -109,7 +109,8 @@ bulk_url() {
     esac
 }
 
-# Rows of a situation, a side, the two latencies of small events, and the bulk beside them in MB/s.
+# Rows with a situation, a side, the two latencies of small events, and the concurrent bulk rate in
+# MB/s.
 bench_mixed() {
     local round side load
     need wrk "install wrk"
@@ -157,7 +158,7 @@ latency() {
     echo "$1 $(load "$2" "$3" "$SECONDS_EACH")" >>"$work/mixed"
 }
 
-# begin_bulk SIDE ARGUMENT...: a download that ends with end_bulk, and its first half second.
+# begin_bulk SIDE ARGUMENT...: starts a download that end_bulk ends, and waits half a second.
 begin_bulk() {
     local side=$1
     shift
@@ -168,21 +169,21 @@ begin_bulk() {
     sleep 0.5
 }
 
-# Leaves the rate of the download in $bulk_rate, in MB/s.
+# Stores the rate of the download in $bulk_rate, in MB/s.
 end_bulk() {
-    # curl ends by itself, with the status that says so; it then tells what it received.
+    # curl exits by itself with the expected status and prints how much it received.
     local status=0
     wait "$bulk_pid" || status=$?
     [ "$status" = 28 ] || fail "the download beside ended early: curl status $status"
     bulk_rate=$(awk '{ print $2 / $1 / 1e6 }' "$work/beside.curl")
 }
 
-# The same bytes down, and down and up again at once; both nodes' peak memory.
+# The same bytes down, and down and up concurrently; peak memory of both nodes.
 bench_large() {
     local bytes=${BYTES:-$((10 << 30))} url start sha_down sha_sent answer node pid load
     url=http://$client_http/server
     load=$(loadavg)
-    # A part that ran before is not counted.
+    # Excludes the peak of an earlier part.
     for pid in "$server_pid" "$client_pid"; do echo 5 >"/proc/$pid/clear_refs" || true; done
     progress "$bytes bytes down"
     start=$EPOCHREALTIME
@@ -216,7 +217,7 @@ loadavg() {
     cut -d' ' -f1-3 /proc/loadavg
 }
 
-# In memory where there is such a place.
+# In memory, if possible.
 make_bulk_dir() {
     if [ -d /dev/shm ] && [ -w /dev/shm ]; then
         bulk_dir=$(mktemp -d /dev/shm/restpipe.XXXXXX)
@@ -225,7 +226,7 @@ make_bulk_dir() {
         mkdir "$bulk_dir"
     fi
     mkdir "$bulk_dir/up" "$bulk_dir/body"
-    # Run by root, nginx works as somebody else.
+    # As root, nginx switches to another user.
     chmod 755 "$bulk_dir"
     chmod 777 "$bulk_dir/up" "$bulk_dir/body"
     : >"$bulk_dir/zeros"

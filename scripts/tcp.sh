@@ -1,13 +1,13 @@
 # Sourced by bench: TCP connections through rp_remoted publish and connect, and over the pipe, to the
-# nginx of start_others, beside ssh -L and rathole.
+# nginx of start_others, compared with ssh -L and rathole.
 #
-# Sides are compared with those of the same protection: `remoted` with rathole without any, the others,
+# Sides are compared at the same protection: `remoted` with rathole without encryption, the others,
 # which encrypt, with ssh -L and rathole's noise.
 
-# What a caller sees of nginx on each side, and the process ids of its programs; the sides in order.
+# The URL of nginx on each side, and the process ids of its programs; the sides in order.
 declare -A tcp_url=() tcp_pids=()
 tcp_sides=()
-# Connections that are joined and silent while memory is looked at.
+# Joined and silent connections while memory is measured.
 IDLE=${IDLE:-1000}
 
 bench_tcp() {
@@ -61,7 +61,7 @@ tcp_bulk() {
     rm "$bulk_dir/up/tcp"
 }
 
-# From `seconds bytes` to MB/s.
+# Converts `seconds bytes` to MB/s.
 rate() {
     awk '{ print $2 / $1 / 1e6 }'
 }
@@ -80,11 +80,11 @@ tcp_load() {
     awk -v what="$what-$count" -v side="$side" '$1 == "Requests/sec:" { print what, side, $2 }' "$work/wrk"
 }
 
-# Everything that tcp_url names, each in front of the nginx of start_others.
+# Starts all sides in tcp_url, each in front of the nginx of start_others.
 start_tcp() {
     local ports
     start_others
-    # One for the end that cannot say which it took, two for rathole.
+    # One for the end that cannot report which it took, two for rathole.
     read -ra ports < <(python3 "$here/bench.py" ports 3)
     start_remoted remoted rws rwr
     start_remoted remoted-tls rwss rwrs
@@ -126,7 +126,7 @@ start_remoted() {
     answers "$side-connect" "${tcp_url[$side]}"
 }
 
-# start_tcp_pipe PORT: a server and a client of their own, whose pipe carries the connections.
+# start_tcp_pipe PORT: starts a separate server and client whose pipe carries the connections.
 start_tcp_pipe() {
     start_node pipe-server env BIND_IP=127.0.0.1 BIND_PORT=0 RP_SERVER_HTTP_BIND=127.0.0.1:0 \
         RP_SERVER_CERT_PATH="$work/server" RP_DRAIN_S=2 RP_TCP_TARGETS="web=127.0.0.1:$nginx_port" \
@@ -141,7 +141,7 @@ start_tcp_pipe() {
     answers pipe-client "${tcp_url[pipe]}"
 }
 
-# start_plain_rathole CONTROL_PORT LOCAL_PORT: rathole without protection.
+# start_plain_rathole CONTROL_PORT LOCAL_PORT: rathole without encryption.
 start_plain_rathole() {
     local dir=$work/rathole-plain
     mkdir -m 700 "$dir"

@@ -16,8 +16,7 @@ pub use write::{
     Upgrade, webroute_accepted, webroute_request, websocket_accepted, websocket_request,
 };
 
-/// Header fields of the protocol, as the original writes them. Names are compared
-/// case-insensitively.
+/// Header fields of the protocol, as the original writes them. Names are compared case-insensitively.
 pub mod field {
     /// The key of a server or a caller.
     pub const KEY: &str = "X-Remoted-APIKey";

@@ -34,8 +34,7 @@ impl Outbound {
         Self { trust, proxies, resolver: Resolver::default(), tls: OnceLock::new() }
     }
 
-    /// Checks that these addresses can be dialled: each has a key, and those with TLS have something to
-    /// trust.
+    /// Checks that these addresses can be dialled: each has a key, and those with TLS have something to trust.
     pub fn check<'a>(&self, urls: impl IntoIterator<Item = &'a Url>) -> Result<(), String> {
         for url in urls {
             if !url.has_key() {

@@ -157,8 +157,7 @@ impl Pair {
             (right.input(), reading(to_left.wants_read())),
             (right.output(), writes_right),
         ];
-        // A side that is wanted in neither direction is watched only for resets, and no longer after its
-        // end.
+        // A side that is wanted in neither direction is watched only for resets, and no longer after its end.
         let mut wanted = Vec::with_capacity(polled.len());
         let mut places = [None; 4];
         for (at, (fd, flags)) in polled.into_iter().enumerate() {

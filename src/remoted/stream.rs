@@ -57,7 +57,7 @@ impl Stream {
         Self::shared(Arc::new(socket.into()))
     }
 
-    /// As [`Stream::socket`]; another thread may shut the socket down.
+    /// As `socket`; another thread may shut the socket down.
     pub(super) fn shared(socket: Arc<Socket>) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         // Unix sockets have no such option and need none.

@@ -1,4 +1,5 @@
-//! Scripts as handlers: what they get, what their output and end mean, and that nothing of them is left.
+//! Scripts as handlers: their input, the meaning of their output and exit, and that no process is left
+//! over.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,13 +18,13 @@ use crate::support::{Answer, Identities, PATIENCE, client, server, write_script}
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(600);
 
-/// A folder of scripts on both sides of a pipe.
+/// A directory of scripts on both sides of a pipe.
 struct Scene {
     running: Running,
     pair: Pair,
 }
 
-/// The folder, and what its scripts say of themselves there.
+/// The directory, and the files that its scripts write there.
 struct Running {
     dir: TempDir,
 }
@@ -58,7 +59,7 @@ impl Scene {
 
     fn all_gone(&self, pids: &[u32]) {
         for pid in pids {
-            // A zombie that is ours would still be there.
+            // A zombie of ours would still be there.
             eventually(&format!("the end of {pid}"), || {
                 (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
             });
@@ -67,11 +68,11 @@ impl Scene {
 }
 
 impl Running {
-    /// The process ids that scripts wrote into the file `pids`, one a line, once there are so many.
+    /// The process ids in the file `pids`, one per line, once there are this many.
     fn pids(&self, count: usize) -> Vec<u32> {
         eventually("the process ids", || {
             let text = fs::read_to_string(self.dir.path().join("pids")).ok()?;
-            // Only what was written to its end.
+            // Only complete lines.
             let whole = text.rsplit_once('\n')?.0;
             let pids: Vec<u32> = whole.lines().map(|line| line.trim().parse().unwrap()).collect();
             (pids.len() >= count).then_some(pids)
@@ -79,7 +80,7 @@ impl Running {
     }
 }
 
-/// Whether it does more than wait to be reaped.
+/// Whether it is running, and not only waiting to be reaped.
 fn runs(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
@@ -99,7 +100,7 @@ fn eventually<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
     }
 }
 
-/// A request whose answer, and end, the caller takes as it likes.
+/// Sends a request whose answer the test reads itself.
 fn open(http: SocketAddr, head: &str) -> TcpStream {
     let mut socket = TcpStream::connect(http).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -110,7 +111,7 @@ fn open(http: SocketAddr, head: &str) -> TcpStream {
     socket
 }
 
-/// Reads until this text has come, and returns everything so far.
+/// Reads until this text arrives, and returns everything so far.
 fn read_until(socket: &mut TcpStream, text: &str) -> String {
     let mut seen = String::new();
     while !seen.contains(text) {
@@ -122,7 +123,7 @@ fn read_until(socket: &mut TcpStream, text: &str) -> String {
     seen
 }
 
-/// The rest of an answer that must not look whole.
+/// The rest of an answer, which must not look complete.
 fn is_cut_short(socket: &mut TcpStream) {
     let mut rest = Vec::new();
     let _ = socket.read_to_end(&mut rest);
@@ -146,8 +147,8 @@ print(json.dumps([sys.argv[0], sys.argv[1:], os.getcwd(), sys.stdin.read()]))
 
 #[test]
 fn a_script_gets_parameters_body_and_a_clean_environment() {
-    // The kernel calls it as `cat /proc/self/environ DIR/get_env_all`, so the environment is that of
-    // the start, untouched by any interpreter.
+    // The kernel runs it as `cat /proc/self/environ DIR/get_env_all`, so this is the initial
+    // environment, untouched by any interpreter.
     let scene = Scene::new(
         &[("post_show_all", SHOW), ("get_env_all", "#!/bin/cat /proc/self/environ\n")],
         LONG,
@@ -222,7 +223,7 @@ fn every_byte_arrives_as_it_is_or_is_refused() {
             // Not UTF-8.
             128.. => assert_eq!((inside.status, query.status), (400, 400), "{byte}"),
         }
-        // In the noun it names another script, and only a slash and an underscore name this one.
+        // In the noun it names another script; only a slash and an underscore name this one.
         let noun = scene.get(&format!("x%{byte:02x}"));
         assert!(matches!(noun.status, 400 | 404), "{byte}: {noun:?}");
         for answer in [inside, query, noun] {
@@ -289,7 +290,7 @@ fn what_is_missing_is_told_apart() {
     let empty = scene.get("a");
     assert_eq!((empty.status, empty.body.len(), empty.header("Content-Type")), (200, 0, None));
     assert_eq!(scene.pair.client.ask("HEAD", "/server/a", &[], b"").status, 200);
-    // A script is there as soon as it is there.
+    // A new script is usable at once.
     put(scene.running.dir.path(), "get_b", "#!/bin/sh\necho new\n");
     assert_eq!(scene.get("b").text(), "new\n");
 }
@@ -420,13 +421,13 @@ fn output_streams_and_a_late_failure_is_no_short_success() {
             }
         }
     }
-    // The head goes out before there is any body.
+    // The head is sent before there is any body.
     let http = scene.pair.client.http();
     let mut socket = open(http, "GET /server/events HTTP/1.1");
     read_until(&mut socket, "text/event-stream");
     fs::write(&gate, "go\n").unwrap();
     read_until(&mut socket, "data: x\n");
-    // A length that was said counts.
+    // An explicit length is kept.
     let mut socket = open(http, "GET /server/said HTTP/1.1");
     let head = read_until(&mut socket, "ten\n").to_ascii_lowercase();
     assert!(head.contains("content-length: 100000"), "{head}");
@@ -464,7 +465,7 @@ fn bodies_of_any_size_stream_through_a_script() {
     }
 }
 
-/// An answer without its chunks, in which a body comes whose end came too late for a length.
+/// The answer without chunked coding, for a body that ended too late for a length.
 fn unchunked(mut answer: Answer) -> Answer {
     if answer.header("Transfer-Encoding").is_none() {
         return answer;
@@ -533,7 +534,7 @@ fn a_script_that_takes_too_long_is_ended_with_all_it_started() {
                 assert!(took >= timeout && took < timeout + Duration::from_secs(5), "{took:?}");
             });
         }
-        // One whose answer has begun, and one that ended but left somebody with its output.
+        // One whose answer has begun, and one that exited but left a child with its output.
         for (target, begun) in [("hang//begun", "begun\n"), ("leaver", "left\n")] {
             let http = scene.pair.client.http();
             scope.spawn(move || {
@@ -624,7 +625,7 @@ fn only_so_many_scripts_run_at_once() {
     assert_eq!(scene.get("quick").status, 200);
 }
 
-/// Both nodes as programs, the server with scripts beside the examples.
+/// Both nodes as programs; the server has scripts beside the examples.
 #[test]
 fn a_gibibyte_costs_the_programs_no_memory_and_they_leave_nothing() {
     const LENGTH: u64 = 1 << 30;

@@ -1,5 +1,5 @@
 //! `files:DIR` and `files+rw:DIR`: a directory on the other side, in both directions, and nothing
-//! beside it.
+//! outside of it.
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};
@@ -20,10 +20,10 @@ use tempfile::TempDir;
 
 use crate::support::{self, Answer, Identities, Node, PATIENCE, client, server};
 
-/// What stands in every file outside the directory.
+/// The contents of every file outside the directory.
 const CANARY: &str = "the canary sings";
 
-/// Both nodes, each with the files of the same directory, and a file beside that.
+/// Both nodes, each serving the same directory, and a file beside it.
 struct Nodes {
     server: Node,
     client: Node,
@@ -56,12 +56,12 @@ impl Nodes {
         self.root.path().join("share")
     }
 
-    /// Who asks, and the beginning of the path to the peer.
+    /// Each node's local port, and the path prefix of its peer.
     fn both(&self) -> [(SocketAddr, &'static str); 2] {
         [(self.server.http(), "/client/fileserver"), (self.client.http(), "/server")]
     }
 
-    /// Asks the client's files, by the server's port.
+    /// Sends a request for the client's files to the server's port.
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         self.server.ask(method, &format!("/client/fileserver/{path}"), headers, body)
     }
@@ -192,7 +192,7 @@ fn ranges_give_the_bytes_that_were_asked_for() {
     assert_eq!(get(&[range, ("If-Range", etag)]).status, 206);
     assert_eq!(get(&[range, ("If-Range", "\"other\"")]).body.len(), 300_000);
 
-    // A download that was broken off is taken up again, from the byte at which it ended.
+    // An interrupted download is resumed at the byte where it broke off.
     let saved = nodes.root.path().join("saved");
     fs::write(&saved, &content[..123_456]).unwrap();
     let output = curl(&["-C", "-", "-o", saved.to_str().unwrap(), &nodes.url("file//data.bin")]);
@@ -205,7 +205,7 @@ fn what_the_caller_has_is_not_sent_again() {
     let nodes = Nodes::start("files");
     let file = nodes.share().join("a.txt");
     fs::write(&file, "one").unwrap();
-    // Long enough ago that the date alone says which one it is.
+    // Old enough that the date alone identifies the version.
     set_modified(&file, UNIX_EPOCH + Duration::from_secs(1_000_000_000));
     let get = |headers: &[(&str, &str)]| nodes.ask("GET", "file//a.txt", headers, b"");
     let first = get(&[]);
@@ -243,7 +243,7 @@ fn what_the_caller_has_is_not_sent_again() {
     fs::rename(&other, &file).unwrap();
     assert_eq!(get(&[("If-None-Match", etag)]).text(), "two");
 
-    // Times that HTTP cannot say.
+    // Times outside the range of HTTP dates.
     for time in [UNIX_EPOCH - Duration::from_secs(9), SystemTime::now() + PATIENCE * 1000] {
         set_modified(&file, time);
         let answer = get(&[("If-Modified-Since", "Sun, 09 Sep 2001 01:46:40 GMT")]);
@@ -255,7 +255,7 @@ fn set_modified(file: &Path, time: SystemTime) {
     fs::File::options().write(true).open(file).unwrap().set_modified(time).unwrap();
 }
 
-/// The spellings of a way out that others have tried.
+/// Known spellings of path traversal.
 fn ways_out(root: &str) -> Vec<String> {
     let mut ways = [
         "../canary",
@@ -302,7 +302,7 @@ fn ways_out(root: &str) -> Vec<String> {
     ways
 }
 
-/// One with this byte, in each of several places.
+/// Paths with this byte, in several places.
 fn ways_with(byte: u8, root: &str) -> [String; 7] {
     [
         format!("..%{byte:02x}canary"),
@@ -356,7 +356,7 @@ fn no_spelling_leads_out_of_the_directory() {
         let log = node.log();
         assert!(!log.iter().any(|line| line.contains("panicked")), "{log:#?}");
     }
-    // Without a condition a name of any byte is a file that may be made, inside.
+    // Without a condition a name of any byte is a file that may be created, inside.
     for byte in 0..=255_u8 {
         nodes.put(&format!("file//sub/..%{byte:02x}canary"), b"x");
     }
@@ -366,7 +366,7 @@ fn no_spelling_leads_out_of_the_directory() {
     assert_eq!(fs::read_to_string(nodes.root.path().join("canary")).unwrap(), CANARY);
 }
 
-/// Every path below, with what it is.
+/// Every path below, with its type or contents.
 fn tree(root: &Path) -> BTreeSet<(PathBuf, Vec<u8>)> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(root).unwrap() {
@@ -399,7 +399,7 @@ fn links_within_the_directory_are_followed() {
     assert_eq!(format!("{kinds:?}").matches("link").count(), 2, "{kinds:?}");
 }
 
-/// Is set when it is dropped, so that a failed test ends what waits for it.
+/// Set on drop, so that a failed test stops the threads that wait for it.
 struct Raised<'a>(&'a AtomicBool);
 
 impl Drop for Raised<'_> {
@@ -408,7 +408,7 @@ impl Drop for Raised<'_> {
     }
 }
 
-/// A name that leads in and out by turns, swapped as fast as the system can.
+/// A name that leads inside and outside by turns, swapped as fast as the system can.
 #[test]
 fn a_link_that_is_swapped_while_it_is_opened_leads_nowhere_else() {
     let nodes = Nodes::start("files+rw");
@@ -450,10 +450,10 @@ fn a_link_that_is_swapped_while_it_is_opened_leads_nowhere_else() {
                     assert_eq!(answer.text(), "harmless");
                     fine += 1;
                 }
-                // The link was missing for a moment, or led out.
+                // The link was missing for a moment, or led outside.
                 403 | 404 | 409 | 412 => refused += 1,
                 204 => {}
-                // The system gave up on a path that never stood still.
+                // The system gave up on a path that kept changing.
                 status => assert_eq!((status, answer.text().contains("exception")), (500, true)),
             }
             assert!(Instant::now() < until + PATIENCE, "{fine} fine, {refused} refused");
@@ -470,7 +470,7 @@ fn what_is_no_file_is_refused_at_once() {
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let _socket = UnixListener::bind(share.join("socket")).unwrap();
     let mut special = vec!["fifo", "socket"];
-    // Only who may make devices can test them.
+    // Only a user who may create devices can test them.
     let mknod = Command::new("mknod").arg(share.join("zero")).args(["c", "1", "5"]).output();
     if mknod.is_ok_and(|output| output.status.success()) {
         special.push("zero");
@@ -505,7 +505,7 @@ fn a_file_that_shrinks_while_it_is_sent_is_never_whole() {
         file.set_len(LENGTH / 2).unwrap();
         let mut count = begin.len() as u64;
         let mut buffer = vec![0; 1 << 16];
-        // The connection ends, and the length that was announced has not come.
+        // The connection closes before the announced length has arrived.
         while let Ok(read @ 1..) = socket.read(&mut buffer) {
             count += read as u64;
         }
@@ -566,7 +566,7 @@ fn a_file_is_stored_whole_and_removed() {
         assert_error(&ask("PUT", &[("If-Match", "*")], b"x"), 412, "precondition_failed");
         assert!(nodes.names().is_empty());
     }
-    // Who says that it waits is told before it has sent the body.
+    // A client with `Expect: 100-continue` gets the refusal before it has sent the body.
     let (large, sent) = (nodes.root.path().join("large"), "%{http_code} %{size_upload}");
     fs::File::create(&large).unwrap().set_len(10 << 20).unwrap();
     let conditions = ["-H", "If-Match: \"x\"", "-H", "Expect: 100-continue", "-o", "/dev/null"];
@@ -586,7 +586,7 @@ fn a_file_is_stored_whole_and_removed() {
     let long = "n".repeat(300);
     assert_error(&nodes.put(&format!("file//{long}"), b"x"), 400, "bad_path");
     assert_error(&nodes.ask("PUT", "list//dir", &[], b"x"), 405, "wrong_verb");
-    // A link is replaced, or removed, and what it leads to stays.
+    // A link is replaced or removed; its target stays.
     symlink("b", nodes.share().join("dir/link")).unwrap();
     assert_eq!(nodes.put("file//dir/link", b"y").status, 204);
     assert_eq!(fs::read(nodes.share().join("dir/b")).unwrap(), b"x");
@@ -634,7 +634,7 @@ fn of_many_that_store_at_once_each_is_whole() {
                 .iter()
                 .map(|body| scope.spawn(|| nodes.ask("PUT", "file//shared", headers, body).status))
                 .collect();
-            // Whoever reads meanwhile has one of them.
+            // Concurrent readers get one of them.
             for _ in 0..10 {
                 let seen = nodes.get("file//shared");
                 assert!(seen.status == 404 || bodies.contains(&seen.body), "{}", seen.body.len());
@@ -642,7 +642,7 @@ fn of_many_that_store_at_once_each_is_whole() {
             puts.into_iter().map(|put| put.join().unwrap()).collect()
         })
     };
-    // Only one may be the first, and only one may follow a version.
+    // Only one may create it, and only one may replace a version.
     let first = statuses(&[("If-None-Match", "*")]);
     assert_eq!(first.iter().filter(|status| **status == 201).count(), 1, "{first:?}");
     assert!(first.iter().all(|status| [201, 412].contains(status)), "{first:?}");
@@ -707,7 +707,7 @@ fn a_long_list_is_told_in_parts() {
     for n in 0..COUNT {
         let name = CString::new(format!("{:05}\u{e4}%", n)).unwrap();
         let mut name = name.into_bytes();
-        // Where a part ends there may be any name.
+        // The last name of a part may contain any byte.
         if n == 9_999 {
             name.extend_from_slice(b"\xff&?");
         }
@@ -763,7 +763,7 @@ fn a_value_that_cannot_be_used_is_one_line_at_start() {
 #[test]
 fn several_handlers_share_the_nouns() {
     let rules = tempfile::NamedTempFile::new().unwrap();
-    // Rules speak of the whole noun.
+    // Rules match the whole noun.
     fs::write(rules.path(), "allow * get share/file\nallow * get ex/*\nallow * get cat\n").unwrap();
     let share = tempfile::tempdir().unwrap();
     fs::write(share.path().join("a.txt"), "shared").unwrap();
@@ -780,7 +780,7 @@ fn several_handlers_share_the_nouns() {
     for path in ["share/list//", "file//a.txt", "time"] {
         assert_error(&server.get(&format!("/client/c/{path}")), 403, "refused");
     }
-    // An encoded slash is no border: neither the rule's nor the handler's.
+    // An encoded slash is no separator, neither for a rule nor for a handler.
     for path in ["share%2Ffile//a.txt", "ex%2Fcat//a"] {
         assert_error(&server.get(&format!("/client/c/{path}")), 404, "unhandled");
     }

@@ -1,5 +1,5 @@
-//! What answers a request at the other end of the pipe: files, programs, local services and TCP; and who
-//! may ask for it.
+//! Handlers at the other end of the pipe: files, programs, local services and TCP; and the rules for
+//! requests to them.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! What peers may ask, by the rules of the handling side, on both sides of the pipe.
+//! What peers may request, by the rules of the handling side, on both sides of the pipe.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::support::peer::Peer;
 use crate::support::tls::{dialing, issue};
 use crate::support::{Answer, Identities, Setup, client, server};
 
-/// A file of rules in a directory of its own.
+/// A rules file in a directory of its own.
 struct RulesFile {
     dir: TempDir,
 }
@@ -60,7 +60,7 @@ fn a_server_answers_only_what_its_rules_allow() {
         (&alpha, "POST", "/server/time"),
         (&alpha, "GET", "/server/Time"),
         (&alpha, "GET", "/server/time/"),
-        // A noun without a handler tells whoever may not ask as little as any other.
+        // Without permission, a noun without a handler looks like any other.
         (&alpha, "GET", "/server/nothing"),
         (&beta, "GET", "/server/time"),
     ] {
@@ -68,7 +68,7 @@ fn a_server_answers_only_what_its_rules_allow() {
     }
     let head = alpha.ask("HEAD", "/server/cat", &[], b"");
     assert_eq!((head.status, head.body.len()), (403, 0));
-    // The client has no rules, so its server may ask anything.
+    // The client has no rules, so its server may request anything.
     assert_eq!(server.get("/client/alpha/cat//x").status, 200);
     assert_eq!(server.get("/client/alpha/nothing").status, 404);
 }
@@ -116,7 +116,7 @@ fn new_rules_are_taken_in_and_broken_ones_change_nothing() {
     assert_refused(&client.get("/server/cat//x"));
 
     let rewrite = |content: &str| {
-        // As careful programs write: whole, beside the old one, and then in its place.
+        // As careful programs write: complete, beside the old file, then renamed.
         let new = file.dir.path().join("new");
         fs::write(&new, content).unwrap();
         fs::rename(&new, file.path()).unwrap();
@@ -135,7 +135,7 @@ fn new_rules_are_taken_in_and_broken_ones_change_nothing() {
     assert_refused(&client.get("/server/time"));
     assert_eq!(client.get("/server/cat//x").status, 200);
 
-    // By itself, too; and a fault is told once.
+    // Also by itself; a fault is logged once.
     let skip = rewrite("");
     let changed = Instant::now();
     server.wait_log_from(skip, &["WARN", "rules reloaded: ", "allows nothing"]);
@@ -162,7 +162,7 @@ fn an_original_peer_is_refused_with_the_code() {
     let reply = peer.frame();
     assert_eq!((reply.kind, reply.id), (0x81, 1_000_000_007));
     let body = String::from_utf8_lossy(&reply.body).into_owned();
-    // Field 3, the code, is 253; and there is no extension behind the body.
+    // Field 3, the code, is 253; no extension follows the body.
     assert!(reply.body.windows(3).any(|bytes| bytes == [0x18, 0xfd, 0x01]), "{body}");
     assert!(body.ends_with("do not allow this request of epsilon\"}"), "{body}");
 }
@@ -179,7 +179,7 @@ fn odd_names_are_compared_as_they_are_and_logged_on_one_line() {
         ("größe 日本", "time", 0),
         ("größe 日本", hostile_noun, 253),
         ("größe", "time", 253),
-        // As a name an asterisk is nobody but itself.
+        // As a name an asterisk matches only itself.
         ("*", "time", 253),
         ("*.example", "cat", 0),
         ("a.example", "cat", 253),
@@ -278,7 +278,7 @@ fn a_rule_can_be_asked_for_without_starting_anything() {
             assert_eq!(output.status.code(), Some(2), "{output:?}");
             assert!(one_line(&output.stderr).contains(expected), "{output:?}");
         }
-        // That the rules cannot be used is neither yes nor no.
+        // Unusable rules mean neither yes nor no.
         let output = check(Path::new("/nowhere/rules"), &["a", "get", "b"]);
         assert_eq!((output.status.code(), text(&output)), (Some(2), ""));
         assert!(one_line(&output.stderr).contains("rules file /nowhere/rules: No such file"));
@@ -294,7 +294,7 @@ fn text(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
 }
 
-/// The one line of an error.
+/// The single line of an error.
 fn one_line(bytes: &[u8]) -> &str {
     let text = std::str::from_utf8(bytes).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");

@@ -1,4 +1,4 @@
-//! TCP connections over the pipe: both ways round, with half-close and reset, beside the events.
+//! TCP connections over the pipe: in both directions, with half-close and reset, alongside events.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use socket2::SockRef;
 use crate::support::sshd::Sshd;
 use crate::support::{Identities, Node, PATIENCE, SSH, client, has_all, server};
 
-/// A server that answers, once its caller has said all, with the same backwards; it serves for ever.
+/// A server that reads all input and returns it reversed; it runs until the process ends.
 fn reversing() -> SocketAddr {
     serve(|mut socket| {
         let mut said = Vec::new();
@@ -33,7 +33,7 @@ fn serve(answer: impl Fn(TcpStream) + Send + Copy + 'static) -> SocketAddr {
     address
 }
 
-/// A server and a client, each with the target `t` at this address and a port to the other's.
+/// A server and a client, each with the target `t` at this address and a port for the other's.
 struct Nodes {
     _identities: Identities,
     server: Node,

@@ -1,4 +1,4 @@
-//! Requests that are refused. The server lives, and serves the next caller.
+//! Requests that are refused. The server stays up and serves the next caller.
 
 use std::io::Read;
 use std::net::Shutdown;
@@ -11,7 +11,7 @@ use restpipe::handler::Role;
 use crate::harness::{Caller, FakePipe, GET, PATIENCE, SOON, settings, start, start_with};
 use crate::support::alone::alone;
 
-/// Everything here is refused, closes the connection, and reaches no pipe.
+/// Each of these is refused, closes the connection, and never reaches the pipe.
 #[test]
 fn broken_requests_are_refused_and_closed() {
     let post = |fields: &str| format!("POST /server/x HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
@@ -67,7 +67,7 @@ fn broken_requests_are_refused_and_closed() {
     running.works();
 }
 
-/// Everything here is refused and leaves the connection usable.
+/// Each of these is refused and leaves the connection usable.
 #[test]
 fn requests_that_are_only_not_for_us_leave_the_connection_open() {
     let get = |fields: &str| format!("GET /server/time HTTP/1.1\r\n{fields}\r\n");
@@ -249,7 +249,7 @@ fn held_bodies_of_all_connections_together_are_bounded() {
     assert_eq!(other(), 503);
     release.send_timeout((), PATIENCE).unwrap();
     assert_eq!(first.answer().status, 200);
-    // The share is given back when the answer has been written, so maybe a moment later.
+    // The share is returned after the answer was written, possibly a moment later.
     running.until(|_| other() == 200);
 }
 

@@ -1,4 +1,4 @@
-//! Replies that are written while they arrive.
+//! Replies that are written as they arrive.
 
 use std::io::{self, Read};
 use std::net::Shutdown;
@@ -13,7 +13,7 @@ use restpipe::handler::Role;
 use crate::harness::{FakePipe, GET, PATIENCE, Running, SOON, settings, start_with};
 use crate::support::alone::{USUAL_FILES, alone};
 
-/// What a test puts into a reply's body; dropping the sender ends it.
+/// A reply body fed by the test; dropping the sender ends it.
 struct Fed {
     pieces: Receiver<io::Result<Vec<u8>>>,
     dropped: Arc<AtomicBool>,
@@ -39,7 +39,7 @@ impl Drop for Fed {
     }
 }
 
-/// A server whose replies are fed one after the other.
+/// A server whose replies are fed one by one.
 struct Feeding {
     running: Running,
     bodies: Sender<Reply>,
@@ -179,7 +179,7 @@ fn a_body_that_is_not_as_announced_is_seen_as_broken() {
         (Some(5), vec![piece("abc"), lost()]),
         (Some(5), vec![piece("abc")]),
         (Some(5), vec![piece("abc"), piece("def")]),
-        // Nothing but the end says that it is whole.
+        // Whole after two pieces, until the third one shows that it is not.
         (Some(5), vec![piece("abc"), piece("de"), piece("f")]),
     ];
     for (length, pieces) in cases {
@@ -216,7 +216,7 @@ fn a_caller_that_goes_away_ends_the_stream() {
     }
 }
 
-/// Gives as many bytes as are asked for, and counts them.
+/// Yields as many bytes as are requested, and counts them.
 struct Counted {
     left: u64,
     given: Arc<AtomicU64>,
@@ -251,7 +251,7 @@ fn a_slow_reader_slows_the_stream_and_is_closed_when_it_stands() {
     let started = Instant::now();
     running.until(|running| running.server.connections() == 0);
     assert!(started.elapsed() >= SOON);
-    // What the kernel's buffers hold, and no more.
+    // What the kernel buffers, and no more.
     assert!(given.load(Ordering::SeqCst) < 64 << 20, "{given:?}");
 }
 
@@ -289,7 +289,7 @@ fn three_hundred_megabytes_pass_in_constant_memory() {
     let read = io::copy(&mut (&mut caller).take(SIZE), &mut io::sink()).unwrap();
     assert_eq!(read, SIZE);
     for held in [uploaded, most_held()] {
-        // Other tests run beside this one, with a body of 64 MiB.
+        // Other tests run concurrently, with a body of 64 MiB.
         assert!(held < before + SIZE / 2, "{before} bytes before, {held} now");
     }
 }

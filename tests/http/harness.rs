@@ -1,4 +1,4 @@
-//! A server in front of a pipe that notes what it was asked, and callers that speak raw bytes.
+//! A server in front of a pipe that records its requests, and callers that speak raw bytes.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use restpipe::handler::Role;
 use restpipe::http::{HttpServer, HttpSettings};
 use serde_json::{Value, json};
 
-/// Nothing here takes this long; a test that waits for more has failed.
+/// The longest wait in these tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A plain request.
@@ -35,20 +35,20 @@ pub struct Seen {
     pub target: Target,
     pub media_type: String,
     pub headers: Vec<(String, String)>,
-    /// Empty where the pipe did not read it.
+    /// Empty if the pipe did not read it.
     pub body: Vec<u8>,
 }
 
-/// Notes what it is asked, and answers at once.
+/// Records its requests and answers at once.
 pub struct FakePipe {
     seen: Mutex<Vec<Asked>>,
-    /// Whether it takes nothing but whole bodies.
+    /// Whether it accepts only whole bodies.
     gathers: bool,
     answerer: Answerer,
 }
 
 impl FakePipe {
-    /// Reads the whole body before it answers. What it could not read whole, it has not seen.
+    /// Reads the whole body before it answers. A request whose body is incomplete is not recorded.
     pub fn answering(
         answerer: impl Fn(&Event) -> Result<Reply, RequestError> + Send + Sync + 'static,
     ) -> Self {
@@ -56,7 +56,7 @@ impl FakePipe {
         Self { gathers: true, ..Self::streaming(answerer) }
     }
 
-    /// Leaves the body to whoever answers.
+    /// Leaves the body to the function that answers.
     pub fn streaming(
         answerer: impl Fn(&mut Event, &dyn Waiting) -> Result<Reply, RequestError>
         + Send
@@ -77,7 +77,7 @@ impl FakePipe {
     }
 }
 
-/// Says what it was asked.
+/// Echoes the request.
 impl Default for FakePipe {
     fn default() -> Self {
         Self::answering(|event| {
@@ -116,7 +116,7 @@ impl Pipe for FakePipe {
     }
 }
 
-/// Settings in which nothing runs out while a test waits.
+/// Settings under which nothing times out during a test.
 pub fn settings(role: Role) -> HttpSettings {
     let mut settings = HttpSettings::new(role);
     settings.limits.head_timeout = 2 * PATIENCE;
@@ -126,7 +126,7 @@ pub fn settings(role: Role) -> HttpSettings {
     settings
 }
 
-/// Soon enough to wait for in a test.
+/// A timeout short enough to wait for in a test.
 pub const SOON: Duration = Duration::from_millis(200);
 
 /// A server and its pipe.
@@ -135,7 +135,7 @@ pub struct Running {
     pub pipe: Arc<FakePipe>,
 }
 
-/// A client's server in front of a pipe that says what it was asked.
+/// A client's server in front of a pipe that echoes the request.
 pub fn start() -> Running {
     start_with(settings(Role::Client), FakePipe::default())
 }
@@ -167,7 +167,7 @@ impl Running {
         assert_eq!(caller.answer().status, 200);
     }
 
-    /// Waits for something that has no event of its own.
+    /// Polls until a condition holds.
     pub fn until(&self, mut is_so: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !is_so(self) {
@@ -198,7 +198,7 @@ impl Caller {
         line
     }
 
-    /// Reads an answer, which must say how long it is.
+    /// Reads an answer, which must have a length.
     pub fn answer(&mut self) -> Answer {
         let mut answer = self.answer_to_head();
         if answer.header("Transfer-Encoding") == Some("chunked") {
@@ -242,7 +242,7 @@ impl Caller {
         chunk
     }
 
-    /// Waits for the end; anything else that comes, also a reset, is none.
+    /// Whether the connection closes cleanly: neither bytes nor a reset may arrive.
     pub fn is_closed(&mut self) -> bool {
         self.reader.read(&mut [0; 64]).is_ok_and(|n| n == 0)
     }
@@ -254,7 +254,7 @@ impl Read for Caller {
     }
 }
 
-/// What a caller got.
+/// The answer as the caller received it.
 pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
@@ -262,7 +262,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The value of a header that occurs once at most.
+    /// The value of a header that occurs at most once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
         let value = found.next().map(|(_, value)| value.as_str());

@@ -1,4 +1,4 @@
-//! The local HTTP port as callers meet it: raw bytes in, raw bytes out.
+//! The local HTTP port as callers see it: raw bytes in, raw bytes out.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! Request bodies that are read while the pipe sends them on.
+//! Request bodies that are read while the pipe forwards them.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -22,7 +22,7 @@ fn streaming(
     start_with(settings(Role::Client), FakePipe::streaming(answerer))
 }
 
-/// Reads bodies on a thread of its own, as the pipe does, and gives back what it read.
+/// Reads bodies on its own thread, as the pipe does, and returns what it read.
 fn echoing() -> Running {
     streaming(|event, _| {
         let (length, mut body) = (event.body.length(), event.body.take_out());
@@ -67,7 +67,7 @@ fn bytes(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// The body in the chunked coding, cut at random.
+/// The body in chunked coding, split at random.
 fn chunked(body: &[u8]) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(body.len() as u64);
     let mut coded = Vec::new();
@@ -83,7 +83,7 @@ fn chunked(body: &[u8]) -> Vec<u8> {
     coded
 }
 
-/// A whole request, by its length and in chunks.
+/// A whole request, with a length and in chunks.
 fn in_both_codings(body: &[u8]) -> [Vec<u8>; 2] {
     let length = format!("{PUT}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
     let coding = format!("{PUT}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
@@ -109,7 +109,7 @@ fn bodies_of_any_size_come_back_identical_on_one_connection() {
     }
 }
 
-/// Cut within the first bytes, within the last, and anywhere between.
+/// Split within the first bytes, within the last, and anywhere between.
 #[test]
 fn a_cut_upload_is_an_error_and_never_an_end() {
     let wholes = Arc::new(AtomicUsize::new(0));
@@ -228,7 +228,7 @@ fn a_body_is_asked_for_when_somebody_reads_it() {
         let expected = if framing.starts_with('C') { "20000" } else { "3" };
         let answer = caller.answer();
         assert_eq!((answer.status, answer.text().as_str()), (200, expected));
-        // Never asked for, it is refused at once.
+        // If never requested, it is refused at once.
         caller.send(&head.replace("/x", "/unread"));
         let answer = caller.answer();
         assert_eq!((answer.status, answer.header("Connection")), (403, Some("close")));
@@ -254,7 +254,7 @@ fn the_next_request_does_not_wait_for_a_body_that_was_read_to_its_end() {
     assert_eq!(kept.len(), 2);
 }
 
-/// On the pipe's own thread too, where the answer overtakes the body.
+/// Also on the pipe's own thread, where the answer overtakes the body.
 #[test]
 fn an_early_reply_ends_an_endless_upload() {
     let running = streaming(|event, _| {

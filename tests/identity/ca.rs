@@ -1,4 +1,4 @@
-//! `rp_ca` as a process: what it makes is what it says, other tools agree, and nothing is ever
+//! `rp_ca` as a process: its files match its output, other tools accept them, and nothing is ever
 //! overwritten.
 
 use std::fs;
@@ -86,7 +86,7 @@ fn nothing_is_ever_overwritten() {
         assert_eq!(content(&dir), before);
     }
 
-    // One of the two files is enough, and the other does not appear beside it.
+    // One of the two files is enough, and the other is not created.
     for part in ["web1.key.pem", "ca.crt.pem"] {
         let lab = Lab::new();
         let dir = lab.path("");
@@ -101,7 +101,7 @@ fn nothing_is_ever_overwritten() {
         assert_eq!(content(&dir), before);
     }
 
-    // Nor is what a dangling link points to made.
+    // The target of a dangling link is not created either.
     let lab = Lab::new();
     std::os::unix::fs::symlink("elsewhere", lab.path("ca.key.pem")).unwrap();
     refused(&lab.path(""), 1, &["init"]);
@@ -303,7 +303,7 @@ fn the_examples_of_the_help_work_as_they_stand() {
         assert!(lab.path("ca").join(format!("{name}.key.pem")).is_file(), "{name}");
     }
     fs::remove_dir_all(lab.path("ca")).unwrap();
-    // One after the other, as somebody would who reads them in their order.
+    // In order, as a reader would try them.
     for command in ["init", "issue", "request", "sign", "verify", "list", "renew", "revoke", "crl"]
     {
         let examples = examples(&[command, "--help"]);

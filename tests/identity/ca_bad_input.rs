@@ -1,5 +1,5 @@
-//! `rp_ca` where something is wrong: damaged files, odd names, a directory that is full or cannot
-//! be written, and many at once. Each failure is one line, and what was there stays whole.
+//! `rp_ca` under bad conditions: damaged files, odd names, a full or read-only directory, and
+//! concurrent runs. Each failure prints one line and leaves existing files intact.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn lab() -> Lab {
     lab
 }
 
-/// `whole` with something wrong: letters or bytes changed, cut short, or noise in its place.
+/// Damages `whole`: changes letters or bytes, truncates it, or replaces it with noise.
 fn damaged(whole: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
     let mut bytes = whole.to_vec();
     match random.u8(0..8) {
@@ -45,7 +45,7 @@ fn damaged(whole: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
     bytes
 }
 
-/// Damages `file` again and again; counts how often `act` refuses.
+/// Damages `file` repeatedly and counts the refusals of `act`.
 fn refusals(
     lab: &Lab,
     file: &str,
@@ -244,7 +244,7 @@ fn what_is_in_the_way_stays_and_nothing_is_half_made() {
     made(&dir, &["renew", "web1"]);
 }
 
-/// A file system of a few pages, of its own: filled up, and then only to be read.
+/// On a private file system of a few pages: first full, then read-only.
 #[test]
 fn a_full_or_read_only_directory_leaves_every_file_whole() {
     const SCRIPT: &str = r#"
@@ -326,7 +326,7 @@ fn many_at_once_lose_nothing() {
     made(&dir, &["verify", "web1.crt.pem"]);
     lab.openssl(&["crl", "-in", "ca.crl.pem", "-noout", "-CAfile", "ca.crt.pem", "-verify"]);
 
-    // The same name at once: one makes it, the others make nothing.
+    // The same name concurrently: one run creates it, the others create nothing.
     let won: usize = thread::scope(|scope| {
         let issue = || rp_ca::rp_ca(&dir, &["issue", "same", "--client"]).status.success();
         let all: Vec<_> = (0..EACH).map(|_| scope.spawn(issue)).collect();

@@ -1,5 +1,5 @@
-//! The life of an identity after its first day: requested elsewhere and signed, listed, renewed,
-//! revoked; and a CA's key behind a passphrase. `openssl` agrees with each step.
+//! The life of an identity: requested elsewhere and signed, listed, renewed, revoked; and a CA key
+//! behind a passphrase. `openssl` confirms each step.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use rustls::pki_types::UnixTime;
 use crate::openssl::{ED25519, Lab, P256, P384, RSA_1024, RSA_2048, mode};
 use crate::rp_ca::{self, content, made, refused};
 
-/// What openssl prints in the lab's directory.
+/// The output of openssl in the lab's directory.
 fn printed(lab: &Lab, arguments: &[&str]) -> String {
     let output =
         Command::new("openssl").args(arguments).current_dir(lab.path("")).output().unwrap();
@@ -23,14 +23,14 @@ fn printed(lab: &Lab, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Whether openssl takes a certificate, with the revocation list.
+/// Whether openssl accepts a certificate, with the revocation list.
 fn is_taken(lab: &Lab, crt: &str) -> bool {
     let verify = ["verify", "-crl_check", "-CRLfile", "ca.crl.pem", "-CAfile", "ca.crt.pem", crt];
     let output = Command::new("openssl").args(verify).current_dir(lab.path("")).output().unwrap();
     output.status.success()
 }
 
-/// Asserts that the programs that install identities take this one.
+/// Asserts that the programs that install identities accept this one.
 #[track_caller]
 fn assert_installed(lab: &Lab, files: &IdentityFiles, role: Role) {
     let program = match role {
@@ -47,7 +47,7 @@ fn assert_installed(lab: &Lab, files: &IdentityFiles, role: Role) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Makes a request with openssl: `NAME.key.pem` and `NAME.csr.pem`.
+/// Creates a request with openssl: `NAME.key.pem` and `NAME.csr.pem`.
 fn openssl_request(lab: &Lab, name: &str, kind: &[&str], subject: &str, more: &[&str]) {
     let (key, csr) = (format!("{name}.key.pem"), format!("{name}.csr.pem"));
     lab.key(&key, kind);
@@ -173,7 +173,7 @@ fn the_command_line_decides_and_what_is_left_out_is_told() {
         assert!(!text.contains(absent), "{absent}: {text}");
     }
 
-    // A request alone names nobody.
+    // A request alone does not determine the name.
     fs::copy(lab.path("web1.csr.pem"), lab.path("from-mail.pem")).unwrap();
     let line = refused(&dir, 1, &["sign", "from-mail.pem", "--client"]);
     assert!(line.contains("asks for the name \"web1\"") && line.contains("--name"), "{line}");
@@ -302,7 +302,7 @@ fn a_file_that_is_replaced_stays_readable_whatever_the_umask() {
 fn a_list_that_is_overdue_counts_and_is_warned_about() {
     let lab = Lab::new();
     let dir = lab.path("");
-    // Once, for two readings may lie in two seconds.
+    // Read once: two readings may fall into different seconds.
     let now = UnixTime::now().as_secs();
     let ago = |days: u64| UnixTime::since_unix_epoch(Duration::from_secs(now - days * 86_400));
     ca::init(&dir, 3650, ago(100)).unwrap();
@@ -354,11 +354,11 @@ fn a_renewed_certificate_has_the_same_names_role_and_key() {
     let copies: Vec<_> = content(&dir.join("issued")).into_iter().map(|(_, copy)| copy).collect();
     assert!(copies.contains(&old) && copies.contains(&lab.read("hub.crt.pem")));
 
-    // Superseded is no fault of the key.
+    // "Superseded" does not mean that the key is compromised.
     lab.write("old.pem", old);
     made(&dir, &["revoke", "old.pem", "--reason", "superseded"]);
     made(&dir, &["renew", "hub"]);
-    // What was not made here is not lost.
+    // A certificate that was not issued here is kept.
     lab.write("hub.crt.pem", lab.read("ca.crt.pem"));
     let line = refused(&dir, 1, &["renew", "hub"]);
     assert!(line.contains("another one that was not issued here is in its place"), "{line}");
@@ -412,7 +412,7 @@ fn a_passphrase_keeps_the_key() {
     assert!(output.status.success());
     assert!(String::from_utf8(output.stderr).unwrap().contains("other users can read this file"));
 
-    // As openssl encrypts, today and with the old form.
+    // Encrypted by openssl, in the current and the old format.
     let out = ["-in", "plain.pem", "-passout", "file:pass", "-out", "ca.key.pem"];
     lab.openssl(
         &[&["pkcs8", "-topk8", "-v2", "aes-128-cbc", "-v2prf", "hmacWithSHA512"], &out[..]]
@@ -455,7 +455,7 @@ fn the_terminal_is_asked_where_there_is_one() {
         std::io::Read::read_exact(&mut stdout, &mut byte).unwrap();
         seen.push(byte[0]);
     }
-    // The question is there a moment before the terminal stops showing what is typed.
+    // The prompt appears a moment before the terminal stops echoing.
     let terminal = String::from_utf8(seen.clone()).unwrap().lines().next().unwrap().to_owned();
     let until = Instant::now() + Duration::from_secs(20);
     loop {

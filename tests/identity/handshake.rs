@@ -1,5 +1,5 @@
-//! Two peers meet over byte vectors: identities made by `rp_ca`'s code and by `openssl` work
-//! together, and each side refuses what it must.
+//! Two peers shake hands over byte vectors: identities made by `rp_ca`'s code and by `openssl`
+//! interoperate, and each side refuses what it must.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use rustls::{
 
 use crate::openssl::{self, CA, Lab, P256, RSA_1024, RSA_2048};
 
-/// How a handshake ended on each side.
+/// The outcome of a handshake on each side.
 struct Outcome {
     client: Result<(), String>,
     server: Result<(), String>,
@@ -57,7 +57,7 @@ fn meet(client: Arc<ClientConfig>, server: Arc<ServerConfig>, name: &str) -> Out
     let mut client = Connection::from(ClientConnection::new(client, name).unwrap());
     let mut server = Connection::from(ServerConnection::new(server).unwrap());
     let (mut of_client, mut of_server) = (Ok(()), Ok(()));
-    // A handshake of TLS 1.3 is over after three flights; the last ones may carry alerts.
+    // A TLS 1.3 handshake takes three flights; the last ones may carry alerts.
     for _ in 0..8 {
         deliver(&mut client, &mut server, &mut of_server);
         deliver(&mut server, &mut client, &mut of_client);
@@ -71,7 +71,7 @@ fn meet(client: Arc<ClientConfig>, server: Arc<ServerConfig>, name: &str) -> Out
     Outcome { client: of_client, server: of_server, ends: (client_end, server_end) }
 }
 
-/// Hands over what `from` has to say. The first fault of `to` stays.
+/// Delivers the pending bytes of `from`. Keeps the first error of `to`.
 fn deliver(from: &mut Connection, to: &mut Connection, outcome: &mut Result<(), String>) {
     let mut bytes = Vec::new();
     while from.wants_write() {
@@ -110,7 +110,7 @@ fn client(files: &IdentityFiles) -> Arc<ClientConfig> {
     Identity::load(files, Role::Client).unwrap().client_config()
 }
 
-/// `files`, with peers checked against what stands in `cas` (several: all of them).
+/// `files` with the CAs in `cas` as trust anchors.
 fn trusting(lab: &Lab, files: &IdentityFiles, cas: &[&IdentityFiles]) -> IdentityFiles {
     let cas: Vec<u8> = cas.iter().flat_map(|of| std::fs::read(&of.ca).unwrap()).collect();
     IdentityFiles { ca: lab.write(&format!("trusted-{}.pem", cas.len()), cas), ..files.clone() }
@@ -158,7 +158,7 @@ fn a_chain_goes_through_several_cas_and_names_none_of_them_twice() {
     }
     let (localhost, web1) = (lab.server("server", "ca"), lab.client("client", &above));
     chain.insert(0, lab.read("client.crt.pem"));
-    // The CA itself is not needed, and does no harm.
+    // The CA itself is not needed, and harmless.
     chain.push(lab.read("ca.crt.pem"));
     let with = |chain: &[Vec<u8>]| IdentityFiles {
         crt: lab.write("chain.pem", chain.concat()),
@@ -206,7 +206,7 @@ fn no_session_is_ever_resumed() {
         config.session_storage = ServerSessionMemoryCache::new(32);
         Arc::new(config)
     };
-    // The last says whether the test could notice: both of these would resume.
+    // The last row shows that the test can fail: both of these would resume.
     for (client, server, tickets, resumes) in [
         (&client, &server, false, false),
         (&willing_client, &server, false, false),
@@ -235,7 +235,7 @@ fn a_client_refuses_a_server_that_it_should_not_believe() {
         .assert_client_refuses("not valid for name");
     meet(client(&web1), server(&stranger), "localhost").assert_client_refuses("UnknownIssuer");
 
-    // Who has a client's identity cannot play the server. A program of ours would not load it so.
+    // A client's identity cannot act as a server. Our programs would refuse to load it that way.
     let web1_as_server = Identity::load(&web1, Role::Client).unwrap().server_config();
     meet(client(&web1), web1_as_server, "web1").assert_client_refuses("extended key usage");
 }
@@ -287,7 +287,7 @@ fn an_identity_that_ends_while_its_node_runs_is_refused_by_peers() {
         alternatives: Vec::new(),
         days: 1,
     };
-    // The CA must have been there then.
+    // The CA must have been valid then.
     let old_dir = lab.path("old");
     ca::init(&old_dir, 10, past).unwrap();
     let made = ca::issue(&old_dir, &order, past).unwrap();

@@ -1,4 +1,4 @@
-//! Who a node is: keys and certificates, the CA that makes them, and what two peers make of each other's.
+//! The identity of a node: keys and certificates, the CA that issues them, and how two peers verify them.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! Keys and certificates made by the `openssl` program, in a throw-away directory.
+//! Keys and certificates made by `openssl`, in a throw-away directory.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::process::Command;
 use restpipe::config::IdentityFiles;
 use tempfile::TempDir;
 
-/// How to make a key: arguments of `openssl genpkey`.
+/// Arguments of `openssl genpkey` for each kind of key.
 pub const P256: &[&str] = &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
 pub const P384: &[&str] = &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"];
 pub const ED25519: &[&str] = &["-algorithm", "ED25519"];
@@ -59,7 +59,7 @@ impl Lab {
         self.openssl(&[&["genpkey", "-quiet", "-out", file], kind].concat());
     }
 
-    /// Makes `NAME.key.pem` and a self-signed `NAME.crt.pem`.
+    /// Creates `NAME.key.pem` and a self-signed `NAME.crt.pem`.
     pub fn self_signed(&self, name: &str, subject: &str, kind: &[&str], extensions: &str) {
         let (key, crt) = (format!("{name}.key.pem"), format!("{name}.crt.pem"));
         self.key(&key, kind);
@@ -82,8 +82,8 @@ impl Lab {
         ]);
     }
 
-    /// Makes `NAME.key.pem` and `NAME.crt.pem`, signed by `ca`. Without extensions openssl makes an
-    /// X.509 version 1 certificate. `more` are further arguments of `openssl x509`.
+    /// Creates `NAME.key.pem` and `NAME.crt.pem`, signed by `ca`. Without extensions openssl makes
+    /// an X.509 version 1 certificate. `more` are additional arguments of `openssl x509`.
     pub fn signed(
         &self,
         name: &str,
@@ -110,13 +110,13 @@ impl Lab {
         self.openssl(&arguments);
     }
 
-    /// A server, P-256, good in every way.
+    /// A valid P-256 server identity.
     pub fn server(&self, name: &str, ca: &str) -> IdentityFiles {
         self.signed(name, "/CN=localhost", P256, ca, SERVER, &[]);
         self.files(name, ca)
     }
 
-    /// A client, P-256, good in every way.
+    /// A valid P-256 client identity.
     pub fn client(&self, name: &str, ca: &str) -> IdentityFiles {
         self.signed(name, "/CN=web1", P256, ca, CLIENT, &[]);
         self.files(name, ca)

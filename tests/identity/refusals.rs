@@ -1,6 +1,6 @@
-//! What went wrong is said where it is known, in one line with the peer's address, subject and
-//! fingerprint; the other side says that it was refused, by whom, and where to look. The lines here
-//! are those of the guide's table.
+//! The side that finds an error logs it in one line with the peer's address, subject and
+//! fingerprint; the other side logs that it was refused, by whom, and where to look. These are the
+//! lines of the guide's table.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use crate::openssl::{CA, CLIENT, Lab, P256, RSA_1024, SERVER};
 use crate::support::{Identities, Node, Setup, ask, client, server};
 
-/// A CA made by `rp_ca`, and room for what `openssl` signs with it.
+/// A CA made by `rp_ca`, and a directory for what `openssl` signs with it.
 struct Scene {
     identities: Identities,
     lab: Lab,
@@ -33,7 +33,7 @@ impl Scene {
         Self { identities, lab }
     }
 
-    /// A certificate for these dates, in days from now. `openssl x509` cannot choose the first.
+    /// A certificate with these dates, in days from now. `openssl x509` cannot set the first.
     fn dated(&self, name: &str, usage: ExtendedKeyUsagePurpose, from: i64, to: i64) {
         let key = KeyPair::from_pem(&String::from_utf8(self.lab.read("ca.key.pem")).unwrap());
         let ca = String::from_utf8(self.lab.read("ca.crt.pem")).unwrap();
@@ -55,7 +55,7 @@ impl Scene {
         self.lab.signed(name, &format!("/CN={name}"), kind, "ca", extensions, more);
     }
 
-    /// `certificate CN=NAME (sha256 ...)`, as `openssl` reads the fingerprint.
+    /// `certificate CN=NAME (sha256 ...)`, with the fingerprint from `openssl`.
     fn seen(&self, name: &str) -> String {
         let crt = self.lab.path(&format!("{name}.crt.pem"));
         let output = Command::new("openssl")
@@ -89,7 +89,7 @@ impl Scene {
         self.lab.path(file).to_str().unwrap().to_owned()
     }
 
-    /// Dials with `openssl s_client` and gives what it prints.
+    /// Dials with `openssl s_client` and returns its output.
     fn dial(&self, pipe: SocketAddr, certificate: Option<&str>, more: &[&str]) -> String {
         let mut command = Command::new("openssl");
         command.args(["s_client", "-connect", &pipe.to_string(), "-ign_eof"]);
@@ -130,7 +130,7 @@ struct Listener {
 }
 
 impl Listener {
-    /// What it said about the one connection that it took.
+    /// Its output about the one connection that it accepted.
     fn said(mut self) -> String {
         let mut text = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
@@ -145,12 +145,12 @@ impl Drop for Listener {
     }
 }
 
-/// The text of a log line: what follows time and level.
+/// The text of a log line, after time and level.
 fn text(line: &str) -> &str {
     line.splitn(3, ' ').nth(2).unwrap().trim_start()
 }
 
-/// Waits for the line that ends like this and gives what stands before.
+/// Waits for the line with this end and returns the text before it.
 fn before(node: &Node, skip: usize, end: &str) -> String {
     let line = node.wait_log_from(skip, &[end]);
     let text = text(&line);
@@ -323,7 +323,7 @@ fn a_refused_node_says_so_and_where_to_look() {
     let (ours, theirs) = (Scene::new(&["web1"]), Scene::new(&["web2"]));
     let ca = |scene: &Scene| std::fs::read(scene.identities.path("ca.crt.pem")).unwrap();
     let both = [ca(&ours), ca(&theirs)].concat();
-    // Each node of theirs believes both CAs, each of ours only its own.
+    // Their nodes trust both CAs, ours only their own.
     std::fs::write(theirs.identities.path("ca.crt.pem"), both).unwrap();
 
     let node = server(&ours.identities).start();
@@ -397,7 +397,7 @@ fn an_identity_that_cannot_be_used_is_not_started_with_and_the_list_is_part_of_i
     );
     assert!(line.contains(&words), "{line}\n{words}");
 
-    // Two CAs in one file, and a list of one of them.
+    // Two CAs in one file, and a revocation list of one of them.
     let both = [std::fs::read(&ca).unwrap(), scene.lab.read("ca.crt.pem")].concat();
     std::fs::write(&ca, both).unwrap();
     let up = node().start();
@@ -431,7 +431,7 @@ fn what_ends_soon_is_warned_about_on_both_sides() {
 fn a_revoked_ca_in_between_takes_its_certificates_with_it() {
     let scene = Scene::new(&[]);
     let lab = &scene.lab;
-    // `rp_ca`'s own CA signs no other CA, so this one is made by openssl.
+    // `rp_ca`'s own CA signs no other CA, so openssl makes this one.
     lab.self_signed("ca", "/CN=Lab CA", P256, CA);
     lab.signed("middle", "/CN=Middle CA", P256, "ca", CA, &[]);
     let files = lab.client("web1", "middle");

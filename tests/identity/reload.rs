@@ -1,5 +1,5 @@
-//! A node takes in new files while it runs: requests go on, and a pipe whose certificate counts no
-//! longer is closed with the reason in both logs.
+//! A node reloads its files while it runs: requests go on, and a pipe whose certificate is no
+//! longer valid is closed with the reason in both logs.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -22,9 +22,9 @@ use socket2::{Domain, Socket, Type};
 use crate::openssl::Lab;
 use crate::support::{self, Identities, Node, Setup, ask, client, server};
 
-/// The longest that closing a pipe may take that counts no longer.
+/// The longest time until a pipe with an invalid certificate is closed.
 const CLOSED_WITHIN: Duration = Duration::from_secs(5);
-/// The longest until changed files are noticed, and what hangs on them is done.
+/// The longest time until changed files are detected and applied.
 const NOTICED_WITHIN: Duration = Duration::from_secs(10 + 5);
 
 /// A CA of `rp_ca`, a directory for each node, and `openssl` to revoke with.
@@ -44,7 +44,7 @@ impl Scene {
         scene
     }
 
-    /// Puts an identity of this CA where a node looks for it.
+    /// Copies an identity of this CA to a node's directory.
     fn install(&self, from: &Identities, name: &str, node: &str) {
         for kind in ["key", "crt"] {
             let content = fs::read(from.path(&format!("{name}.{kind}.pem"))).unwrap();
@@ -52,14 +52,14 @@ impl Scene {
         }
     }
 
-    /// Lets a node believe these CAs.
+    /// Makes a node trust these CAs.
     fn trust(&self, node: &str, cas: &[&Identities]) {
         let all: Vec<u8> =
             cas.iter().flat_map(|of| fs::read(of.path("ca.crt.pem")).unwrap()).collect();
         replace(&self.file(node, "ca.crt.pem"), &all);
     }
 
-    /// Makes a list with `openssl` that revokes this certificate, and gives its content.
+    /// Creates a list with `openssl` that revokes this certificate, and returns its contents.
     fn revoke(&self, crt: &Path) -> Vec<u8> {
         self.lab.write("index.txt", "");
         self.lab.write("number", "01\n");
@@ -105,14 +105,14 @@ impl Scene {
     }
 }
 
-/// As careful administrators do it: beside its place first.
+/// As careful administrators do it: written beside the file, then renamed.
 fn replace(file: &Path, content: &[u8]) {
     let new = file.with_extension("new");
     fs::write(&new, content).unwrap();
     fs::rename(new, file).unwrap();
 }
 
-/// An identity for `localhost` that ends `seconds` from now, or one of a client.
+/// An identity for `localhost` that expires in `seconds`, or one for a client.
 fn short_lived(
     ca: &Identities,
     name: &str,
@@ -161,7 +161,7 @@ fn a_live_pipe_is_closed_when_its_server_is_revoked_without_a_signal() {
     let (server, client) = scene.pair();
     let list = scene.revoke(&scene.identities.path("localhost.crt.pem"));
     let start = Instant::now();
-    // A directory that is exchanged by a symbolic link, as some systems deliver secrets.
+    // A directory that is replaced through a symbolic link, as some systems deliver secrets.
     fs::write(scene.file("client", "list.1"), list).unwrap();
     std::os::unix::fs::symlink("list.1", scene.file("client", "ca.crl.pem")).unwrap();
     client.wait_log(&[
@@ -189,7 +189,7 @@ fn a_live_pipe_is_closed_when_a_certificate_ends_and_when_its_ca_is_trusted_no_m
     assert!(Instant::now() < end + CLOSED_WITHIN);
     println!("expired: closed {:?} after its end", Instant::now().saturating_duration_since(end));
 
-    // It comes back with a good one at once, and goes when the CA does.
+    // It reconnects with a valid one at once, and is dropped when the CA is removed.
     let skip = server.log().len();
     scene.install(&scene.identities, "web1", "client");
     client.signal("HUP");
@@ -231,7 +231,7 @@ fn a_broken_set_leaves_the_old_one_at_work_and_says_why_once() {
         client.wait_log_from(skip, &["identity not reloaded, the old one stays: ", words]);
         assert_eq!(said(&client), before + 1);
     }
-    // A whole set that does not fit together, noticed without a signal; then none at all.
+    // An inconsistent set, detected without a signal; then a missing file.
     replace(&at("server", "ca.crl.pem"), b"garbage");
     server.wait_log(&["identity not reloaded, the old one stays: ", "ca.crl.pem: is not PEM"]);
     fs::remove_file(at("server", "ca.crl.pem")).unwrap();
@@ -243,7 +243,7 @@ fn a_broken_set_leaves_the_old_one_at_work_and_says_why_once() {
     assert_eq!(said(&server), 2, "{:#?}", server.log());
     assert_eq!(client.get("/server/time").status, 200);
 
-    // Still by the old one, also for a client that comes anew.
+    // The old one is still in use, also for a client that connects anew.
     let again = scene.identities.path("web1.key.pem");
     replace(&at("client", "node.key.pem"), &fs::read(again).unwrap());
     drop(client);
@@ -263,12 +263,12 @@ fn a_list_that_vanishes_still_counts() {
     server.wait_log(&["the old one stays: ", "ca.crl.pem: is gone; what it revoked stays revoked"]);
 }
 
-/// Two lists without the line break between them: the second one revokes the client.
+/// Two lists without a line break between them: the second one revokes the client.
 #[test]
 fn joined_lists_are_refused_with_their_line_at_the_start_and_while_it_runs() {
     let scene = Scene::new();
     let file = scene.file("server", "ca.crl.pem");
-    // The server's own certificate, which counts for its clients alone.
+    // The server's own certificate, which matters only to its clients.
     let first = scene.revoke(&scene.identities.path("localhost.crt.pem"));
     replace(&file, &first);
     let (server, client) = scene.pair();
@@ -297,13 +297,13 @@ fn joined_lists_are_refused_with_their_line_at_the_start_and_while_it_runs() {
     let said = String::from_utf8([check.stdout, check.stderr].concat()).unwrap();
     assert!(said.contains(&words), "{said}");
 
-    // With the line break it counts. Of one CA's lists it is the newest, or the first of those.
+    // With the line break it is used: the newest list of a CA, or the first of equally new ones.
     replace(&file, &[&second, first.as_bytes()].concat());
     server.signal("HUP");
     server.wait_log(&["web1: lost", "revoked"]);
 }
 
-/// Asks about 200 times a second, and counts what failed. Half of it may not be sent twice.
+/// Sends about 200 requests per second and counts failures. Half of them may not be repeated.
 struct Load {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicU64>,
@@ -342,7 +342,7 @@ impl Load {
         Self { stop, asked, threads: threads.into() }
     }
 
-    /// Waits until this many more have been asked.
+    /// Waits until this many more requests were sent.
     fn go_on(&self, count: u64) {
         let until = Instant::now() + support::PATIENCE;
         let goal = self.asked.load(Ordering::Relaxed) + count;
@@ -402,7 +402,7 @@ fn a_rotation_of_certificate_key_and_ca_under_load_fails_no_request() {
     assert_eq!(changes, 2, "{:#?}", client.log());
 }
 
-/// A pipe of a client that is nothing but TLS and one heartbeat.
+/// A client's pipe with only TLS and one heartbeat.
 fn bare_pipe(
     identity: &Identity,
     from: Ipv4Addr,
@@ -411,13 +411,13 @@ fn bare_pipe(
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
     socket.connect(&pipe.into()).unwrap();
-    // Else the heartbeat waits for the answer to the end of the handshake.
+    // Otherwise the heartbeat waits for the answer to the end of the handshake.
     socket.set_tcp_nodelay(true).unwrap();
     socket.set_read_timeout(Some(support::PATIENCE)).unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     let tls = ClientConnection::new(identity.client_config(), name).unwrap();
     let mut stream = StreamOwned::new(tls, socket.into());
-    // Announces extension 1, so that it is told why it is closed.
+    // Announces extension 1, so that the server sends the reason when it closes.
     stream.write_all(&[1, 0, 0, 0, 0, 5, 0, 0, 0, 7, 8, 1, 0x80, 1, 1]).unwrap();
     let mut header = [0; 10];
     stream.read_exact(&mut header).unwrap();
@@ -449,7 +449,7 @@ fn a_thousand_takeovers_leave_nothing_behind() {
     let mut last = pipe();
     let before = counts();
     for _ in 0..1000 {
-        // The one before is dropped, hence closed, only when this one is up.
+        // The previous one is dropped, and so closed, only after this one is up.
         last = pipe();
     }
     let until = Instant::now() + support::PATIENCE;

@@ -1,5 +1,5 @@
 //! The two programs that install identities, with files made by `openssl`: what they refuse and
-//! in which words, what they accept, and that a failure changes nothing.
+//! with which message, what they accept, and that a failure changes nothing.
 
 mod as_root;
 
@@ -20,7 +20,7 @@ use crate::openssl::{CA, ED25519, Lab, P256, P384, RSA_1024, RSA_2048, SERVER, m
 const SET_SERVER: &str = env!("CARGO_BIN_EXE_rp_server_set_identity");
 const SET_CLIENT: &str = env!("CARGO_BIN_EXE_rp_client_set_identity");
 
-/// Runs one of the programs with `place` as the directory to install into.
+/// Runs one of the programs with `place` as the target directory.
 fn set_identity(program: &str, place: &Path, files: &[&Path]) -> Output {
     Command::new(program)
         .args(files)
@@ -31,7 +31,7 @@ fn set_identity(program: &str, place: &Path, files: &[&Path]) -> Output {
         .unwrap()
 }
 
-/// Asserts exit 1, one line that has `words` and the file's name, and that nothing was written.
+/// Asserts exit code 1, one line with `words` and the file's name, and that nothing was written.
 #[track_caller]
 fn assert_refused(program: &str, lab: &Lab, files: &[&Path], at: &Path, words: &str) {
     let place = lab.path("place");
@@ -79,7 +79,7 @@ fn identities_of_every_usual_make_are_accepted() {
         lab.signed(name, "/CN=localhost", kind, "ca", SERVER, &[]);
         assert_accepted(SET_SERVER, &lab, &lab.files(name, "ca"));
     }
-    // The older forms of a key, as `openssl genrsa -traditional` and `openssl ecparam` make them.
+    // The older formats of a key, from `openssl genrsa -traditional` and `openssl ecparam`.
     lab.openssl(&["pkey", "-in", "rsa.key.pem", "-traditional", "-out", "pkcs1.pem"]);
     assert!(lab.read("pkcs1.pem").starts_with(b"-----BEGIN RSA PRIVATE KEY-----"));
     let pkcs1 = IdentityFiles { key: lab.path("pkcs1.pem"), ..lab.files("rsa", "ca") };
@@ -99,7 +99,7 @@ fn identities_of_every_usual_make_are_accepted() {
     assert_accepted(SET_SERVER, &lab, &lab.files("both", "ca"));
     assert_accepted(SET_CLIENT, &lab, &lab.files("both", "ca"));
 
-    // A client may have no more than a common name.
+    // A client needs no more than a common name.
     lab.signed("cn", "/CN=web1", P256, "ca", "extendedKeyUsage=clientAuth\n", &[]);
     assert_accepted(SET_CLIENT, &lab, &lab.files("cn", "ca"));
 }
@@ -212,7 +212,7 @@ fn nothing_in_a_file_is_dropped_in_silence() {
     );
     assert_refused(SET_SERVER, &lab, &[&joined, &crt, &ca], &joined, "two lines have run together");
 
-    // As `openssl x509 -text` writes it, and as editors on Windows and careless hands leave it.
+    // As written by `openssl x509 -text`, by editors on Windows, and by hand.
     lab.openssl(&["x509", "-in", "good.crt.pem", "-text", "-out", "text.crt.pem"]);
     let both =
         lab.write("both.pem", format!("\u{feff}{old}\u{feff}\r\n  {}", new.replace('\n', " \r\n")));
@@ -325,14 +325,14 @@ fn a_client_needs_no_ca_where_one_is_in_place() {
     assert_eq!(Identity::load(&installed, Role::Client).unwrap().own().name, "web1");
 }
 
-/// The administrator installs, and the user that the node runs as reads.
+/// The administrator installs; the user that the node runs as reads.
 #[test]
 fn what_root_installs_belongs_to_whom_the_directory_belongs_to() {
     let lab = lab();
     let files = lab.server("server", "ca");
     let place = lab.path("place");
     fs::create_dir(&place).unwrap();
-    // Only root may give it away; else it stays whose it is, and so do the files.
+    // Only root may change the owner; otherwise it stays, also for the files.
     let _ = chown(&place, Some(4711), Some(4712));
     let owner = |path: &Path| fs::metadata(path).map(|file| (file.uid(), file.gid())).unwrap();
 
@@ -359,7 +359,7 @@ fn a_failure_leaves_the_old_identity_whole() {
         let place = lab.path(&format!("place-{obstacle}"));
         let output = set_identity(SET_SERVER, &place, &[&old.key, &old.crt, &old.ca]);
         assert!(output.status.success());
-        // A directory where a file shall go is in the way even of root.
+        // A directory in place of a file blocks even root.
         fs::remove_file(place.join(obstacle)).unwrap();
         fs::create_dir(place.join(obstacle)).unwrap();
 
@@ -376,7 +376,7 @@ fn a_failure_leaves_the_old_identity_whole() {
         assert_eq!(fs::read_dir(&place).unwrap().count(), 3, "something was left behind");
     }
 
-    // Into a place that is not empty but has no identity: what came first goes again.
+    // Into a directory that is not empty but has no identity: files already written are removed again.
     let place = lab.path("fresh");
     fs::create_dir_all(place.join("ca.crt.pem")).unwrap();
     let output = set_identity(SET_SERVER, &place, &[&new.key, &new.crt, &new.ca]);

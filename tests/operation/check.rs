@@ -1,4 +1,4 @@
-//! `--check`: each step that can fail, with what to do, and a running client that does not notice.
+//! `--check`: each step that can fail, with its advice, and a running client that is not disturbed.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -32,8 +32,8 @@ fn run(mut command: Command) -> (i32, Vec<String>) {
     (output.status.code().unwrap(), lines)
 }
 
-/// The command for somebody to whom files can be closed. Root stays root without its right to open all:
-/// another user may not come to where the program is.
+/// The command without the privilege to read any file. Root stays root but loses that capability:
+/// another user may be unable to reach the program.
 fn without_privileges(setup: &Setup) -> Command {
     let plain = setup.command();
     if !rustix::process::geteuid().is_root() {
@@ -46,7 +46,7 @@ fn without_privileges(setup: &Setup) -> Command {
     command
 }
 
-/// The check fails at `step` with these words, says at once what to do, and that only once.
+/// Asserts that the check fails at `step` with these words, and gives its advice right after, once.
 #[track_caller]
 fn assert_fails((code, lines): (i32, Vec<String>), step: &str, words: &str, advice: &str) {
     let failed = lines.iter().position(|line| line.starts_with("FAILED"));
@@ -169,7 +169,7 @@ fn a_server_is_checked_also_while_it_runs() {
     let (code, lines) = check(&setup);
     assert_eq!(code, 0, "{lines:#?}");
     assert!(lines[5].contains("a server runs here already, with "), "{lines:#?}");
-    // Its HTTP port is not the one that is asked for: then its pipe port is in the way.
+    // With another HTTP port only its pipe port is in use.
     let other = setup.set("RP_SERVER_HTTP_BIND", "127.0.0.1:0");
     assert_fails(check(&other), "ports", "the pipe port, 127.0.0.1:", "choose another port");
 }
@@ -224,7 +224,7 @@ fn a_key_of_another_certificate_is_named() {
     assert_fails(check(&setup), "key and certificate", words, "rp_client_set_identity KEY CRT CA");
 }
 
-/// A client whose certificate was made so many days from now, for two days.
+/// A client whose certificate starts this many days from now and is valid for two days.
 fn made(days: i64) -> (tempfile::TempDir, Setup) {
     let dir = tempfile::tempdir().unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -313,7 +313,7 @@ fn a_port_of_plain_http_and_one_through_a_lying_proxy_are_named() {
     let server = server(&identities).start();
     let setup = client(&identities, "web1", server.http());
     assert_fails(check(&setup), "TLS", "it speaks plain HTTP", "not its local HTTP port");
-    // That port is no proxy either.
+    // That port is not a proxy either.
     let setup = client(&identities, "web1", server.pipe())
         .set("RP_CLIENT_PROXY", format!("http://me:SECRET@{}", server.http()));
     let (code, lines) = check(&setup);
@@ -325,7 +325,7 @@ fn a_port_of_plain_http_and_one_through_a_lying_proxy_are_named() {
 fn a_client_of_another_ca_is_told_that_the_server_refuses_it() {
     let (ours, theirs) = (Identities::new(&["web1"]), Identities::new(&["web1"]));
     let server = server(&theirs).start();
-    // It trusts both CAs, and so the server; that trusts its own only.
+    // It trusts both CAs, and so the server, which trusts only its own.
     let both = [&ours, &theirs].map(|of| std::fs::read(of.path("ca.crt.pem")).unwrap()).concat();
     std::fs::write(ours.path("both.pem"), both).unwrap();
     let setup = client(&ours, "web1", server.pipe()).set("RP_CA_CRT_FILENAME", "both.pem");
@@ -346,7 +346,7 @@ fn ports_that_others_hold_are_named() {
     let wrong = setup().set("RP_CLIENT_HTTP_BIND", held);
     let words = format!("the local HTTP port, {held}, is in use by another program");
     assert_fails(check(&wrong), "ports", &words, "choose another port");
-    // A server is no client.
+    // A server is not a client.
     let wrong = setup().set("RP_CLIENT_HTTP_BIND", pipe.http());
     assert_fails(check(&wrong), "ports", "is in use by another program", "ss -l");
     let wrong = setup().set("RP_TCP_LISTEN", format!("{held}=server/db"));
@@ -375,7 +375,7 @@ fn a_socket_file_that_this_user_may_not_use_is_no_free_port() {
     assert_fails(run(without_privileges(&setup)), "ports", words, "this user may use");
 }
 
-/// The check with a `systemctl` that runs this script.
+/// Runs the check with this script as `systemctl`.
 fn check_with_systemctl(setup: &Setup, script: &str) -> (i32, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     write_script(&dir.path().join("systemctl"), &format!("#!/bin/sh\n{script}"));
@@ -421,7 +421,7 @@ fn a_port_that_systemd_holds_for_a_service_that_sleeps_is_not_connected_to() {
     is_waiting(pipe.accept().unwrap_err());
     is_waiting(http.accept().unwrap_err());
 
-    // A service that runs is asked; and where there is no systemd, whoever it is.
+    // A running service is asked; without systemd, any owner of the port is reported.
     for script in [script("active"), "exit 1".to_owned(), "exec sleep 60".to_owned()] {
         let words = format!("the local HTTP port, {bind}, is in use by another program");
         assert_fails(check_with_systemctl(&setup, &script), "ports", &words, "choose another");
@@ -442,7 +442,8 @@ fn too_few_descriptors_are_named() {
     assert_fails(run(command), "descriptors", "at most 512 files", "ulimit -n 4096");
 }
 
-/// A server that knows no trials, as an original or an older one: it must not learn who was there.
+/// A server without support for trials, like an original or an older one: it must not receive the
+/// client's identity.
 #[test]
 fn a_server_that_knows_no_trials_is_not_told_who_is_here() {
     let identities = Identities::new(&["web1"]);
@@ -466,7 +467,7 @@ fn a_server_that_knows_no_trials_is_not_told_who_is_here() {
     assert!(lines[8].contains("not tried"), "{lines:#?}");
 }
 
-/// Whoever asks for a trial gets one: no event of it is handled, and nothing is remembered of it.
+/// A trial is always granted: none of its events is handled, and it leaves no state behind.
 #[test]
 fn a_trial_is_good_for_one_heartbeat_and_nothing_else() {
     let identities = Identities::new(&["web1"]);

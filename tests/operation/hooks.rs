@@ -15,7 +15,7 @@ use crate::support::{Identities, PATIENCE, client, server, write_script};
 const ON_SERVER: &str = "RP_SERVER_CONNECTION_STATE_CHANGE_EVENT_CLASS";
 const ON_CLIENT: &str = "RP_CLIENT_CONNECTION_STATE_CHANGE_EVENT_CLASS";
 
-/// A shell script in a directory of its own, with the file `out` beside it for what it says.
+/// A shell script in its own directory, with the file `out` beside it for its output.
 struct Hook {
     dir: TempDir,
 }
@@ -41,7 +41,7 @@ impl Hook {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Waits until it has said that many lines.
+    /// Waits until it has written this many lines.
     fn wait_said(&self, lines: usize) -> Vec<String> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -55,7 +55,7 @@ impl Hook {
     }
 }
 
-/// Says what it is given, and notices whether it runs twice at a time.
+/// Prints its input, and detects whether it runs twice concurrently.
 const TELL: &str = "mkdir lock || echo overlap >>out
 sleep 0.1
 echo \"$* | $RP_EVENT $RP_PEER_NAME $RP_CONNECTION_COUNT\" >>out
@@ -140,7 +140,7 @@ fn one_that_hangs_is_killed_and_holds_up_nothing() {
         }
         assert!(began.elapsed() < PATIENCE);
     };
-    // Meanwhile all is as ever: another client comes, both sides ask, one goes.
+    // Meanwhile everything works: another client connects, both sides send requests, one disconnects.
     let second = client(&identities, "b", server.pipe()).start();
     assert_eq!(second.get_when_up("/server/time").status, 200);
     assert_eq!(server.get_when_up("/client/b/time").status, 200);
@@ -158,7 +158,7 @@ fn one_that_hangs_is_killed_and_holds_up_nothing() {
     wait_gone(&pid);
 }
 
-/// Waits until a process has ended, whether or not anybody has asked for its exit code.
+/// Waits until a process has ended, reaped or not.
 fn wait_gone(pid: &str) {
     let state = || fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
     let until = Instant::now() + PATIENCE;
@@ -195,7 +195,7 @@ fn failures_are_one_line_each() {
     let server = server(&identities).set(ON_SERVER, hook.value()).start();
     let client = client(&identities, "a", server.pipe()).start();
     server.wait_log(&["WARN", "/hook connection_added: exit status: 7: no\\u{1b}way"]);
-    // It may be gone by the next event.
+    // The script may be missing at the next event.
     fs::remove_file(hook.script()).unwrap();
     drop(client);
     server.wait_log(&["WARN", "/hook connection_removed: cannot be started: No such file"]);

@@ -1,4 +1,4 @@
-//! The log of a program: its forms, and what happens where it cannot be written.
+//! The log of a program: its formats, and an unwritable destination.
 
 use crate::support::scene::wait_until;
 use crate::support::{self, Identities, Node, client, server};
@@ -6,7 +6,7 @@ use crate::support::{self, Identities, Node, client, server};
 #[test]
 fn json_is_one_object_a_line() {
     let identities = Identities::new(&[]);
-    // A name that a CA of one's own may well give.
+    // A name that a private CA may well issue.
     let name = "\"}{\\ <web1>";
     support::tls::issue(&identities, "odd", |params| {
         params.distinguished_name.push(rcgen::DnType::CommonName, name);

@@ -1,5 +1,5 @@
-//! The programs as an operator meets them: started, checked, watched, behind nginx, under systemd, restarted
-//! and stopped.
+//! The programs as an operator runs them: started, checked, monitored, behind nginx, under systemd,
+//! restarted and stopped.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,5 @@
-//! The real nginx in front of both nodes, with the documents' two virtual hosts and the shipped sites.
+//! The real nginx in front of both nodes, with the two virtual hosts of the documents and the shipped
+//! sites.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +15,7 @@ use crate::support::{
     Answer, CURL, Identities, NGINX, PATIENCE, client, has_all, parse_answer, server,
 };
 
-/// nginx as a process with everything it needs in one directory.
+/// nginx as a process, with all its files in one directory.
 struct Nginx {
     child: Child,
     address: SocketAddr,
@@ -22,10 +23,10 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// With these sites, given the address to listen at.
+    /// With these sites, which get the address to listen on.
     fn start(sites: impl Fn(SocketAddr) -> String) -> Self {
-        // nginx cannot say which port it took, so it is given one that was free a moment ago; where
-        // somebody else was faster, another.
+        // nginx cannot report which port it took, so it gets one that was free a moment ago, and another
+        // if that was taken meanwhile.
         for _ in 0..5 {
             let address = free_address();
             let dir = tempfile::tempdir().unwrap();
@@ -66,7 +67,7 @@ impl Nginx {
         std::fs::read_to_string(self.dir.path().join("error.log")).unwrap_or_default()
     }
 
-    /// What a caller writes and reads, without the `Host` that other tests send.
+    /// Sends a request without the `Host` of the other tests.
     fn ask(&self, host: &str, method: &str, path: &str, body: &[u8]) -> Answer {
         ask_at(self.address, host, method, path, body)
     }
@@ -97,7 +98,7 @@ impl Drop for Nginx {
     }
 }
 
-/// Debian keeps nginx where only root's search path leads.
+/// Debian installs nginx where only root's search path leads.
 fn path() -> String {
     format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default())
 }
@@ -123,7 +124,7 @@ fn configuration(sites: &str) -> String {
     )
 }
 
-/// The sites of the documents, in front of these two Unix sockets.
+/// The sites from the documents, in front of these two Unix sockets.
 fn documented(client_socket: &str, server_socket: &str) -> impl Fn(SocketAddr) -> String + use<> {
     let hosts = [
         ("rp_client", "rpclient.local", client_socket.to_owned()),
@@ -157,7 +158,7 @@ fn documented(client_socket: &str, server_socket: &str) -> impl Fn(SocketAddr) -
     move |address| hosts.iter().map(|of| host(address, of)).collect()
 }
 
-/// The sites that a package brings, in front of these two addresses.
+/// The sites in the package, in front of these two addresses.
 fn shipped(client: &str, server: &str) -> impl Fn(SocketAddr) -> String + use<> {
     let site =
         |file: &str, default: &str, node: &str| adapted(file, &[(default, node), (LOOPBACK, PORT)]);
@@ -166,13 +167,13 @@ fn shipped(client: &str, server: &str) -> impl Fn(SocketAddr) -> String + use<> 
     move |address| with_port(&sites, address)
 }
 
-/// What the sites for this machine say about where they listen.
+/// The `listen` line of the sites for this machine.
 const LOOPBACK: &str = "listen 127.0.0.1:80;";
 
-/// The same, before the port is known; the address stays the shipped one.
+/// The same with a port to be filled in; the address stays the shipped one.
 const PORT: &str = "listen 127.0.0.1:PORT;";
 
-/// A shipped site with each of these parts, which have to be there, replaced.
+/// A shipped site with these parts replaced; each must occur.
 fn adapted(file: &str, parts: &[(&str, &str)]) -> String {
     let text = std::fs::read_to_string(format!("scripts/nginx/{file}")).unwrap();
     parts.iter().fold(text, |text, (shipped, ours)| {
@@ -185,7 +186,7 @@ fn with_port(sites: &str, address: SocketAddr) -> String {
     sites.replace("PORT", &address.port().to_string())
 }
 
-/// The authenticated site in front of this address, its files among `identities`.
+/// The authenticated site in front of this address, with its files in the directory of `identities`.
 fn public(identities: &Identities, server: SocketAddr) -> String {
     let path = |file: &str| identities.path(file).display().to_string();
     let letsencrypt = "/etc/letsencrypt/live/hub.example.com";
@@ -217,7 +218,7 @@ fn the_documents_requests_pass_through_nginx() {
     let client = client.set("RP_CLIENT_HTTP_BIND", bind("client.sock")).start();
     let nginx = Nginx::start(documented(client.ready("http"), server.ready("http")));
 
-    // The four of the documents; the first waits until the two nodes have met.
+    // The four requests of the documents; the first waits until the two nodes are connected.
     let answer = nginx.ask("rpclient.local", "GET", "/server/time", b"");
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("Content-Type"), Some("application/json"));
@@ -230,11 +231,11 @@ fn the_documents_requests_pass_through_nginx() {
     let answer = nginx.ask("rpserver.local", "GET", "/client/localhost/cat//hello%20/world", b"");
     assert_eq!(answer.text(), r#"{"result_from_client": "hello world"}"#);
 
-    // What nginx must leave as it is: an encoded slash, a double one, a query.
+    // nginx must not change an encoded slash, a double slash, or a query.
     let answer = nginx.ask("rpclient.local", "GET", "/server/cat//a%2Fb/%25/c?d=e", b"");
     assert_eq!(answer.text(), r#"{"result_from_server": "a/b%c"}"#);
 
-    // Answers that are not 200 come through with their headers and bodies.
+    // Answers other than 200 pass through with their headers and bodies.
     for (host, peer) in [("rpclient.local", "/server"), ("rpserver.local", "/client/client-1")] {
         let body = vec![0xff; 300_000];
         let answer = nginx.ask(host, "POST", &format!("{peer}/time"), &body);
@@ -250,10 +251,10 @@ fn the_documents_requests_pass_through_nginx() {
         assert_eq!(nginx.ask(&with_port, "GET", &format!("{peer}/time"), b"").status, 200);
     }
 
-    // nginx has no host of this name and takes its first; the node behind it looks again.
+    // nginx has no host of this name and uses its first; the node behind it checks again.
     let answer = nginx.ask("evil.example", "GET", "/server/time", b"");
     assert_eq!((answer.status, answer.json()["error"].as_str()), (421, Some("host_not_allowed")));
-    // A host of its own is all that the other's paths are good for.
+    // Each host serves only its own paths.
     let answer = nginx.ask("rpserver.local", "GET", "/server/time", b"");
     assert_eq!((answer.status, answer.json()["error"].as_str()), (404, Some("unknown_path")));
 }
@@ -300,7 +301,7 @@ fn the_shipped_sites_pass_on_requests_for_the_other_side_and_nothing_else() {
         assert_eq!((answer.status, answer.json()["bytes"].as_u64()), (200, Some(3_000_000)));
         let answer = nginx.ask(host, "GET", &format!("{peer}/bytes//3000000"), b"");
         assert_eq!((answer.status, answer.body.len()), (200, 3_000_000));
-        // What a node says of itself is not for whoever reaches nginx.
+        // A node's status is not for everyone who can reach nginx.
         for path in ["/", "/status", "/favicon.ico", "/other/time"] {
             let answer = nginx.ask(host, "GET", path, b"");
             assert_eq!(answer.status, 404, "{path}");
@@ -314,15 +315,15 @@ fn the_shipped_sites_are_not_there_for_other_machines() {
     if !has_all(&[NGINX]) {
         return;
     }
-    // All of 127.0.0.0/8 is this machine's, so 127.0.0.2 stands for its address on a network: what listens
-    // on every address is reached there.
+    // All of 127.0.0.0/8 is local, so 127.0.0.2 stands for the machine's address on a network: a server
+    // that listens on every address is reachable there.
     let elsewhere = |nginx: &Nginx| SocketAddr::from(([127, 0, 0, 2], nginx.address.port()));
     let sites = shipped("127.0.0.1:1", "127.0.0.1:1");
     let nginx = Nginx::start(&sites);
     let error = TcpStream::connect(elsewhere(&nginx)).expect_err("nginx listens everywhere");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 
-    // With Debian's default site nginx does listen everywhere, but these names are not known there.
+    // Debian's default site makes nginx listen everywhere, but does not know these names.
     let nginx = Nginx::start(|address| {
         let port = address.port();
         let default = format!("server {{ listen {port} default_server; return 418; }}");
@@ -346,7 +347,7 @@ fn a_shipped_site_asks_for_a_password_or_listens_on_loopback() {
     }
 }
 
-/// What curl gets from the authenticated site: status, body. Status 0: no HTTP answer.
+/// The status and body that curl gets from the authenticated site. Status 0: no HTTP answer.
 fn curl(nginx: &Nginx, identities: &Identities, url: &str, more: &[&str]) -> (u16, String) {
     let port = nginx.address.port();
     let url = url.replacen(HUB, &format!("{HUB}:{port}"), 1);
@@ -373,7 +374,7 @@ fn curl(nginx: &Nginx, identities: &Identities, url: &str, more: &[&str]) -> (u1
     (status.parse().unwrap(), body.to_owned())
 }
 
-/// A client that answers with the headers it gets, and a server for [`public`], which they outlive.
+/// A client that answers with the headers it receives, and a server for [`public`], which they outlive.
 fn behind_public() -> (Identities, Inside, Inside) {
     let identities = Identities::new(&["client-1"]);
     identities.ca(&["issue", HUB, "--server"]);
@@ -393,7 +394,7 @@ fn the_public_site_serves_who_has_the_password_and_keeps_it_to_itself() {
     }
     let (identities, server, _client) = behind_public();
     let nginx = Nginx::start(|address| {
-        // All three may be enabled at once; on one port, the two without TLS need another address here.
+        // All three may be enabled together; on one port, the two without TLS need another address here.
         let local = shipped("127.0.0.1:1", "127.0.0.1:1")(address);
         let local = local.replace("listen 127.0.0.1:", "listen 127.0.0.3:");
         with_port(&public(&identities, server.http()), address) + &local
@@ -401,13 +402,13 @@ fn the_public_site_serves_who_has_the_password_and_keeps_it_to_itself() {
     let headers = "https://hub.example.com/client/client-1/headers";
     let get = |url: &str, more: &[&str]| curl(&nginx, &identities, url, more);
 
-    // Without the file nobody is let in.
+    // Without the file nobody has access.
     assert_eq!(get(headers, &["--user", "alice:right"]).0, 403);
     let hash = Command::new("openssl").args(["passwd", "-6", "right"]).output().unwrap();
     let line = format!("alice:{}", String::from_utf8(hash.stdout).unwrap());
     std::fs::write(identities.path("htpasswd"), line).unwrap();
 
-    // Each refusal takes its time, and so they are asked for at once.
+    // Each refusal takes a while, so they run concurrently.
     let refused: [(&str, &[&str]); 9] = [
         (headers, &[]),
         (headers, &["--user", "alice:wrong"]),
@@ -431,22 +432,22 @@ fn the_public_site_serves_who_has_the_password_and_keeps_it_to_itself() {
     assert!(seen.contains(r#"("X-Kept", "yes")"#), "{seen}");
     assert!(seen.contains(&format!(r#"("X-Forwarded-Host", "{HUB}")"#)), "{seen}");
     assert!(!seen.to_ascii_lowercase().contains("authorization"), "{seen}");
-    // What a node says of itself is not for callers, by whatever way.
+    // A node's status is not for callers, on any path.
     for path in ["/", "/status", "/metrics", "/client/../status", "/client/%2e%2e/status"] {
         let (status, body) = get(&format!("https://{HUB}{path}"), &with_password);
         assert!(status == 404 && body.contains("nginx"), "{path}: {status} {body}");
     }
-    // nginx passes on a path as it came; as the node reads this one, it is no link that could be closed.
+    // nginx passes a path on unchanged; to the node this one is not a link that could be closed.
     let dotted = format!("https://{HUB}/status/clients/client-1/../../../client/x");
     let delete = [&with_password[..], &["--request", "DELETE"]].concat();
     assert_eq!(get(&dotted, &delete).0, 404);
-    // A page of somebody else, in a browser that knows the password.
+    // A page of another origin, in a browser that has the password.
     let forged = ["--user", "alice:right", "--header", "Origin: https://evil.example"];
     assert_eq!(get(headers, &forged).0, 403);
     let own = ["--user", "alice:right", "--header", "Origin: https://hub.example.com"];
     assert_eq!(get(headers, &own).0, 200);
 
-    // Other names: the site is the only one at this address, and still no default.
+    // Other names: the site is the only one at this address, but not a default.
     for host in ["evil.example", "rpserver.local", "localhost", "127.0.0.1"] {
         let host = format!("Host: {host}");
         assert_eq!(get(headers, &["--user", "alice:right", "--header", &host]).0, 0, "{host}");
@@ -463,7 +464,7 @@ fn the_public_site_may_ask_for_certificates_instead() {
     }
     let (identities, server, _client) = behind_public();
     let callers = identities.path("callers").display().to_string();
-    // A CA of their own, beside the pipe's.
+    // The callers' own CA, separate from the pipe's.
     let callers_ca = |arguments: &[&str]| {
         let mut rp_ca = Command::new(env!("CARGO_BIN_EXE_rp_ca"));
         assert!(rp_ca.args(arguments).args(["--dir", &callers]).output().unwrap().status.success());

@@ -1,7 +1,7 @@
-//! The page of a node in a real browser, beside nodes that connect, fail and return.
+//! The page of a node in a real browser, with nodes that connect, fail and return.
 //!
-//! The browser is Chromium without a window, driven by its own protocol through two pipes. Where it is
-//! not installed, the tests say so and check nothing.
+//! The browser is headless Chromium, driven by its own protocol through two pipes. If it is not installed, the
+//! tests are skipped with a message.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::{self, Identities, Node, PATIENCE, client, has_all, server};
 
-/// The page asks every two seconds, and a machine may be busy.
+/// The page polls every two seconds, and a machine may be busy.
 const PAGE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A browser with one page.
@@ -23,13 +23,13 @@ struct Browser {
     answers: Receiver<Value>,
     session: String,
     id: u64,
-    /// What the page has complained of.
+    /// Errors that the page has reported.
     complaints: Vec<String>,
     _profile: tempfile::TempDir,
 }
 
 impl Browser {
-    /// Opens a page; `None` where there is no browser.
+    /// Opens a page; `None` without a browser.
     fn open(url: &str) -> Option<Self> {
         if !has_all(&[("chromium", "chromium")]) {
             return None;
@@ -93,7 +93,7 @@ impl Browser {
         }
     }
 
-    /// The value of an expression on the page; null where it fails, as before the page is there.
+    /// The value of an expression on the page; null if it fails, for example before the page has loaded.
     fn value(&mut self, expression: &str) -> Value {
         let params = json!({ "expression": expression, "returnByValue": true });
         let result = self.call("Runtime.evaluate", params);
@@ -130,7 +130,7 @@ impl Drop for Browser {
     }
 }
 
-/// What the browser says, each message with a zero behind it.
+/// The browser's messages, each terminated by a zero byte.
 fn answers(output: ChildStdout) -> Receiver<Value> {
     let (sender, receiver) = channel();
     thread::Builder::new()
@@ -172,13 +172,13 @@ fn the_page_follows_clients_that_connect_fail_and_return() {
     web2.get_when_up("/server/time");
     browser.wait(&format!("{ROWS}.includes('web1') && {ROWS}.includes('web2')"));
     browser.wait("document.querySelectorAll('#events li').length >= 2");
-    // How long its certificate still counts has a colour.
+    // The remaining validity of its certificate has a colour.
     browser.wait("document.querySelector('#links [data-head=Certificate]').className === 'good'");
-    // Requests show up in the graph, within two of its steps.
+    // Requests appear in the graph within two of its steps.
     browser.wait("document.querySelectorAll('#graph .requests').length > 0");
-    // So they do in the link's own, whose steps are longer.
+    // Also in the link's own graph, whose steps are longer.
     browser.wait("document.querySelectorAll('#links .requests').length > 0");
-    // What is selected stays so while the page keeps itself up to date.
+    // A selection survives updates of the page.
     browser.value("getSelection().selectAllChildren(document.querySelector('#links bdi'))");
     let age = browser.value("document.querySelector('#links [data-head=Heard]').textContent");
     browser
@@ -191,8 +191,7 @@ fn the_page_follows_clients_that_connect_fail_and_return() {
     let _web1 = client(&identities, "web1", server_node.pipe()).start();
     browser.wait(&format!("{ROWS}.includes('web1') && {ROWS}.includes('web2')"));
 
-    // By keyboard: a name narrows the list down, and the first head that is reached turns the order
-    // round.
+    // By keyboard: a name filters the list, and the first header reached reverses the order.
     assert!(browser.value(ROWS).as_str().unwrap().starts_with("web1"));
     browser.value("getSelection().removeAllRanges()");
     browser.press("Tab", 9, "");
@@ -209,7 +208,7 @@ fn the_page_follows_clients_that_connect_fail_and_return() {
     browser.press("Enter", 13, "\r");
     browser.wait(&format!("{ROWS}.startsWith('web2')"));
 
-    // On no screen is anything wider than that, down to a phone: the newest of each graph is at its right end.
+    // Nothing is wider than the screen, down to a phone: the newest value of each graph is at its right end.
     for width in [1280, 1030, 700, 360] {
         let screen =
             json!({ "width": width, "height": 740, "deviceScaleFactor": 2, "mobile": true });
@@ -219,13 +218,13 @@ fn the_page_follows_clients_that_connect_fail_and_return() {
         browser.wait(&format!("{wide}.scrollWidth <= {wide}.clientWidth"));
     }
     assert!(browser.value("document.activeElement.offsetWidth").as_u64().unwrap() > 10, "seen");
-    // In the dark, light text on dark paper.
+    // In dark mode, light text on a dark background.
     let light = browser.value("getComputedStyle(document.body).backgroundColor");
     let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
     browser.call("Emulation.setEmulatedMedia", dark);
     assert_ne!(browser.value("getComputedStyle(document.body).backgroundColor"), light);
 
-    // The node itself fails: the page says so, and goes on when it is back.
+    // The node itself fails: the page reports it, and resumes when it is back.
     let (http, pipe) = (server_node.http(), server_node.pipe());
     drop(server_node);
     browser.wait("document.getElementById('state').className.includes('bad')");
@@ -265,7 +264,7 @@ fn names_that_are_markup_stay_text() {
     assert_eq!(browser.value("document.images.length"), 0);
     assert_eq!(browser.value("document.scripts.length"), 1);
     assert_eq!(browser.value("typeof hacked"), "undefined");
-    // Not even a script that got into the page would run.
+    // Not even a script injected into the page would run.
     let script = "{ const s = document.createElement('script'); s.textContent = 'hacked = 1'; \
                   document.body.append(s); typeof hacked }";
     assert_eq!(browser.value(script), "undefined");

@@ -1,5 +1,5 @@
 //! `rp_server_start` and `rp_client_start` as programs: arguments, environment, exit codes, and
-//! what they print where.
+//! their output on each stream.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -23,7 +23,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Asserts that a program ends with this code and one line on standard error, and returns it.
+/// Asserts that a program exits with this code and one line on standard error, and returns the line.
 fn one_line(mut command: Command, code: i32) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(code), "{output:?}");
@@ -34,7 +34,7 @@ fn one_line(mut command: Command, code: i32) -> String {
     error.trim_end().to_owned()
 }
 
-/// A server that nothing is wrong with, and a client of it.
+/// A valid server, and a client of it.
 fn setups(identities: &Identities) -> [Setup; 2] {
     [server(identities), client(identities, "client-1", ([127, 0, 0, 1], 1).into())]
 }
@@ -56,7 +56,7 @@ fn help_lists_every_variable_with_its_default() {
                 assert!(
                     help.contains(&format!("  {last} ")) || help.contains(&format!("  {last}\n"))
                 );
-                // The default stands in the line of the first name, or below a very long one.
+                // The default is in the line of the first name, or below a very long one.
                 let first = variable.names[0];
                 let mut lines =
                     help.lines().skip_while(|line| line.split_whitespace().next() != Some(first));
@@ -66,7 +66,7 @@ fn help_lists_every_variable_with_its_default() {
                 assert!(row.split_whitespace().any(|word| word == default), "{row}");
             }
         }
-        // The names that the documents and the original use.
+        // The names in the documents and in the original.
         let help = run(program, &["--help"]);
         for known in ["RP_EVENT_HANDLER_FQ_CLASS", "RP_CA_CRT_FILENAME", "DEBUG"] {
             assert!(text(&help.stdout).contains(known), "{known}");
@@ -129,7 +129,7 @@ fn wrong_arguments_and_values_are_exit_2() {
             let line = one_line(command, 2);
             assert!(line.starts_with(&format!("{name}: ")) && line.contains(variable), "{line}");
         }
-        // Two spellings of one setting may not disagree.
+        // Two spellings of one setting must agree.
         let mut command = setup.command();
         command.env("RP_EVENT_HANDLER", "example").env("RP_EVENT_HANDLER_FQ_CLASS", "other");
         let line = one_line(command, 2);
@@ -145,7 +145,7 @@ fn a_missing_identity_is_exit_1_and_names_the_file() {
         for variable in [
             format!("RP_{role}_KEY_FILENAME"),
             format!("RP_{role}_CRT_FILENAME"),
-            // There is no mode that does without the CA: what nobody checks is not started.
+            // No mode works without the CA: unverified peers are never accepted.
             "RP_CA_CRT_FILENAME".to_owned(),
         ] {
             let mut command = setup.command();
@@ -155,7 +155,7 @@ fn a_missing_identity_is_exit_1_and_names_the_file() {
             assert!(line.contains(identities.path("not-there.pem").to_str().unwrap()), "{line}");
         }
     }
-    // As they are by default, on a machine where nothing was installed.
+    // With the defaults, on a machine without an installation.
     for (name, program, _) in PROGRAMS {
         let role = if name.contains("server") { "SERVER" } else { "CLIENT" };
         let empty = tempfile::tempdir().unwrap();
@@ -214,7 +214,7 @@ fn the_ready_line_is_the_only_one_on_standard_output() {
     let unix = client.set("RP_CLIENT_HTTP_BIND", bind("client"));
     let (mut at_unix, line) = Printed::start(unix.command());
     assert_eq!(line, format!("ready http={}", bind("client")));
-    // Work, and much of a log, put nothing else there.
+    // Requests and verbose logging add nothing there.
     let answer =
         support::ask(([127, 0, 0, 1], http).into(), "GET", "/client/localhost/time", &[], b"");
     assert_eq!(answer.status, 200);
@@ -269,7 +269,7 @@ fn no_key_is_in_the_log() {
     let client = client(&identities, "client-1", server.pipe()).set("RUST_LOG", "trace").start();
     client.get_when_up("/server/time");
     assert_eq!(client.ask("POST", "/server/note", &[], b"a-secret-payload").status, 404);
-    // Parameters and query are payload as much as a body is.
+    // Parameters and query are payload, like a body.
     assert_eq!(client.get("/server/cat//a-secret-payload?of=a-secret-payload").status, 200);
     assert_eq!(server.get("/client/client-1/cat//a-secret-payload").status, 200);
     for (node, name) in [(&server, "localhost"), (&client, "client-1")] {
@@ -282,7 +282,7 @@ fn no_key_is_in_the_log() {
     }
 }
 
-/// A program whose whole standard output is kept.
+/// A program whose whole standard output is captured.
 struct Printed {
     child: std::process::Child,
     rest: Option<std::thread::JoinHandle<String>>,
@@ -311,7 +311,7 @@ impl Printed {
         (Self { child, rest: Some(rest) }, String::from_utf8(line).unwrap())
     }
 
-    /// Ends it as a service manager would, and asserts that it has printed nothing more.
+    /// Stops it like a service manager, and asserts that it has printed nothing more.
     fn end(&mut self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());

@@ -1,5 +1,5 @@
-//! Restarting under load: no request fails or is handled twice, and with sockets that are handed over
-//! nobody is refused.
+//! Restarts under load: no request fails or is handled twice, and with inherited sockets no connection
+//! is refused.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -17,7 +17,7 @@ use crate::support::alone::{USUAL_FILES, alone};
 use crate::support::port::free_port;
 use crate::support::{self, Identities, Node, PATIENCE, client, server};
 
-/// Requests a second, all callers together; every second one is a POST.
+/// Requests per second of all callers together; every second one is a POST.
 const RATE: u32 = 200;
 const CALLERS: u32 = 40;
 
@@ -39,13 +39,13 @@ impl Handled {
         })
     }
 
-    /// The same by HTTP, for a node that is a process and starts again. Each connection has a thread of
-    /// its own, so that none waits for another: a node that stops would wait for it, too.
+    /// The same over HTTP, for a node that is a restarted process. Each connection has its own thread,
+    /// so that none waits for another: a stopping node would wait for it, too.
     fn service(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let handled = self.clone();
-        // They end with the test's process.
+        // They run until the test process ends.
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let handled = handled.clone();
@@ -66,14 +66,14 @@ impl Handled {
             if verb == "POST" {
                 self.note(path.rsplit('/').next().unwrap());
             }
-            // A caller that is gone is told nothing.
+            // The caller may have disconnected.
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
         }
     }
 }
 
-/// Asks `path` of `http` at a steady rate while `work` runs. No request may fail, and no POST be
-/// handled but once.
+/// Requests `path` from `http` at a steady rate while `work` runs. No request may fail, and each POST
+/// must be handled exactly once.
 fn under_load(http: SocketAddr, path: &str, rate: u32, handled: &Handled, work: impl FnOnce()) {
     let running = AtomicBool::new(true);
     let asked = thread::scope(|scope| {
@@ -119,17 +119,17 @@ fn under_load(http: SocketAddr, path: &str, rate: u32, handled: &Handled, work: 
     println!("{path}: {} POSTs, each handled once", asked.len());
 }
 
-/// Ends a node as a service manager does, and returns how it went.
+/// Stops a node like a service manager, and returns how it exited.
 fn terminate(node: &mut Node) {
     node.signal("TERM");
     assert_eq!(node.wait_exit().code(), Some(0), "log: {:#?}", node.log());
     let log = node.log();
-    // Shown where the test fails: by then the node has gone.
+    // Shown if the test fails: by then the node no longer exists.
     println!("log of an ended node: {log:#?}");
     assert!(!log.iter().any(|line| line.contains("cut off")), "{log:#?}");
 }
 
-/// A moment of plain service between two restarts.
+/// A moment of regular service between two restarts.
 fn serve_a_while(node: &Node, path: &str) {
     let until = Instant::now() + Duration::from_millis(300);
     while Instant::now() < until {
@@ -244,12 +244,12 @@ fn a_socket_of_the_wrong_kind_is_one_clear_line() {
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(text.contains("their number has to be from 0 to 16"), "{count}: {text}");
     }
-    // What is meant for another process is left alone.
+    // Sockets for another process are left alone.
     let other = server(&identities).set("LISTEN_FDS", 1).set("LISTEN_PID", 1);
     assert_ne!(other.start().http(), tcp.local_addr().unwrap());
 }
 
-/// Whoever sets another port than the units have is told why nothing comes of it.
+/// A port set in addition to an inherited socket has no effect: a warning says why.
 #[test]
 fn a_port_that_is_set_beside_a_handed_socket_is_a_warning() {
     if !alone("restart::a_port_that_is_set_beside_a_handed_socket_is_a_warning", USUAL_FILES) {
@@ -258,7 +258,7 @@ fn a_port_that_is_set_beside_a_handed_socket_is_a_warning() {
     let identities = Identities::new(&["web1"]);
     let [pipe, http] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let sockets = [("pipe", pipe.as_fd()), ("http", http.as_fd())];
-    // Set to nothing is not set.
+    // An empty value counts as unset.
     let setup = server(&identities).set("BIND_PORT", 4321).set("RP_SERVER_HTTP_BIND", "");
     let node = setup.command_with_sockets(&sockets).start();
     assert_eq!(
@@ -276,7 +276,7 @@ fn a_port_that_is_set_beside_a_handed_socket_is_a_warning() {
     assert!(node.log().iter().all(|line| !line.contains("HTTP_BIND")), "{:?}", node.log());
 }
 
-/// A unit's `ListenStream=` opens the pipe to the network as a setting would, and is a warning as well.
+/// A unit's `ListenStream=` can open the pipe to the network like a setting, with the same warning.
 #[test]
 fn a_handed_http_socket_for_everybody_is_a_warning() {
     let identities = Identities::new(&["web1"]);

@@ -1,4 +1,4 @@
-//! What a statsd hears of two real nodes.
+//! The statsd packets of two real nodes.
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{self, Identities, PATIENCE, Setup, client, server};
 
-/// A statsd: one that sums up what it is sent.
+/// A statsd that sums up what it receives.
 struct Statsd {
     socket: UdpSocket,
     counts: BTreeMap<String, u64>,
@@ -29,7 +29,7 @@ impl Statsd {
         self.counts.get(name).copied().unwrap_or(0)
     }
 
-    /// Takes what comes until `enough`.
+    /// Receives until `enough`.
     fn wait(&mut self, what: &str, enough: impl Fn(&Self) -> bool) {
         let until = Instant::now() + PATIENCE;
         while !enough(self) {
@@ -93,7 +93,7 @@ fn both_nodes_count_under_the_originals_names() {
         [
             ("message.receive.tick", 30),
             ("message.received.handle.get_time.tick", 10),
-            // Not a name for whatever peers make up.
+            // Names made up by peers do not become metrics.
             ("message.received.handle.unhandled.tick", 20),
             ("message.send.tick", 1),
         ]
@@ -131,7 +131,7 @@ fn both_nodes_count_under_the_originals_names() {
     server_node.signal("CONT");
 }
 
-/// What happens at the very end is sent too.
+/// Events at the very end are sent, too.
 #[test]
 fn a_node_that_stops_sends_what_is_left() {
     let identities = Identities::new(&["web1"]);
@@ -147,7 +147,7 @@ fn a_node_that_stops_sends_what_is_left() {
 #[test]
 fn a_statsd_that_is_not_there_costs_nothing_and_floods_no_log() {
     let identities = Identities::new(&["web1"]);
-    // Nobody listens at one, and the other has no address at all.
+    // Nobody listens at one, and the other does not resolve.
     let server = server(&identities)
         .set("RP_STATSD_HOST", "no.such.host.invalid")
         .set("RP_STATSD_PORT", "1")
@@ -180,9 +180,9 @@ fn it_is_off_where_both_values_are_empty_and_an_error_where_one_is() {
         tasks.filter_map(|task| comm(task.unwrap()).ok()).collect::<Vec<_>>()
     };
     assert!(!threads(server_node.pid()).contains(&"statsd\n".to_owned()));
-    // By default it is on.
+    // It is enabled by default.
     let client = client(&identities, "web1", server_node.pipe()).start();
-    // A thread takes its name when it first runs.
+    // A thread gets its name when it first runs.
     support::scene::wait_until(|| {
         let names = threads(client.pid());
         (!names.contains(&"statsd\n".to_owned())).then(|| format!("{names:?}"))

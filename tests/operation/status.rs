@@ -1,4 +1,4 @@
-//! What a node shows on its local port: `/status`, `/metrics`, `/healthz`, `/readyz`, `/events`.
+//! The status of a node on its local port: `/status`, `/metrics`, `/healthz`, `/readyz`, `/events`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ use crate::support::scene::wait_until;
 use crate::support::tls::dialing;
 use crate::support::{self, Identities, Node, PATIENCE, client, has_all, server};
 
-/// A server and a client that is connected.
+/// A server and a connected client.
 fn pair() -> (Identities, Node, Node) {
     let identities = Identities::new(&["web1"]);
     let server = server(&identities).start();
@@ -36,7 +36,7 @@ fn status(node: &Node) -> Value {
     answer.json()
 }
 
-/// Waits until the status of a node is as wanted.
+/// Waits until the status of a node meets a condition.
 fn status_when(node: &Node, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let mut last = Value::Null;
     wait_until(|| {
@@ -81,7 +81,7 @@ fn both_sides_show_their_links_and_what_became_of_requests() {
     }
     assert!(link["last_heartbeat_s"].as_f64().unwrap() < 10.0);
 
-    // The client's heartbeats say how long it was.
+    // The client's heartbeats carry the round-trip time.
     let told = status_when(&server, "told", |s| s["links"][0]["round_trip_ms"].is_number());
     let told = told["links"][0]["round_trip_ms"].as_f64().unwrap();
     assert!(told > 0.0 && told < 5000.0, "{told}");
@@ -112,7 +112,7 @@ fn what_is_turned_away_is_seen_on_the_side_that_did() {
     });
     let server = server(&identities).serve(handler);
     let mut peer = Peer::dial(server.pipe(), dialing(Some((&identities, "web1")))).unwrap();
-    // Two more than may be handled for one peer.
+    // Two more than the limit per peer.
     let events: Vec<u8> =
         (0..2050).flat_map(|id| support::message::event(id, "get", "slow", b"")).collect();
     peer.send(&events).unwrap();
@@ -136,13 +136,13 @@ fn one_client_is_shown_and_its_link_closed() {
     let closed = server.ask("DELETE", "/status/clients/web1", &[], b"");
     assert_eq!((closed.status, closed.json()["closed"].as_u64()), (200, Some(1)));
     server.wait_log(&["web1: lost", "closed on request"]);
-    // It comes back by itself.
+    // It reconnects by itself.
     let back = status_when(&server, "back", |s| s["links"][0]["reconnects"] == 1);
     assert_eq!(back["totals"]["losses"], 1);
     for method in ["GET", "DELETE"] {
         let answer = server.ask(method, "/status/clients/no-such", &[], b"");
         assert_eq!((answer.status, answer.json()["error"].as_str()), (404, Some("not_connected")));
-        // The server of a client is no client.
+        // The server of a client is not a client.
         assert_eq!(client.ask(method, "/status/clients/localhost", &[], b"").status, 404);
     }
     // Never through the pipe.
@@ -158,14 +158,14 @@ fn readiness_follows_the_pipe() {
         assert_eq!((answer.status, answer.text()), (200, "ok\n"));
         wait_until(|| (node.get("/readyz").status != 200).then(|| "not ready".to_owned()));
     }
-    // It takes the connection still, and answers nothing.
+    // It still accepts the connection, but answers nothing.
     server.signal("STOP");
     wait_until(|| (client.get("/readyz").status != 503).then(|| "still ready".to_owned()));
     assert_eq!(client.get("/healthz").status, 200);
     let shown = status(&client);
     assert_eq!(shown["ready"], false);
     assert!(shown["not_ready_because"].is_string(), "{shown}");
-    // It says also why.
+    // With the reason.
     status_when(&client, "why", |s| {
         let why = s["not_ready_because"].as_str().unwrap();
         why.starts_with("the server is not connected: localhost: ")
@@ -202,7 +202,7 @@ fn metrics_pass_promtool() {
     assert!(text.text().contains("restpipe_handled_total{outcome=\"unhandled\"} 1\n"));
 }
 
-/// Has Prometheus itself judge the text, where it is installed.
+/// Validates the text with Prometheus's own tool, if it is installed.
 fn check_metrics(text: &str) {
     if !has_all(&[("promtool", "prometheus")]) {
         return;
@@ -226,7 +226,7 @@ impl Listener {
     fn new(node: &Node) -> Self {
         let mut socket = TcpStream::connect(node.http()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        // Without chunks, so that lines are lines.
+        // HTTP/1.0 avoids chunks, so that lines stay whole.
         socket.write_all(b"GET /events HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
         let mut listener = Self(BufReader::new(socket));
         assert_eq!(listener.line(), "HTTP/1.1 200 OK");
@@ -267,7 +267,7 @@ fn events_tell_who_comes_and_goes_and_why() {
     drop(second);
     assert_eq!(on_server.wait("loss")["name"], "web1");
 
-    // Somebody without a certificate.
+    // A peer without a certificate.
     let mut stranger = TcpStream::connect(server.pipe()).unwrap();
     stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let refusal = on_server.wait("refusal");
@@ -276,7 +276,7 @@ fn events_tell_who_comes_and_goes_and_why() {
     server.signal("HUP");
     assert_eq!(on_server.wait("reload")["reason"], "identity reloaded");
 
-    // A listener holds up no stop.
+    // A listener does not delay a stop.
     let began = Instant::now();
     server.signal("TERM");
     assert!(server.wait_exit().success());
@@ -341,7 +341,7 @@ fn a_look_is_answered_while_a_thousand_links_come_and_go() {
                 for _ in 0..EACH {
                     let mut peer = Peer::dial(server.pipe(), Arc::clone(&config)).unwrap();
                     peer.send(&support::message::heartbeat(1)).unwrap();
-                    // One that left before it was heard would be no link.
+                    // If it left before its first message it would not count as a link.
                     peer.frame();
                 }
                 at_work.fetch_sub(1, Ordering::Release);

@@ -1,4 +1,4 @@
-//! Stopping: what is in flight is finished, in bounded time, and the peer is told properly.
+//! Stopping: requests in flight are finished, in bounded time, and the peer gets a proper close.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,7 +22,7 @@ fn slow(door: Door) -> Router {
 }
 
 fn assert_refused(address: SocketAddr) {
-    // Either nobody listens, or the connection is closed without a word.
+    // Either nobody listens, or the connection is closed without a response.
     if let Ok(mut socket) = TcpStream::connect(address) {
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let read = socket.read(&mut [0; 1]);
@@ -34,8 +34,8 @@ fn assert_refused(address: SocketAddr) {
     }
 }
 
-/// Asks `node` in the background, stops it with `signal` while the handler is at work, and returns
-/// the answer.
+/// Sends a request to `node` in the background, stops it with `signal` while the handler runs, and
+/// returns the answer.
 fn stop_while_asked(node: &mut Node, path: &str, gate: Gate, signal: &str) -> Answer {
     let http = node.http();
     std::thread::scope(|scope| {
@@ -44,7 +44,7 @@ fn stop_while_asked(node: &mut Node, path: &str, gate: Gate, signal: &str) -> An
         let before = node.log().len();
         node.signal(signal);
         node.wait_log_from(before, &["stopping after", &format!("SIG{signal}")]);
-        // The line comes first, and the ports are closed right after it.
+        // The line is logged first, right before the ports are closed.
         let until = Instant::now() + support::PATIENCE;
         while TcpStream::connect(http).is_ok() {
             assert!(Instant::now() < until, "the port stays open");
@@ -93,7 +93,7 @@ fn a_stopping_node_finishes_what_its_peer_asked() {
         let asking = scope.spawn(|| client.ask("POST", "/server/slow", &[], b"x"));
         gate.wait();
         let stopping = scope.spawn(|| timed(|| server.stop(Duration::from_secs(10))));
-        // From here on, or a moment later, a request is refused, not lost.
+        // From about here on, a request is refused, not lost.
         let until = Instant::now() + support::PATIENCE;
         let late = loop {
             let late = client.ask("GET", "/server/time", &[("RP-Wait", "0")], b"");
@@ -150,7 +150,7 @@ fn a_second_signal_ends_it_at_once() {
     let (gate, door) = Gate::new();
     let _client = client(&identities, "client-1", server.pipe()).dial(slow(door));
     let http = server.http();
-    // Not in a scope: its answer never comes.
+    // Not in a scope: its answer never arrives.
     let asking = std::thread::spawn(move || {
         let mut socket = TcpStream::connect(http).unwrap();
         let text = b"POST /client/localhost/slow HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -210,7 +210,7 @@ fn a_client_without_its_server_stops_quickly_and_its_callers_are_told() {
     let mut client = client(&identities, "client-1", nobody.local_addr().unwrap()).start();
     let http = client.http();
     std::thread::scope(|scope| {
-        // On a connection that is served already: one that waits to be accepted is refused.
+        // On a connection that is already served: one that waits to be accepted is refused.
         let mut socket = TcpStream::connect(http).unwrap();
         socket.write_all(b"HEAD /first HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         read_head(&mut socket);
@@ -259,10 +259,10 @@ fn the_socket_file_goes_with_the_node() {
 const EXTENDED: &[u8] = &[8, 1, 0x80, 1, 7];
 /// The tag of `leaving_ms`.
 const LEAVING: [u8; 2] = [0xd8, 1];
-/// A heartbeat that says `settled`.
+/// A heartbeat with `settled`.
 const SETTLED: &[u8] = &[8, 1, 0xe0, 1, 1];
 
-/// A server that has told this client that it stops, and the end of that.
+/// A server that has announced its stop to this client, and the thread that waits for its end.
 fn leaving(drain: Duration) -> (Peer, std::thread::JoinHandle<Duration>) {
     let identities = Identities::new(&["web1"]);
     let server = server(&identities).serve(Router::new().on("get_it", |_, _| Ok("got")));
@@ -306,7 +306,7 @@ fn words_of_an_end_that_nobody_has_asked_for_do_no_harm() {
     let mut peer = Peer::dial(server.pipe(), dialing(Some((&identities, "web1")))).unwrap();
     peer.send(&message(HEARTBEAT, 7, EXTENDED)).unwrap();
     assert_eq!(peer.frame_of(HEARTBEAT_REPLY).id, 7);
-    // `settled` to one that stays, and that the client leaves for ever, again and again.
+    // Repeatedly: `settled` for a node that stays, and `leaving_ms` with the largest value.
     let mut leaves = [8, 1].to_vec();
     leaves.extend_from_slice(&LEAVING);
     leaves.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
@@ -317,7 +317,7 @@ fn words_of_an_end_that_nobody_has_asked_for_do_no_harm() {
     assert_eq!(answer.body, SETTLED, "once: nothing of the server's was in flight");
     peer.send(&event(1_000_000_001, "get", "it", b"")).unwrap();
     assert_eq!(peer.frame_of(REPLY).id, 1_000_000_001);
-    // It is asked nothing any more.
+    // It gets no more requests.
     let answer = server.ask("GET", "/client/web1/it", &[("RP-Wait", "0")], b"");
     assert_eq!(answer.status, 503);
     assert_ne!(peer.frame_within(Duration::from_millis(100)).map(|frame| frame.kind), Some(EVENT));

@@ -1,4 +1,4 @@
-//! The units are what systemd takes, leave a service little to break, and restart it so that nobody notices.
+//! systemd accepts the units, they restrict the services, and a restart goes unnoticed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use crate::support;
 
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/systemd");
 
-/// Where the programs were built.
+/// The directory with the built programs.
 fn programs() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_rp_server_start")).parent().unwrap()
 }
 
-/// The units, in this directory, with their programs in that one.
+/// Writes the units into `dir`, with their programs in `programs`.
 fn write_units(dir: &Path, programs: &Path) -> Vec<PathBuf> {
     let programs = format!("{}/rp_", programs.display());
     let mut paths = Vec::new();
@@ -28,7 +28,7 @@ fn write_units(dir: &Path, programs: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// The units with the programs where they were built.
+/// The units with the built programs.
 fn units() -> (tempfile::TempDir, Vec<PathBuf>) {
     let dir = tempfile::tempdir().unwrap();
     let paths = write_units(dir.path(), programs());
@@ -56,7 +56,7 @@ fn systemd_understands_every_line() {
     let output = analyze(&["verify", "--man=no"], &units);
     let text = said(&output);
     assert!(output.status.success(), "{text}");
-    // What systemd says that is older than the unit's best line; the one before that counts then.
+    // The message of a systemd too old for the unit's preferred line; it uses the line before.
     let older = "Failed to parse service type, ignoring: notify-reload";
     let complaints: Vec<_> = text.lines().filter(|line| !line.ends_with(older)).collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
@@ -83,8 +83,8 @@ fn the_services_are_hardened() {
     }
 }
 
-/// A real systemd, in namespaces of its own: it hands the sockets over, takes READY and reloads, and restarts
-/// both nodes in their full sandbox while callers ask.
+/// A real systemd, in its own namespaces: it passes the sockets, receives READY and reloads, and restarts
+/// both nodes in their full sandbox under load.
 #[test]
 fn systemd_restarts_both_nodes_and_their_callers_notice_nothing() {
     if !support::has_all(&[SYSTEMD, ("unshare", "util-linux"), support::CURL]) {

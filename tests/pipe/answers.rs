@@ -1,4 +1,4 @@
-//! What a caller is answered, both ways, for every way in which a handler can end.
+//! The caller's answer for every outcome of a handler, in both directions.
 
 use restpipe::event::Reply;
 use restpipe::handler::{Failure, Router};
@@ -87,7 +87,7 @@ fn a_failing_handler_is_500_and_tells_its_trace_only_when_debugging() {
             })
             .on("get_odd", |_, _| Err::<(), _>(Failure::exception("Odd", "all \"wrong\"")))
     };
-    // The handling side decides; that the asking side debugs says nothing about its peer.
+    // The handling side decides; debugging on the asking side does not affect its peer.
     let debug = |role: &str, setup: Setup| {
         if role == "client" { setup.set("DEBUG", 1) } else { setup }
     };
@@ -235,7 +235,7 @@ fn an_original_peer_gets_and_gives_what_is_held_and_no_more() {
     let config = dialing(Some((&identities, "original")));
     let mut original = Peer::dial(server.pipe(), config).unwrap();
 
-    // A reply that is too long becomes its code: there is no room for more.
+    // A reply that is too long is reduced to its code: there is no room for more.
     original.send(&message::event(7, "get", "text", b"")).unwrap();
     let expected = message::reply(7, "", 251, b"");
     assert_eq!(original.frame_of(message::REPLY).bytes(), expected);
@@ -269,7 +269,7 @@ fn a_body_larger_than_any_that_is_held_passes() {
 
 #[test]
 fn identities_made_for_one_test_do_not_work_in_another() {
-    // Guards the other tests here: were both CAs the same, none of them would notice.
+    // Guards the other tests here: with two identical CAs none of them would fail.
     let (ours, theirs) = (Identities::new(&["client-1"]), Identities::new(&["client-1"]));
     let server = support::server(&ours).serve(Router::new());
     let client = support::client(&theirs, "client-1", server.pipe()).dial(Router::new());

@@ -1,5 +1,5 @@
-//! Many at once: callers whose answers must not be mixed up, more connections than there are files to
-//! open, and an address that connects without end.
+//! Crowds: callers whose answers must not be mixed up, more connections than available descriptors, and
+//! an address that connects endlessly.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use crate::support::alone::alone;
 use crate::support::{self, Identities, Node, PATIENCE, client, server};
 
-/// Both ends of a crowd of local connections, with room.
+/// Enough for both ends of a crowd of local connections.
 const FILES: usize = 4096;
 
-/// A caller that keeps its connection.
+/// A caller that keeps its connection open.
 struct Caller {
     socket: BufReader<TcpStream>,
 }
@@ -26,14 +26,14 @@ impl Caller {
         Self { socket: BufReader::new(socket) }
     }
 
-    /// `GET`, and the body of an answer that has to be 200.
+    /// Sends `GET` and returns the body; the status must be 200.
     fn get(&mut self, path: &str) -> String {
         let (line, body) = self.ask(path);
         assert!(line.starts_with("HTTP/1.1 200 "), "{path}: {line:?}");
         body
     }
 
-    /// `GET`: the first line and the body.
+    /// Sends `GET` and returns the status line and the body.
     fn ask(&mut self, path: &str) -> (String, String) {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         self.socket.get_mut().write_all(request.as_bytes()).unwrap();
@@ -93,11 +93,11 @@ fn every_one_of_400_callers_gets_its_own_answers() {
     }
 }
 
-/// Connections to each port of a node that may open 64 files.
+/// Connections to each port of a node limited to 64 files.
 const FLOOD: usize = 150;
 
-/// Floods the ports, waits for both to run out of files, lets go, and checks the log. Only a server says
-/// that it is not ready: a client's requests get through.
+/// Floods the ports, waits until both run out of descriptors, disconnects, and checks the log. Only a
+/// server reports that it is not ready: a client's requests get through.
 fn flood(node: &mut Node, ports: &[(SocketAddr, &str)]) {
     let began = Instant::now();
     let mut caller = Caller::new(node.http());
@@ -105,7 +105,7 @@ fn flood(node: &mut Node, ports: &[(SocketAddr, &str)]) {
     let is_server = ports.len() == 2;
     let mut held = Vec::new();
     for (address, _) in ports {
-        // The backlog takes those that are not accepted.
+        // The backlog holds those that are not accepted.
         held.extend((0..FLOOD).map(|_| TcpStream::connect(address).unwrap()));
     }
     for (_, name) in ports {
@@ -116,7 +116,7 @@ fn flood(node: &mut Node, ports: &[(SocketAddr, &str)]) {
     let (line, body) = caller.ask("/readyz");
     let expected = if is_server { "HTTP/1.1 503 " } else { "HTTP/1.1 200 " };
     assert!(line.starts_with(expected), "{line} {body}");
-    // Several tries later there is still one line per port.
+    // After several retries there is still one line per port.
     thread::sleep(Duration::from_secs(1));
     let took = began.elapsed();
     let most = 1 + took.as_secs() as usize / 10;
@@ -146,7 +146,7 @@ fn a_server_out_of_files_survives_and_serves_again() {
     flood(&mut server, &ports);
     server.get_when_up("/client/client-1/time");
     first.get_when_up("/server/time");
-    // Its link was up all the time.
+    // Its link stayed up.
     assert!(!first.log().iter().any(|line| line.contains("lost")), "{:#?}", first.log());
     let second = client(&identities, "client-2", server.pipe()).start();
     second.get_when_up("/server/time");

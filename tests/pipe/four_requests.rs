@@ -1,4 +1,4 @@
-//! The documents' four requests, between the two programs as they are built.
+//! The four requests of the documents, between the two built programs.
 
 use crate::support::{Identities, client, server};
 

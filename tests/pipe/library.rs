@@ -1,5 +1,5 @@
-//! The library as a program uses it: nodes made of values, asking without HTTP, streams both ways,
-//! connection events in order.
+//! The library as a program uses it: nodes built from values, requests without HTTP, streams both
+//! ways, connection events in order.
 
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -42,7 +42,7 @@ fn get(target: &str) -> Event {
     Event::new(Verb::Get, target).unwrap()
 }
 
-/// What a listener was told, one line each.
+/// What a listener received, one line per event.
 #[derive(Clone)]
 struct Story {
     say: Sender<String>,
@@ -109,7 +109,7 @@ fn both_sides_ask_and_failures_are_errors() {
         let mut reply = reply.raise_for_exception().unwrap();
         String::from_utf8(reply.body.gather(100).unwrap().to_vec()).unwrap()
     };
-    // The client is just connecting: the request waits for that.
+    // The client is still connecting: the request waits for it.
     assert_eq!(text(client.request(&mut get("name")).unwrap()), "web1");
     assert_eq!(text(server.request("web1", &mut get("name")).unwrap()), "localhost");
 
@@ -125,7 +125,7 @@ fn both_sides_ask_and_failures_are_errors() {
     let unknown = server.request("no.such.name.invalid", &mut get("name"));
     assert!(matches!(unknown, Err(RequestError::UnknownPeer(_))), "{unknown:?}");
 
-    // The same by HTTP, as another program sees it.
+    // The same over HTTP, as another program sees it.
     let Bind::Tcp(http) = client.http_address().clone() else { panic!("no TCP") };
     let raised = |path: &str| {
         let answer = ask(http, "GET", path, &[], b"");
@@ -148,7 +148,7 @@ fn both_sides_ask_and_failures_are_errors() {
     );
 }
 
-/// Gives what is sent, as it is sent.
+/// A body that yields what is sent, as it is sent.
 struct Fed {
     pieces: Receiver<Vec<u8>>,
     left: Vec<u8>,
@@ -191,7 +191,7 @@ fn bodies_stream_both_ways_at_once() {
             _ => server.request("web1", &mut event),
         };
         let mut body = reply.unwrap().raise_for_exception().unwrap().body;
-        // What was sent comes back before the rest is there to be sent.
+        // The first bytes come back before the rest is available.
         let mut first = [0; 5];
         body.read_exact(&mut first).unwrap();
         assert_eq!(&first, b"first");
@@ -207,7 +207,7 @@ fn bodies_stream_both_ways_at_once() {
     }
 }
 
-/// A body whose reader panics is one that is cut short, in both directions.
+/// A body whose reader panics is truncated, in both directions.
 #[test]
 fn a_reader_that_panics_is_a_body_cut_short() {
     struct Panics;
@@ -283,7 +283,7 @@ fn a_lost_link_is_told_in_order_on_both_sides() {
     assert_eq!(on_server.next(), "start web1");
     assert_eq!(on_server.next(), "connection_added web1 127.0.0.1 1");
 
-    // The count of failures begins anew.
+    // The count of failures starts again.
     relay.cut_and_stay_cut();
     assert_eq!(on_client.next(), "stop localhost");
     assert_eq!(on_client.next(), "connect_fail 1 lost");
@@ -308,7 +308,7 @@ fn counts_are_those_of_the_moment_and_the_end_is_told() {
     clients.remove(1).stop(Duration::ZERO);
     assert_eq!(story.next(), "connection_removed b 127.0.0.1 2");
     assert_eq!(story.next(), "stop b");
-    // A server that stops tells it of all, before it has stopped.
+    // A stopping server reports every event before it has stopped.
     server.stop(Duration::ZERO);
     let mut rest: Vec<String> = story.heard.try_iter().collect();
     let counts: Vec<&str> = rest
@@ -338,7 +338,7 @@ fn a_server_that_was_never_there_is_a_failure_each_time() {
     assert!(matches!(away, Err(RequestError::Away { .. })), "{away:?}");
 }
 
-/// A listener that takes long holds up neither requests nor the end.
+/// A slow listener delays neither requests nor shutdown.
 #[test]
 fn a_listener_that_hangs_holds_up_nothing() {
     let identities = Identities::new(&["web1"]);

@@ -1,4 +1,4 @@
-//! Life and death of the nodes: killed, frozen, restarted, replaced.
+//! Nodes that are killed, frozen, restarted and replaced.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,9 @@ use crate::support::inside::timed;
 use crate::support::port::{free_address, free_port};
 use crate::support::{Identities, Node, PATIENCE, client, server};
 
-/// The promise is a second; a busy machine gets two more.
+/// The promise is one second; a busy machine gets two more.
 const KILLED: Duration = Duration::from_secs(3);
-/// Heartbeats every half second: silence is noticed within twice that and a second, and the slack.
+/// Heartbeats every half second: silence is detected within twice that plus a second, plus slack.
 const FROZEN: Duration = Duration::from_secs(2 + 1);
 const INTERVAL: &str = "RP_CLIENT_HEARTBEAT_INTERVAL_S";
 
@@ -91,7 +91,7 @@ fn an_idle_link_stays() {
     let client = client.set(INTERVAL, "0.5").set("RP_CLIENT_HEARTBEAT_TIMEOUT_S", 3).start();
     client.get_when_up("/server/time");
     let seen = client.log().len();
-    // Twice the silence that would end it on either side: there is nothing to see but time.
+    // Twice the silence that either side would tolerate; there is no event to wait for.
     std::thread::sleep(Duration::from_millis(6500));
     for line in client.log().iter().skip(seen).chain(&server.log()) {
         assert!(!line.contains("lost"), "{line}");
@@ -118,7 +118,7 @@ fn a_new_connection_of_a_name_takes_over_from_a_frozen_one_at_once() {
     let old = setup.start();
     server.get_when_up("/client/client-1/time");
     old.signal("STOP");
-    // It has five more seconds of heartbeat interval, and ten of silence: nobody waits for those.
+    // The heartbeat interval is five seconds and the silence limit ten: nothing waits for those.
     let (_new, took) = timed(|| {
         let new = setup.start();
         server.wait_log(&["client-1: connected from", "in place of an older connection"]);

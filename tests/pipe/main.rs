@@ -1,5 +1,5 @@
-//! Two nodes and the pipe between them: requests and bodies both ways, peers that come and go, and peers
-//! that mean harm.
+//! Two nodes and the pipe between them: requests and bodies both ways, peers that come and go, and
+//! hostile peers.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! Finding a peer: by name, by address, and waiting for one that is away.
+//! Finding a peer: by name, by address, and waiting for an absent one.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -43,12 +43,12 @@ fn a_peer_that_stays_away_is_503_after_the_wait() {
     server.get_when_up("/client/client-1/time");
     drop(client_1);
     server.wait_log(&["client-1: lost"]);
-    // Nobody listens there any more, and nothing else does as long as this test holds it.
+    // Nobody listens there, and nobody else can as long as this test holds the port.
     let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let alone = client(&identities, "client-1", nobody.local_addr().unwrap());
     let alone = alone.set("RP_CONNECTION_WAIT_S", "0.5").start();
 
-    // By name, by an address nobody connects from, and from the client.
+    // By name, by an address without a connection, and from the client.
     for (asker, path) in [
         (&server, "/client/client-1/time"),
         (&server, "/client/127.0.0.9/time"),
@@ -63,7 +63,7 @@ fn a_peer_that_stays_away_is_503_after_the_wait() {
         assert_away(&answer);
         println!("{path}: 503 after {took:?}, asked for none");
         assert!(took < Duration::from_millis(490), "{path}: {took:?}");
-        // A caller may shorten its wait, not lengthen it without end.
+        // A caller may shorten its wait, but not extend it indefinitely.
         let (answer, took) = timed(|| asker.ask("GET", path, &[("RP-Wait", "soon")], b""));
         assert_eq!(answer.status, 400, "{answer:?} after {took:?}");
     }
@@ -75,7 +75,7 @@ fn a_waiting_request_is_answered_when_the_peer_comes() {
     let first = server(&identities).start();
     let pipe = first.pipe();
     std::thread::scope(|scope| {
-        // The client was never here: it is meant by its address.
+        // The client has never connected: its address names it.
         let waiting = scope.spawn(|| timed(|| first.get("/client/localhost/time")));
         let client = client(&identities, "client-1", pipe).start();
         let (answer, took) = waiting.join().unwrap();
@@ -134,7 +134,7 @@ fn any_number_of_clients_of_one_host_are_reached_by_name() {
     });
     for _ in 0..3 {
         for (name, client) in names.iter().zip(&clients) {
-            // The other way first: it waits until this client is there.
+            // The other direction first: it waits until this client has connected.
             assert_eq!(client.get("/server/who").text(), *name);
             assert_eq!(server.get(&format!("/client/{name}/name")).text(), *name);
         }
@@ -152,7 +152,7 @@ fn the_1025th_waiting_request_is_503_at_once() {
     let nobody = std::net::TcpListener::bind(free_address()).unwrap();
     let alone = client(&identities, "client-1", nobody.local_addr().unwrap()).start();
     let mut asked: Vec<TcpStream> = (0..MOST + MORE).map(|_| begin(alone.http())).collect();
-    // Those that are refused are so while all others wait for 20 seconds.
+    // The excess is refused at once, while all others wait for 20 seconds.
     let until = Instant::now() + PATIENCE / 2;
     while asked.iter().filter(|socket| is_answered(socket)).count() < MORE {
         assert!(Instant::now() < until, "1024 requests do not fill the queue");
@@ -177,7 +177,7 @@ fn the_1025th_waiting_request_is_503_at_once() {
     assert_eq!(alone.get("/server/time").status, 200);
 }
 
-/// Sends a request and does not wait for its answer.
+/// Sends a request without waiting for its answer.
 fn begin(address: SocketAddr) -> TcpStream {
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();

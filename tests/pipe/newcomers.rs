@@ -1,4 +1,4 @@
-//! One address connects without end; newcomers from another one come in all the same.
+//! One address connects endlessly; newcomers from another address still get in.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -14,35 +14,34 @@ use crate::support::peer::{Ended, Peer};
 use crate::support::tls::dialing;
 use crate::support::{Identities, PATIENCE, server};
 
-/// Connections that the address has at any time.
+/// Connections that the address holds at any time.
 const IDLE: usize = 5000;
-/// Connections that it makes in a second, where the machine manages.
+/// Connections per second, if the machine can do it.
 const RATE: usize = 10_000;
 const NEWCOMERS: usize = 50;
-/// What a newcomer takes on a machine that does nothing else. The test only shows it: a machine that does
-/// takes longer, but lets each in at its first attempt.
+/// The time for a newcomer on an idle machine. The test only prints it: a busy machine takes longer, but
+/// lets each in at its first attempt.
 const SOON: Duration = Duration::from_secs(2);
 
-/// A socket of this address, not connected.
+/// An unconnected socket bound to this address.
 fn socket_of(address: Ipv4Addr) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
     socket
 }
 
-/// Connects and says nothing, as often and as much as there is to be, until it is told to end. What
-/// it is refused it does not even notice.
+/// Connects silently at the given rate until told to stop, and ignores refusals.
 fn flood(server: SocketAddr, made: &AtomicUsize, over: &AtomicBool) {
     let mut idle = VecDeque::new();
     let began = Instant::now();
     while !over.load(Ordering::Relaxed) {
         let so_far = IDLE + began.elapsed().as_millis() as usize * RATE / 1000;
-        // It may have lost time, and does not take it back by a burst.
+        // It does not make up for lost time with a burst.
         let due = so_far.saturating_sub(made.load(Ordering::Relaxed)).min(RATE / 10);
         for _ in 0..due {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             socket.set_nonblocking(true).unwrap();
-            // It is on its way, or is refused.
+            // In progress, or refused.
             let _ = socket.connect(&server.into());
             idle.push_back(socket);
             if idle.len() > IDLE {
@@ -54,7 +53,7 @@ fn flood(server: SocketAddr, made: &AtomicUsize, over: &AtomicBool) {
     }
 }
 
-/// Comes from another address, with a key, and is answered.
+/// Connects from another address, with a key, and gets an answer.
 fn come(server: SocketAddr, identities: &Identities) -> Result<(), Ended> {
     let socket = socket_of(Ipv4Addr::new(127, 0, 0, 2));
     socket.connect_timeout(&server.into(), PATIENCE).map_err(|e| Ended::Abruptly(e.to_string()))?;
@@ -108,8 +107,8 @@ fn newcomers_come_in_whatever_another_address_does() {
     }
     assert_eq!(times.len(), NEWCOMERS);
     assert!(server.runs());
-    // The flood has left no more in the log than a line for each reason and interval: no place, no
-    // byte, displaced, gone, closed, reset.
+    // The flood left at most one log line per reason and interval: no place, no byte, displaced, gone,
+    // closed, reset.
     let most = 6 * (1 + began.elapsed().as_secs() as usize / 10);
     let refused = server.log().iter().filter(|line| line.contains("refused: ")).count();
     assert!(refused <= most, "{refused}, not {most}: {:#?}", server.log());

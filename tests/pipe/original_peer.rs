@@ -1,5 +1,5 @@
-//! A peer that speaks as the original does and knows no extension, in either role, with the bytes
-//! that were recorded from it.
+//! A peer that speaks like the original, without extensions, in either role, with bytes recorded
+//! from it.
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
@@ -19,19 +19,19 @@ use crate::support::peer::{Ended, Frame, Peer};
 use crate::support::tls::{accepting, dialing, issue};
 use crate::support::{self, Answer, Identities, ask, client, server};
 
-/// `GET time` as recorded: the header without the id at its end, and the body.
+/// `GET time` as recorded: the header without its trailing id, and the body.
 const RECORDED_GET_TIME: (&[u8], &[u8]) =
     (b"\x02\x00\x00\x00\x00\x11", b"\x08\x01\x12\x03get\x1a\x04time\x22\x00\x2a\x00");
-/// A recorded body of the reply to it.
+/// A recorded body of its reply.
 const RECORDED_REPLY: &[u8] =
     b"\x08\x01\x12\x10application/json\x18\x00\x22\x26{\"time_from_server\": 1795158476.29699}";
 /// The recorded body of the reply to an unknown noun.
 const RECORDED_UNHANDLED: &[u8] = b"\x08\x01\x12\x0atext/plain\x18\xff\x01\x22\x00";
 
-/// An original: it dies of what it does not know, so it looks at every message.
+/// An original: unknown messages kill it, so this one checks every message.
 struct Original {
     peer: Peer,
-    /// The ids of its heartbeats and events that were not answered yet.
+    /// The ids of its unanswered heartbeats and events.
     outstanding: HashSet<u32>,
     next_id: u32,
 }
@@ -47,7 +47,7 @@ impl Original {
         Self::over(Peer::dial(pipe, dialing(Some((identities, "original")))).unwrap())
     }
 
-    /// Takes the next client.
+    /// Accepts the next client.
     fn accept(identities: &Identities, listener: &TcpListener) -> Self {
         Self::over(Peer::accept(listener, accepting(identities, "localhost")).unwrap())
     }
@@ -64,7 +64,7 @@ impl Original {
         self.peer.send(&message(REPLY, id, body)).unwrap();
     }
 
-    /// The next message, which must be one that it can live with.
+    /// The next message, which must be one that an original survives.
     fn frame(&mut self) -> Frame {
         let frame = self.peer.frame();
         assert_eq!(frame.flags, 0, "{frame:02x?}");
@@ -91,7 +91,7 @@ impl Original {
         frame
     }
 
-    /// The next message of this type; answers heartbeats before it.
+    /// The next message of this type; answers heartbeats that come before it.
     fn frame_of(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.frame();
@@ -104,7 +104,7 @@ impl Original {
     }
 }
 
-/// The tags of a message's fields in their order; what is not a number must be 7-bit text.
+/// The tags of a message's fields, in order; fields other than numbers must be 7-bit text.
 fn text_fields(mut body: &[u8]) -> Vec<u64> {
     let mut tags = Vec::new();
     while !body.is_empty() {
@@ -137,15 +137,15 @@ fn number(bytes: &mut &[u8]) -> u64 {
     value
 }
 
-/// A request at a local port, from a thread of its own.
+/// Sends a request to a local port from its own thread.
 fn asking(http: SocketAddr, method: &'static str, path: &str, body: &[u8]) -> JoinHandle<Answer> {
     let (path, body) = (path.to_owned(), body.to_vec());
     let headers: &[_] = if body.is_empty() { &[] } else { &[("Content-Type", "text/plain")] };
     thread::spawn(move || ask(http, method, &path, headers, &body))
 }
 
-/// What both roles of an original see of one of ours. `http` is our local port, `prefix` leads from
-/// there to the original.
+/// The exchange between an original in either role and our node. `http` is our local port, `prefix`
+/// leads from there to the original.
 fn converse(original: &mut Original, http: SocketAddr, prefix: &str, our_side: &str) {
     let path = |noun: &str| format!("{prefix}{noun}");
 
@@ -153,7 +153,7 @@ fn converse(original: &mut Original, http: SocketAddr, prefix: &str, our_side: &
     let event = original.frame_of(EVENT);
     assert_eq!(event.bytes()[..6], *RECORDED_GET_TIME.0);
     assert_eq!(event.body, RECORDED_GET_TIME.1);
-    // Nobody waits for this one, which harms nobody.
+    // A reply that nobody waits for is harmless.
     original.reply(event.id ^ 1, RECORDED_REPLY);
     original.reply(event.id, RECORDED_REPLY);
     let answer = asked.join().unwrap();
@@ -170,7 +170,7 @@ fn converse(original: &mut Original, http: SocketAddr, prefix: &str, our_side: &
     let answer = asked.join().unwrap();
     assert_eq!((answer.status, answer.header("X-Event-Return-Code")), (404, Some("255")));
 
-    // An exception of its handler.
+    // An exception in its handler.
     let asked = asking(http, "POST", &path("cat"), b"text");
     let event = original.frame_of(EVENT);
     assert_eq!(event.body, b"\x08\x01\x12\x04post\x1a\x03cat\x22\x0atext/plain\x2a\x04text");
@@ -181,27 +181,27 @@ fn converse(original: &mut Original, http: SocketAddr, prefix: &str, our_side: &
     assert_eq!((answer.status, answer.header("X-Event-Return-Code")), (500, Some("251")));
     assert_eq!(answer.json()["exception"]["class"], "c");
 
-    // What it would die of is answered at once and never sent: the next event is another.
+    // A request that would kill it is answered at once and never sent: the next event is another one.
     for (noun, body) in [("cat", b"\xff\x00".as_slice()), ("caf%C3%A9", b"")] {
         let answer = asking(http, "POST", &path(noun), body).join().unwrap();
         assert_eq!(answer.status, 502, "{answer:?}");
         assert!(answer.json()["message"].as_str().unwrap().contains("original RestPipe"));
     }
 
-    // It asks us.
+    // The original sends a request to us.
     let id = original.ask(EVENT, RECORDED_GET_TIME.1);
     let reply = original.frame_of(REPLY);
     assert_eq!(reply.id, id);
     let text = String::from_utf8(reply.body).unwrap();
     let start =
         format!("\x08\x01\x12\x10application/json\x18\x00\x22&{{\"time_from_{our_side}\": ");
-    // The number has as many digits as it needs, so the data's length may differ by a few.
+    // The number has no fixed width, so the length of the data may vary.
     assert_eq!(text.split_at(23).0, start.split_at(23).0);
     assert_eq!(text[24..].split(':').next(), start[24..].split(':').next());
     let id = original.ask(EVENT, b"\x08\x01\x12\x03get\x1a\x04nope\x22\x00\x2a\x00");
     let reply = original.frame_of(REPLY);
     assert_eq!((reply.id, reply.body.as_slice()), (id, RECORDED_UNHANDLED));
-    // A media type and data that are absent count as empty.
+    // An absent media type and absent data count as empty.
     let id = original.ask(EVENT, b"\x08\x01\x12\x03get\x1a\x08cat//a/b");
     let reply = original.frame_of(REPLY);
     assert_eq!(reply.id, id);
@@ -210,7 +210,7 @@ fn converse(original: &mut Original, http: SocketAddr, prefix: &str, our_side: &
     crowd(original, http, &path("time"));
 }
 
-/// 64 requests at once in either direction, each message in a record of its own.
+/// 64 concurrent requests in either direction, each message in a record of its own.
 fn crowd(original: &mut Original, http: SocketAddr, path: &str) {
     let callers: Vec<_> = (0..64).map(|_| asking(http, "GET", path, b"")).collect();
     let ids: HashSet<u32> = (0..64).map(|_| original.frame_of(EVENT).id).collect();
@@ -238,7 +238,7 @@ fn an_original_client_is_served() {
     let server = server(&identities).start();
     let mut original = Original::dial(&identities, server.pipe());
 
-    // It has said nothing yet. It is found by its address: its name is known once it is ready.
+    // It has sent nothing yet. It is found by its address: its name is known once it is ready.
     let asked = asking(server.http(), "GET", "/client/127.0.0.1/time", b"");
     let event = original.frame();
     let waited = original.peer.connected.elapsed();
@@ -273,7 +273,7 @@ fn an_original_client_that_falls_silent_is_closed_after_ten_seconds() {
     let identities = Identities::new(&[]);
     let server = server(&identities).start();
     let mut original = Original::dial(&identities, server.pipe());
-    // Whoever is silent gets no goodbye that it would have to wait for.
+    // A silent peer gets no goodbye that would delay the stop.
     original.peer.wait_end();
     let lived = original.peer.connected.elapsed();
     assert!((9900..15_000).contains(&lived.as_millis()), "closed after {lived:?}");
@@ -303,7 +303,7 @@ fn an_original_server_is_asked_and_answered() {
 
     converse(&mut original, client.http(), "/server/", "client");
 
-    // It ends as an original does: without TLS's close. The client comes back.
+    // It disconnects as an original does: without close_notify. The client reconnects.
     let before = client.log().len();
     drop(original);
     client.wait_log_from(before, &["lost"]);
@@ -345,13 +345,13 @@ fn a_reply_that_an_original_cannot_read_is_not_sent() {
         assert!(reply.body.starts_with(start), "{:?}", String::from_utf8_lossy(&reply.body));
         assert!(String::from_utf8_lossy(&reply.body).contains("original RestPipe cannot take"));
     }
-    // What only an extension could carry is left out.
+    // Data that only an extension can carry is omitted.
     original.ask(EVENT, b"\x08\x01\x12\x03get\x1a\x06teapot");
     assert_eq!(original.frame().body, b"\x08\x01\x12\x0atext/plain\x18\x00\x22\x03tea");
     server.stop(Duration::from_secs(1));
 }
 
-/// The original dies of a message that it did not ask for.
+/// The original dies of a message that it did not request.
 #[test]
 fn an_original_peer_is_not_told_that_a_node_stops() {
     let identities = Identities::new(&["web1"]);

@@ -1,4 +1,4 @@
-//! What became of a request: late replies, lost links, and how often a handler ran.
+//! The outcome of a request: late replies, lost links, and how often a handler ran.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,10 +14,10 @@ use crate::support::{self, Identities, Setup, client, server};
 /// Slack for "at once" on a busy machine.
 const SOON: Duration = Duration::from_secs(3);
 
-/// How often handlers ran.
+/// The number of handler runs.
 type Count = Arc<AtomicUsize>;
 
-/// `job` counts and stands at the door the first time; later ones pass. `count` tells.
+/// `job` counts its runs; the first one waits at the door, later ones pass. `count` returns the number.
 fn jobs(count: &Count, door: &Door) -> Router {
     let mut router = Router::new();
     for verb in ["get", "post", "put", "patch", "delete"] {
@@ -59,7 +59,7 @@ fn broken(path: &'static str, wait: &str) -> Broken {
     let client = set(client).dial(router(!from_client));
     let (asker, _handler) = if from_client { (client, server) } else { (server, client) };
     let broken = Broken { asker, _handler, path, relay, gate, count };
-    // Until they have met, the server knows no client of this name.
+    // Until they are connected, the server knows no client of this name.
     let other =
         if from_client { ("/server", &broken.asker) } else { ("/server", &broken._handler) };
     let met = other.1.ask("GET", &format!("{}/count", other.0), &[], b"");
@@ -99,7 +99,7 @@ fn a_lost_link_is_502_at_once_where_doing_it_again_would_matter() {
             assert_eq!(answer.status, 502, "{answer:?}");
             assert_eq!(answer.json()["error"], "outcome_unknown");
             assert!(took < SOON, "{took:?}");
-            // The handler's late answer goes nowhere, and it is not run again.
+            // The handler's late answer is discarded, and it does not run again.
             assert_eq!(broken.count(), 1);
             assert_eq!(broken.ask("GET").json(), json!({ "run": 2 }));
             assert_eq!(broken.count(), 2);
@@ -149,14 +149,14 @@ fn a_request_for_a_peer_that_is_away_is_delivered_once() {
         let broken = broken(path, "20");
         broken.relay.cut_and_stay_cut();
         drop(broken.gate);
-        // Both sides see the end of the connection before the next request, or are shown it by it.
+        // Both sides detect the end of the connection before, or because of, the next request.
         let wait = [("RP-Wait", "0")];
         let away = broken.asker.ask("GET", &format!("{path}/count"), &wait, b"");
         assert!([502, 503].contains(&away.status), "{away:?}");
         std::thread::scope(|scope| {
             let asking =
                 scope.spawn(|| broken.asker.ask("POST", &format!("{path}/job"), &[], b"x"));
-            // It asks, and waits, while this connection is refused.
+            // It sends a request, and waits, while this connection is refused.
             broken.relay.mend();
             let answer = asking.join().unwrap();
             assert_eq!((answer.status, answer.json()), (200, json!({ "run": 1 })));
@@ -185,7 +185,7 @@ fn no_reply_in_time_is_504_and_a_late_one_is_dropped() {
         assert!(took >= Duration::from_millis(990) && took < SOON, "{took:?}");
         gate.wait();
     }
-    // The late replies come now, between others on the same link.
+    // The late replies arrive now, between others on the same link.
     let before = pair.client.get("/server/echo//before").json();
     assert_eq!(before, json!(["before"]));
     drop(gate);
@@ -211,7 +211,7 @@ fn a_slow_handler_delays_no_other_request_and_no_heartbeat() {
             })
             .on("get_quick", |_, _| Ok("quick"))
     };
-    // Silence of more than two seconds would end the link.
+    // More than two seconds of silence would end the link.
     let pair = Pair::new(router, |role, setup| match role {
         "client" => setup
             .set("RP_CLIENT_HEARTBEAT_INTERVAL_S", "0.5")
@@ -238,6 +238,6 @@ fn a_slow_handler_delays_no_other_request_and_no_heartbeat() {
             assert_eq!(asked.join().unwrap().text(), "slow");
         }
     });
-    // On a link that was lost meanwhile each would have been sent again.
+    // After a loss of the link each would have been sent again.
     assert_eq!(count.load(Ordering::SeqCst), 20);
 }

@@ -12,7 +12,7 @@ use crate::support::{Identities, Node, PATIENCE, TINYPROXY, client, has_all, ser
 
 const MICROSOCKS: (&str, &str) = ("microsocks", "microsocks");
 
-/// A proxy that knows the user `me` with the password `SECRET`, until it is dropped.
+/// A proxy that accepts the user `me` with the password `SECRET`, until it is dropped.
 struct Running {
     child: Child,
     address: SocketAddr,
@@ -22,7 +22,7 @@ struct Running {
 impl Running {
     fn start(command: impl Fn(&TempDir, u16) -> Command) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // Neither can be told to take any free port.
+        // Neither can pick a free port.
         let address = free_address();
         let mut command = command(&dir, address.port());
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -82,7 +82,7 @@ fn a_pipe_leads_through_a_proxy_of_either_kind() {
     for (scheme, proxy) in [("http", Running::tinyproxy()), ("socks5", Running::microsocks())] {
         let through = |password: &str| {
             let url = format!("{scheme}://me:{password}@{}", proxy.address);
-            // The name is the proxy's to resolve.
+            // The proxy resolves the name.
             client(&identities, "web1", pipe)
                 .set("RP_CLIENT_TARGET_HOSTNAME", "localhost")
                 .set("RP_CLIENT_PROXY", url)

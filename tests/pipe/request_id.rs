@@ -24,7 +24,7 @@ fn is_fresh(id: &str) -> bool {
     id.len() == 16 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// What no caller and no peer can get into a log.
+/// Text that no caller and no peer may get into a log.
 fn hostile() -> Vec<String> {
     let mut ids: Vec<String> =
         ["a b", "a,b", "a/b", "a*", "*", "%41", "a%0Ab", "\"a\"", "{}", "<b>", "a\tb"]
@@ -68,7 +68,7 @@ fn the_caller_and_the_handler_have_the_same_id() {
         }
         let answer = asker.ask("GET", path, &[("X-Request-Id", "a"), ("X-Request-Id", "a")], b"");
         assert!(is_fresh(answer.text()), "{answer:?}");
-        // The handler has no say: what is logged is what the caller sees.
+        // The handler cannot change it: the log has what the caller sees.
         assert!(is_fresh(id(&asker.get(&format!("{peer}/other")))));
     }
 }
@@ -76,7 +76,7 @@ fn the_caller_and_the_handler_have_the_same_id() {
 #[test]
 fn every_answer_has_one_whoever_gives_it() {
     let identities = Identities::new(&["lonely"]);
-    // Nobody is there; the local port answers all the same.
+    // There is no peer; the local port still answers.
     let node = client(&identities, "lonely", "127.0.0.1:1".parse().unwrap()).start();
     for (headers, path, status) in [
         (&[("X-Request-Id", "my-id"), ("RP-Wait", "0")][..], "/server/time", 503),
@@ -87,7 +87,7 @@ fn every_answer_has_one_whoever_gives_it() {
         let answer = node.ask("GET", path, headers, b"");
         assert_eq!((answer.status, id(&answer)), (status, "my-id"), "{answer:?}");
     }
-    // Where the head is not understood, nothing of it counts.
+    // If the head is malformed, none of it is used.
     for bad in ["a\u{1b}[2J", "ä", "a\0"] {
         let answer = node.ask("GET", "/server/time", &[("X-Request-Id", bad)], b"");
         assert_eq!(answer.status, 400, "{bad:?}");
@@ -118,7 +118,7 @@ fn both_sides_log_it() {
         for bad in hostile() {
             asker.ask("GET", path, &[("X-Request-Id", &bad)], b"");
         }
-        // A noun that would begin a line of its own, with another's id.
+        // A noun that would start a log line of its own, with another id.
         asker.ask("GET", &format!("{path}%0Arequest%20{given}:%20x"), &[], b"");
     }
     for node in [&client, &server] {
@@ -152,7 +152,7 @@ fn a_peer_that_knows_no_extension_is_sent_none_and_gets_one_here() {
         });
         assert_eq!((answer.status, id(&answer)), (502, format!("id-of-{name}").as_str()));
     }
-    // What became of it only the other side knows; the id says what to look for there.
+    // Only the other side knows the outcome; the id says what to look for there.
     server.wait_log(&["WARN", "http: request id-of-old: the link to old was lost"]);
 
     let mut peer = Peer::dial(server.pipe(), dialing(Some((&identities, "old")))).unwrap();
@@ -195,7 +195,7 @@ fn what_a_peer_claims_is_checked_again() {
     assert_lines(&server);
 }
 
-/// Every line is an event of its own: it has a time and a level, and nothing that moves a cursor.
+/// Every line is one event: it has a time and a level, and no control characters.
 fn assert_lines(node: &Node) {
     for line in node.log() {
         let mut words = line.split_whitespace();

@@ -1,4 +1,5 @@
-//! Bodies of any size between the two programs: whole or an error, in constant memory, each on its own.
+//! Bodies of any size between the two programs: whole or an error, in constant memory, each independent
+//! of the others.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -31,7 +32,7 @@ impl Programs {
         Self { identities, server, client }
     }
 
-    /// Who asks, and the beginning of the path to the peer.
+    /// Each node's local port, and the path prefix of its peer.
     fn both(&self) -> [(SocketAddr, &str); 2] {
         [(self.client.http(), "/server"), (self.server.http(), "/client/client-1")]
     }
@@ -41,11 +42,11 @@ fn as_it_is(_: &str, setup: Setup) -> Setup {
     setup
 }
 
-/// A request whose body the caller writes as it likes.
+/// A request whose body the test writes itself.
 fn open(http: SocketAddr, head: &str) -> TcpStream {
     let mut socket = TcpStream::connect(http).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    // What follows the head would otherwise wait for the head to be acknowledged.
+    // Otherwise the bytes after the head would wait for its acknowledgement.
     socket.set_nodelay(true).unwrap();
     socket.write_all(format!("{head}\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
     socket
@@ -69,7 +70,7 @@ fn bodies_of_every_size_are_the_same_on_both_sides() {
             let told = support::ask(http, "POST", &format!("{peer}/digest"), &[], &down.body);
             let digest = told.json();
             assert_eq!(digest["bytes"], *size, "{peer}");
-            // The same bytes again, from what the peer says of them.
+            // The generator must return the same bytes again; the digest is the peer's.
             let again = support::ask(http, "GET", &format!("{peer}/bytes//{size}"), &[], b"");
             assert!(again.body == down.body);
             let expected = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &down.body);
@@ -144,7 +145,7 @@ fn who_asks_for_the_head_gets_no_body_made() {
     }
 }
 
-/// What became of each body: whole, or not.
+/// Counts bodies that arrived whole and those that did not.
 fn counting() -> (Router, Arc<AtomicUsize>, Arc<AtomicUsize>) {
     let (whole, broken) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let counts = (Arc::clone(&whole), Arc::clone(&broken));
@@ -184,8 +185,8 @@ fn an_upload_cut_anywhere_is_never_whole() {
         socket.shutdown(Shutdown::Write).unwrap();
         let mut answer = Vec::new();
         let _ = socket.read_to_end(&mut answer);
-        // Nor a 503: a cut costs no other request anything, and not the link. A caller that has ended
-        // its side and is noticed before its body's end is gone, and gets nothing.
+        // No 503 either: a truncated body affects neither other requests nor the link. A caller that
+        // shut down its side early may be detected as gone, and gets nothing.
         let refused = answer.is_empty() || answer.starts_with(b"HTTP/1.1 400");
         assert!(refused, "cut at {at}: {}", String::from_utf8_lossy(&answer));
     }
@@ -217,7 +218,7 @@ fn events_of_a_stream_arrive_one_by_one() {
     let mut seen = String::new();
     for event in ["data: one\n\n", "data: two\n\n", "data: three\n\n"] {
         tick.send(event.as_bytes()).unwrap();
-        // Each is there before the next one is made.
+        // Each must arrive before the next one is sent.
         while !seen.contains(event) {
             let mut buffer = [0; 1000];
             let count = socket.read(&mut buffer).unwrap();
@@ -259,7 +260,7 @@ fn a_caller_that_goes_away_stops_the_handler() {
     }
 }
 
-/// The asker ends the upload that it was told to stop; that is no wish to have no answer.
+/// The asker ends the upload that it was told to stop; it still wants the answer.
 #[test]
 fn a_handler_that_wants_no_more_of_a_body_still_answers() {
     let router = || {
@@ -332,7 +333,7 @@ fn a_quarter_gibibyte_costs_no_memory_and_holds_up_nobody() {
                 "POST {peer}/digest HTTP/1.1\r\nConnection: close\r\nContent-Length: {LENGTH}"
             ),
         );
-        // What comes down goes up again.
+        // Uploads what it downloads.
         let mut buffer = vec![0; 64 * 1024];
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {

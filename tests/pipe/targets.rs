@@ -1,4 +1,4 @@
-//! More than one server: one after the other, or all at once.
+//! Several servers: one after the other, or all at once.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use crate::support::port::free_port;
 use crate::support::scene::wait_until;
 use crate::support::{self, Identities, Setup, client, server};
 
-/// Answers `who` by this name.
+/// Answers `who` with this name.
 fn named(name: &'static str) -> Router {
     Router::new().on("get_who", move |_, _| Ok(name))
 }
@@ -32,7 +32,7 @@ fn who(client: &Inside) -> String {
     answer.text().to_owned()
 }
 
-/// What the client shows of its links: to which server, and how it stands.
+/// The client's view of its links: server and state.
 fn shown(client: &Inside) -> Vec<(String, String)> {
     let status = client.get("/status").json();
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
@@ -43,7 +43,7 @@ fn shown(client: &Inside) -> Vec<(String, String)> {
     shown
 }
 
-/// Asks until this one answers; nothing may fail meanwhile.
+/// Repeats the request until this server answers; none may fail meanwhile.
 fn until(client: &Inside, name: &str, most: Duration) -> Duration {
     let began = Instant::now();
     while who(client) != name {
@@ -67,7 +67,7 @@ fn the_first_server_that_works_is_asked_and_an_earlier_one_when_it_is_well_again
     until(&client, "second", Duration::from_secs(5));
     assert_eq!(second.get("/client/web1/who").text(), "client");
 
-    // It has to be well for a while.
+    // It must be stable for a while.
     let began = Instant::now();
     let first = server(&identities).set("BIND_PORT", at.port()).serve(named("first"));
     let mut both =
@@ -79,7 +79,7 @@ fn the_first_server_that_works_is_asked_and_an_earlier_one_when_it_is_well_again
     println!("back after {took:?}");
     assert!(took > Duration::from_secs(10), "{took:?}");
     assert_eq!(first.get("/client/web1/who").text(), "client");
-    // The other is left.
+    // It leaves the other one.
     let until = Instant::now() + support::PATIENCE;
     while second.ask("GET", "/client/web1/who", &[("RP-Wait", "0")], b"").status == 200 {
         assert!(Instant::now() < until, "it stays with both");
@@ -143,7 +143,7 @@ fn with_all_each_server_reaches_the_client_and_the_idlest_is_asked() {
     both.sort();
     assert_eq!(shown(&client), both);
     assert_eq!(client.get("/readyz").status, 200);
-    // Their certificates have one name, and neither has come again.
+    // Their certificates have the same name, and neither reconnected.
     let metrics = client.get("/metrics");
     for server in [&one, &two] {
         let line = format!(
@@ -188,7 +188,7 @@ fn with_all_the_next_request_after_a_loss_takes_the_other_server() {
     assert_eq!(answer.status, 503);
 }
 
-/// Each pipe would take the place of the other, for ever, and nobody would know why.
+/// Each pipe would displace the other, forever, with no visible reason.
 #[test]
 fn one_server_under_two_names_is_told_and_fails_no_request() {
     let identities = Identities::new(&["web1"]);

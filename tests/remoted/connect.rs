@@ -1,4 +1,4 @@
-//! `rp_remoted connect` against a broker in the test's own hands, with the recorded bytes.
+//! `rp_remoted connect` against a broker played by the test, with the recorded bytes.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -55,7 +55,7 @@ fn a_connection_is_asked_for_with_the_recorded_bytes() {
     link.write("the answer");
     drop(link);
     assert_eq!(near.read_to_end(), b"the answer");
-    // Each connection has an id of its own.
+    // Each connection has its own id.
     let _near = dial(&node);
     assert_ne!(field(&broker.accept().head(), "WebRoute-ID"), id);
     node.signal("TERM");
@@ -175,7 +175,7 @@ fn a_broker_that_breaks_off_at_any_byte_costs_one_connection() {
         near.waits_for_end();
         cut += 1;
     }
-    // A line may come a moment after the end that it tells of.
+    // The log line may appear a moment after the end of the connection.
     let told = || node.log().iter().filter(|line| line.contains("not connected")).count();
     let until = Instant::now() + PATIENCE;
     while told() < cut && Instant::now() < until {
@@ -234,7 +234,7 @@ fn several_brokers_are_passed_one_inside_the_other() {
     let broker = Broker::new();
     let first = broker.url("rwr", "/first");
     let both = format!("{first} rwr://KEY2@second.example:8080/second?q=1");
-    // As two arguments, and in one as the original writes them.
+    // As two arguments, and as one, like the original writes them.
     for arguments in [both.split(' ').collect::<Vec<_>>(), vec![both.as_str()]] {
         let node = forward(&arguments);
         let mut near = dial(&node);
@@ -391,7 +391,7 @@ fn a_false_broker_with_a_chain_of_many_ways_costs_nothing() {
     node.wait_log(&["WARN", "the broker is refused: the certificate chain has ", "more than 6;"]);
     let spent = node.cpu_time();
     assert!(spent < Duration::from_secs(2), "it took {spent:?} of CPU time");
-    // The right one is taken, whatever it says then.
+    // The right one is accepted, whatever it answers then.
     let _near = dial(&node);
     let right = accepting_anybody(read_identity(&identities, "localhost"));
     Peer::accept(&listener, right).unwrap();

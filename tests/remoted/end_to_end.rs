@@ -92,7 +92,7 @@ fn a_redis_is_reached_through_a_unix_socket() {
     let value = "v".repeat(100_000);
     assert_eq!(ask(&["SET", "key", &value]), "OK\n");
     assert_eq!(ask(&["GET", "key"]), format!("{value}\n"));
-    // Standard input and output lead there too.
+    // Standard input and output work, too.
     let mut command = broker.caller("/db", &["--stdio"]);
     let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     process.stdin.as_mut().unwrap().write_all(b"PING\r\nQUIT\r\n").unwrap();
@@ -119,14 +119,14 @@ fn tls_trusts_a_file_a_pin_or_the_system_and_nothing_else() {
     for arguments in [["--ca", &ca], ["--pin", &pin], ["", ""]] {
         let mut command = if arguments[0].is_empty() {
             let mut command = broker.caller("/echo", &["--listen", "127.0.0.1:0"]);
-            // The place of the system's roots, for this process.
+            // Replaces the system's roots for this process.
             command.env("SSL_CERT_FILE", &ca);
             command
         } else {
             broker.caller("/echo", &[&["--listen", "127.0.0.1:0"], &arguments[..]].concat())
         };
         let connect = Node::start(std::mem::replace(&mut command, Command::new("true")));
-        // More than TLS and the sockets on the way hold, both ways at once.
+        // More than TLS and the sockets on the path buffer, both ways at once.
         processes::echoes(connect.ready("listen"), 8 << 20);
     }
 
@@ -148,7 +148,7 @@ fn tls_trusts_a_file_a_pin_or_the_system_and_nothing_else() {
     command.env("RP_REMOTED_APIKEY", broker.callers());
     let connect = Node::start(command);
     Visitor::from(TcpStream::connect(connect.ready("listen")).unwrap()).waits_for_end();
-    // Where that name does not resolve, it is not trusted either.
+    // If that name does not resolve, it is not trusted either.
     connect.wait_log(&["WARN", "not connected: rwrs://localhost.localdomain"]);
 }
 
@@ -201,7 +201,7 @@ fn a_real_proxy_leads_out() {
     assert_eq!(publish.next_line(), "ready published=/echo");
     let arguments = ["--listen", "127.0.0.1:0", "--ca", &ca];
     let connect = Node::start(through(broker.caller("/echo", &arguments), "password"));
-    // This proxy ends both ways when one has ended, so the end comes last.
+    // This proxy closes both directions when one has ended, so the end comes last.
     let mut near = Visitor::from(TcpStream::connect(connect.ready("listen")).unwrap());
     near.write("through");
     assert_eq!(near.read(7), b"through");
@@ -223,7 +223,7 @@ fn a_killed_broker_is_found_again() {
     let seen = publish.log().len();
     broker.kill();
     publish.wait_log_from(seen, &["WARN", "the registration is lost"]);
-    // What went through it is broken off.
+    // Its connections are broken off.
     assert!(!matches!(open.read(&mut [0; 1]), Ok(1..)));
     broker.restart();
     publish.wait_log_from(seen, &["INFO", "registered"]);
@@ -252,13 +252,13 @@ fn half_closes_resets_and_dead_ends_reach_the_far_end() {
     far.reset();
     let error = near.socket.read(&mut [0; 1]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-    // The server is gone.
+    // The server has stopped.
     drop(target);
     let start = Instant::now();
     dial().waits_for_end();
     assert!(start.elapsed() < Duration::from_secs(15));
     publish.wait_log(&["WARN", "not served", &to, "refused"]);
-    // The path is gone.
+    // The path was withdrawn.
     drop(publish);
     broker.wait_log(&["/p"]);
     processes::wait_until("the broker tells", || {
@@ -300,7 +300,7 @@ fn both_ends_are_a_library() {
     connection.write_all(b"answer").unwrap();
     drop(connection);
     assert_eq!(caller.join().unwrap(), "answer");
-    // A timeout is an error, and so is a path that was taken back.
+    // A timeout is an error, and so is a withdrawn path.
     let error = publisher.accept_within(Duration::from_millis(50)).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     publisher.stop();

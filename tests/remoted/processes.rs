@@ -1,4 +1,4 @@
-//! A real broker, the ends that belong to it, and what they are tried with.
+//! A real broker, its servers and callers, and programs to test them with.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -20,7 +20,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// With these variables beside its own.
+    /// With additional environment variables.
     pub fn start(environment: &[(&str, String)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("remoted.json");
@@ -72,7 +72,7 @@ impl Broker {
         &self.callers
     }
 
-    /// With `localhost`, the name in the certificate, for TLS.
+    /// The host is `localhost`, the name in the certificate, for TLS.
     pub fn url(&self, scheme: &str, key: &str, path: &str) -> String {
         let address = self.address();
         let host = if self.is_tls { "localhost".to_owned() } else { address.ip().to_string() };
@@ -83,7 +83,7 @@ impl Broker {
         self.node.wait_log(parts);
     }
 
-    /// The command of a server of this path, its key in the environment.
+    /// The command of a server of this path, with its key in the environment.
     pub fn server(&self, path: &str, to: &str, more: &[&str]) -> Command {
         let url = self.keyless(if self.is_tls { "rwss" } else { "rws" }, path);
         let mut command = remoted(&[&["publish", &url, "--to", to], more].concat());
@@ -91,7 +91,7 @@ impl Broker {
         command
     }
 
-    /// The command of a caller of this path, its key in the environment.
+    /// The command of a caller of this path, with its key in the environment.
     pub fn caller(&self, path: &str, more: &[&str]) -> Command {
         let url = self.keyless(if self.is_tls { "rwrs" } else { "rwr" }, path);
         let mut command = remoted(&[&["connect", &url], more].concat());
@@ -125,7 +125,7 @@ impl Broker {
     }
 }
 
-/// A server that sends back what it gets.
+/// A server that echoes its input.
 pub struct Echo {
     address: SocketAddr,
 }
@@ -134,7 +134,7 @@ impl Echo {
     pub fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        // Ends with the process.
+        // Runs until the process ends.
         thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
                 thread::spawn(move || {
@@ -152,7 +152,7 @@ impl Echo {
     }
 }
 
-/// That so many bytes come back from there unchanged.
+/// Asserts that this many bytes come back unchanged.
 pub fn echoes(address: &str, count: usize) {
     let socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -169,7 +169,7 @@ pub fn echoes(address: &str, count: usize) {
     assert!(back == sent, "{} of {count} bytes came back, or others", back.len());
 }
 
-/// A process that ends with the test.
+/// A process that is killed on drop.
 pub struct Killed(pub Child);
 
 impl Drop for Killed {
@@ -179,7 +179,7 @@ impl Drop for Killed {
     }
 }
 
-/// Waits until somebody listens.
+/// Waits until a server listens there.
 pub fn wait_listening(port: u16) {
     wait_until("somebody listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
 }

@@ -1,4 +1,4 @@
-//! `rp_remoted publish` against a broker in the test's own hands, with the recorded bytes.
+//! `rp_remoted publish` against a broker played by the test, with the recorded bytes.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
@@ -10,7 +10,7 @@ use crate::support::Node;
 use crate::support::broker::{Broker, ID, KEY, Visitor, accept, field, frame, remoted, text_frame};
 use crate::support::port::free_address;
 
-/// A path that is published at a broker, and the local server behind it.
+/// A path published at a broker, and the local server behind it.
 struct Scene {
     broker: Broker,
     node: Node,
@@ -34,7 +34,7 @@ impl Scene {
         Self { broker, node, control, target }
     }
 
-    /// A caller is told of, and the server's WebRoute for it arrives.
+    /// Sends the notice of a caller, and accepts the server's WebRoute for it.
     fn call(&mut self, id: &str) -> (Visitor, String) {
         self.control.notify(id);
         let mut link = self.broker.accept();
@@ -89,7 +89,7 @@ fn a_caller_is_joined_to_the_server() {
             scene.broker.address()
         )
     );
-    // The server is connected to although the broker has not answered, and its first words wait.
+    // The server is dialled before the broker has answered, and its first bytes wait.
     let mut server = scene.target();
     server.write("banner");
     link.says_nothing();
@@ -196,19 +196,19 @@ fn it_comes_back_whatever_ends_the_registration() {
         (&frame(0x88, b"\x03\xe9bye"), "the peer closed the connection: bye"),
         (b"", "the peer closed the connection without a close frame"),
     ];
-    // All at once, for each waits before it comes back.
+    // All at once, since each waits before it registers again.
     thread::scope(|scope| {
         for (bytes, reason) in ends {
             scope.spawn(move || {
                 let mut scene = Scene::new(&[]);
-                // It may hang up before it has taken all of a megabyte.
+                // It may disconnect before it has read all of a megabyte.
                 let _ = scene.control.socket.write_all(bytes);
                 if bytes.is_empty() {
                     scene.control.ends_writing();
                 }
                 scene.node.wait_log(&["WARN", "the registration is lost", reason]);
                 scene.control = scene.broker.accept_registration("/test/path/");
-                // And it still serves.
+                // It still serves.
                 let (mut link, head) = scene.call(ID);
                 link.welcome_webroute(&head, "x");
                 assert_eq!(scene.target().read(1), b"x");

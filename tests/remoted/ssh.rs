@@ -39,7 +39,7 @@ fn a_session_is_interactive_and_its_exit_code_arrives() {
     }
     let ssh = Ssh::new();
     ssh.sshd.assert_session(&ssh.proxy_command);
-    // The command line of the ProxyCommand is there for everybody to see; the key is not.
+    // Every user can see the command line of the ProxyCommand; it must not contain the key.
     assert!(!ssh.proxy_command.contains(ssh.broker.callers()));
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What no `mod` names, and who uses it.
+/// Files that no `mod` names, and their users.
 const OTHERS: &[(&str, &str, &str)] = &[
     ("repository/readme/sums.rs", "Cargo.toml", "path = \"tests/repository/readme/sums.rs\""),
     ("operation/systemd/boot.sh", "tests/operation/systemd.rs", "/tests/operation/systemd/boot.sh"),
@@ -38,7 +38,7 @@ fn every_file_below_tests_is_used() {
     assert!(missing.is_empty(), "there is no {missing:?}");
 }
 
-/// `Cargo.toml` says of each program that it has no tests in itself, so that no harness is linked for it.
+/// `Cargo.toml` declares that the programs contain no tests, so that no harness is linked for them.
 #[test]
 fn programs_have_no_tests_in_themselves() {
     let mut files = BTreeSet::new();
@@ -49,7 +49,7 @@ fn programs_have_no_tests_in_themselves() {
     }
 }
 
-/// Adds this file and all that its `mod` lines name, each where the compiler looks for it.
+/// Adds this file and all modules that it declares, each at the path where the compiler looks for it.
 fn reach(file: PathBuf, reached: &mut BTreeSet<PathBuf>) {
     let text = fs::read_to_string(&file).unwrap();
     let dir = file.parent().unwrap();
@@ -71,7 +71,7 @@ fn reach(file: PathBuf, reached: &mut BTreeSet<PathBuf>) {
     reached.insert(file);
 }
 
-/// The modules that a file names without having them in itself, with the `#[path]` before them.
+/// The modules that a file declares without a body, with the `#[path]` before them.
 fn modules(text: &str) -> Vec<(&str, Option<&str>)> {
     let mut found = Vec::new();
     let mut path = None;

@@ -1,11 +1,11 @@
-//! The house stays as it was built: modules use only those below them, and what is dangerous or
-//! foreign has one home. Read from the paths in the source files, test code left out.
+//! The architecture is enforced: modules use only those below them, and dangerous or foreign
+//! interfaces have one home. Checked by the paths in the source files, without test code.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every module directly below the crate, from the top down, with the ones that it may use.
+/// Every module directly below the crate, from the top down, with the modules that it may use.
 const HOUSE: &[(&str, &[&str])] = &[
     ("bin", &["run", "remoted", "ca", "identity", "config", "event"]),
     (
@@ -64,7 +64,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("fs", &[]),
 ];
 
-/// Paths that only these places may name: whole modules, or single files.
+/// Paths that only these places may use: whole modules, or single files.
 const HOMES: &[(&str, &[&str])] = &[
     // TLS and certificates.
     ("rustls", &["identity", "ca", "link/tls", "node", "remoted"]),
@@ -85,7 +85,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("pkcs8", &["ca/key"]),
     ("rpassword", &["ca/passphrase"]),
     ("x509_parser", &["identity", "ca"]),
-    // What the process is told.
+    // The process's environment.
     ("std::env", &["config/environment"]),
     ("pico_args", &["run", "bin"]),
     ("pico_args::Arguments::from_env", &["run/cli"]),
@@ -94,7 +94,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("dotenvy", &["config/file"]),
     ("env_logger", &["run/logging"]),
     ("signal_hook", &["run/signals"]),
-    // Other processes, and the end of this one.
+    // Other processes, and exiting this one.
     ("std::process", &["process", "run", "bin", "lifecycle/hook", "handler/exec"]),
     ("std::process::exit", &[]),
     ("std::process::abort", &[]),
@@ -121,7 +121,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prometheus", &["metrics/exposition"]),
 ];
 
-/// What is decided without sockets, files, threads, clocks, locks or logs, and may not name them.
+/// Modules without sockets, files, threads, clocks, locks or logs, which they may not name.
 const PURE: &[&str] = &[
     "wire",
     "event/pipe",
@@ -184,8 +184,8 @@ fn the_source_keeps_to_the_house() {
     }
 }
 
-/// A library ends nobody's process: no code of it panics where something outside is not as it should
-/// be. (`expect` is left for what the reader can see to hold.)
+/// A library never ends its caller's process: its code does not panic on external conditions.
+/// (`expect` is allowed for what the reader can see to hold.)
 #[test]
 fn nothing_gives_up() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -203,7 +203,7 @@ fn nothing_gives_up() {
     assert_eq!(given_up("#[cfg(test)]\nmod tests {\n    fn f() { todo!() }\n}\n"), [""; 0]);
 }
 
-/// The words in a file, test code left out, that end a thread on purpose.
+/// The words in a file, without test code, that end a thread on purpose.
 fn given_up(source: &str) -> Vec<String> {
     const MACROS: [&str; 4] = ["panic", "todo", "unimplemented", "unreachable"];
     let tokens = tokens(&without_tests(source));
@@ -215,7 +215,7 @@ fn given_up(source: &str) -> Vec<String> {
     tokens.windows(3).filter(gives_up).map(|three| three[1].clone()).collect()
 }
 
-/// What the rules above are worth: each of these is noticed.
+/// The rules above work: each of these is detected.
 #[test]
 fn what_is_forbidden_is_noticed() {
     let cases = [
@@ -272,19 +272,19 @@ fn what_is_forbidden_is_noticed() {
     }
 }
 
-/// One file of `src` as its imports see it.
+/// One file of `src`, reduced to its imports.
 struct Source {
-    /// Its path below `src` without the ending.
+    /// Its path below `src` without the extension.
     name: String,
-    /// The modules that it declares in files of their own.
+    /// The modules that it declares in separate files.
     children: Vec<String>,
-    /// What it defines itself, types first: the name, whether it is a type, whether others see it.
+    /// Its own definitions, types first: the name, whether it is a type, whether it is visible outside.
     items: Vec<Item>,
-    /// What it imports or re-exports: the path, the name it has here, whether it is a re-export.
+    /// Its imports and re-exports: the path, the local name, whether it is a re-export.
     uses: Vec<(Vec<String>, String, bool)>,
     /// The paths in its code.
     paths: Vec<Vec<String>>,
-    /// Whether a macro defines names in it that are not seen here.
+    /// Whether a macro defines names in it that are invisible here.
     is_generated: bool,
 }
 
@@ -294,7 +294,7 @@ struct Item {
     is_visible: bool,
 }
 
-/// No file imports, by whatever way round, a file that imports it: each can be read, and understood,
+/// No file imports, directly or indirectly, a file that imports it: each can be read and understood
 /// after those that it uses. An import counts towards the file that defines the name.
 #[test]
 fn no_file_imports_in_a_circle() {
@@ -331,7 +331,7 @@ fn a_circle_is_noticed() {
     ];
     let (edges, unknown) = imports(&sources);
     assert_eq!(unknown, [""; 0]);
-    // Through a re-export the arrow leads to where the name is defined.
+    // Through a re-export the edge leads to the file that defines the name.
     assert_eq!(circles(sources.len(), &edges), [vec![2, 4]]);
 
     let sources = [
@@ -342,14 +342,14 @@ fn a_circle_is_noticed() {
     assert_eq!(imports(&sources).1, ["src/b.rs: crate::a::Missing"]);
 }
 
-/// The front door has few names on it.
+/// The public interface has few names.
 #[test]
 fn the_house_is_small() {
     let modules = HOUSE.iter().filter(|(name, _)| *name != "bin").count();
     assert!(modules <= 23, "{modules} modules directly below the crate");
 }
 
-/// A name that is seen beyond its file means one thing.
+/// A name that is visible outside its file has one meaning.
 #[test]
 fn no_two_types_share_a_name() {
     let sources = sources();
@@ -374,7 +374,7 @@ fn shared_names(sources: &[Source]) -> Vec<String> {
     twice.map(|(name, places)| format!("{name}: {}", places.join(", "))).collect()
 }
 
-/// All files but the programs and what is generated.
+/// All files except the programs and generated code.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
@@ -447,7 +447,7 @@ fn source(name: &str, code: &str) -> Source {
     found
 }
 
-/// Reads what follows `use`, with its other names; returns where it ends.
+/// Parses a `use` tree with its renames; returns its end.
 fn read_use(
     tokens: &[String],
     mut at: usize,
@@ -490,7 +490,7 @@ fn read_use(
     }
 }
 
-/// One file takes something from another, by this path.
+/// One file imports from another, by this path.
 type Import = (usize, usize, String);
 
 /// All imports, and the paths that lead nowhere.
@@ -515,17 +515,17 @@ fn imports(sources: &[Source]) -> (Vec<Import>, Vec<String>) {
 }
 
 enum Lead {
-    /// To a name that this file defines.
+    /// A name that this file defines.
     Defined(usize),
-    /// To a module as a whole.
+    /// A module as a whole.
     Module(usize),
-    /// Out of the crate.
+    /// Outside the crate.
     Outside,
-    /// To a name of the crate that no file defines.
+    /// A name of the crate that no file defines.
     Nowhere,
 }
 
-/// Follows a path from a file, through modules, imports and re-exports.
+/// Resolves a path from a file, through modules, imports and re-exports.
 fn lead(sources: &[Source], from: usize, path: &[String], depth: usize) -> Lead {
     assert!(depth < 16, "{path:?} from {} leads round and round", sources[from].name);
     let file = |name: &str| sources.iter().position(|source| source.name == name);
@@ -565,7 +565,7 @@ fn lead(sources: &[Source], from: usize, path: &[String], depth: usize) -> Lead 
                 "lib" => name.clone(),
                 parent => format!("{parent}/{name}"),
             };
-            // What is generated is nobody's import.
+            // Imports of generated code are not checked.
             if child.starts_with("wire/pb") {
                 return Lead::Outside;
             }
@@ -590,7 +590,7 @@ fn lead(sources: &[Source], from: usize, path: &[String], depth: usize) -> Lead 
     Lead::Nowhere
 }
 
-/// Groups of files, each of which is reached from each other of its group.
+/// Groups of files that can all reach each other.
 fn circles(count: usize, edges: &[Import]) -> Vec<Vec<usize>> {
     let mut reached = vec![vec![false; count]; count];
     for (from, to, _) in edges {
@@ -623,7 +623,7 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// What is wrong with a file, `name` being its path below `src` without the ending.
+/// The violations in a file; `name` is its path below `src` without the extension.
 fn violations(name: &str, source: &str) -> Vec<String> {
     let module = name.split('/').next().unwrap();
     let Some((_, below)) = HOUSE.iter().find(|(known, _)| *known == module) else {
@@ -672,14 +672,14 @@ fn is_at_home(name: &str, path: &[String]) -> bool {
     let lies_in = |home: &str| name == home || name.starts_with(&format!("{home}/"));
     let is_pure = PURE.iter().any(|module| lies_in(module));
     let homes = HOMES.iter().filter(|(prefix, _)| begins(prefix));
-    // The longest rule decides about what lies below a crate.
+    // Below a crate the longest rule applies.
     let decides = homes.max_by_key(|(prefix, _)| prefix.len());
     decides.is_none_or(|(_, homes)| homes.iter().any(|home| lies_in(home)))
         && !(is_pure && IMPURE.iter().any(|prefix| begins(prefix)))
 }
 
-/// The source without what is compiled for tests only. It relies on `rustfmt`: an item ends with
-/// the first line that closes it at the depth at which it began.
+/// The source without code compiled only for tests. It relies on `rustfmt`: an item ends with the
+/// first line that closes it at the depth at which it began.
 fn without_tests(source: &str) -> String {
     let mut kept = String::new();
     let mut lines = source.lines();
@@ -701,7 +701,7 @@ fn without_tests(source: &str) -> String {
     kept
 }
 
-/// Words, `::`, and single signs; comments, texts and characters are left out.
+/// Words, `::`, and single punctuation characters, without comments, strings and character literals.
 fn tokens(code: &str) -> Vec<String> {
     let mut tokens = Vec::new();
     let mut rest = code;
@@ -729,7 +729,7 @@ fn tokens(code: &str) -> Vec<String> {
     tokens
 }
 
-/// The length of a text with its quotes. A raw text that ends in a backslash would be misread.
+/// The length of a string literal. A raw string that ends in a backslash would be misread.
 fn text_length(code: &str) -> usize {
     let mut is_escaped = true;
     for (at, c) in code.char_indices() {
@@ -743,7 +743,7 @@ fn text_length(code: &str) -> usize {
     code.len()
 }
 
-/// The length of a character such as `'"'` or `'\n'`; of a lifetime, only its tick.
+/// The length of a character literal such as `'"'` or `'\n'`; of a lifetime, only its tick.
 fn char_length(code: &str) -> usize {
     let mut chars = code.char_indices().skip(1);
     match (chars.next(), chars.next()) {
@@ -767,7 +767,7 @@ fn paths(tokens: &[String]) -> Vec<Vec<String>> {
     found
 }
 
-/// Reads one path from `at`, below `prefix`; returns where it ends.
+/// Parses one path from `at`, below `prefix`; returns its end.
 fn path(tokens: &[String], mut at: usize, prefix: &[String], out: &mut Vec<Vec<String>>) -> usize {
     let mut segments = prefix.to_vec();
     loop {

@@ -1,5 +1,4 @@
-//! What holds for the project's own files: who imports whom, generated code, documents, and that no test
-//! is left out.
+//! Checks of the project's own files: imports, generated code, documents, and that no test is left out.
 
 #[path = "../support/mod.rs"]
 mod support;

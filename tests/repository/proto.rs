@@ -1,4 +1,4 @@
-//! The generated code is that of the `.proto` file beside it.
+//! The generated code matches the `.proto` file beside it.
 
 use aws_lc_rs::digest;
 

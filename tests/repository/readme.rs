@@ -1,5 +1,5 @@
-//! The README and the guide say what is true: their links lead somewhere in each place where they are read, their
-//! tables are those of the code, and their commands work as they stand there.
+//! The README and the guide are correct: their links work wherever they are read, their tables match the code,
+//! and their commands work as written.
 
 mod links;
 mod session;
@@ -15,7 +15,7 @@ use crate::support::{Identities, client, server};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A text, and its path from the root of the project.
+/// A document, and its path from the root of the project.
 struct Page {
     path: PathBuf,
     text: String,
@@ -27,7 +27,7 @@ impl Page {
         self.path.file_stem().unwrap().to_str().unwrap()
     }
 
-    /// Its blocks of code: what the fence says, and their lines without what indents the fence.
+    /// Its code blocks: the info string of the fence, and the lines without the fence's indentation.
     fn blocks(&self) -> Vec<(&str, Vec<&str>)> {
         let mut blocks = Vec::new();
         let mut lines = self.text.lines();
@@ -58,8 +58,8 @@ fn page(name: &str) -> Page {
     pages().into_iter().find(|page| page.name() == name).unwrap()
 }
 
-/// The program of the page about handlers of one's own, up to date whichever tests are asked for: `cargo test`
-/// alone builds examples too.
+/// The program from the guide page about custom handlers, up to date whichever tests are run: plain `cargo
+/// test` builds examples, too.
 fn sums() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // TARGET/PROFILE/deps/readme-...
@@ -79,7 +79,7 @@ fn the_readme_is_short_enough_to_be_read() {
     assert!(lines <= 450, "{lines}");
 }
 
-/// What is printed stands there as it is, and so do tables; all else is for people to read.
+/// Printed output and tables are exempt; everything else is for people to read.
 #[test]
 fn no_line_is_too_long_to_read() {
     for page in pages() {
@@ -93,7 +93,7 @@ fn no_line_is_too_long_to_read() {
     }
 }
 
-/// Where the language is missing, rustdoc takes a block for Rust.
+/// Without a language, rustdoc takes a block for Rust.
 #[test]
 fn every_block_of_code_says_what_it_is() {
     const LANGUAGES: [&str; 8] =

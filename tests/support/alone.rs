@@ -9,8 +9,7 @@ const ALONE: &str = "RESTPIPE_TEST_ALONE";
 pub const USUAL_FILES: usize = 1024;
 
 /// Returns true in a process that runs only this test, given by its path below the crate. Otherwise runs
-/// the test in such a process, with this limit of open files, asserts that it passed there, and returns
-/// false.
+/// the test in such a process, with this limit of open files, asserts that it passed there, and returns false.
 #[track_caller]
 pub fn alone(test: &str, files: usize) -> bool {
     if std::env::var(ALONE).is_ok_and(|only| only == test) {

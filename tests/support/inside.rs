@@ -100,8 +100,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Starts both with a handler from `handler`; `change` receives the role and changes the
-    /// settings.
+    /// Starts both with a handler from `handler`; `change` receives the role and changes the settings.
     pub fn new<H: Handler + 'static>(
         handler: impl Fn() -> H,
         change: impl Fn(&str, Setup) -> Setup,

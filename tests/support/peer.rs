@@ -225,8 +225,7 @@ impl Peer {
         Some(Frame { kind, flags, id: u32::from_be_bytes([i0, i1, i2, i3]), body, alone })
     }
 
-    /// Reads one TLS record, or records how the connection ended. False if neither happened by
-    /// `until`.
+    /// Reads one TLS record, or records how the connection ended. False if neither happened by `until`.
     fn take_record(&mut self, until: Instant) -> bool {
         let record = loop {
             let length = self

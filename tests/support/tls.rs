@@ -154,8 +154,7 @@ pub fn endless_chain(name: &str) -> Chain {
     let mut chain = vec![leaf.signed_by(&leaf_key, &issuer).unwrap().der().clone()];
     chain.extend((0..9).map(|_| authority.signed_by(&key(), &issuer).unwrap().der().clone()));
     let filler = named("F").signed_by(&key(), &issuer).unwrap().der().clone();
-    // A message has at most 65,535 bytes; each certificate adds 5 bytes, and a context may precede
-    // them.
+    // A message has at most 65,535 bytes; each certificate adds 5 bytes, and a context may precede them.
     let size = |chain: &[CertificateDer<'_>]| chain.iter().map(|der| der.len() + 5).sum::<usize>();
     while size(&chain) + filler.len() < 65_000 {
         chain.push(filler.clone());

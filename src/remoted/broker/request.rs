@@ -29,8 +29,7 @@ pub(super) enum Intent {
     Register(Result<Handshake, BrokerRefusal>),
     /// A server that wants to be joined with a caller.
     Join(WebRoute),
-    /// A caller that wants to be joined with a server. Its request is checked only if one is
-    /// registered.
+    /// A caller that wants to be joined with a server. Its request is checked only if one is registered.
     Call(Result<WebRoute, BrokerRefusal>),
 }
 

@@ -20,8 +20,7 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
-    /// Called when it has shown a valid key: lifts the time limit for strangers. False if that limit has
-    /// passed.
+    /// Called when it has shown a valid key: lifts the time limit for strangers. False if that limit has passed.
     pub fn show_key(&mut self) -> bool {
         self.stranger.take().is_none_or(Stranger::leave)
     }

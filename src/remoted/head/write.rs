@@ -28,8 +28,7 @@ pub fn webroute_request(to: &Upgrade<'_>, id: &str, timeout_s: Option<u64>) -> V
     .into_bytes()
 }
 
-/// A server requests notices of callers. `nonce` is 16 random bytes in Base64 (RFC 6455, section
-/// 4.1).
+/// A server requests notices of callers. `nonce` is 16 random bytes in Base64 (RFC 6455, section 4.1).
 pub fn websocket_request(to: &Upgrade<'_>, origin: &str, nonce: &str) -> Vec<u8> {
     let Upgrade { host, path, key } = to;
     format!(

@@ -1,4 +1,4 @@
-//! Every byte in every place: no extra header line at the service or at the caller, no extra line in a
+//! Every byte in every place: no extra header line at the service or the caller, no extra line in a
 //! log.
 
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use crossbeam_channel::unbounded;
 use super::harness::{CLIENT, Scene, Scripted, field, reply};
 use crate::support::{Identities, PATIENCE, client, server};
 
-/// What a service may see of a plain request.
+/// The headers that a service may see in a plain request.
 const KNOWN: [&str; 7] = [
     "Host",
     "RP-Peer-Name",
@@ -75,7 +75,7 @@ fn every_byte_of_a_request_is_carried_refused_or_left_out() {
             let status = crate::support::parse_answer(&answer).status;
             let shown = format!("byte {byte} in the {place}");
             if status != 200 {
-                // A blank in the path makes a version of what follows it.
+                // A blank in the path turns the rest into a version.
                 assert!(
                     status == 400
                         || (status == 505 && byte == b' ' && matches!(place, "path" | "query")),
@@ -99,7 +99,7 @@ fn every_byte_of_a_request_is_carried_refused_or_left_out() {
         }
     }
     assert!(passed > 700, "{passed} passed");
-    // The nodes have something to say about what was refused, in one line each.
+    // The nodes log each refusal in one line.
     for (node, skip) in [(&server, before), (&client, others)] {
         for line in &node.log()[skip..] {
             assert!(line.contains(" WARN ") || line.contains(" INFO "), "{line:?}");

@@ -1,5 +1,4 @@
-//! Connections that are kept, that turn out to be closed, that are not there; and that there is never
-//! one to anywhere else.
+//! Connections that are kept, found closed, or missing; and none ever goes to another address.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
@@ -75,7 +74,7 @@ fn what_says_that_it_closes_is_not_used_again() {
     }
 }
 
-/// Many callers at once have a connection each, and what one is told is not what another asked for.
+/// Each of many concurrent callers has its own connection, and no answers are mixed up.
 #[test]
 fn each_caller_gets_its_own_reply() {
     let service = Scripted::start(|_, visit| {
@@ -109,7 +108,7 @@ fn a_connection_that_was_closed_meanwhile_costs_nothing() {
     });
     let scene = Scene::new(service.service(""));
     for number in 1..=10 {
-        // A POST too: what is closed is seen before it is used.
+        // POST, too: a closed connection is detected before it is used.
         let method = if number % 2 == 0 { "POST" } else { "GET" };
         assert_eq!(scene.ask(method, "x", &[], b"").text(), "first");
         closed.recv_timeout(PATIENCE).unwrap();
@@ -117,13 +116,13 @@ fn a_connection_that_was_closed_meanwhile_costs_nothing() {
     }
 }
 
-/// The service closes at the very moment in which the next request comes.
+/// The service closes at the very moment the next request arrives.
 #[test]
 fn only_what_can_be_repeated_is_repeated_and_once() {
     let service = Scripted::start(|number, visit| {
         visit.request();
         visit.send(reply("first"));
-        // It takes the second one, and says nothing to that; the connection after it has no first.
+        // It reads the second one and does not answer; the next connection has no first.
         visit.request();
         let _ = number;
     });
@@ -201,7 +200,7 @@ fn a_unix_socket_is_a_service_too() {
     assert!(Service::new(&ServiceAddress::Unix(long)).is_err());
 }
 
-/// Whatever a request says, it goes to the one address of the configuration.
+/// Whatever a request contains, it goes to the one configured address.
 #[test]
 fn no_request_goes_to_another_address() {
     let canary = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -247,7 +246,7 @@ fn no_request_goes_to_another_address() {
             assert_eq!(answer.header("Location"), Some(location.as_str()), "it is passed back");
         }
     }
-    // The caller's node has a word in that too.
+    // The caller's node checks this, too.
     for (authority, status) in [(evil.to_string(), 307), ("evil.example".to_owned(), 421)] {
         let line = format!("GET http://{authority}{CLIENT}x");
         let answer = read_answer(scene.open(&line, "Connection: close\r\n"));
@@ -259,7 +258,7 @@ fn no_request_goes_to_another_address() {
 
 #[test]
 fn a_service_that_takes_no_connection_is_given_up() {
-    // One that listens and never accepts, and whose queue is full.
+    // One that listens but never accepts, with a full queue.
     let listener =
         socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     listener.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();

@@ -1,4 +1,4 @@
-//! Services that stall, cut a body short, or answer garbage; and paths that would climb.
+//! Services that stall, truncate a body, or answer garbage; and path traversal.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::support::{Identities, PATIENCE, client, server};
 
 #[test]
 fn a_service_that_does_not_reply_is_left() {
-    // By its own limit, or by that of the caller's node, whichever is shorter.
+    // By its own limit or by that of the caller's node, whichever is shorter.
     for (own, callers, expected) in
         [(0.5, "20", (504, "service_timeout")), (20.0, "0.5", (504, "no_reply"))]
     {
@@ -35,7 +35,7 @@ fn a_service_that_does_not_reply_is_left() {
     }
 }
 
-/// As it is configured, and told in the log.
+/// As configured, and logged.
 #[test]
 fn the_limit_is_that_of_the_node() {
     let service = Scripted::start(|_, visit| {
@@ -161,7 +161,7 @@ fn a_body_that_is_cut_is_never_whole() {
     }
 }
 
-/// To the end of an answer whose connection is kept, or of the connection.
+/// Reads to the end of an answer on a kept connection, or of the connection.
 fn read_until_end(mut socket: std::net::TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 65536];

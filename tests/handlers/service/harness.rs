@@ -1,4 +1,4 @@
-//! A service that follows a script, and two nodes of which one has it as its handler.
+//! A scripted service, and two nodes of which one has it as its handler.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use restpipe::handler::{Router, Service};
 use crate::support::inside::Inside;
 use crate::support::{Answer, Identities, PATIENCE, Setup, ask, client, parse_answer, server};
 
-/// A service on a free port. Each connection to it is a visit, with a number from 0.
+/// A service on a free port. Each connection to it is a visit, numbered from 0.
 pub struct Scripted {
     pub address: SocketAddr,
     visits: Arc<AtomicUsize>,
@@ -36,7 +36,7 @@ impl Scripted {
         Self { address, visits }
     }
 
-    /// One that answers every request with the same bytes, and closes then.
+    /// Answers every request with the same bytes and closes.
     pub fn saying(reply: impl Into<Vec<u8>>) -> Self {
         let reply = reply.into();
         Self::start(move |_, visit| {
@@ -46,7 +46,7 @@ impl Scripted {
         })
     }
 
-    /// How many connections came.
+    /// The number of connections so far.
     pub fn visits(&self) -> usize {
         self.visits.load(Ordering::SeqCst)
     }
@@ -76,7 +76,7 @@ impl Visit {
         Self { stream }
     }
 
-    /// The next head, with its empty line; `None` where the caller closes.
+    /// The next head, with its empty line; `None` if the caller closes.
     pub fn head(&mut self) -> Option<String> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -91,7 +91,7 @@ impl Visit {
         Some(String::from_utf8(head).unwrap())
     }
 
-    /// The next request with its body, which has a length or none.
+    /// The next request with its body, by its `Content-Length` if present.
     pub fn request(&mut self) -> Option<(String, Vec<u8>)> {
         let head = self.head()?;
         let length = field(&head, "content-length").map_or(0, |length| length.parse().unwrap());
@@ -100,12 +100,12 @@ impl Visit {
         Some((head, body))
     }
 
-    /// The caller may be gone.
+    /// Returns false if the caller has disconnected.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
-    /// Waits until the caller closes, and returns how long that took and how many bytes came.
+    /// Waits until the caller closes, and returns how long that took and how many bytes arrived.
     pub fn wait_closed(&mut self) -> (Duration, usize) {
         let start = Instant::now();
         let mut bytes = 0;
@@ -123,7 +123,7 @@ impl Visit {
     }
 }
 
-/// The value of a field in a head.
+/// The value of a header field.
 pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().skip(1).find_map(|line| {
         let (found, value) = line.split_once(':')?;
@@ -142,7 +142,7 @@ pub struct Scene {
     _client: Inside,
 }
 
-/// Where the client is, in paths.
+/// The path prefix of the client.
 pub const CLIENT: &str = "/client/client-1/";
 
 impl Scene {
@@ -150,12 +150,12 @@ impl Scene {
         Self::with(service, |setup| setup)
     }
 
-    /// With settings of both.
+    /// With modified settings for both.
     pub fn with(service: Service, change: impl Fn(Setup) -> Setup) -> Self {
         let identities = Identities::new(&["client-1"]);
         let server = change(server(&identities)).serve(Router::new());
         let client = change(client(&identities, "client-1", server.pipe())).dial(service);
-        // Whatever it is answered, they have met then.
+        // Any answer means that they are connected.
         assert_eq!(client.get("/server/are-you-there").status, 404);
         Self { server, _client: client }
     }
@@ -164,12 +164,12 @@ impl Scene {
         self.ask("GET", path, &[], b"")
     }
 
-    /// A request for this path of the service, without the slash at its beginning.
+    /// Sends a request for this path of the service, without its leading slash.
     pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         ask(self.server.http(), method, &format!("{CLIENT}{path}"), headers, body)
     }
 
-    /// A request whose bytes the caller writes as it likes; it begins with this line.
+    /// Opens a request with this first line; the test writes the rest.
     pub fn open(&self, line: &str, fields: &str) -> TcpStream {
         let mut socket = TcpStream::connect(self.server.http()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -180,19 +180,19 @@ impl Scene {
     }
 }
 
-/// What a caller has received when its connection ends.
+/// All bytes until the connection closes.
 pub fn read_all(mut socket: TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let _ = socket.read_to_end(&mut bytes);
     bytes
 }
 
-/// The status and the word for the error of an answer.
+/// The status and the `error` of an answer.
 pub fn error(answer: &Answer) -> (u16, String) {
     (answer.status, answer.json()["error"].as_str().unwrap_or_default().to_owned())
 }
 
-/// As [`read_all`], taken apart.
+/// As [`read_all`], parsed.
 pub fn read_answer(socket: TcpStream) -> Answer {
     parse_answer(&read_all(socket))
 }

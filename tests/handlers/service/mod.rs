@@ -1,5 +1,5 @@
 //! Local services behind the pipe: real ones with a real caller, and scripted ones that stall, lie and
-//! break off.
+//! disconnect.
 
 mod bytes;
 mod connections;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::support::port::free_address;
 use crate::support::{CURL, Identities, NGINX, Node, PATIENCE, PYTHON, client, has_all, server};
 
-/// A program that is ended with its test.
+/// A program that is killed at the end of its test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -20,9 +20,9 @@ impl Drop for Running {
     }
 }
 
-/// nginx with the files of `dir`, on a free port and on `app.sock` there.
+/// nginx serving the files of `dir`, on a free port and on `app.sock` there.
 fn nginx(dir: &Path) -> (Running, SocketAddr) {
-    // As root it would serve as somebody who may not read the directory.
+    // As root it would switch to a user who may not read the directory.
     for _ in 0..5 {
         let address = free_address();
         let at = dir.display();
@@ -69,7 +69,7 @@ fn nginx(dir: &Path) -> (Running, SocketAddr) {
     panic!("no port for nginx: {:?}", std::fs::read_to_string(dir.join("error.log")));
 }
 
-/// Both nodes; the client answers with this handler.
+/// Both nodes; the client has this handler.
 struct Nodes {
     server: Node,
     _client: Node,
@@ -86,7 +86,7 @@ impl Nodes {
         Self { server, _client: client, _identities: identities }
     }
 
-    /// What curl prints, and its exit code.
+    /// The output of curl, and its exit code.
     fn curl(&self, path: &str, arguments: &[&str]) -> (String, i32) {
         let url = format!("http://{}/client/client-1/{path}", self.server.http());
         let output = Command::new("curl")
@@ -148,7 +148,7 @@ fn nginx_answers_curl_through_the_pipe() {
     assert!(text.starts_with("HTTP/1.1 404") && text.contains("nginx"), "{text}");
     assert!(text.contains("X-Event-Return-Code: 0"), "{text}");
 
-    // Up: with a length, and of unknown length from a pipe.
+    // Upload: with a length, and of unknown length from a pipe.
     let source = dir.path().join("up");
     std::fs::write(&source, &large).unwrap();
     let up = source.to_str().unwrap();
@@ -220,7 +220,7 @@ fn pythons_server_answers_curl_through_the_pipe() {
     assert!(std::fs::read(&target).unwrap() == large);
     let (text, _) = nodes.curl("large", &["-I"]);
     assert!(text.starts_with("HTTP/1.1 200") && text.contains("Content-Length: 3000000"), "{text}");
-    // It has no such method, says so, and closes.
+    // It does not support the method, refuses it, and closes.
     let body = dir.path().join("files/large");
     let (text, _) = nodes.curl("x", &["-i", "-T", body.to_str().unwrap()]);
     assert!(text.contains("HTTP/1.1 501"), "{text}");

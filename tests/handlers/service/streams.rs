@@ -1,4 +1,4 @@
-//! Bodies that stream: up, down, both at once, and a reply before the end of the request.
+//! Streamed bodies: up, down, both at once, and a reply before the end of the request.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ fn random(length: usize, seed: u64) -> Vec<u8> {
     std::iter::repeat_with(|| rng.u8(..)).take(length).collect()
 }
 
-/// Reads the next chunk and its coding; empty at the end.
+/// Reads the next chunk with its framing; empty at the end.
 fn chunk(stream: &mut impl Read) -> Vec<u8> {
     let mut size = Vec::new();
     while !size.ends_with(b"\r\n") {
@@ -143,7 +143,7 @@ fn both_directions_move_at_once() {
     assert_eq!(chunk(&mut socket), b"");
 }
 
-/// A service that says no before it has read the body.
+/// A service that refuses before it has read the body.
 #[test]
 fn an_early_reply_is_passed_on_and_the_upload_ends() {
     for closes in [false, true] {
@@ -181,7 +181,7 @@ fn an_early_reply_is_passed_on_and_the_upload_ends() {
     }
 }
 
-/// A caller that breaks off must not look like one that has sent all.
+/// A caller that disconnects must not look like one that has sent everything.
 #[test]
 fn a_request_that_is_cut_is_never_whole() {
     let (ended, ends) = unbounded();
@@ -227,7 +227,7 @@ fn events_arrive_one_by_one() {
             visit.send(format!("data: {number}\n\n"));
         }
     });
-    // However silent the service is between them.
+    // Even if the service is silent between them.
     let service = service.service("").with_reply_timeout(Duration::from_millis(300));
     let scene = Scene::with(service, |setup| setup.set("RP_REPLY_TIMEOUT_S", "0.5"));
     next.send(0).unwrap();

@@ -1,5 +1,5 @@
-//! Root installs an identity for the user whom a directory belongs to, and that user has laid traps
-//! there: nothing of root's may come into that user's hands.
+//! Root installs an identity for the owner of a directory, who has laid traps there: nothing of
+//! root's may fall into that user's hands.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
@@ -14,7 +14,7 @@ const SERVICE: u32 = 4711;
 const NOT_FOLLOWED: &str =
     "is a symbolic link in a directory of another user, which is not followed";
 
-/// A directory of the service user. None where the test does not run as root.
+/// A directory of the service user. None if the test does not run as root.
 fn place(lab: &Lab, name: &str) -> Option<PathBuf> {
     let place = lab.path(name);
     fs::create_dir(&place).unwrap();
@@ -29,7 +29,7 @@ fn owner(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().uid()
 }
 
-/// Runs one of the programs, and gives its exit code and its one line.
+/// Runs one of the programs and returns its exit code and its single line.
 fn run(program: &str, place: &Path, files: &[&Path]) -> (Option<i32>, String) {
     let output = set_identity(program, place, files);
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -48,7 +48,7 @@ fn what_is_put_aside_is_neither_read_nor_given_away() {
     let key = place.join("restpipe.server.key.pem");
     symlink(&secret, &key).unwrap();
     fs::hard_link(&secret, place.join("restpipe.server.crt.pem")).unwrap();
-    // It stands in the way of the last file, so that the others are taken back.
+    // It blocks the last file, so that the others are rolled back.
     fs::create_dir(place.join("ca.crt.pem")).unwrap();
 
     let (code, line) = run(SET_SERVER, &place, &all(&files));
@@ -81,7 +81,7 @@ fn no_link_of_the_service_user_is_followed() {
         assert!(line.contains(words), "{words}: {line}");
     };
 
-    // To a key and a certificate of root's, beside what it is asked to install.
+    // To a key and a certificate of root's, beside the ones to install.
     for (at, source) in all(&files).into_iter().enumerate() {
         let link = place.join("given.pem");
         symlink(source, &link).unwrap();
@@ -97,13 +97,13 @@ fn no_link_of_the_service_user_is_followed() {
         assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
     }
 
-    // To a CA, where the one in place counts.
+    // To a CA, where the installed one matters.
     symlink(&files.ca, place.join("ca.crt.pem")).unwrap();
     let words = format!("ca.crt.pem {NOT_FOLLOWED}");
     is_refused(SET_CLIENT, &place, &[&client.key, &client.crt], &words);
     fs::remove_file(place.join("ca.crt.pem")).unwrap();
 
-    // To a directory of root's, as the place or on the way to it.
+    // To a directory of root's, as the target or on the path to it.
     let roots = lab.path("roots");
     fs::create_dir_all(roots.join("inner")).unwrap();
     symlink(&roots, place.join("pki")).unwrap();
@@ -113,7 +113,7 @@ fn no_link_of_the_service_user_is_followed() {
     assert_eq!(fs::read_dir(&roots).unwrap().count(), 1);
     assert_eq!(fs::read_dir(roots.join("inner")).unwrap().count(), 0);
 
-    // A link of root's leads to where root meant it to.
+    // A link made by root is followed.
     symlink(&place, lab.path("link")).unwrap();
     symlink(&files.key, lab.path("key")).unwrap();
     let (key, link) = (lab.path("key"), lab.path("link"));
@@ -135,7 +135,7 @@ fn directories_that_are_made_belong_to_whom_the_one_above_belongs_to() {
     }
 }
 
-/// Opening a FIFO waits for whoever shall write to it.
+/// Opening a FIFO blocks until it has a writer.
 #[test]
 fn a_fifo_is_refused_without_a_wait() {
     let lab = lab();
@@ -150,7 +150,7 @@ fn a_fifo_is_refused_without_a_wait() {
         assert_eq!(code, Some(1), "{line}");
         assert!(line.contains("fifo: cannot be read: not a regular file"), "{line}");
     }
-    // In its place it is replaced, as anything but a directory is.
+    // As the target it is replaced, like anything but a directory.
     fs::create_dir(lab.path("place")).unwrap();
     fs::rename(&fifo, lab.path("place/ca.crt.pem")).unwrap();
     let (code, line) = run(SET_SERVER, &lab.path("place"), &given);

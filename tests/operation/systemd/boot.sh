@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# boot.sh ROOM PROGRAMS: starts a systemd in namespaces of its own, which runs scenario.sh with the units in
-# ROOM/units, and ends with it. It has the machine's files to read; what it writes goes to memory, but for what is
-# in ROOM. As root. ROOM/booted is there once systemd runs.
+# boot.sh ROOM PROGRAMS: starts a systemd in its own namespaces, which runs scenario.sh with the units in
+# ROOM/units, and exits with it. It can read the machine's files; writes go to memory, except those in ROOM.
+# Needs root. ROOM/booted exists once systemd runs.
 set -euo pipefail
 here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 hierarchies=(/sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd)
 group=restpipe-test-$$
 
-# Control groups below one that goes with it, in whatever hierarchies the machine has.
+# Control groups below a temporary one, in every hierarchy of the machine.
 outside() {
     local dir status=0
     for dir in "${hierarchies[@]}"; do

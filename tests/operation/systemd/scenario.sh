@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Run by the systemd of boot.sh: both nodes are started, reloaded, restarted under load and checked. What came of it
-# is in /mnt/room: the codes of all answers, the services' properties, the check of a client that sleeps.
-# What is run is told apart from what it says.
+# Run by the systemd of boot.sh: starts, reloads, restarts under load and checks both nodes. Writes the results
+# to /mnt/room: the codes of all answers, the services' properties, the check of a sleeping client. The trace
+# goes to another descriptor than the output.
 exec 3>&2
 BASH_XTRACEFD=3
 set -eux
@@ -22,13 +22,13 @@ systemctl start restpipe-server restpipe-client
 systemctl reload restpipe-server restpipe-client
 systemctl show --property=ActiveState,Result,NRestarts restpipe-server restpipe-client >/mnt/room/before
 
-# Who asks for a client that is not there while the server stops is told so; here it is there.
+# During a stop, a request for an absent client gets a refusal; here the client is connected.
 curl -sS http://127.0.0.1:8082/server/time
 
-# Each caller makes a new connection for each request: none may be refused.
+# Each caller opens a new connection for each request: none may be refused.
 ask() {
     until [ -e /tmp/enough ]; do
-        # What goes wrong instead of a code is a line too.
+        # An error instead of a code is a line, too.
         curl -sS -o /dev/null -w '%{http_code}\n' "$@" || true
     done
 }

@@ -1,5 +1,5 @@
-//! Clients that mean harm, or are broken, against the real server. Whatever they do, it lives, gives
-//! back what it took, says once why it parted with them, and serves the others.
+//! Malicious or broken clients against the real server. Whatever they do, it stays up, frees what it
+//! allocated, logs once why it dropped them, and serves the others.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -19,7 +19,7 @@ fn a_client_that_breaks_the_protocol_is_closed_with_the_reason() {
     for (bytes, reason) in broken_messages() {
         let skip = scene.server.log().len();
         let mut hostile = scene.hostile();
-        // The server may close before it has all.
+        // The server may close before it has read all.
         let _ = hostile.send(&bytes);
         hostile.wait_end();
         drop(hostile);
@@ -108,7 +108,7 @@ fn a_reply_to_nothing_is_ignored() {
     assert_eq!(scene.server.log().len(), skip);
 }
 
-/// What is done to a scene.
+/// The attack on a scene.
 type Attack<'a> = &'a dyn Fn(&Scene);
 
 #[test]
@@ -170,7 +170,7 @@ fn a_stranger_is_refused_with_the_reason() {
         ),
     ];
     for (attack, reason) in table {
-        // A server of its own: lines about refusals come every ten seconds at most.
+        // A server of its own: refusals are logged at most every ten seconds.
         let mut scene = Scene::new(false);
         let skip = scene.server.log().len();
         attack(&scene);
@@ -233,7 +233,7 @@ fn a_chain_of_many_ways_is_refused_before_one_is_tried() {
         let told = matches!(&ended, Ended::Tls(alert) if alert.contains("CertificateUnknown"));
         assert!(told, "{ended:?}");
     }
-    // To try all ways takes three seconds for each, in a program that is optimized.
+    // Trying all paths takes three seconds each in an optimized build.
     let spent = scene.server.cpu_time() - before;
     assert!(spent < Duration::from_secs(1), "it took {spent:?} of CPU time");
     let line = scene.server.wait_log_from(skip, &["refused: certificate CN=hostile (sha256 "]);

@@ -1,4 +1,4 @@
-//! Peers that mean harm, or are broken, against the real programs.
+//! Malicious or broken peers against the real programs.
 
 mod clients;
 mod servers;
@@ -9,7 +9,7 @@ use std::thread;
 
 use crate::support::alone::alone;
 
-/// What takes ten seconds and more, all at the same time, however few tests run at once.
+/// Runs the tests that take ten seconds or more concurrently, however few test threads there are.
 #[test]
 fn all_who_let_time_pass_are_left() {
     if !alone("hostile::all_who_let_time_pass_are_left", 4096) {

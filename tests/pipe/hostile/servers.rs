@@ -1,5 +1,5 @@
-//! Servers that mean harm, or are broken, against the real client. It lives, gives back what it took,
-//! says once why it left them, and dials again.
+//! Malicious or broken servers against the real client. It stays up, frees what it allocated, logs
+//! once why it left them, and reconnects.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ use crate::support::tls::{accepting, accepting_anybody, endless_chain, issue};
 use crate::support::{Identities, ask, client};
 
 /// A client that meets a hostile server first and then a good one, at the same address. `attack`
-/// has the first connection; the client must say `reason` of it, once, and be as before.
+/// handles the first connection; the client must log `reason` once and recover.
 fn meet(identities: &Identities, attack: impl FnOnce(&TcpListener), reason: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = client(identities, "good", listener.local_addr().unwrap()).start();
@@ -39,7 +39,7 @@ fn meet(identities: &Identities, attack: impl FnOnce(&TcpListener), reason: &str
     assert!(client.runs());
     let spent = client.cpu_time();
     assert!(spent < Duration::from_secs(2), "it took {spent:?} of CPU time");
-    // It dials again, but its next connection is not taken, so it has no link.
+    // It dials again, but nobody accepts its next connection, so it has no link.
     wait_until(|| {
         let now = client.status_number("Threads");
         (now > threads).then(|| format!("{now} threads, were {threads}"))

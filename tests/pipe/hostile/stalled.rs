@@ -1,5 +1,5 @@
-//! Clients that let time pass, against the real server: each has its ten seconds, costs little, and
-//! keeps nobody else from being served.
+//! Clients that stall, against the real server: each gets ten seconds, costs little, and blocks
+//! nobody else.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::support::peer::Peer;
 use crate::support::scene::{SMALL_BODY, Scene, assert_ten_seconds, read_to_end, wait_until};
 use crate::support::tls::dialing;
 
-/// What a client says first.
+/// A ClientHello.
 fn client_hello() -> Vec<u8> {
     let name = "localhost".try_into().unwrap();
     let mut tls = rustls::ClientConnection::new(dialing(None), name).unwrap();
@@ -38,7 +38,7 @@ pub fn an_unfinished_handshake_is_closed_after_ten_seconds() {
     let started = Instant::now();
     let mut strangers: Vec<TcpStream> =
         (0..2).map(|_| TcpStream::connect(scene.server.pipe()).unwrap()).collect();
-    // The first stops in the middle, the second goes on for too long.
+    // The first stops in the middle, the second never finishes.
     let hello = client_hello();
     strangers[0].write_all(&hello[..hello.len() / 2]).unwrap();
     let mut drops = hello.iter();
@@ -68,7 +68,7 @@ pub fn six_hundred_silent_connections_keep_nobody_out() {
         let is_open = |mut stranger: &TcpStream| matches!(stranger.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
         strangers.iter().filter(|stranger| !is_open(stranger)).count()
     };
-    // 512 may be in their handshake; the others are closed at once.
+    // 512 may be in a handshake; the others are closed at once.
     wait_until(|| {
         let closed = closed(&mut strangers);
         (closed < 600 - 512).then(|| format!("{closed} closed"))
@@ -77,7 +77,7 @@ pub fn six_hundred_silent_connections_keep_nobody_out() {
     scene.server.wait_log_from(skip, &[line, "too many have not shown who they are"]);
     scene.assert_served();
 
-    // Somebody with a key comes in from the same address when they have been silent for a second.
+    // A client with a key connects from the same address after they have been silent for a second.
     let started = Instant::now();
     let mut newcomer = loop {
         let identity = dialing(Some((&scene.identities, "hostile")));
@@ -124,11 +124,11 @@ pub fn a_client_that_reads_no_requests_costs_little_and_only_itself() {
             })
         })
         .collect();
-    // It lives, but takes nothing.
+    // Alive, but reading nothing.
     while !scene.server.log()[skip..].iter().any(|line| line.contains("hostile: lost")) {
         let _ = hostile.send(&heartbeat(1));
         scene.assert_served();
-        // A write that still moved something before it stalled, and then one that moves nothing.
+        // One write that moved something before it stalled, and one that moves nothing.
         assert!(started.elapsed() < Duration::from_secs(25), "it may stay for ever");
         thread::sleep(Duration::from_millis(500));
     }
@@ -136,7 +136,7 @@ pub fn a_client_that_reads_no_requests_costs_little_and_only_itself() {
     statuses.sort_unstable();
     let peak = scene.server.status_number("VmHWM");
     println!("{statuses:?} after {:?}, peak {peak} kB", started.elapsed());
-    // Those it may have had end with an unknown outcome; the others were never sent.
+    // Requests that may have reached it end with an unknown outcome; the others were never sent.
     assert!(statuses.iter().all(|status| matches!(status, 502 | 503)), "{statuses:?}");
     assert!(statuses.contains(&502) && statuses.contains(&503), "{statuses:?}");
     assert!(peak < scene.memory + 128 * 1024, "{peak} kB, was {}", scene.memory);

@@ -1,5 +1,5 @@
-//! Peers that misuse bodies in pieces: the link, or the body, is ended with a named reason, what was
-//! taken is given back, and others are served.
+//! Peers that misuse streamed bodies: the link, or the body, ends with a named reason, memory is
+//! freed, and others are served.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ const RESET: u8 = 0x05;
 const CREDIT: u8 = 0x06;
 const REPLY: u8 = 0x81;
 const REPLY_RESET: u8 = 0x85;
-/// What may be sent of a body unasked.
+/// The part of a body that may be sent without credit.
 const UNASKED: usize = 64 * 1024;
 
-/// An event whose body follows it.
+/// An event followed by its body.
 fn streamed(id: u32, verb: &str, noun: &str) -> Vec<u8> {
     let mut event = message::event(id, verb, noun, b"");
     // Field 18, true.
@@ -26,7 +26,7 @@ fn streamed(id: u32, verb: &str, noun: &str) -> Vec<u8> {
     event
 }
 
-/// A heartbeat that announces bodies in pieces.
+/// A heartbeat that announces streamed bodies.
 fn heartbeat() -> Vec<u8> {
     message(1, 1, &[8, 1, 0x80, 1, 3])
 }
@@ -53,7 +53,7 @@ fn what_breaks_the_rules_of_bodies_ends_the_link_with_the_reason() {
         (vec![streamed(7, "post", "digest"), chunk(3), end(3), chunk(1)], none),
         (vec![streamed(7, "post", "digest"), message(RESET, 7, b""), end(0)], none),
         (
-            // Nobody reads it, so nothing more is granted.
+            // Nobody reads it, so no further credit is granted.
             [vec![streamed(7, "post", "nothing")], vec![chunk(16_384); UNASKED / 16_384 + 1]]
                 .concat(),
             "more bytes of the body of 7 than were granted",
@@ -81,7 +81,7 @@ fn what_breaks_the_rules_of_bodies_ends_the_link_with_the_reason() {
         let skip = scene.server.log().len();
         let mut hostile = linked(&scene);
         if frames[0] == bytes() {
-            // Its reply must have begun, or there is nothing yet that could be granted.
+            // Credit is valid only once the reply has begun.
             hostile.send(&frames[0]).unwrap();
             hostile.frame_of(REPLY);
             let _ = hostile.send(&frames[1..].concat());
@@ -95,7 +95,7 @@ fn what_breaks_the_rules_of_bodies_ends_the_link_with_the_reason() {
     scene.assert_threads(0);
 }
 
-/// A scene whose bodies may stand still for a second only.
+/// A scene whose bodies may stall for one second only.
 fn impatient() -> Scene {
     Scene::with("RP_REPLY_TIMEOUT_S", 1)
 }
@@ -109,7 +109,7 @@ fn a_thousand_bodies_that_never_come_hold_up_nobody() {
         hostile.send(&streamed(id, "post", "digest")).unwrap();
     }
     scene.assert_served();
-    // Each is given up after a second, so many at a time.
+    // Each is given up after a second, so many run at once.
     let mut failed = 0;
     let mut heard = Instant::now();
     while failed < 1000 {
@@ -139,7 +139,7 @@ fn a_window_of_zero_for_ever_ends_the_body() {
         (kind, last) = (frame.kind, frame.body);
     }
     assert_eq!(last, b"it was not taken");
-    // The link is as good as before.
+    // The link still works.
     hostile.send(&message::event(8, "get", "time", b"")).unwrap();
     assert_eq!(hostile.frame_of(REPLY).id, 8);
     scene.assert_served();
@@ -153,7 +153,7 @@ fn a_storm_of_resets_costs_little() {
         .flat_map(|id| [streamed(id, "post", "digest"), message(RESET, id, b"no")].concat())
         .collect();
     let skip = scene.server.log().len();
-    // It may be closed for not reading the answers; either way it costs nobody else anything.
+    // The server may close it for not reading the answers; either way nobody else is affected.
     let _ = hostile.send(&storm);
     scene.assert_served();
     hostile.hang_up();

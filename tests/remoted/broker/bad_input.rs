@@ -1,4 +1,4 @@
-//! Ends that mean harm, or are broken. After each of them a well-behaved caller is still joined.
+//! Malicious or broken peers. After each of them a well-behaved caller is still joined.
 
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::support::alone::alone;
 
 const PATH: &str = "/test/path/";
 
-/// A caller and a server find each other as ever, on a path of their own.
+/// A caller and a server are still joined, on a path of their own.
 fn is_well(scene: &Scene) {
     let mut server = scene.register("/well");
     let (mut caller, mut joined) = scene.joined("/well", "well");
@@ -20,10 +20,10 @@ fn is_well(scene: &Scene) {
     assert_eq!(caller.read(4), b"pong");
 }
 
-/// Waits until nobody has the path.
+/// Waits until the path is free.
 fn is_freed(scene: &Scene, path: &str) {
     let until = Instant::now() + PATIENCE;
-    // Who waited for a server that goes is closed without a word.
+    // Callers that wait for a server that leaves are closed without a response.
     while !scene.call(path, "probe").some().starts_with(b"HTTP/1.1 502 ") {
         assert!(Instant::now() < until);
     }
@@ -60,7 +60,7 @@ fn a_caller_that_leaves_while_it_waits_is_forgotten_at_once() {
             drop(caller)
         }
         let until = Instant::now() + Duration::from_secs(5);
-        // Its place is free when its id is.
+        // Its place is freed together with its id.
         loop {
             let mut again = scene.call(PATH, "gone");
             again.socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
@@ -70,7 +70,7 @@ fn a_caller_that_leaves_while_it_waits_is_forgotten_at_once() {
             }
         }
         server.notice();
-        // Gone again, so that the next round begins with nobody.
+        // Disconnected, so that the next round starts with no caller.
         std::thread::sleep(Duration::from_millis(1));
     }
     is_well(&scene);
@@ -88,7 +88,7 @@ fn heads_that_are_too_long_too_slow_or_none_are_refused() {
     ];
     for (request, status) in cases {
         let mut wire = scene.connect();
-        // It may be refused, and the connection be closed, before all was sent.
+        // The broker may refuse and close before all was sent.
         let _ = wire.socket.write_all(&request);
         let head = wire.head();
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
@@ -155,12 +155,12 @@ fn what_a_caller_sends_early_is_bounded_and_delivered_whole() {
     let mut server = scene.register(PATH);
     let sent: Vec<u8> = (0..8_000_000_u32).map(|at| (at / 7) as u8).collect();
     let mut caller = scene.connect();
-    // With the request, in one write.
+    // Together with the request, in one write.
     let mut request = webroute(PATH, "early", &scene.keys.client).into_bytes();
     request.extend(&sent[..1000]);
     caller.send(request);
     server.notice();
-    // And as much as the way takes: it must stop, far below all of it.
+    // And as much as the connection accepts: it must stop far below all of it.
     caller.socket.set_nonblocking(true).unwrap();
     let mut at = 1000;
     let mut last = Instant::now();
@@ -205,7 +205,7 @@ fn early_bytes_do_not_come_with_the_servers_answer() {
 
 #[test]
 fn a_thousand_callers_wait_at_once_and_each_gets_its_own_server() {
-    // Both ends of two connections for each.
+    // Two connections each, with both ends in this process.
     if !alone(
         "broker::bad_input::a_thousand_callers_wait_at_once_and_each_gets_its_own_server",
         8192,
@@ -249,7 +249,7 @@ fn either_side_may_vanish_at_any_byte() {
         cut.send(&serve[..at]);
         cut.reset();
     }
-    // The server within its own request for a caller, and either side when they are joined.
+    // The server within its own request for a caller, and either side once joined.
     for at in 0..12 {
         let id = format!("cut-{at}");
         let mut caller = scene.call(PATH, &id);
@@ -300,7 +300,7 @@ fn registrations_and_waiting_callers_are_bounded() {
             callers.push(caller);
             return false;
         }
-        // Counted per path only where the total comes near; and then nobody more is taken.
+        // Counted per path only when the total comes near; then no more are accepted.
         caller.socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let is_refused = std::io::Read::read(&mut caller.socket, &mut [0]).is_ok();
         callers.push(caller);
@@ -316,10 +316,10 @@ fn registrations_and_waiting_callers_are_bounded() {
 fn connections_beyond_the_bound_are_closed_and_later_ones_are_not() {
     let scene = Scene::with(|settings| settings.bounds.connections = 8);
     let idle: Vec<Wire> = (0..8).map(|_| scene.connect()).collect();
-    // Each is counted once it was accepted; those before it in the queue are.
+    // Each is counted once accepted; those before it in the queue already are.
     assert!(scene.connect().is_over());
     drop(idle);
-    // All places are free again once each end was noticed.
+    // All places are free again once each disconnect was detected.
     let answers = || {
         let mut wire = scene.connect();
         let _ = wire.socket.write_all(webroute(PATH, "x", &scene.keys.client).as_bytes());
@@ -334,7 +334,7 @@ fn connections_beyond_the_bound_are_closed_and_later_ones_are_not() {
     }
 }
 
-/// A request that is refused and after which another may follow.
+/// A refused request that may be followed by another.
 fn request_with(key: &str) -> String {
     format!("GET {PATH} HTTP/1.1\r\nHost: localhost\r\nX-Remoted-APIKey: {key}\r\n\r\n")
 }
@@ -343,7 +343,7 @@ fn request_with(key: &str) -> String {
 fn whoever_shows_no_key_has_a_time_for_all_its_requests_together() {
     let keyless = Duration::from_millis(1500);
     let scene = Scene::with(|settings| settings.times.keyless = keyless);
-    // One that pauses, as a keep-alive client would, and one that always has the next request there.
+    // One that pauses, like a keep-alive client, and one that always has the next request ready.
     for (pause, at_once) in [(Duration::from_millis(50), 1), (Duration::ZERO, 20)] {
         let mut wire = scene.connect();
         let begun = Instant::now();
@@ -362,7 +362,7 @@ fn whoever_shows_no_key_has_a_time_for_all_its_requests_together() {
         assert!(lived + Duration::from_millis(100) >= keyless, "closed after {lived:?}");
         assert!(refused > 2, "{refused}");
     }
-    // Whoever has a key is refused as often as it likes.
+    // A peer with a key may be refused any number of times.
     let mut wire = scene.connect();
     let begun = Instant::now();
     while begun.elapsed() < 2 * keyless {
@@ -389,13 +389,13 @@ fn those_without_a_key_are_bounded_and_make_room_for_another_address() {
     other.send(request_with(&scene.keys.client));
     let (head, _) = other.answer();
     assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
-    // The oldest has left for it; the others are as they were, and it is a stranger no longer.
+    // The oldest was displaced; the others stay, and this one is no longer a stranger.
     assert!(refused.remove(0).is_over());
     for wire in &mut refused {
         wire.send(request_with("wrong"));
         assert!(wire.answer().0.starts_with("HTTP/1.1 403 "));
     }
-    // The ends of a well-behaved pair are strangers for a moment, too, both at once.
+    // The ends of a well-behaved pair are briefly strangers, too, both at once.
     for wire in &mut refused {
         wire.end();
         assert!(wire.is_over());

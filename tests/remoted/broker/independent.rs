@@ -1,4 +1,4 @@
-//! Programs of others: nginx in front, and a WebSocket client that knows nothing of this one.
+//! Third-party programs: nginx in front, and an independent WebSocket client.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
@@ -23,7 +23,7 @@ impl Drop for Killed {
     }
 }
 
-/// Registers, prints each notice, and ends when it is told to.
+/// Registers, prints each notice, and exits when told to.
 const WEBSOCKETS: &str = r#"
 import asyncio, sys, websockets
 
@@ -40,7 +40,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 #[test]
 fn an_independent_websocket_client_is_a_server_like_any_other() {
-    // That of the system, where Debian's package is.
+    // The system's Python, which has Debian's package.
     let python = "/usr/bin/python3";
     let has = Command::new(python).args(["-c", "import websockets"]).output();
     if !has.is_ok_and(|output| output.status.success()) {
@@ -60,7 +60,7 @@ fn an_independent_websocket_client_is_a_server_like_any_other() {
     let client = Killed(child);
     let mut line = || lines.next().unwrap().unwrap();
     assert_eq!(line(), "registered");
-    // It pings and is pinged meanwhile.
+    // Pings go both ways meanwhile.
     let until = Instant::now() + Duration::from_millis(600);
     for number in 0.. {
         let id = format!("python-{number}");
@@ -81,13 +81,13 @@ fn an_independent_websocket_client_is_a_server_like_any_other() {
     }
 }
 
-/// The configuration as the guide has it, in front of this broker.
+/// The guide's configuration, in front of this broker.
 fn nginx(broker: SocketAddr) -> Option<(Killed, SocketAddr, tempfile::TempDir)> {
     let (_, location) = GUIDE.split_once("# rp_remoted broker behind nginx\n").unwrap();
     let (location, _) = location.split_once("\n```").unwrap();
     assert!(location.contains("127.0.0.1:37791"), "{location}");
     let location = location.replace("127.0.0.1:37791", &broker.to_string());
-    // nginx cannot say which port it took, so it is given one that was free a moment ago.
+    // nginx cannot report which port it took, so it gets one that was free a moment ago.
     for _ in 0..5 {
         let address = free_address();
         let dir = tempfile::tempdir().unwrap();
@@ -141,10 +141,10 @@ fn nginx_may_stand_in_front() {
     let behind = Ends { address, keys: &keys };
 
     let mut server = behind.register(PATH);
-    // All three through nginx, then one of them past it.
+    // All three through nginx, then one of them directly.
     for (callers, servers) in [(behind, behind), (direct, behind), (behind, direct)] {
         let mut caller = callers.call(PATH, "id");
-        // The caller's own address, also where nginx is what connects.
+        // The caller's own address, although nginx makes the connection.
         let address = caller.socket.local_addr().unwrap().to_string();
         let notice = server.notice();
         assert_eq!((&notice["id"], &notice["ipaddr"]), (&"id".into(), &address.into()));
@@ -161,10 +161,10 @@ fn nginx_may_stand_in_front() {
         drop(joined);
         assert_eq!(caller.rest(), b"");
     }
-    // Refusals come through with their bodies.
+    // Refusals pass through with their bodies.
     let (head, body) = behind.call("/nobody", "x").answer();
     assert!(head.starts_with("HTTP/1.1 502 ") && body.contains("missing_destination"), "{head}");
-    // A caller that leaves is noticed through nginx too.
+    // A disconnect of the caller is detected through nginx, too.
     let caller = behind.call(PATH, "left");
     server.notice();
     drop(caller);

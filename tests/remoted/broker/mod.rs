@@ -1,4 +1,4 @@
-//! The broker of raw TCP, beside raw sockets that speak as the original's ends do, and real
+//! The broker of raw TCP against raw sockets that speak like the original's ends, and real
 //! programs.
 
 mod bad_input;

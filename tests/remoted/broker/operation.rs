@@ -1,4 +1,4 @@
-//! The program as an operator sees it: starting, keys, signals, the log, TLS.
+//! The program as an operator sees it: startup, keys, signals, the log, TLS.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -67,7 +67,7 @@ fn a_stopped_broker_lets_the_joined_finish() {
     server.notice();
     server.notice();
     node.signal("TERM");
-    // The server is told, who waits is not served, and nobody else gets in.
+    // The server gets a close frame, waiting callers are not served, and nobody else is admitted.
     let (first, payload) = server.frame();
     assert_eq!((first, &payload[..2]), (0x88, &1001_u16.to_be_bytes()[..]));
     assert_eq!(waiting.rest(), b"");
@@ -115,7 +115,7 @@ fn a_key_that_is_gone_ends_what_it_was_good_for_and_a_bad_file_changes_nothing()
     };
     let mut old = register("/old/1", "old-server-key");
     assert!(old.head().contains(" 101 "));
-    // A key is good for its own paths only.
+    // A key is valid only for its own paths.
     assert!(register("/new", "old-server-key").answer().0.starts_with("HTTP/1.1 403 "));
     let mut stays = ends.register(PATH);
     let mut waits_for_old = ends.call("/old/1", "a");
@@ -140,7 +140,7 @@ fn a_key_that_is_gone_ends_what_it_was_good_for_and_a_bad_file_changes_nothing()
     assert_eq!((first, &payload[..2]), (0x88, &1008_u16.to_be_bytes()[..]));
     assert_eq!((waits_for_old.rest(), with_old_key.rest()), (Vec::new(), Vec::new()));
     assert!(register("/old/1", "old-server-key").answer().0.starts_with("HTTP/1.1 403 "));
-    // Everybody else is as before.
+    // All others are unaffected.
     let mut joined = ends.join(PATH, "c");
     assert!(joined.head().contains(" 101 ") && waits.head().contains(" 101 "));
 }
@@ -159,7 +159,7 @@ fn the_log_has_a_line_with_the_reason_for_each_and_never_a_key() {
     let mut caller = ends.call("/nobody\u{1b}[2J", "x");
     let from = caller.socket.local_addr().unwrap();
     caller.some();
-    // No path of HTTP has such a character.
+    // Such a character is not valid in an HTTP path.
     expect("refused", from, "the head cannot be read");
 
     let mut server = ends.register(PATH);
@@ -186,7 +186,7 @@ fn the_log_has_a_line_with_the_reason_for_each_and_never_a_key() {
     assert!(!log.contains('\u{1b}'));
 }
 
-/// A refusal has a line each time nothing else was refused from this address for a while.
+/// A refusal is logged if nothing else from this address was refused recently.
 #[test]
 fn a_wrong_key_and_an_unknown_path_are_told_apart_in_the_log() {
     for (path, wrong, reason) in [
@@ -204,13 +204,13 @@ fn a_wrong_key_and_an_unknown_path_are_told_apart_in_the_log() {
         assert!(line.contains(&caller.socket.local_addr().unwrap().to_string()), "{line}");
         assert!(!line.contains("wrong-key"), "{line}");
         assert!(caller.answer().0.contains("keep-alive"));
-        // Open for another try, but not for longer than that.
+        // Stays open for another attempt, but no longer than that.
         caller.end();
         assert!(caller.is_over() && begun.elapsed() < Duration::from_secs(15));
     }
 }
 
-/// An end of a connection with the broker, through OpenSSL.
+/// A connection to the broker through OpenSSL.
 struct OpenSsl {
     child: Child,
     output: BufReader<std::process::ChildStdout>,
@@ -283,7 +283,7 @@ fn it_speaks_tls_by_itself() {
     joined.send(webroute(PATH, "tls", &keys.server));
     assert!(joined.head().starts_with("HTTP/1.1 101 "));
     assert!(caller.head().starts_with("HTTP/1.1 101 "));
-    // More than a record, both ways.
+    // More than one record, both ways.
     let bytes: Vec<u8> = (0..200_000_u32).map(|at| (at / 3) as u8).collect();
     caller.send(&bytes);
     assert!(joined.read(bytes.len()) == bytes);
@@ -292,7 +292,7 @@ fn it_speaks_tls_by_itself() {
     drop(joined);
     assert_eq!(caller.output.read(&mut [0]).unwrap(), 0);
 
-    // What is no TLS is closed with a line.
+    // Anything but TLS is closed with a log line.
     let mut plain = Wire::connect(address);
     plain.send("GET / HTTP/1.1\r\n\r\n");
     assert!(plain.is_over());
@@ -325,7 +325,7 @@ fn a_thousand_joined_and_silent_connections_are_small() {
         let mut joined = ends.join(PATH, &id);
         joined.head();
         caller.head();
-        // Each has carried something, both ways.
+        // Each has carried bytes, both ways.
         caller.send([7; 10_000]);
         joined.read(10_000);
         joined.send([8; 10_000]);

@@ -1,4 +1,4 @@
-//! What the original's ends see: its bytes, answers and times.
+//! The broker's bytes, answers and times as the original's ends see them.
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ fn every_refusal_is_the_originals() {
         (webroute("/live", "x", &client[1..]), 403, KEY),
         ("GET /live HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 403, KEY),
         (webroute("/nobody", "x", client), 502, NOBODY),
-        // While nobody is there nothing else matters.
+        // Without a registered server nothing else matters.
         (format!("POST /nobody HTTP/1.1\r\nX-Remoted-APIKey: {client}\r\n\r\n"), 502, NOBODY),
         (format!("GET /live HTTP/1.1\r\nx-remoted-apikey: {client}\r\n\r\n"), 400, CALLER),
         (call.replace("GET ", "POST "), 400, CALLER),
@@ -88,7 +88,7 @@ fn every_refusal_is_the_originals() {
         assert_eq!(head.contains("\r\nCache-Control: no-"), !body.is_empty(), "{head}");
         if status == 426 {
             let of_webroute = request.contains("webroute");
-            // Says which version there is.
+            // Names the supported version.
             assert!(has(if of_webroute {
                 "WebRoute-Version: 1"
             } else {
@@ -101,7 +101,7 @@ fn every_refusal_is_the_originals() {
             assert_eq!(wire.rest(), b"");
             continue;
         }
-        // Everything else may be followed by another try on the same connection.
+        // All others allow another attempt on the same connection.
         wire.send(webroute("/nobody", "x", client));
         assert!(wire.head().starts_with("HTTP/1.1 502 "), "{request}");
     }
@@ -137,19 +137,19 @@ fn the_notice_says_how_long_the_caller_would_wait_but_no_less_than_a_minute() {
         let request = webroute(PATH, ID, &scene.keys.client);
         caller.send(request.replace("Timeout: 60", &format!("Timeout: {given}")));
         assert_eq!(server.notice()["timeout"], told, "{given}");
-        // It leaves, and its id can be used again as soon as that was noticed.
+        // It disconnects, and its id can be used again as soon as that was detected.
         drop(caller);
         wait_until_free(&scene);
     }
 }
 
-/// Waits until nobody waits with the id any more.
+/// Waits until no caller waits with this id.
 fn wait_until_free(scene: &Scene) {
     let until = Instant::now() + crate::support::PATIENCE;
     loop {
         let mut probe = scene.join(PATH, ID);
         let head = probe.head();
-        // Either refused, or joined with a caller that has left.
+        // Either refused, or joined with a caller that has disconnected.
         if head.starts_with("HTTP/1.1 400 ") {
             return;
         }
@@ -196,7 +196,7 @@ fn a_silent_server_is_pinged_and_one_that_stays_silent_loses_its_path() {
         pings += u32::from(first == 0x89);
     }
     assert!(pings <= 1, "{pings} unanswered pings");
-    // From here on it says nothing. Its caller is closed with it, and later ones are told.
+    // Silent from here on. Its caller is closed with it, and later ones get a refusal.
     assert_eq!(caller.rest(), b"");
     let (head, _) = scene.call(PATH, ID).answer();
     assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
@@ -208,7 +208,7 @@ fn pings_of_a_server_are_answered() {
     let mut server = scene.register(PATH);
     server.send(frame(0x89, b"are you there"));
     assert_eq!(server.frame(), (0x8a, b"are you there".to_vec()));
-    // A proper goodbye is returned.
+    // A proper close frame is returned.
     server.send(frame(0x88, &1000_u16.to_be_bytes()));
     assert_eq!(server.frame(), (0x88, 1000_u16.to_be_bytes().to_vec()));
     assert_eq!(server.rest(), b"");
@@ -228,7 +228,7 @@ fn when_a_server_goes_its_waiting_callers_do_and_joined_ones_stay() {
     assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
     joined_caller.send("still here");
     assert_eq!(joined_server.read(10), b"still here");
-    // And its path is free at once.
+    // Its path is free at once.
     drop(scene.register(PATH));
 }
 
@@ -262,7 +262,7 @@ fn a_returning_server_takes_its_path_from_its_dead_connection_only() {
     holder.send(frame(0x8a, &payload));
     assert!(newcomer.answer().0.starts_with("HTTP/1.1 400 "));
 
-    // Somebody else's key is refused without asking.
+    // Another key is refused without a probe.
     let mut stranger = scene.connect();
     stranger.send(websocket(PATH, "another-key"));
     assert!(stranger.answer().0.starts_with("HTTP/1.1 400 "));
@@ -277,11 +277,11 @@ fn a_returning_server_takes_its_path_from_its_dead_connection_only() {
     assert_eq!(waiting.rest(), b"");
     let _caller = scene.call(PATH, "new");
     assert_eq!(newcomer.notice()["id"], "new");
-    // The old one is told, if it still hears.
+    // The old one gets a close frame, if it still reads.
     assert_eq!(holder.frame().0, 0x89);
     assert_eq!(holder.frame().0, 0x88);
     drop(holder);
-    // And its end does not take the path away again.
+    // Its end does not free the path.
     let _caller = scene.call(PATH, "newer");
     assert_eq!(newcomer.notice()["id"], "newer");
 }

@@ -1,4 +1,4 @@
-//! A broker, and raw sockets that speak as the original's ends do.
+//! A broker, and raw sockets that speak like the original's ends.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
@@ -34,7 +34,7 @@ impl Keys {
         self.dir.path().join("remoted.json")
     }
 
-    /// With further keys, each as an entry of `keys`.
+    /// With additional keys, each as an entry of `keys`.
     pub fn write(&self, more: &[Value]) {
         let file = serde_json::json!({
             "server_apikey": self.server, "client_apikey": self.client, "keys": more,
@@ -64,7 +64,7 @@ impl Scene {
         Self::with(|_| ())
     }
 
-    /// With other times or bounds.
+    /// With modified times or bounds.
     pub fn with(change: impl FnOnce(&mut BrokerSettings)) -> Self {
         Self::of(Keys::new(), change)
     }
@@ -115,7 +115,7 @@ pub struct Ends<'a> {
 }
 
 impl Ends<'_> {
-    /// A server that has this path.
+    /// A server registered on this path.
     pub fn register(&self, path: &str) -> Wire {
         let mut server = Wire::connect(self.address);
         server.send(websocket(path, &self.keys.server));
@@ -124,14 +124,14 @@ impl Ends<'_> {
         server
     }
 
-    /// A caller that waits, or was refused.
+    /// A caller that waits or was refused.
     pub fn call(&self, path: &str, id: &str) -> Wire {
         let mut caller = Wire::connect(self.address);
         caller.send(webroute(path, id, &self.keys.client));
         caller
     }
 
-    /// A server that comes for a caller.
+    /// A server that joins a caller.
     pub fn join(&self, path: &str, id: &str) -> Wire {
         let mut server = Wire::connect(self.address);
         server.send(webroute(path, id, &self.keys.server));
@@ -149,7 +149,7 @@ impl Ends<'_> {
         (caller, server)
     }
 
-    /// A server that comes as soon as its caller waits: whoever has no notice to go by asks again.
+    /// A server that joins as soon as its caller waits: without a notice it retries.
     pub fn meet(&self, path: &str, id: &str) -> Wire {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -164,7 +164,7 @@ impl Ends<'_> {
     }
 }
 
-/// A server's request for a path, as the original's.
+/// A server's request for a path, like the original's.
 pub fn websocket(path: &str, key: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\n\
@@ -174,7 +174,7 @@ pub fn websocket(path: &str, key: &str) -> String {
     )
 }
 
-/// A caller's request, or a server's for a caller, as the original's.
+/// A caller's request, or a server's for a caller, like the original's.
 pub fn webroute(path: &str, id: &str, key: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\n\
@@ -198,7 +198,7 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A connection in the test's hands.
+/// A raw connection.
 pub struct Wire {
     pub socket: TcpStream,
     buffer: Vec<u8>,
@@ -209,7 +209,7 @@ impl Wire {
         Self::over(TcpStream::connect(address).unwrap())
     }
 
-    /// From this address of ours.
+    /// From this local address.
     pub fn connect_from(own: IpAddr, address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((own, 0)).into()).unwrap();
@@ -231,19 +231,19 @@ impl Wire {
         self.socket.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Vanishes with a reset.
+    /// Resets the connection.
     pub fn reset(self) {
         SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// All up to the end of a head.
+    /// Reads up to the end of a head.
     pub fn head(&mut self) -> String {
         let head = self.peek_head();
         self.buffer.drain(..head.len());
         head
     }
 
-    /// The same, which stays to be read.
+    /// As `head`, without consuming it.
     pub fn peek_head(&mut self) -> String {
         loop {
             if let Some(at) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -253,7 +253,7 @@ impl Wire {
         }
     }
 
-    /// A whole answer: head and body.
+    /// Reads a whole answer: head and body.
     pub fn answer(&mut self) -> (String, String) {
         let head = self.head();
         let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
@@ -261,7 +261,7 @@ impl Wire {
         (head, String::from_utf8(body).unwrap())
     }
 
-    /// Just so many bytes.
+    /// Reads exactly this many bytes.
     pub fn read(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {
             assert!(self.fill() > 0, "the end, after {:?}", String::from_utf8_lossy(&self.buffer));
@@ -269,7 +269,7 @@ impl Wire {
         self.buffer.drain(..count).collect()
     }
 
-    /// A frame of the broker's: FIN and opcode, and the payload. It may not be masked.
+    /// Reads a frame from the broker: FIN and opcode, and the payload. It must not be masked.
     pub fn frame(&mut self) -> (u8, Vec<u8>) {
         let head = self.read(2);
         let length = match head[1] {
@@ -287,7 +287,7 @@ impl Wire {
         serde_json::from_slice(&payload).unwrap()
     }
 
-    /// What comes next, at once; nothing at the end.
+    /// What arrives next; empty at the end.
     pub fn some(&mut self) -> Vec<u8> {
         if self.buffer.is_empty() {
             self.fill();
@@ -295,7 +295,7 @@ impl Wire {
         std::mem::take(&mut self.buffer)
     }
 
-    /// All up to the end.
+    /// Reads up to the end.
     pub fn rest(&mut self) -> Vec<u8> {
         while self.fill() > 0 {}
         std::mem::take(&mut self.buffer)

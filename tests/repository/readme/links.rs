@@ -1,5 +1,5 @@
-//! Links lead somewhere in each place where they are read: in the repository, in what rustdoc makes of the guide,
-//! and in the Debian package.
+//! Links work wherever they are read: in the repository, in rustdoc's rendering of the guide, and in the Debian
+//! package.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -12,7 +12,7 @@ fn in_the_repository() {
     let followed: usize =
         pages().iter().map(|page| follow(&Path::new(ROOT).join(&page.path), &page.text)).sum();
     assert!(followed > 100, "{followed}");
-    // Whatever there is can be found from the README.
+    // Every page can be reached from the README.
     let readme = &pages()[0].text;
     for page in &pages()[1..] {
         assert!(readme.contains(&format!("({}", page.path.display())), "{}", page.path.display());
@@ -37,10 +37,10 @@ fn in_the_package() {
     assert!(followed > 100, "{followed}");
 }
 
-/// The links of a Markdown text at this path; how many of them lead to a file or a heading.
+/// Checks the links of a Markdown text at this path; returns how many lead to a file or a heading.
 fn follow(path: &Path, text: &str) -> usize {
     let mut followed = 0;
-    // A link may be broken over two lines, but not its target.
+    // A link's text may span two lines, but not its target.
     for target in text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)) {
         if target.starts_with("https://") {
             continue;
@@ -61,7 +61,7 @@ fn follow(path: &Path, text: &str) -> usize {
     followed
 }
 
-/// The anchor of a heading, as forges make it.
+/// The anchor of a heading, as code forges generate it.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.collect::<String>().to_lowercase().replace(' ', "-")

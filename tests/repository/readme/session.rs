@@ -1,7 +1,7 @@
-//! The commands of the README and the guide, run as they stand there, with what they print.
+//! Runs the commands of the README and the guide as written, and compares their output.
 //!
-//! Each machine is a directory, so paths lead below it; hosts are this machine, ports are free ones, and nobody is root.
-//! Nothing else of a command is changed.
+//! Each machine is a directory, so paths are relative to it; all hosts are this machine, ports are free ones,
+//! and nobody is root. Nothing else in a command is changed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::support::{self, CURL, PATIENCE, PYTHON};
 
 const PROMPTS: [&str; 6] = ["hub", "fileserver", "ca", "broker", "home", "laptop"];
 
-/// What is not run, and what runs it elsewhere or why nothing does.
+/// Commands that are not run, and what runs them elsewhere or why nothing does.
 const SKIPPED: [(&str, &str); 8] = [
     ("scripts/package", "the package's own test"),
     ("scp target/", "likewise"),
@@ -29,20 +29,20 @@ const SKIPPED: [(&str, &str); 8] = [
     ("rp_ca --print-man | man", "man may be missing"),
 ];
 
-/// Where programs and files of machines are, for those that read them.
+/// The directories of a machine with programs and files, for those that read them.
 const DIRECTORIES: [&str; 5] =
     ["/etc/restpipe", "/var/lib/restpipe", "/srv/share", "/run/restpipe", "/home/you"];
 
 struct World {
     root: tempfile::TempDir,
-    /// What runs on each machine, by the program's name.
+    /// The running programs of each machine, by name.
     running: BTreeMap<(String, String), Running>,
-    /// Which port stands for one of the text.
+    /// The actual port for each one in the text.
     ports: BTreeMap<&'static str, String>,
 }
 
 impl World {
-    /// Machines with their files and no identity.
+    /// Machines with their files but without identities.
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let world = Self { root, running: BTreeMap::new(), ports: BTreeMap::new() };
@@ -75,7 +75,7 @@ impl World {
         let (_, rules) = rules.blocks().remove(0);
         write("hub", "etc/restpipe/rules", &(rules.join("\n") + "\n"), 0o644);
         for machine in PROMPTS {
-            // As at a terminal.
+            // As on a terminal.
             write(machine, "home/you/.curlrc", "silent\nshow-error\n", 0o644);
         }
         write("ca", "passphrase", "correct horse\n", 0o600);
@@ -85,7 +85,7 @@ impl World {
         world
     }
 
-    /// Machines with identities, and a server that runs.
+    /// Machines with identities, and a running server.
     fn with_identities() -> Self {
         let mut world = Self::new();
         world.issue(&["rp_ca ", "scp ~", "sudo rp_"]);
@@ -93,7 +93,7 @@ impl World {
         world
     }
 
-    /// Runs those commands of the README that begin like this.
+    /// Runs the README's commands that begin like this.
     fn issue(&mut self, begins: &[&str]) {
         for line in page("README").text.lines() {
             if let Some((machine, command)) = prompt(line)
@@ -109,7 +109,7 @@ impl World {
         self.root.path().join(machine)
     }
 
-    /// The environment of a machine, as its files of settings have it here.
+    /// The environment of a machine, from its settings files.
     fn command(&self, machine: &str, program: &str) -> Command {
         let programs = Path::new(env!("CARGO_BIN_EXE_rp_ca")).parent().unwrap();
         let shims = self.dir("shims");
@@ -139,7 +139,7 @@ impl World {
         command
     }
 
-    /// The command for this machine.
+    /// The command, adapted to this machine.
     fn adapted(&self, machine: &str, command: &str) -> String {
         let mut text = command.replace("sudo -u restpipe ", "").replace("sudo ", "");
         for directory in DIRECTORIES {
@@ -166,7 +166,7 @@ impl World {
         text
     }
 
-    /// Runs a command to its end; what it printed, and whether it says that it worked.
+    /// Runs a command to its end; returns its output and whether it reports success.
     fn shell(&self, machine: &str, command: &str) -> (String, bool) {
         let mut shell = self.command(machine, "timeout");
         shell
@@ -178,7 +178,7 @@ impl World {
         (text.replace(root.to_str().unwrap(), ""), output.status.success())
     }
 
-    /// Runs a command as its reader would; `None` where it is skipped or prints what this machine makes of it.
+    /// Runs a command as its reader would; `None` if it is skipped or its output depends on this machine.
     fn run(&mut self, machine: &str, command: &str) -> Option<(String, bool)> {
         let plain = command.trim_start_matches("sudo ");
         if SKIPPED.iter().any(|(skipped, _)| plain.starts_with(skipped)) {
@@ -202,7 +202,7 @@ impl World {
         Some(ran)
     }
 
-    /// Gives the keys of the broker to whom they are for.
+    /// Distributes the broker's keys to their users.
     fn hand_out_keys(&self) {
         let keys = self.dir("broker").join("var/lib/restpipe/remoted.json");
         let keys: serde_json::Value = serde_json::from_slice(&fs::read(keys).unwrap()).unwrap();
@@ -215,7 +215,7 @@ impl World {
         }
     }
 
-    /// Starts or stops a node as the unit of systemd would.
+    /// Starts or stops a node like its systemd unit.
     fn systemctl(&mut self, machine: &str, arguments: &str) {
         let role = if arguments.contains("restpipe-server") { "server" } else { "client" };
         let program = format!("rp_{role}_start");
@@ -234,7 +234,7 @@ impl World {
         self.start(machine, &program, &env);
     }
 
-    /// Starts what runs on, in the place of what ran under its name; the line it prints when it is ready.
+    /// Starts a background program, replacing the previous one of its name; returns its ready line.
     fn start(&mut self, machine: &str, command: &str, env: &[(String, String)]) -> String {
         let is_program = |word: &&str| !word.contains('=') && *word != "\\";
         let mut words = command.split_whitespace().filter(is_program);
@@ -249,7 +249,7 @@ impl World {
         self.running.remove(&key);
         let text = self.adapted(machine, command);
         let mut shell = self.command(machine, "bash");
-        // The shell becomes the program, so that it is the program that is ended.
+        // The shell becomes the program, so that killing it kills the program.
         shell.args(["-c", &format!("exec env {text}")]).envs(env.iter().cloned());
         let running = Running::new(shell, &format!("{machine}$ {command}"));
         let line = running.line.clone();
@@ -270,7 +270,7 @@ impl World {
         self.running.insert(key, running);
         let is_client = text.contains("=127.0.0.1 ") || env.iter().any(|(_, to)| to == "127.0.0.1");
         if is_client && !command.contains("http.server") {
-            // Its reader would not be as fast: the server knows the client.
+            // A reader would be slower: wait until the server knows the client.
             let ask = "curl http://localhost:8082/server/time";
             let (answer, _) = self.shell(machine, ask);
             assert!(answer.contains("time_from_server"), "{command}: {answer}");
@@ -278,7 +278,7 @@ impl World {
         line
     }
 
-    /// Runs all commands of a page, and compares what they print.
+    /// Runs all commands of a page and compares their output.
     fn follow(&mut self, name: &str, before_block: impl Fn(&mut Self)) -> usize {
         let page = page(name);
         let mut commands = 0;
@@ -302,7 +302,7 @@ impl World {
                 if !agrees(&expected, &printed) {
                     panic!("{place}\nprints\n{printed}\nand not\n{shown}");
                 }
-                // What prints nothing to compare has to say that it worked.
+                // A command without output to compare must report success.
                 let is_compared = expected.iter().any(|line| !["", "..."].contains(line));
                 assert!(worked || is_compared, "{place}: {printed}");
             }
@@ -348,13 +348,13 @@ impl Drop for Running {
     }
 }
 
-/// A machine and its command, where the line has a prompt.
+/// A machine and its command, if the line has a prompt.
 fn prompt(line: &str) -> Option<(&str, &str)> {
     let (machine, command) = line.split_once("$ ")?;
     PROMPTS.contains(&machine).then_some((machine, command))
 }
 
-/// The commands of a block, each with its machine and the lines that it prints.
+/// The commands of a block, each with its machine and its output.
 fn session<'a>(block: &[&'a str]) -> Vec<(&'a str, String, Vec<&'a str>)> {
     let mut session: Vec<(&str, String, Vec<&str>)> = Vec::new();
     let mut until: Option<&str> = None;
@@ -366,7 +366,7 @@ fn session<'a>(block: &[&'a str]) -> Vec<(&'a str, String, Vec<&'a str>)> {
             command.push_str(line);
             until = until.filter(|end| line != end);
         } else if let Some((machine, command)) = prompt(line) {
-            // What is said about a command is not part of it.
+            // A trailing remark is not part of the command.
             let command = command.split("   #").next().unwrap().trim_end();
             until = command.split_once("<<'").map(|(_, end)| end.trim_end_matches('\''));
             session.push((machine, command.to_owned(), Vec::new()));
@@ -377,7 +377,7 @@ fn session<'a>(block: &[&'a str]) -> Vec<(&'a str, String, Vec<&'a str>)> {
     session
 }
 
-/// What a command prints on a page.
+/// The output of a command on a page.
 fn shown(name: &str, command: &str) -> String {
     let page = page(name);
     let blocks = page.blocks();
@@ -387,7 +387,7 @@ fn shown(name: &str, command: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Whether this was printed, but for numbers, hashes, dates and spaces. `...` stands for anything.
+/// Whether this was printed, apart from numbers, hashes, dates and spaces. `...` matches anything.
 fn agrees(expected: &[&str], printed: &str) -> bool {
     let printed: Vec<String> = printed.trim_end().lines().map(neutral).collect();
     let expected: Vec<String> = expected.iter().map(|line| neutral(line)).collect();
@@ -415,7 +415,7 @@ fn line_matches(expected: &str, found: &str) -> bool {
     found.is_some_and(|found| found.contains(middle))
 }
 
-/// The line without what differs from one time to the next.
+/// The line without the parts that vary between runs.
 fn neutral(line: &str) -> String {
     const DATES: [&str; 19] = [
         "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun", "Jan", "Feb", "Mar", "Apr", "May", "Jun",
@@ -426,7 +426,7 @@ fn neutral(line: &str) -> String {
     while let Some(first) = rest.chars().next() {
         let length = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
         let (token, after) = rest.split_at(length.max(first.len_utf8()));
-        // Nothing has been measured yet.
+        // Nothing was measured yet.
         let is_number = token == "null"
             || token.chars().any(|c| c.is_ascii_digit())
             || (token.len() >= 4 && token.chars().all(|c| c.is_ascii_hexdigit()));
@@ -477,7 +477,7 @@ fn the_commands_of_the_guide_work() {
                 // It installs them twice, in two ways, and removes the copies.
                 world.issue(&["scp ~"]);
             }
-            // Where the page starts none, the client of the page about handlers of one's own.
+            // If the page starts none, use the client from the page about custom handlers.
             let runs = world.running.keys().any(|(machine, _)| machine == "fileserver");
             if ["requests", "library", "monitoring"].contains(&name) && !runs {
                 world.run("fileserver", "RP_CLIENT_TARGET_HOSTNAME=hub.example.com sums &");

@@ -1,4 +1,4 @@
-//! The guide's program with handlers of its own.
+//! The guide's program with custom handlers.
 
 use std::process::ExitCode;
 

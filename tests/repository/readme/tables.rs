@@ -1,4 +1,4 @@
-//! The tables of settings and of errors, and what stands in files of its own, are made from these. `UPDATE_GUIDE=1` writes them anew.
+//! Generates the tables of settings and errors, and the excerpts of files. `UPDATE_GUIDE=1` rewrites them.
 
 use std::path::Path;
 use std::{env, fs};
@@ -36,7 +36,7 @@ fn the_table_of_errors_is_that_of_the_code() {
     check("requests", "errors", &table);
     assert!(ERRORS.is_sorted_by_key(|error| error.status));
 
-    // The README has the ones that matter, and they are the same.
+    // The README has the important ones, in the same words.
     let readme = page("README");
     let (_, section) = readme.text.split_once("\n## Errors\n").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
@@ -86,7 +86,7 @@ fn every_variable_that_is_named_is_known() {
     }
 }
 
-/// Compares what stands between two marks of a page, or replaces it.
+/// Compares the text between two marks of a page, or replaces it.
 fn check(name: &str, mark: &str, table: &str) {
     let page = page(name);
     let (begin, end) = (format!("<!-- begin {mark} -->\n"), format!("<!-- end {mark} -->\n"));
@@ -133,7 +133,7 @@ fn code(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("`{text}`") }
 }
 
-/// The text of `--help` in Markdown: what is no plain word is code.
+/// The text of `--help` in Markdown: anything but plain words becomes code.
 fn marked(text: &str) -> String {
     let mut in_code = false;
     let words = text.split(' ').map(|word| {
@@ -153,7 +153,7 @@ fn marked(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// In lines that are not too long.
+/// Wrapped into lines of limited length.
 fn wrapped(text: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
