@@ -1,12 +1,12 @@
-//! A small CA: makes keys and certificates that nodes accept, renews and revokes them.
+//! A small CA: creates, renews and revokes keys and certificates for nodes.
 //!
 //! In scope: a CA in one directory. Not in scope: command lines, and what nodes do with a
 //! revocation list.
 //!
 //! The directory holds `ca.key.pem` and `ca.crt.pem`; `NAME.key.pem` and `NAME.crt.pem` for each
-//! identity made here; `ca.crl.pem`, the revocation list, once there is one; `issued/SERIAL.crt.pem`,
-//! a copy of each certificate ever signed; and `.lock`, held while something is changed. Keys are
-//! ECDSA P-256 in PKCS#8, mode 0600. No key is ever overwritten.
+//! identity made here; `ca.crl.pem`, the revocation list, once there is one;
+//! `issued/SERIAL.crt.pem`, a copy of each signed certificate; and `.lock`, held during changes.
+//! Keys are ECDSA P-256 in PKCS#8, mode 0600. Keys are never overwritten.
 
 mod authority;
 mod crl;
@@ -40,13 +40,13 @@ pub use passphrase::{MAX_PASSPHRASE, Passphrase};
 pub use revoke::{IssuedCertificate, Revocation, RevocationTarget};
 pub use verify::Verdict;
 
-/// Makes a CA in `dir` that lasts `days` days, with a name of its own and a key that is not
-/// encrypted: [`Ca::init`] in its simplest form.
+/// Creates a CA in `dir`, valid for `days` days, with a generated name and an unencrypted key: the
+/// simplest form of [`Ca::init`].
 pub fn init(dir: &Path, days: u32, now: UnixTime) -> Result<IssuedIdentity, CaError> {
     Ca::new(dir).init(&NewCa { days, ..NewCa::default() }, now)
 }
 
-/// Makes an identity signed by the CA in `dir`, whose key is not encrypted: [`Ca::issue`].
+/// Issues an identity signed by the CA in `dir`, whose key is unencrypted: [`Ca::issue`].
 pub fn issue(dir: &Path, order: &Order, now: UnixTime) -> Result<IssuedIdentity, CaError> {
     Ca::new(dir).issue(order, now)
 }

@@ -1,10 +1,10 @@
-//! The settings of a node, from its environment or from the program it runs in, as checked values.
+//! The settings of a node, from its environment or from the embedding program, as checked values.
 //!
-//! A program makes a [`ServerConfig`] or [`ClientConfig`] with `new`, which has the documented
-//! defaults, and sets the fields it wants otherwise. `from_environment` reads the variables.
+//! A program makes a [`ServerConfig`] or [`ClientConfig`] with `new`, which sets the documented
+//! defaults, and overrides fields. `from_environment` reads the variables.
 //!
-//! In scope: names, defaults, limits and messages of every variable. Not in scope: what the values
-//! do. Only this module and the programs read the environment.
+//! In scope: names, defaults, limits and messages of every variable. Not in scope: the effect of
+//! the values. Only this module and the programs read the environment.
 
 mod by_hand;
 mod environment;
@@ -48,39 +48,39 @@ pub struct NodeConfig {
     pub identity: IdentityFiles,
     /// The file of revocation lists.
     pub crl: CrlFile,
-    /// What answers events; absent: what the program prefers, `example` in ours.
+    /// What answers events; absent: the program's default, `example` in the programs of this crate.
     pub handler: Option<HandlerChoice>,
-    /// How long a script that answers an event may run.
+    /// How long a script for an event may run.
     pub exec_timeout: Duration,
-    /// The file of rules about who may ask what; absent: every peer may ask anything.
+    /// The file with the rules for requests of peers; absent: every peer may request anything.
     pub rules: Option<PathBuf>,
-    /// The servers of this side that peers may reach, by the names that peers call them by.
+    /// The servers on this side that peers may reach, by the names that peers use.
     pub tcp_targets: BTreeMap<String, Address>,
     /// The local ports that lead to targets of peers.
     pub tcp_listen: Vec<(Bind, TunnelTarget)>,
     /// The local HTTP port.
     pub http_bind: Bind,
-    /// Expected `Host` names beside loopback ones, lower case.
+    /// Accepted `Host` names besides loopback ones, lower case.
     pub http_allowed_hosts: Vec<String>,
-    /// How long a request waits for a peer that is away.
+    /// How long a request waits for a disconnected peer.
     pub connection_wait: Duration,
     /// How long a request waits for its reply.
     pub reply_timeout: Duration,
-    /// The largest body that is taken, in bytes.
+    /// The largest accepted body, in bytes.
     pub max_body_bytes: usize,
-    /// The program that is run for each connection event; see [`Hook`].
+    /// The program to run for each connection event; see [`Hook`].
     pub hook: Option<Hook>,
-    /// Where counts and timings go; absent: nowhere.
+    /// The destination of counts and timings; absent: none.
     pub statsd: Option<Statsd>,
-    /// How long a stopping node finishes what is in flight.
+    /// How long a stopping node waits for requests in flight.
     pub drain: Duration,
-    /// Whether failures of handlers are sent with their trace.
+    /// Whether handler failures are sent with a traceback.
     pub debug: bool,
-    /// What a line of the log looks like.
+    /// The format of log lines.
     pub log_format: LogFormat,
 }
 
-/// What a line of the log looks like.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// Time, level and message, for people.
@@ -90,10 +90,10 @@ pub enum LogFormat {
     Json,
 }
 
-/// A program that is run for each connection event, with the event's name and values.
+/// A program to run for each connection event, with the event's name and values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// Its file, which has to be there and executable when a node starts.
+    /// Its file, which must exist and be executable when a node starts.
     pub path: PathBuf,
 }
 
@@ -111,7 +111,7 @@ pub struct Statsd {
 pub struct ServerConfig {
     /// The settings of both roles.
     pub node: NodeConfig,
-    /// Where pipes are accepted.
+    /// The address on which pipes are accepted.
     pub pipe_bind: SocketAddr,
 }
 
@@ -124,17 +124,17 @@ pub struct ClientConfig {
     pub target_host: String,
     /// Port of the server's pipe.
     pub target_port: u16,
-    /// The proxy that leads to this server; absent: it is dialled itself.
+    /// The proxy to this server; absent: direct connection.
     pub proxy: Option<Proxy>,
     /// The name to expect in the server's certificate.
     pub server_name: String,
-    /// Other servers, in the order of preference.
+    /// Other servers, in order of preference.
     pub further_targets: Vec<ServerTarget>,
-    /// What to do with more than one.
+    /// How to use several servers.
     pub target_mode: TargetMode,
     /// How often a heartbeat is sent.
     pub heartbeat_interval: Duration,
-    /// For how long the server may be silent; longer than the interval.
+    /// How long the server may be silent; longer than the interval.
     pub heartbeat_timeout: Duration,
 }
 
@@ -143,17 +143,17 @@ pub struct ClientConfig {
 pub struct IdentityFiles {
     /// The private key, PEM.
     pub key: PathBuf,
-    /// The certificate, PEM, with intermediate ones after it.
+    /// The certificate, PEM, followed by intermediate ones.
     pub crt: PathBuf,
-    /// The certificates of the CAs that peers are checked against, PEM.
+    /// The CA certificates that peers are checked against, PEM.
     pub ca: PathBuf,
 }
 
 /// The file of revocation lists, PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrlFile {
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
-    /// Whether it was asked for, so that it has to be there.
+    /// Whether it was set explicitly and must exist.
     pub required: bool,
 }

@@ -1,4 +1,4 @@
-//! The vocabulary that both ends share: an [`Event`] asks, a [`Reply`] answers.
+//! The types that both ends share: an [`Event`] is a request, a [`Reply`] its response.
 
 use std::io;
 
@@ -40,19 +40,16 @@ pub struct Event {
     pub verb: Verb,
     /// Noun, parameters and query.
     pub target: Target,
-    /// The body's media type; empty where none was given.
+    /// The body's media type; empty if none was given.
     pub media_type: String,
-    /// The caller's headers, without those that belong to its connection alone. An original peer
-    /// sends none.
+    /// The caller's headers without hop-by-hop ones. An original peer sends none.
     pub headers: Vec<(String, String)>,
-    /// The body, any bytes; empty where there is none.
+    /// The body, any bytes; empty if there is none.
     pub body: Body,
-    /// Whether the caller wants the answer's head only: HTTP's `HEAD`, asked as [`Verb::Get`]. A body
-    /// that is answered all the same is left out for the caller; one that is large need not be opened,
-    /// see [`Body::left_out`].
+    /// Whether the caller wants the response's head only: HTTP's `HEAD`, sent as [`Verb::Get`]. A
+    /// body in the reply is dropped; a large one need not be opened, see [`Body::left_out`].
     pub head_only: bool,
-    /// What it is called in the logs of both sides. An original peer sends none; it has one of this
-    /// side's then.
+    /// Its id in the logs of both sides. An original peer sends none; this side then assigns one.
     pub request_id: RequestId,
 }
 
@@ -60,8 +57,8 @@ pub struct Event {
 const MAX_JSON: usize = 16 * 1024 * 1024;
 
 impl Event {
-    /// An event without a body, for the given path after `/server/` or `/client/NAME/`: noun, `//` and
-    /// parameters, `?` and query, percent-encoded where they need to be.
+    /// An event without a body, for the given path after `/server/` or `/client/NAME/`: noun, `//`
+    /// and parameters, `?` and query, percent-encoded where needed.
     pub fn new(verb: Verb, target: &str) -> Result<Self, TargetError> {
         Ok(Self {
             verb,
@@ -79,7 +76,7 @@ impl Event {
         Ok(serde_json::from_slice(self.body.gather(MAX_JSON)?)?)
     }
 
-    /// The value of the caller's header of this name, in any case.
+    /// The value of the caller's header with this name, ignoring case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         headers.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
@@ -107,9 +104,9 @@ impl Event {
 pub enum Verb {
     /// Read.
     Get,
-    /// Do something; the only one beside `Patch` that is not sent a second time.
+    /// Do something; besides `Patch` the only one that is never retried.
     Post,
-    /// Store under this name.
+    /// Store under the noun.
     Put,
     /// Remove.
     Delete,
@@ -117,8 +114,8 @@ pub enum Verb {
     Patch,
     /// Ask what is possible.
     Options,
-    /// Carry a connection to the target that the noun names: what its caller sends is the event's body,
-    /// what it gets is the reply's, and either may end before the other. Not a method of the local
+    /// Carry a connection to the target named by the noun: the event's body is what the caller
+    /// sends, the reply's what it receives, and either may end first. Not a method of the local
     /// port.
     Connect,
 }
@@ -141,13 +138,13 @@ impl Verb {
         }
     }
 
-    /// The verb of this name in any case, as peers send it.
+    /// The verb with this name, ignoring case, as peers send it.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|verb| verb.as_str().eq_ignore_ascii_case(name))
     }
 
-    /// Whether doing it twice is the same as doing it once (RFC 9110, section 9.2.2), so that it
-    /// may be sent again when its outcome is unknown.
+    /// Whether it is idempotent (RFC 9110, section 9.2.2), so that it may be retried if its outcome
+    /// is unknown.
     pub const fn is_idempotent(self) -> bool {
         matches!(self, Self::Get | Self::Put | Self::Delete | Self::Options)
     }

@@ -1,5 +1,5 @@
-//! Files: opened without a wait, read with a bound, replaced as a whole, also by root in a directory
-//! of somebody else.
+//! Files: opened without blocking, read with a limit, replaced atomically, also by root in another
+//! user's directory.
 //!
 //! In scope: one way to do each of these. Not in scope: what the files hold; the files that a handler
 //! serves, which stay inside their own directory (`handler::files`).

@@ -1,8 +1,8 @@
 //! Who a node is: its key and certificate, the CA that its peers are checked against, and what a
 //! peer's certificate says.
 //!
-//! In scope: PEM files in, rustls configurations out; installing those files, and taking them in
-//! anew while a node runs; a small CA. Not in scope: connections, and what a peer may do.
+//! In scope: PEM files in, rustls configurations out; installing those files, and reloading them
+//! while a node runs. Not in scope: connections, and what a peer may do.
 
 pub(crate) mod certificate;
 mod chain;
@@ -86,8 +86,8 @@ impl Identity {
         Self::load_at(files, role, UnixTime::now())
     }
 
-    /// Reads and checks the files for `role`, as of `now`, without revocation lists. The
-    /// configurations that come of it check peers by the system's clock.
+    /// Reads and checks the files for `role`, as of `now`, without revocation lists. The resulting
+    /// configurations check peers by the system's clock.
     pub fn load_at(
         files: &IdentityFiles,
         role: Role,
@@ -119,7 +119,7 @@ impl Identity {
         let Checked { own, certified, mut trust, authorities } = checked;
         let chain = certified.cert.clone();
         if let Some(path) = crl {
-            // A list may also be from a CA in between, which stands in the node's own file.
+            // A list may also be from an intermediate CA, which is in the node's own file.
             let mut issuers = authorities;
             issuers.extend(chain.iter().skip(1).cloned());
             let bytes = pem::read_file(path)?;
@@ -146,23 +146,23 @@ impl Identity {
         })
     }
 
-    /// What this node's own certificate says, as its peers will read it.
+    /// This node's own certificate, as peers read it.
     pub const fn own(&self) -> &PeerCertificate {
         &self.own
     }
 
-    /// How a server meets its clients: TLS 1.3, a certificate demanded, no session resumed.
+    /// For a server: TLS 1.3, client certificates required, no session resumption.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
     }
 
-    /// How a client meets its server: TLS 1.3, the server's certificate and name checked, no
-    /// session resumed.
+    /// For a client: TLS 1.3, the server's certificate and name checked, no session resumption.
     pub fn client_config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.client)
     }
 
-    /// As [`Identity::server_config`], for one handshake, with what it saw of the client.
+    /// As [`Identity::server_config`], for one handshake, with the certificate that the client
+    /// presents.
     pub fn server_handshake(&self) -> (Arc<ServerConfig>, PresentedCertificate) {
         let presented = PresentedCertificate::default();
         let verifier = verifier(&self.trust, &self.hints, &presented);
@@ -171,7 +171,8 @@ impl Identity {
         (config, presented)
     }
 
-    /// As [`Identity::client_config`], for one handshake, with what it saw of the server.
+    /// As [`Identity::client_config`], for one handshake, with the certificate that the server
+    /// presents.
     pub fn client_handshake(&self) -> (Arc<ClientConfig>, PresentedCertificate) {
         let presented = PresentedCertificate::default();
         let mut config = (*self.client).clone();
@@ -187,8 +188,8 @@ impl Identity {
         (Arc::new(config), presented)
     }
 
-    /// Judges a live peer's certificates anew, its own first. An error is what they are now refused
-    /// for.
+    /// Checks a connected peer's certificate chain again, its own first. Fails if it is no longer
+    /// accepted.
     pub fn judge(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), IdentityFault> {
         let peer = match self.role {
             Role::Server => Role::Client,
@@ -202,17 +203,17 @@ impl Identity {
         matches!(self.trust.judge(&self.chain, self.role, now), Err(IdentityFault::Revoked))
     }
 
-    /// Whether two identities show the same certificates.
+    /// Whether two identities present the same certificates.
     pub fn has_same_certificates(&self, other: &Self) -> bool {
         self.chain == other.chain
     }
 
-    /// The file of revocation lists that counts, if there is one.
+    /// The file of revocation lists in use, if any.
     pub fn crl(&self) -> Option<&Path> {
         self.crl.as_deref()
     }
 
-    /// What of this node's own files ends soon, or has ended.
+    /// Notices about this node's own files that expire soon or have expired.
     pub fn notices(&self, now: UnixTime) -> Vec<ExpiryNotice> {
         let mut notices = Vec::new();
         let own = ExpiryNotice::certificate("this node's certificate", &self.own, now);
@@ -236,7 +237,7 @@ impl Identity {
     }
 }
 
-/// A revocation list is warned about from this many seconds before its next update: seven days.
+/// How many seconds before a revocation list's next update to warn: seven days.
 const CRL_WARNING_LEAD: u64 = 7 * 86_400;
 
 fn verifier(
@@ -251,7 +252,7 @@ fn verifier(
     })
 }
 
-/// When the first certificate of a chain ends; none where none can be read.
+/// When the first certificate of a chain expires; `None` if none can be read.
 pub fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<UnixTime> {
     certificate::earliest_end(chain)
 }

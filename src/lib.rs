@@ -1,15 +1,15 @@
-//! RestPipe keeps systems connected: N clients each hold one mutually authenticated TLS
-//! connection to a server, and either side asks the other over it with ordinary HTTP requests to
-//! a local port, or from inside a program with this library.
+//! RestPipe keeps systems connected: N clients each hold one mutually authenticated TLS connection
+//! to a server, and either side sends requests to the other over it, as ordinary HTTP requests to a
+//! local port or from a program with this library.
 //!
-//! All of it is synchronous: plain functions and threads, no runtime. Nothing here ends the process or
-//! panics over what others send, and every thread has a name.
+//! Everything is synchronous: plain functions and threads, no runtime. Input from peers and callers
+//! never causes an exit or a panic, and every thread has a name.
 //!
 //! # A server, and a client that asks it
 //!
-//! Both sides handle events and both may ask; which one dials is all that tells them apart. A handler
-//! is a [`Router`] of closures, by the names that verb and noun make (`GET log` is `get_log`), or any
-//! [`Handler`]. A body may be a stream, which is read while it travels, in either direction.
+//! Both sides handle events and both send requests; they differ only in which one dials. A handler
+//! is a [`Router`] of closures, named by verb and noun (`GET log` is `get_log`), or any
+//! [`Handler`]. A body may be a stream, which is read while it is transferred, in either direction.
 //!
 //! ```
 //! use std::io::Read;
@@ -74,7 +74,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`pipe`](node::RunningNode::pipe) of either gives a handle for asking to other parts of a program.
+//! [`pipe`](node::RunningNode::pipe) of either returns a handle with which other parts of a program
+//! send requests.
 //!
 //! # Connection events
 //!
@@ -96,20 +97,20 @@
 //! # }
 //! ```
 //!
-//! They are called one after another on a thread of their own, in the order in which things happened;
-//! see [`Builder`](node::Builder). A [`ConnectionEvent`] tells what happens to whom: who is connected
-//! for the first time and who no longer, and how often connecting has failed.
+//! The callbacks run one after another on their own thread, in the order of events; see
+//! [`Builder`](node::Builder). A [`ConnectionEvent`] reports which peers connect and disconnect,
+//! and how often connecting has failed.
 //!
 //! # Callers by HTTP
 //!
-//! A program that asks the local HTTP port with an HTTP client of its own turns the answer into its body
-//! or the remote failure with [`raise_for_exception`].
+//! A program that uses the local HTTP port with its own HTTP client converts the response into its
+//! body or the remote failure with [`raise_for_exception`].
 //!
 //! # Whole programs
 //!
-//! A program with handlers of its own that is configured by the environment, as `rp_client_start` is, is
-//! a `main` of a few lines: see [`run`]. [`handler`] says what a handler gets and returns, [`config`]
-//! which settings there are. The [`guide`] is for whoever installs and runs nodes.
+//! A program with its own handlers, configured by the environment like `rp_client_start`, is a
+//! `main` of a few lines: see [`run`]. [`handler`] describes what a handler gets and returns,
+//! [`config`] the settings. The [`guide`] is for operators.
 
 pub mod ca;
 pub mod config;

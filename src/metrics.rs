@@ -1,7 +1,6 @@
-//! Counting what happens in a node, for Prometheus and for statsd.
+//! Metrics of a node, for Prometheus and statsd.
 //!
-//! In scope: what is counted, and the forms in which it is handed out. Not in scope: when something
-//! happens.
+//! In scope: what is counted, and the export formats. Not in scope: when something happens.
 
 pub mod exposition;
 pub mod meter;

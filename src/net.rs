@@ -1,7 +1,7 @@
-//! Connections of this machine: listening and accepting, and dialling, through a proxy where one is set.
+//! Connections of this machine: listening, accepting, and dialling, through a proxy if one is set.
 //!
-//! In scope: sockets until they are connected. Not in scope: what travels over them, and where the
-//! addresses come from.
+//! In scope: sockets until they are connected. Not in scope: the data on them, and the source of
+//! addresses.
 
 pub(crate) mod accept;
 pub(crate) mod bind;

@@ -1,7 +1,7 @@
 //! Whole programs: environment in, exit code out.
 //!
-//! `rp_server_start` and `rp_client_start`, and the two that install an identity, are this and
-//! nothing else. A node with handlers of its own is the same with one more line:
+//! `rp_server_start`, `rp_client_start` and the two programs that install an identity only call
+//! this module. A node with its own handlers needs one more line:
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -54,7 +54,7 @@ use crate::handler::Role;
 use crate::lifecycle::ConnectionEvent;
 use crate::node::{Client, Handed, Server};
 
-/// The ways to call a node's program.
+/// The usage lines of a node's program.
 const USAGE: &str = "\n--check\n--check-rule PEER VERB NOUN";
 /// What they mean.
 const ARGUMENTS: &[(&str, &str)] = &[
@@ -65,10 +65,10 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("", "1 refused, 2 the rules cannot be used"),
 ];
 
-/// How long reading the files anew may take, so that signals are received in time.
+/// How long reloading the files may take, so that signals are received in time.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs a server until SIGTERM or SIGINT; the whole `main` of a program of this name.
+/// Runs a server until SIGTERM or SIGINT: the complete `main` of a program with this name.
 pub fn server(name: &'static str, handlers: Handlers) -> ExitCode {
     let program = Program {
         name,
@@ -91,7 +91,7 @@ pub fn server(name: &'static str, handlers: Handlers) -> ExitCode {
     })
 }
 
-/// Runs a client until SIGTERM or SIGINT; the whole `main` of a program of this name.
+/// Runs a client until SIGTERM or SIGINT: the complete `main` of a program with this name.
 pub fn client(name: &'static str, handlers: Handlers) -> ExitCode {
     let program = Program {
         name,
@@ -115,7 +115,7 @@ pub fn client(name: &'static str, handlers: Handlers) -> ExitCode {
     })
 }
 
-/// What a node's program is called for.
+/// What the arguments of a node's program ask for.
 enum Task {
     Run,
     Check,
@@ -200,7 +200,7 @@ fn start_client(handlers: Handlers) -> Result<(), CliFailure> {
     Ok(())
 }
 
-/// What the ready line says of the ports of `RP_TCP_LISTEN`.
+/// The part of the ready line about the ports of `RP_TCP_LISTEN`.
 fn tcp_fields(addresses: &[Bind]) -> String {
     addresses.iter().map(|address| format!(" tcp={address}")).collect()
 }
@@ -212,7 +212,7 @@ fn begin_log(env: &Environment, config: &NodeConfig, warnings: &[Warning]) {
     }
 }
 
-/// A socket for HTTP that was handed over is as open as a port of the node's own.
+/// Warns if an HTTP socket from the service manager can be reached from other machines.
 fn warn_if_public(socket: Option<&Bind>) {
     if let Some(warning) =
         socket.and_then(|bind| Warning::if_public("the http socket that was handed over", bind))
@@ -221,8 +221,8 @@ fn warn_if_public(socket: Option<&Bind>) {
     }
 }
 
-/// Warns of a setting that is ignored because a socket was handed over. The default is no setting
-/// that somebody made.
+/// Warns about a setting other than the default that is ignored because the service manager passed
+/// a socket.
 fn warn_if_ignored(socket: Option<&Bind>, what: &str, set: &Bind, default: &Bind) {
     if let Some(socket) = socket.filter(|socket| *socket != set && set != default) {
         log::warn!(
@@ -232,8 +232,8 @@ fn warn_if_ignored(socket: Option<&Bind>, what: &str, set: &Bind, default: &Bind
     }
 }
 
-/// Waits for the signal to stop; the second one ends the process by itself. SIGHUP has the identity read
-/// again. Only a node that is alive sends keep-alives, so that a watchdog ends another.
+/// Waits for the signal to stop; a second one ends the process directly. SIGHUP reloads the
+/// identity. Sends keep-alives only while the node is alive, so that a watchdog kills a stuck one.
 fn wait_for(
     signals: &Signals,
     notifier: &Notifier,
@@ -274,7 +274,7 @@ fn wait_for(
     }
 }
 
-/// The sockets that a service manager holds for this process.
+/// The sockets that a service manager passed to this process.
 fn handed_sockets(env: &Environment, takes_pipe: bool) -> Result<Handed, CliFailure> {
     let (count, names) = (env.manager("LISTEN_FDS"), env.manager("LISTEN_FDNAMES"));
     Handed::take(count, names, takes_pipe).map_err(CliFailure::failed)

@@ -1,7 +1,7 @@
-//! A CA that was made before, here or elsewhere, and can sign.
+//! An existing CA that can sign, created here or elsewhere.
 //!
-//! In scope: reading it and saying why it cannot sign; whether it has signed something. Not in
-//! scope: what it signs.
+//! In scope: reading it, why it cannot sign, whether it signed something. Not in scope: what it
+//! signs.
 
 use std::path::Path;
 
@@ -22,12 +22,12 @@ use crate::identity::error::IdentityFault;
 use crate::identity::signature::is_signed_by;
 use crate::identity::{certificate, pem};
 
-/// A CA's key and what must be known of its certificate.
+/// A CA's key and the parts of its certificate that signing needs.
 pub(super) struct Authority {
     /// All certificates in its file, its own first.
     pub certificates: Vec<CertificateDer<'static>>,
     pub issuer: Issuer<'static, CaKey>,
-    /// How what it signs names its key: as its own certificate does.
+    /// The key identifier for what it signs, the same as in its own certificate.
     pub key_id: KeyIdMethod,
     pub not_before: OffsetDateTime,
     pub not_after: OffsetDateTime,
@@ -36,8 +36,8 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    /// Reads the CA in `dir`, which must be able to sign as of `now`. Of several certificates in
-    /// its file the first is the one that signs. `ask` gives the passphrase of an encrypted key.
+    /// Reads the CA in `dir`; fails if it cannot sign as of `now`. Of several certificates in its
+    /// file the first one signs. `ask` returns the passphrase of an encrypted key.
     pub fn load(
         dir: &Path,
         ask: &dyn Fn(&Path) -> Result<Passphrase, CaError>,
@@ -61,7 +61,7 @@ impl Authority {
         if not_after <= moment(now) {
             return Err(at_crt(IdentityFault::Expired(not_after.into())));
         }
-        // Last, since it may ask somebody.
+        // Last, because it may prompt.
         let key = CaKey::read(&key_file, ask)?;
         if parsed.public_key().subject_public_key.data.as_ref() != key.public_key() {
             return Err(CaError::new(&key_file, IdentityFault::KeyMismatch(crt_file.clone())));
@@ -78,7 +78,7 @@ impl Authority {
         Ok(Self { certificates, issuer, key_id, not_before, not_after, subject })
     }
 
-    /// Whether what was signed names this CA byte for byte, as peers compare it.
+    /// Checks that the issuer names this CA byte for byte, as peers compare it.
     pub fn check_issuer_of(&self, signed: &CertificateDer<'_>) -> Result<(), IdentityFault> {
         match certificate::parse(signed)?.issuer().as_raw() == self.subject {
             true => Ok(()),
@@ -113,7 +113,7 @@ pub(super) fn is_signed_by_one(
     })
 }
 
-/// Refuses a certificate that none of `authorities`, which are in the file `ca`, has signed.
+/// Refuses a certificate that is not signed by one of `authorities`, read from the file `ca`.
 pub(super) fn check_issued(
     certificate: &X509Certificate<'_>,
     authorities: &[CertificateDer<'_>],
@@ -129,8 +129,8 @@ pub(super) fn check_issued(
     if is_ours { Ok(()) } else { Err(CaFault::NotOurs(ca.to_owned())) }
 }
 
-/// Whether rcgen can write the subject again: it panics on an attribute's type that is no object
-/// identifier (the first number is 0, 1 or 2, and below 0 and 1 the second is less than 40).
+/// Whether rcgen can write the subject again: it panics on an attribute type that is not a valid
+/// object identifier (the first number is 0, 1 or 2, and below 0 and 1 the second is less than 40).
 fn can_be_repeated(certificate: &X509Certificate<'_>) -> bool {
     certificate.subject().iter_attributes().all(|attribute| {
         let mut numbers = attribute.attr_type().iter().into_iter().flatten();

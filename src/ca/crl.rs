@@ -1,5 +1,4 @@
-//! The revocation list of a CA (RFC 5280 section 5): what it has taken back, and when it will say
-//! so again.
+//! The revocation list of a CA (RFC 5280 section 5).
 //!
 //! In scope: reading, adding to and signing the one list in a CA's directory. Not in scope: which
 //! certificates to revoke (`revoke`).
@@ -22,7 +21,7 @@ use crate::identity::date::{Date, moment};
 use crate::identity::pem;
 use crate::identity::text::shown;
 
-/// For how long a list counts where nothing else is asked for, in days.
+/// The default validity of a list, in days.
 pub const DEFAULT_CRL_DAYS: u32 = 30;
 
 /// The longest serial number and list number, in bytes (RFC 5280 sections 4.1.2.2 and 5.2.3).
@@ -36,10 +35,10 @@ impl Reason {
     /// No reason is given.
     pub const UNSPECIFIED: Self = Self(0);
 
-    /// Another certificate takes its place; the key is as good as before.
+    /// Another certificate replaces it; the key remains good.
     pub const SUPERSEDED: Self = Self(4);
 
-    /// All that can be given. What is missing here concerns other CAs, or can be undone.
+    /// All that can be given. The missing ones concern other CAs or can be undone.
     pub const NAMES: [&str; 6] = [
         "unspecified",
         "keyCompromise",
@@ -49,7 +48,7 @@ impl Reason {
         "privilegeWithdrawn",
     ];
 
-    /// All that can be read in a list, by number.
+    /// All that a list may contain, by number.
     const ALL: [&str; 11] = [
         "unspecified",
         "keyCompromise",
@@ -97,12 +96,12 @@ impl fmt::Display for Reason {
     }
 }
 
-/// That a certificate is revoked. Displays as `revoked on DATE (REASON)`.
+/// The revocation of a certificate. Displays as `revoked on DATE (REASON)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revoked {
-    /// Since when.
+    /// When it was revoked.
     pub since: Date,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
@@ -116,10 +115,10 @@ impl fmt::Display for Revoked {
     }
 }
 
-/// A list, as it is read and as it will be signed.
+/// A list, as read or as about to be signed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Crl {
-    /// Big-endian, without zeros before it.
+    /// Big-endian, without leading zeros.
     number: Vec<u8>,
     entries: Vec<Entry>,
     this_update: Option<OffsetDateTime>,
@@ -128,7 +127,7 @@ pub(super) struct Crl {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    /// Big-endian, without zeros before it.
+    /// Big-endian, without leading zeros.
     serial: Vec<u8>,
     since: OffsetDateTime,
     reason: Reason,
@@ -136,7 +135,7 @@ struct Entry {
 }
 
 impl Crl {
-    /// The list in `dir`, if there is one. It must be signed by one of `authorities`.
+    /// Reads the list in `dir`, if there is one. It must be signed by one of `authorities`.
     pub fn read(dir: &Path, authorities: &[CertificateDer<'_>]) -> Result<Option<Self>, CaError> {
         let file = dir.join(CRL);
         if is_missing(&file) {
@@ -183,35 +182,35 @@ impl Crl {
         })
     }
 
-    /// Whether the certificate of this serial number is in it.
+    /// The revocation of the certificate with this serial number.
     pub fn find(&self, serial: &[u8]) -> Option<Revoked> {
         let entry = self.entries.iter().find(|entry| entry.serial == stripped(serial))?;
         Some(Revoked { since: entry.since.into(), reason: entry.reason })
     }
 
-    /// Takes back the certificate of this serial number.
+    /// Revokes the certificate with this serial number.
     pub fn add(&mut self, serial: &[u8], now: UnixTime, reason: Reason) {
         let serial = stripped(serial).to_owned();
         self.entries.push(Entry { serial, since: moment(now), reason, invalid_since: None });
     }
 
-    /// How many certificates it takes back.
+    /// The number of revoked certificates.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// When the CA means to have made the next one.
+    /// When the CA expects to publish the next list.
     pub fn next_update(&self) -> Option<Date> {
         self.next_update.map(Date::from)
     }
 
-    /// For how many days it was signed to count, where it says so.
+    /// For how many days it is valid, if it says so.
     pub fn days(&self) -> Option<u32> {
         let span = self.next_update? - self.this_update?;
         u32::try_from(span.whole_days()).ok().filter(|days| *days > 0)
     }
 
-    /// The list as PEM, signed anew with the next number, to count for `days` days from `now`.
+    /// The list as PEM, signed again with the next number, valid for `days` days from `now`.
     pub fn sign(
         &mut self,
         authority: &Authority,
@@ -251,7 +250,7 @@ impl Crl {
 }
 
 impl Entry {
-    /// None where the serial number is negative, which no CA may give and rcgen cannot write.
+    /// `None` if the serial number is negative, which is not allowed and which rcgen cannot write.
     fn read(entry: &RevokedCertificate<'_>) -> Option<Self> {
         if entry.raw_serial().first().is_none_or(|first| *first >= 0x80) {
             return None;
@@ -265,7 +264,7 @@ impl Entry {
     }
 }
 
-/// A big-endian number without the zeros before it.
+/// A big-endian number without leading zeros.
 fn stripped(number: &[u8]) -> &[u8] {
     &number[number.iter().take_while(|byte| **byte == 0).count()..]
 }
@@ -324,7 +323,7 @@ mod tests {
         }
     }
 
-    /// What its CA signed may still be odd: another program could have made it.
+    /// A correctly signed list may still be malformed if another program made it.
     #[test]
     fn odd_lists_are_an_error_or_can_be_signed_again() {
         let dir = tempfile::tempdir().unwrap();
@@ -358,7 +357,7 @@ mod tests {
                 }
                 Err(fault) => assert!(!fault.to_string().chars().any(char::is_control), "{fault}"),
             }
-            // And with a signature that is not good any more.
+            // The same with an invalid signature.
             let mut cut = changed.clone();
             cut.truncate(random.usize(..cut.len()));
             assert!(Crl::parse(&cut, &authority.certificates, &file).is_err());

@@ -1,6 +1,6 @@
-//! The CA in a directory, by which everything else is asked for.
+//! The CA in a directory, the entry point to all operations.
 //!
-//! In scope: where its files are, and how its key is opened. Not in scope: what is done with them.
+//! In scope: the location of its files, and access to its key. Not in scope: the operations.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -40,8 +40,8 @@ impl<'a> Ca<'a> {
         Self { dir, ask: &no_passphrase }
     }
 
-    /// The same CA, whose key is opened with the passphrase that `ask` gives. It is called with
-    /// the key's file, and only where the key is needed and encrypted.
+    /// Decrypts the key with the passphrase that `ask` returns. `ask` gets the key's file and is
+    /// called only if the key is needed and encrypted.
     pub const fn with_passphrase(
         self,
         ask: &'a dyn Fn(&Path) -> Result<Passphrase, CaError>,

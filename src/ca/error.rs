@@ -1,7 +1,7 @@
-//! Why a CA cannot do what it was asked for: one fault, one file, one line.
+//! Why an operation of a CA failed: one fault, one file, one line.
 //!
-//! In scope: the error, and the faults that several places find. Not in scope: finding them; the
-//! message of a fault that one place alone finds stands there.
+//! In scope: the error, and the faults that several places report. Not in scope: detection; a fault
+//! reported in one place only has its message there.
 
 use std::path::{Path, PathBuf};
 
@@ -33,29 +33,29 @@ impl From<IdentityError> for CaError {
     }
 }
 
-/// What can be in a CA's way. Displays as a line without the name of the file.
+/// What can go wrong. Displays as a line without the name of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CaFault {
-    /// What a node would find wrong with the file, too.
+    /// A fault that a node would also report.
     #[error(transparent)]
     Identity(#[from] IdentityFault),
-    /// The CA's key is encrypted and nobody gave a passphrase; why nobody could be asked.
+    /// The CA's key is encrypted and there is no passphrase; why there was no prompt.
     #[error("the key is encrypted and {}; give its passphrase with --passphrase-file FILE", clean(.0))]
     NoPassphrase(String),
-    /// The key in a request is too weak or of a kind that is not signed; what it is.
+    /// The key in a request is too weak or of an unsupported kind; its description.
     #[error(
         "the key in the request is {}; accepted are ECDSA on P-256 or P-384, Ed25519, and RSA of \
          2048 to 8192 bits",
         clean(.0)
     )]
     RequestKey(String),
-    /// Nothing was issued under this name.
+    /// This CA issued nothing under this name.
     #[error("nothing was issued here for {0}")]
     NeverIssued(Name),
     /// The certificate is not signed by the CA in this file.
     #[error("the certificate is not signed by the CA in {}", shown(.0))]
     NotOurs(PathBuf),
-    /// It could not be signed; the signer's words.
+    /// Signing failed; the signer's message.
     #[error("cannot be signed: {}", clean(.0))]
     Unsigned(String),
     /// Anything else, in words.

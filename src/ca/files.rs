@@ -1,4 +1,4 @@
-//! The files of a CA's directory: made new or replaced as a whole, by one process at a time.
+//! The files of a CA's directory: created or replaced atomically, by one process at a time.
 //!
 //! In scope: writing. Not in scope: what is written.
 
@@ -14,21 +14,21 @@ use super::layout::LOCK;
 use crate::fs::{Directory, create_directories};
 use crate::identity::error::IdentityFault;
 
-/// How long one process waits for another that writes in the same directory.
+/// How long to wait for another process that writes in the same directory.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// How long between two looks at a lock that another process holds.
+/// The interval of attempts to take a lock that another process holds.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// Held while files of the directory are read in order to be changed. Where the process ends, the
-/// system lets go of it; the file stays, and means nothing by itself.
+/// Held from reading the files to changing them. The system releases it when the process exits; the
+/// file stays and means nothing by itself.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Waits at most ten seconds.
+    /// Waits for at most ten seconds.
     pub fn take(dir: &Path) -> Result<Self, CaError> {
         let path = dir.join(LOCK);
         let failed = |e: io::Error| CaError::new(&path, IdentityFault::Unwritable(e.to_string()));
@@ -52,7 +52,7 @@ impl Lock {
     }
 }
 
-/// Makes a directory, for its owner alone, and those above it.
+/// Creates a directory with mode 0700, and its parents.
 pub(super) fn make_directory(dir: &Path) -> Result<(), CaError> {
     match create_directories(dir) {
         Ok(_) => Ok(()),
@@ -60,7 +60,7 @@ pub(super) fn make_directory(dir: &Path) -> Result<(), CaError> {
     }
 }
 
-/// Says no where one of these is there already, as whatever it may be.
+/// Fails if one of these exists, whatever it is.
 pub(super) fn refuse_existing(files: &[&Path]) -> Result<(), CaError> {
     match files.iter().find(|file| fs::symlink_metadata(file).is_ok()) {
         Some(file) => Err(exists(file)),
@@ -68,14 +68,14 @@ pub(super) fn refuse_existing(files: &[&Path]) -> Result<(), CaError> {
     }
 }
 
-/// New files that are written together: all of them, or none is left.
+/// New files that are written together: all of them, or none.
 #[derive(Default)]
 pub(super) struct NewFiles {
     written: Vec<(Directory, OsString)>,
 }
 
 impl NewFiles {
-    /// Writes one more. What was there already stays as it is, and is an error.
+    /// Writes one more. Fails if the file exists.
     pub fn write(&mut self, path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
         let mut create = || {
             let (directory, name) = Directory::of(path)?;
@@ -90,14 +90,14 @@ impl NewFiles {
         written.map_err(|error| failed(path, &error))
     }
 
-    /// Counts a file that was just made as one of them.
+    /// Adds a file that was just created.
     pub fn adopt(&mut self, path: &Path) -> Result<(), CaError> {
         let (directory, name) = Directory::of(path).map_err(|error| failed(path, &error))?;
         self.written.push((directory, name.to_owned()));
         Ok(())
     }
 
-    /// They stay.
+    /// Keeps the files.
     pub fn keep(mut self) {
         self.written.drain(..).for_each(|(directory, _)| directory.sync());
     }
@@ -111,8 +111,7 @@ impl Drop for NewFiles {
     }
 }
 
-/// Replaces a file, or makes it. At every moment, whatever happens, there is either the old
-/// content or the new.
+/// Replaces or creates a file atomically: there is always either the old or the new content.
 pub(super) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
     crate::fs::replace(path, text.as_bytes(), mode).map_err(|error| failed(path, &error))
 }
@@ -171,7 +170,7 @@ mod tests {
             tell.send(()).unwrap();
             second
         });
-        // Whoever does not wait is through at once.
+        // A thread that does not wait returns at once.
         assert!(told.recv_timeout(Duration::from_millis(100)).is_err());
         drop(first);
         waiter.join().unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! The making of a CA.
+//! Creating a CA.
 //!
 //! In scope: its key and its own certificate. Not in scope: what it signs later.
 
@@ -19,17 +19,17 @@ use crate::identity::certificate::PeerCertificate;
 use crate::identity::error::IdentityFault;
 use crate::identity::text::hex;
 
-/// For how long a CA lasts where nothing else is asked for, in days.
+/// The default validity of a CA, in days.
 pub const DEFAULT_CA_DAYS: u32 = 3650;
 
-/// A CA to make.
+/// A CA to create.
 #[derive(Clone, Debug)]
 pub struct NewCa {
-    /// Its name. None: `RestPipe CA` with a random end, so that two CAs can be told apart.
+    /// Its name. `None`: `RestPipe CA` with a random suffix, so that two CAs differ.
     pub name: Option<CaName>,
-    /// For how long, 1 to [`MAX_DAYS`](super::MAX_DAYS).
+    /// Its validity in days, 1 to [`MAX_DAYS`](super::MAX_DAYS).
     pub days: u32,
-    /// What its key is encrypted with, if at all.
+    /// Encrypts its key, if set.
     pub passphrase: Option<Passphrase>,
 }
 
@@ -40,10 +40,10 @@ impl Default for NewCa {
 }
 
 impl Ca<'_> {
-    /// Makes a CA here. The directory is created (0700) where it is missing.
+    /// Creates a CA here, and the directory (0700) if it is missing.
     pub fn init(&self, new: &NewCa, now: UnixTime) -> Result<IssuedIdentity, CaError> {
         let (key_file, crt_file) = (self.path(CA_KEY), self.path(CA_CRT));
-        // Another CA's revocation list would make every node refuse to start.
+        // With another CA's revocation list no node would start.
         let taken = [key_file.as_path(), &crt_file, &self.path(CRL)];
         refuse_existing(&taken)?;
         let failed =
@@ -55,13 +55,13 @@ impl Ca<'_> {
             None => format!("RestPipe CA {}", hex(&serial[..4])),
         };
         let mut params = params(&name, &serial, new.days, now);
-        // It signs nodes, never another CA.
+        // It signs certificates of nodes, never of another CA.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
 
         let key = CaKey::generate().map_err(|e| CaError::new(&key_file, e))?;
         let crt = params.self_signed(&key).map_err(failed)?;
-        // A CA is no peer, but its certificate is read the same way.
+        // A CA is not a peer, but its certificate is read the same way.
         let certificate = PeerCertificate::read(crt.der(), Role::Server)
             .map_err(|e| CaError::new(&crt_file, e))?;
         let key_pem =

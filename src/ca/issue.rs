@@ -1,6 +1,6 @@
-//! New certificates: with a key made here, for a key made elsewhere, or for one that has one.
+//! New certificates: with a key generated here, for a request, or as the renewal of an old one.
 //!
-//! In scope: whose key and which names, and the files. Not in scope: what stands in a certificate
+//! In scope: the key, the names and the files. Not in scope: the content of a certificate
 //! (`order`).
 
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use crate::fs::is_missing;
 use crate::identity::certificate::{self, PeerCertificate};
 use crate::identity::text::clean;
 
-/// A key and a certificate that were made.
+/// A new key and certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedIdentity {
     /// The private key's file.
@@ -35,40 +35,40 @@ pub struct IssuedIdentity {
     pub crt: PathBuf,
     /// What the certificate says.
     pub certificate: PeerCertificate,
-    /// Whether it ends earlier than was asked for, because its CA does.
+    /// Whether it expires earlier than ordered because its CA does.
     pub cut_short: bool,
 }
 
-/// A key and a request that were made.
+/// A new key and certificate request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreatedRequest {
     /// The private key's file.
     pub key: PathBuf,
     /// The request's file.
     pub csr: PathBuf,
-    /// SHA-256 of the public key with its kind, lower-case hex.
+    /// SHA-256 of the SubjectPublicKeyInfo, lower-case hex.
     pub public_key: String,
 }
 
-/// A certificate that was made for a key that is elsewhere.
+/// A new certificate for a key that is elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedCertificate {
     /// The certificate's file.
     pub crt: PathBuf,
     /// What the certificate says.
     pub certificate: PeerCertificate,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
-    /// Whether it ends earlier than was asked for, because its CA does.
+    /// Whether it expires earlier than ordered because its CA does.
     pub cut_short: bool,
-    /// SHA-256 of the public key with its kind, lower-case hex.
+    /// SHA-256 of the SubjectPublicKeyInfo, lower-case hex.
     pub public_key: String,
-    /// What the request asks for and does not get, one line each.
+    /// What the request asks for but the certificate does not have, one line each.
     pub left_out: Vec<String>,
 }
 
-/// Makes a key and a certificate request in `dir`, `NAME.key.pem` and `NAME.csr.pem`, where the key
-/// shall live. No CA is needed there.
+/// Creates a key and a certificate request in `dir`, `NAME.key.pem` and `NAME.csr.pem`. Needs no
+/// CA; the key stays on this machine.
 pub fn request(dir: &Path, name: &Name) -> Result<CreatedRequest, CaError> {
     let (key_file, csr_file) = (dir.join(key_file(name)), dir.join(csr_file(name)));
     refuse_existing(&[&key_file, &csr_file])?;
@@ -91,8 +91,8 @@ pub fn request(dir: &Path, name: &Name) -> Result<CreatedRequest, CaError> {
 }
 
 impl Ca<'_> {
-    /// Makes an identity, `NAME.key.pem` and `NAME.crt.pem`, in the CA's directory. It passes the
-    /// checks that a node makes before it is written.
+    /// Issues an identity, `NAME.key.pem` and `NAME.crt.pem`, in the CA's directory. It is checked
+    /// as a node would check it before it is written.
     pub fn issue(&self, order: &Order, now: UnixTime) -> Result<IssuedIdentity, CaError> {
         let (key_file, crt) =
             (self.path(&key_file(&order.name)), self.path(&crt_file(&order.name)));
@@ -104,15 +104,15 @@ impl Ca<'_> {
         let certified = self.certify(&authority, order, &key, &crt, now)?;
 
         let mut new = NewFiles::default();
-        // The key first: it says at once that somebody else was faster.
+        // The key first: fails at once if another process was faster.
         new.write(&key_file, &key.to_pem(None).map_err(at_key)?, 0o600)?;
         self.hand_out(new, &certified, &crt, Existing::Refuse)?;
         let Certified { certificate, cut_short, .. } = certified;
         Ok(IssuedIdentity { key: key_file, crt, certificate, cut_short })
     }
 
-    /// Signs the request in `csr` for what `order` says, and puts `NAME.crt.pem` beside it. Role
-    /// and names come from `order` alone.
+    /// Signs the request in `csr` as `order` says and writes `NAME.crt.pem` beside it. Role and
+    /// names come from `order` alone.
     pub fn sign(
         &self,
         csr: &Path,
@@ -138,9 +138,9 @@ impl Ca<'_> {
         })
     }
 
-    /// The name for the request in `csr`, where the command gives none: the one that the request
-    /// asks for, if the file's name or one of `alternatives` says so too, since a request alone
-    /// decides nothing. Where it asks for none, the file's name.
+    /// The name for the request in `csr` if the command gives none: the name that the request asks
+    /// for, provided that the file's name or one of `alternatives` confirms it, since a request
+    /// alone decides nothing. If it asks for none, the file's name.
     pub fn name_for(csr: &Path, alternatives: &[Name]) -> Result<Name, CaError> {
         let file_name = csr.file_name().map(|name| name.to_string_lossy().into_owned());
         let file_name = file_name.unwrap_or_default();
@@ -168,10 +168,9 @@ impl Ca<'_> {
         })
     }
 
-    /// Makes a new certificate with the names, the role and the key of an old one: of the newest
-    /// for the key in `NAME.crt.pem` in the CA's directory, else of the newest that was issued for
-    /// `name`. The new one is put in that place. No key is read or written. The old certificate
-    /// stays good until it ends.
+    /// Issues a new certificate with the names, the role and the key of an old one: the newest for
+    /// the key in `NAME.crt.pem` in the CA's directory, else the newest issued for `name`. Replaces
+    /// that file. No key is read or written. The old certificate remains valid until it expires.
     pub fn renew(
         &self,
         name: &Name,
@@ -186,7 +185,7 @@ impl Ca<'_> {
         let (records, _) = records::all(self.dir)?;
         let place = in_place(&crt, &records)?;
         let old = newest(&records, name, place.as_ref(), &revoked).map_err(at)?;
-        // A copy that somebody put there is not renewed.
+        // A copy that was put there by hand is not renewed.
         let parsed = certificate::parse(&old.der).map_err(|fault| at(fault.into()))?;
         check_issued(&parsed, &authority.certificates, &self.path(CA_CRT)).map_err(at)?;
 
@@ -207,8 +206,8 @@ impl Ca<'_> {
         })
     }
 
-    /// Puts a certificate into `crt`, its copy first, with the `new` files that belong to it: all
-    /// of them, or none is left.
+    /// Writes a certificate to `crt`, its copy first, together with the `new` files: all of them,
+    /// or none.
     fn hand_out(
         &self,
         mut new: NewFiles,
@@ -226,15 +225,15 @@ impl Ca<'_> {
     }
 }
 
-/// What becomes of a file that is in a certificate's place.
+/// What to do with an existing certificate file.
 enum Existing {
-    /// It stays, and is an error.
+    /// Keep it and fail.
     Refuse,
     Replace,
 }
 
-/// The newest certificate for `name` that is not revoked, nor its key with another one; of the one
-/// in `place`, if there is one, the newest for its key.
+/// The newest certificate for `name` that is not revoked and whose key was not lost with another
+/// revoked one. If there is a certificate in `place`, only those with its key are considered.
 fn newest<'a>(
     records: &'a [Record],
     name: &Name,
@@ -265,8 +264,8 @@ fn newest<'a>(
     })
 }
 
-/// What stands where the new certificate shall go. It must have been issued here, so that a copy
-/// of it is kept.
+/// The certificate that the new one will replace. It must have been issued here, so that a copy
+/// exists.
 fn in_place(crt: &Path, records: &[Record]) -> Result<Option<Record>, CaError> {
     if is_missing(crt) {
         return Ok(None);
@@ -280,7 +279,7 @@ fn in_place(crt: &Path, records: &[Record]) -> Result<Option<Record>, CaError> {
     Err(CaError::new(crt, CaFault::other(why)))
 }
 
-/// An order for what a certificate says already.
+/// An order with the names and role of an existing certificate.
 fn order_like(
     certificate: &X509Certificate<'_>,
     role: Option<Role>,

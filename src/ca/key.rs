@@ -26,13 +26,13 @@ use super::passphrase::Passphrase;
 use crate::identity::error::IdentityFault;
 use crate::identity::pem;
 
-/// Rounds of PBKDF2 with SHA-256: what OWASP asks for since 2023. A quarter of a second.
+/// Rounds of PBKDF2 with SHA-256, as OWASP recommends since 2023. A quarter of a second.
 const PBKDF2_ROUNDS: u32 = 600_000;
 
-/// The most rounds of a key made elsewhere: some seconds.
+/// The maximum for a key from elsewhere: some seconds.
 const MAX_PBKDF2_ROUNDS: u32 = 10_000_000;
 
-/// A key that is wiped from memory when dropped, as far as the crates beneath let it.
+/// A key that is wiped from memory when dropped, as far as the underlying crates allow.
 pub(super) struct CaKey(KeyPair);
 
 impl CaKey {
@@ -41,7 +41,7 @@ impl CaKey {
         KeyPair::generate().map(Self).map_err(CaFault::unsigned)
     }
 
-    /// Reads the key in `file`. Only where it is encrypted, `ask` is called for the passphrase.
+    /// Reads the key in `file`. Calls `ask` for the passphrase only if it is encrypted.
     pub fn read(
         file: &Path,
         ask: &dyn Fn(&Path) -> Result<Passphrase, CaError>,
@@ -63,7 +63,7 @@ impl CaKey {
         pair.map(Self)
     }
 
-    /// PKCS#8 as PEM, encrypted where there is a passphrase.
+    /// PKCS#8 as PEM, encrypted if there is a passphrase.
     pub fn to_pem(&self, passphrase: Option<&Passphrase>) -> Result<Zeroizing<String>, CaFault> {
         match passphrase {
             None => Ok(Zeroizing::new(self.0.serialize_pem())),
@@ -71,7 +71,7 @@ impl CaKey {
         }
     }
 
-    /// As it stands in a certificate's bit string.
+    /// As in a certificate's bit string.
     pub fn public_key(&self) -> &[u8] {
         self.0.public_key_raw()
     }
@@ -111,7 +111,7 @@ fn encrypt(plain: &[u8], passphrase: &Passphrase) -> Result<Zeroizing<String>, C
     let mut key = Zeroizing::new([0; 32]);
     let rounds = NonZeroU32::new(PBKDF2_ROUNDS).ok_or_else(|| failed("the number of rounds"))?;
     pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, &salt, passphrase.as_bytes(), &mut *key);
-    // With room for the padding, so that the plain key is not left where the buffer was before.
+    // With room for the padding: reallocation would leave a copy of the plain key behind.
     let mut data = Zeroizing::new(Vec::with_capacity(plain.len() + 16));
     data.extend_from_slice(plain);
     UnboundCipherKey::new(&AES_256, &*key)
@@ -143,7 +143,7 @@ fn unread_encryption(how: &str) -> CaFault {
 
 const WRONG_PASSPHRASE: &str = "the passphrase does not open this key";
 
-/// An encrypted key, taken apart.
+/// A parsed encrypted key.
 struct Encrypted {
     rounds: NonZeroU32,
     salt: pbes2::Salt,
@@ -164,7 +164,7 @@ impl Encrypted {
         parsed.map_err(|fault| CaError::new(file, fault))
     }
 
-    /// Reads what this program and openssl make: PBES2 with PBKDF2 and AES in CBC mode.
+    /// Reads the form that this program and openssl write: PBES2 with PBKDF2 and AES-CBC.
     fn parse(pem: &str) -> Result<Self, CaFault> {
         let unread = unread_encryption;
         let (_, document) =
@@ -213,7 +213,7 @@ impl Encrypted {
             .and_then(|cipher| cipher.decrypt(&mut data, context).map(|plain| plain.len()))
             .map_err(|_| wrong())?;
         data.truncate(plain);
-        // One wrong passphrase in 256 leaves something that ends like padding.
+        // One wrong passphrase in 256 yields valid padding.
         if KeyPair::try_from(&PrivatePkcs8KeyDer::from(&data[..])).is_err() {
             return Err(wrong());
         }
@@ -270,7 +270,7 @@ mod tests {
                 Ok(encrypted) => {
                     assert!(encrypted.rounds.get() <= MAX_PBKDF2_ROUNDS);
                     parsed += 1;
-                    // Few rounds, since there are many keys.
+                    // Few rounds, for speed.
                     let _ =
                         Encrypted { rounds: NonZeroU32::MIN, ..encrypted }.open(&passphrase("x"));
                 }

@@ -1,4 +1,4 @@
-//! What the files in a CA's directory are called.
+//! The names of the files in a CA's directory.
 
 use super::name::Name;
 
@@ -8,11 +8,11 @@ pub(super) const CA_KEY: &str = "ca.key.pem";
 pub(super) const CA_CRT: &str = "ca.crt.pem";
 /// The revocation list.
 pub(super) const CRL: &str = "ca.crl.pem";
-/// Held while something is changed.
+/// Held during changes.
 pub(super) const LOCK: &str = ".lock";
-/// The directory of copies of all that was issued.
+/// The directory with a copy of each issued certificate.
 pub(super) const ISSUED: &str = "issued";
-/// How the file of a certificate ends.
+/// The suffix of a certificate's file.
 pub(super) const CRT_SUFFIX: &str = ".crt.pem";
 
 pub(super) fn key_file(name: &Name) -> String {

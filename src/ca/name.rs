@@ -1,7 +1,7 @@
 //! A name that a certificate may be issued for.
 //!
-//! In scope: which names are clean enough for a certificate, a file name and a path of a URL. Not
-//! in scope: whether the name resolves.
+//! In scope: which names are safe in a certificate, a file name and a URL path. Not in scope:
+//! whether the name resolves.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use std::str::FromStr;
 use rcgen::SanType;
 use rustls::pki_types::DnsName;
 
-/// The longest name, in characters: a common name holds no more (RFC 5280, `ub-common-name`).
+/// The longest name, in characters: the limit of a common name (RFC 5280, `ub-common-name`).
 pub const MAX_NAME: usize = 64;
 
 /// A host name or an IP address.
@@ -64,8 +64,8 @@ impl fmt::Display for Name {
     }
 }
 
-/// The name of a CA: 1 to 64 letters and digits of any alphabet, spaces, and the signs of ASCII.
-/// It is only shown, so it has no control characters and none that hide or reorder others.
+/// The name of a CA: 1 to 64 letters and digits of any alphabet, spaces and ASCII punctuation. It
+/// is for display only, so it has no control characters and none that hide or reorder others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaName(String);
 
@@ -92,7 +92,7 @@ impl FromStr for CaName {
     }
 }
 
-/// What a name must be and this one is not.
+/// The requirement that a name does not meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NameError(&'static str);
 

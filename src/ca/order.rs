@@ -1,6 +1,6 @@
-//! One certificate for a node, from what was ordered to what is signed and checked.
+//! One certificate for a node, from the order to the signed and checked certificate.
 //!
-//! In scope: what stands in it. Not in scope: whose key it is for, and where it is written.
+//! In scope: its content. Not in scope: the key it is for, and where it is written.
 
 use std::path::Path;
 use std::time::Duration;
@@ -22,35 +22,35 @@ use crate::identity::certificate::PeerCertificate;
 use crate::identity::date::moment;
 use crate::identity::error::IdentityFault;
 
-/// For how long an identity lasts where nothing else is asked for, in days.
+/// The default validity of an identity, in days.
 pub const DEFAULT_DAYS: u32 = 365;
 
-/// The longest that anything lasts, in days: a hundred years.
+/// The longest validity, in days: a hundred years.
 pub const MAX_DAYS: u32 = 36_500;
 
-/// How far before its making a certificate begins: a fresh one is used at once, also on a machine
-/// whose clock is behind or in a time zone that was set wrong by an hour.
+/// How far a certificate's validity is backdated: a new one is used at once, also on a machine
+/// whose clock is behind or an hour off because of a wrong time zone.
 const CLOCK_SKEW_ALLOWANCE: Duration = Duration::from_secs(3600);
 
-/// An identity to make.
+/// An identity to issue.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// Whose it is; also the name of its files.
+    /// Its name, also of its files.
     pub name: Name,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
-    /// Further names and addresses to be found under.
+    /// Further DNS names and IP addresses.
     pub alternatives: Vec<Name>,
-    /// For how long, 1 to [`MAX_DAYS`]; the CA's end cuts it short.
+    /// Its validity in days, 1 to [`MAX_DAYS`]; at most until the CA expires.
     pub days: u32,
 }
 
-/// A certificate that was signed and has passed the checks that a node makes.
+/// A signed certificate that has passed the checks of a node.
 pub(super) struct Certified {
     pub pem: String,
     pub serial: [u8; 16],
     pub certificate: PeerCertificate,
-    /// Whether it ends earlier than was asked for, because its CA does.
+    /// Whether it expires earlier than ordered because its CA does.
     pub cut_short: bool,
 }
 
@@ -95,7 +95,7 @@ impl Ca<'_> {
     }
 }
 
-/// What all certificates have: a name, a serial number, and dates.
+/// The parameters of all certificates: name, serial number and dates.
 pub(super) fn params(
     common_name: &str,
     serial: &[u8],
@@ -114,7 +114,7 @@ pub(super) fn params(
     params
 }
 
-/// Sixteen random bytes: positive, and never shorter than that (RFC 5280 section 4.1.2.2 allows
+/// Sixteen random bytes, positive and without a leading zero (RFC 5280 section 4.1.2.2 allows
 /// twenty).
 pub(super) fn random_serial() -> Result<[u8; 16], IdentityFault> {
     let mut serial = [0; 16];

@@ -1,6 +1,6 @@
-//! The passphrase that a CA's key is encrypted with.
+//! The passphrase of a CA's key.
 //!
-//! In scope: where it comes from and what it must be. Not in scope: what it opens (`key`).
+//! In scope: its source and its limits. Not in scope: decrypting the key (`key`).
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
@@ -16,8 +16,7 @@ use crate::identity::text::shown;
 /// The longest passphrase, in bytes.
 pub const MAX_PASSPHRASE: usize = 1024;
 
-/// A passphrase of 1 to [`MAX_PASSPHRASE`] bytes. It is wiped from memory when dropped, and never
-/// shown.
+/// A passphrase of 1 to [`MAX_PASSPHRASE`] bytes. Wiped from memory when dropped, and never shown.
 #[derive(Clone)]
 pub struct Passphrase(Zeroizing<Vec<u8>>);
 
@@ -33,8 +32,8 @@ impl Passphrase {
         }
     }
 
-    /// Reads a file of one line; its line end does not count. Also says whether other users of the
-    /// machine may read that file.
+    /// Reads a file of one line, without its line end. Also returns whether other users of the
+    /// machine can read the file.
     pub fn from_file(file: &Path) -> Result<(Self, bool), CaError> {
         let unreadable =
             |e: std::io::Error| CaError::new(file, IdentityFault::Unreadable(e.to_string()));
@@ -48,13 +47,13 @@ impl Passphrase {
         Ok((Self::new(bytes).map_err(refused)?, is_open))
     }
 
-    /// Asks on the terminal, without showing what is typed. `key` is the file it opens, for the
-    /// question and for errors.
+    /// Prompts on the terminal without echo. `key` is the key's file, for the prompt and for
+    /// errors.
     pub fn from_terminal(key: &Path) -> Result<Self, CaError> {
         let refused = |fault: CaFault| CaError::new(key, fault);
         let question = format!("passphrase of {}: ", shown(key));
         let typed = rpassword::prompt_password(question).map_err(|error| {
-            // The terminal of a process that has none cannot be opened: ENXIO.
+            // Opening the terminal fails with ENXIO if the process has none.
             let is_missing = matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENOENT));
             let why = if is_missing { "there is no terminal to ask on" } else { "asking failed" };
             refused(CaFault::NoPassphrase(format!("{why} ({error})")))

@@ -1,11 +1,11 @@
 //! What a CA has issued: a copy of each certificate, `issued/SERIAL.crt.pem`.
 //!
-//! In scope: keeping these copies, and reading them. Not in scope: whether they are revoked, which
-//! the revocation list alone says.
+//! In scope: writing and reading these copies. Not in scope: whether they are revoked; only the
+//! revocation list says so.
 //!
-//! There is no index beside them that could be cut short or disagree: all that is listed stands in
-//! the certificates. A copy is written before the certificate itself, so that none can be in the
-//! world that cannot be revoked by name, and two processes never write the same file.
+//! There is no index that could be truncated or disagree: listings come from the certificates. A
+//! copy is written before the certificate itself, so every certificate can be revoked by name, and
+//! two processes never write the same file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,18 +24,18 @@ use crate::identity::error::IdentityFault;
 use crate::identity::pem;
 use crate::identity::text::{clean, hex};
 
-/// A certificate that was issued here, or is looked at as if it were.
+/// A certificate that was issued here, or is treated as if it were.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     /// The common name, else the first alternative name. Control characters are escaped.
     pub name: String,
-    /// None where its usages allow both or neither.
+    /// `None` if its usages allow both or neither.
     pub role: Option<Role>,
     /// Big-endian, as in the certificate.
     pub serial: Vec<u8>,
     pub not_before: OffsetDateTime,
     pub not_after: OffsetDateTime,
-    /// The public key with its kind, DER.
+    /// SubjectPublicKeyInfo, DER.
     pub public_key: Vec<u8>,
     pub der: CertificateDer<'static>,
 }
@@ -77,7 +77,7 @@ impl Record {
     }
 }
 
-/// Keeps a copy of a certificate that is about to be handed out.
+/// Keeps a copy of a certificate before it is handed out.
 pub(super) fn keep_copy(
     new: &mut NewFiles,
     dir: &Path,
@@ -86,14 +86,15 @@ pub(super) fn keep_copy(
 ) -> Result<(), CaError> {
     let directory = dir.join(ISSUED);
     make_directory(&directory)?;
-    // Never half a copy, even where the machine ends: one that cannot be read would be in the way
-    // of revoking by name. No other can be called the same.
+    // Never a partial copy, even after a crash: an unreadable one would prevent revocation by name.
+    // The file name is unique.
     let path = directory.join(format!("{}{CRT_SUFFIX}", hex(serial)));
     replace(&path, pem, 0o644)?;
     new.adopt(&path)
 }
 
-/// Everything that was issued in `dir`, by name and then by age, and the files that cannot be read.
+/// All certificates issued in `dir`, by name and then by age, and an error for each unreadable
+/// file.
 pub(super) fn all(dir: &Path) -> Result<(Vec<Record>, Vec<CaError>), CaError> {
     let directory = dir.join(ISSUED);
     let unreadable =

@@ -1,6 +1,6 @@
-//! A certificate request (PKCS#10, RFC 2986): whether its maker has the key, and what it asks for.
+//! A certificate request (PKCS#10, RFC 2986): proof of possession of the key, and what it asks for.
 //!
-//! In scope: reading one. Not in scope: what it is given, except to say what it is not.
+//! In scope: reading one, and listing what an order does not grant. Not in scope: what is granted.
 
 use std::path::Path;
 
@@ -22,18 +22,18 @@ use crate::identity::signature::is_signed_by;
 use crate::identity::text::clean;
 use crate::identity::{certificate, pem};
 
-/// How many of the things that a request does not get are told one by one.
+/// How many items that are not granted are listed one by one.
 const MAX_LISTED_WISHES: usize = 20;
 
-/// How much of each is told, in characters.
+/// How much of each is shown, in characters.
 const MAX_SHOWN_CHARS: usize = 200;
 
-/// A request whose signature and key are good.
+/// A request with a valid signature and an acceptable key.
 #[derive(Debug)]
 pub(super) struct CertificateRequest {
     /// The first common name of its subject.
     pub common_name: Option<String>,
-    /// The public key with its kind, DER.
+    /// SubjectPublicKeyInfo, DER.
     pub public_key: Vec<u8>,
     asks: Vec<Ask>,
 }
@@ -41,11 +41,11 @@ pub(super) struct CertificateRequest {
 /// One thing that a request asks for.
 #[derive(Debug)]
 enum Ask {
-    /// To be called so, as common name or alternative name; how it stands in the request.
+    /// A common name or alternative name, and how the request spells it.
     Name(String, String),
-    /// To be used in this role.
+    /// Use in this role.
     Role(Role),
-    /// What is never given to anybody.
+    /// Something that is never granted.
     Other(String),
 }
 
@@ -105,7 +105,7 @@ impl CertificateRequest {
         Ok(Self { common_name, public_key: info.subject_pki.raw.to_owned(), asks })
     }
 
-    /// What it asks for and does not get by `order`, one line each, without control characters.
+    /// What it asks for but `order` does not grant, one line each, without control characters.
     pub fn left_out(&self, order: &Order) -> Vec<String> {
         let names: Vec<&Name> = std::iter::once(&order.name).chain(&order.alternatives).collect();
         let is_given = |name: &str| {
@@ -135,14 +135,13 @@ impl CertificateRequest {
     }
 }
 
-/// SHA-256 of a public key with its kind, lower-case hex: what can be read out on both machines to
-/// be sure that it is the same request.
+/// SHA-256 of a SubjectPublicKeyInfo, lower-case hex, to be compared on both machines.
 pub(super) fn key_fingerprint(public_key: &[u8]) -> String {
     certificate::fingerprint(&CertificateDer::from(public_key))
 }
 
-/// Adds what an extension asks for. That a node's certificate is no CA's and that its key may sign
-/// is what everybody gets.
+/// Adds what an extension asks for, except what every node gets: not being a CA, and a key that may
+/// sign.
 fn add(extension: &X509Extension<'_>, asks: &mut Vec<Ask>) {
     match extension.parsed_extension() {
         ParsedExtension::SubjectAlternativeName(names) => {
@@ -203,7 +202,7 @@ fn short_name(oid: &Oid<'_>) -> String {
     oid2abbrev(oid, oid_registry()).map_or_else(|_| oid.to_id_string(), str::to_owned)
 }
 
-/// Takes only keys that any TLS 1.3 peer takes and that are good for years.
+/// Accepts only keys that every TLS 1.3 peer accepts and that remain secure for years.
 fn check_key(key: &SubjectPublicKeyInfo<'_>) -> Result<(), CaFault> {
     const EC: &str = "1.2.840.10045.2.1";
     const P256: &str = "1.2.840.10045.3.1.7";

@@ -1,4 +1,4 @@
-//! Taking certificates back, and telling what was issued.
+//! Revoking certificates, and listing what was issued.
 //!
 //! In scope: which certificates; the list's file. Not in scope: the list itself (`crl`).
 
@@ -22,42 +22,41 @@ use crate::identity::error::IdentityFault;
 /// What to revoke.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RevocationTarget {
-    /// Every certificate that was issued for this name and has not ended: a renewed one has the
-    /// same key as the one before.
+    /// Every certificate issued for this name that has not expired: a renewed one has the same key.
     Name(Name),
     /// The certificate in this file alone.
     File(PathBuf),
 }
 
-/// A revocation list that was signed.
+/// A signed revocation list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     /// Its file.
     pub list: PathBuf,
-    /// What is new in it.
+    /// The newly revoked certificates.
     pub added: Vec<IssuedCertificate>,
-    /// What was asked for and was in it already.
+    /// The requested certificates that were already in it.
     pub already: Vec<IssuedCertificate>,
-    /// How many certificates it takes back.
+    /// The number of revoked certificates.
     pub len: usize,
-    /// When the next one should be signed.
+    /// When the next list is due.
     pub next_update: Option<Date>,
 }
 
-/// A certificate that was issued.
+/// An issued certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedCertificate {
-    /// Whose it is.
+    /// Its name.
     pub name: String,
-    /// What it is for; none where it is for both roles or neither.
+    /// Its role; `None` if it is for both or neither.
     pub role: Option<Role>,
     /// Its serial number, lower-case hex.
     pub serial: String,
     /// SHA-256 of its DER form, lower-case hex.
     pub fingerprint: String,
-    /// When it ends.
+    /// When it expires.
     pub expires: Date,
-    /// Whether it is revoked.
+    /// Its revocation, if any.
     pub revoked: Option<Revoked>,
 }
 
@@ -75,16 +74,16 @@ impl IssuedCertificate {
 }
 
 impl Ca<'_> {
-    /// Everything that was issued here, by name and then by age, and what is wrong with the copies
-    /// that cannot be read.
+    /// All certificates issued here, by name and then by age, and an error for each unreadable
+    /// copy.
     pub fn list(&self) -> Result<(Vec<IssuedCertificate>, Vec<CaError>), CaError> {
         let list = Crl::read(self.dir, &authority::certificates(self.dir)?)?.unwrap_or_default();
         let (records, damaged) = records::all(self.dir)?;
         Ok((records.iter().map(|record| IssuedCertificate::new(record, &list)).collect(), damaged))
     }
 
-    /// Takes back what `target` says, and signs the list anew. Where all of it is revoked already,
-    /// the list stays as it is.
+    /// Revokes `target` and signs the list again. If all of it is revoked already, the list is
+    /// unchanged.
     pub fn revoke(
         &self,
         target: &RevocationTarget,
@@ -93,7 +92,7 @@ impl Ca<'_> {
     ) -> Result<Revocation, CaError> {
         let authority = self.load(now)?;
         let _lock = Lock::take(self.dir)?;
-        // The first one's: the list is in its name, and what it takes back is only its own.
+        // The list is in the first one's name and revokes only what that one issued.
         let own = &authority.certificates[..1];
         let mut list = Crl::read(self.dir, own)?.unwrap_or_default();
         let chosen = match target {
@@ -126,11 +125,11 @@ impl Ca<'_> {
         Ok(self.outcome(&list, added, already))
     }
 
-    /// Signs the list anew, to count for `days` days. Where there is none, an empty one is made.
+    /// Signs the list again, valid for `days` days. Creates an empty one if there is none.
     pub fn sign_list(&self, days: u32, now: UnixTime) -> Result<Revocation, CaError> {
         let authority = self.load(now)?;
         let _lock = Lock::take(self.dir)?;
-        // The first one's: the list is in its name, and what it takes back is only its own.
+        // The list is in the first one's name and revokes only what that one issued.
         let own = &authority.certificates[..1];
         let mut list = Crl::read(self.dir, own)?.unwrap_or_default();
         self.write_list(&mut list, &authority, days, now)?;
@@ -149,12 +148,12 @@ impl Ca<'_> {
         replace(&file, &pem, 0o644)
     }
 
-    /// What was issued for `name` and has not ended. What has ended is of no use to anybody, and
-    /// stays out of the list, unless it is all there is.
+    /// What was issued for `name` and has not expired. Expired certificates need no revocation and
+    /// are left out unless there are no others.
     fn issued_for(&self, name: &Name, list: &Crl, now: UnixTime) -> Result<Vec<Record>, CaError> {
         let text = name.to_string();
         let (mut records, damaged) = records::all(self.dir)?;
-        // One of these could be what is looked for.
+        // A damaged copy could be the wanted certificate.
         if let Some(error) = damaged.into_iter().next() {
             return Err(error);
         }

@@ -1,6 +1,6 @@
-//! Whether a certificate is good, by the checks that nodes make.
+//! Whether a certificate is valid, by the checks of a node.
 //!
-//! In scope: one certificate without its key, as of a moment. Not in scope: live connections.
+//! In scope: one certificate without its key, at a given time. Not in scope: live connections.
 
 use std::path::Path;
 
@@ -19,22 +19,21 @@ use crate::identity::provider::provider;
 use crate::identity::trust::TrustStore;
 use crate::identity::{check, pem};
 
-/// What is said of a certificate that is good.
+/// The result for a valid certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// What the certificate says.
     pub certificate: PeerCertificate,
-    /// What it is good for: at least one role.
+    /// The roles it is valid for, at least one.
     pub roles: Vec<Role>,
-    /// When the revocation list should have been signed anew, where that is past. It counts all
-    /// the same.
+    /// When the next revocation list was due, if that is past. The list still applies.
     pub list_overdue: Option<Date>,
 }
 
 impl Ca<'_> {
-    /// Checks the certificate in `crt`, with the intermediate ones after it, for `role` as of
-    /// `now`; where no role is given, for those that its usages allow, at least one. It must come
-    /// from this CA and not be in its revocation list.
+    /// Checks the certificate in `crt`, followed by its intermediate ones, for `role` as of `now`;
+    /// without a role, for those that its usages allow, at least one. It must be issued by this CA
+    /// and not be revoked.
     pub fn verify(
         &self,
         crt: &Path,
@@ -51,7 +50,7 @@ impl Ca<'_> {
                 (Ok(server), Ok(_)) => (server, vec![Role::Server, Role::Client]),
                 (Ok(server), Err(_)) => (server, vec![Role::Server]),
                 (Err(_), Ok(client)) => (client, vec![Role::Client]),
-                // What is wrong for either role is what is wrong.
+                // Report a fault other than the usage.
                 (Err(server), Err(client)) => {
                     let is_usage =
                         matches!(client.fault, CaFault::Identity(IdentityFault::WrongUsage(_)));
@@ -73,7 +72,7 @@ impl Ca<'_> {
     }
 }
 
-/// The checks that a node makes of its own certificate before it uses it, without its key.
+/// The checks that a node makes of its own certificate before it uses it, except for the key.
 pub(super) fn judge(
     chain: &[CertificateDer<'static>],
     authorities: &[CertificateDer<'static>],

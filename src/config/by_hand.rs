@@ -1,5 +1,5 @@
-//! Configurations that a program makes by itself, with the documented defaults, and the check that
-//! they keep to the limits of the environment.
+//! Configurations made by a program, with the documented defaults, and the check against the limits
+//! of the environment.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,16 +29,16 @@ impl ServerConfig {
         config
     }
 
-    /// Whether every value is inside the limits that hold for the environment.
+    /// Checks every value against the limits of the environment.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.node.check()
     }
 }
 
 impl ClientConfig {
-    /// A client with this identity of the server at `target`, a host name or an address, which is
-    /// also the name to expect in the server's certificate; else the documented defaults. The environment
-    /// is not read.
+    /// A client with this identity and the documented defaults, for the server at `target`, a host
+    /// name or an address, which is also the name to expect in the server's certificate. The
+    /// environment is not read.
     ///
     /// ```
     /// use std::time::Duration;
@@ -59,7 +59,7 @@ impl ClientConfig {
         config
     }
 
-    /// Whether every value is inside the limits that hold for the environment.
+    /// Checks every value against the limits of the environment.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.node.check()?;
         accept(&var::TARGET_HOSTNAME, self.target_host.clone(), value::host)?;
@@ -79,7 +79,7 @@ impl ClientConfig {
 }
 
 impl NodeConfig {
-    /// The revocation lists lie beside the CA's certificate, wherever that is.
+    /// The file of revocation lists is beside the CA's certificate.
     fn set_identity(&mut self, identity: IdentityFiles) {
         let path = identity.ca.with_file_name(var::CRL.default);
         self.crl = CrlFile { path, required: false };
@@ -116,7 +116,7 @@ fn check(
     accept(variable, time.as_secs_f64().to_string(), read)
 }
 
-/// What the environment would not accept, nobody may set.
+/// A program may set only what the environment accepts.
 fn accept<T>(
     variable: &Variable,
     given: String,
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(client.check(), Ok(()));
     }
 
-    /// An identity whose CA has the usual name of a revocation list is odd, and no panic.
+    /// A CA file with the usual name of a revocation list is odd but must not panic.
     #[test]
     fn any_file_names_will_do() {
         let ca = PathBuf::from("/pki/ca.crl.pem");

@@ -1,7 +1,7 @@
 //! From the process environment and a file to one value per variable.
 //!
-//! In scope: where a value comes from, which of several wins, unknown names. Not in scope: what a
-//! value has to look like (`value`).
+//! In scope: where a value comes from, precedence, unknown names. Not in scope: the format of a
+//! value (`value`).
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -15,9 +15,9 @@ use super::variables::{self, LOG_FILTER, Variable};
 /// The variables of a process, or of a test.
 #[derive(Clone, Default)]
 pub struct Environment {
-    /// What was given, empty values left out where they are the same as none.
+    /// The given values, without empty ones that mean unset.
     values: BTreeMap<OsString, OsString>,
-    /// What a service manager says to the process it has started.
+    /// The variables of the service manager.
     manager: BTreeMap<OsString, OsString>,
 }
 
@@ -41,7 +41,7 @@ impl Environment {
         Self::from_pairs(std::env::vars_os())
     }
 
-    /// An environment of these variables only. An empty value is the same as none, but for
+    /// An environment of these variables only. An empty value means unset, except for
     /// `RP_STATSD_HOST`, `RP_STATSD_PORT` and `RP_CLIENT_PROXY`.
     pub fn from_pairs<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Self
     where
@@ -49,7 +49,7 @@ impl Environment {
         V: Into<OsString>,
     {
         let pairs = pairs.into_iter().map(|(name, value)| (name.into(), value.into()));
-        // Everything else belongs to other programs; not keeping it keeps it out of `Debug` too.
+        // Everything else belongs to other programs; dropping it also keeps it out of `Debug`.
         let ours = |name: &OsStr| {
             let name = name.to_string_lossy();
             name.starts_with(PREFIX) || variables::find(&name).is_some()
@@ -68,18 +68,19 @@ impl Environment {
         environment
     }
 
-    /// What the service manager has set this variable of its own to, such as `NOTIFY_SOCKET`.
+    /// The value of a variable of the service manager, such as `NOTIFY_SOCKET`.
     pub fn manager(&self, name: &str) -> Option<&OsStr> {
         self.manager.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
-    /// `RUST_LOG`, where it is set and text. The configuration of a role is made only where
-    /// `env_logger` can read it.
+    /// `RUST_LOG`, if it is set and UTF-8. The configuration of a role fails if `env_logger` cannot
+    /// parse it.
     pub fn log_filter(&self) -> Option<&str> {
         self.values.get(OsStr::new(LOG_FILTER.names[0]))?.to_str()
     }
 
-    /// What a program reads: the process environment over the file that the variable `file` names.
+    /// The settings of a program: the process environment, then the file that the variable `file`
+    /// names.
     pub(super) fn settings(
         &self,
         file: &Variable,
@@ -92,7 +93,7 @@ impl Environment {
         Ok((settings, warnings))
     }
 
-    /// What a program reads that knows no such file.
+    /// The settings of a program without such a file.
     pub(super) fn settings_of_process(&self) -> Result<(Settings, Vec<Warning>), ConfigError> {
         let mut warnings = Vec::new();
         let layers = vec![self.process_layer(&mut warnings)?];
@@ -140,17 +141,17 @@ fn unknown(name: &str, origin: SettingOrigin) -> Warning {
     Warning::UnknownName { name: name.to_owned(), origin, suggestion: variables::nearest(name) }
 }
 
-/// What the names of this program's own variables begin with, as far as it chose them.
+/// The prefix of this program's own variables.
 const PREFIX: &str = "RP_";
 
-/// What systemd tells a service by its environment: `sd_listen_fds(3)`, `sd_notify(3)` and
+/// The variables that systemd sets for a service: `sd_listen_fds(3)`, `sd_notify(3)` and
 /// `sd_watchdog_enabled(3)`.
 const MANAGER: [&str; 5] =
     ["LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// The values that apply to one program.
 pub(super) struct Settings {
-    /// An earlier layer wins over a later one.
+    /// An earlier layer overrides a later one.
     layers: Vec<Layer>,
 }
 
@@ -159,7 +160,7 @@ struct Layer {
     values: BTreeMap<String, String>,
 }
 
-/// One value that was given.
+/// One given value.
 #[derive(Clone, Debug)]
 pub(super) struct Given {
     /// The name under which it was given.
@@ -171,8 +172,8 @@ pub(super) struct Given {
 }
 
 impl Settings {
-    /// The value of a variable, or `None` where it was not given. Two spellings are compared within
-    /// the process environment or within the file: the first still wins over the second.
+    /// The value of a variable, or `None` if it was not given. Two spellings conflict only within
+    /// the same source: the process environment still overrides the file.
     pub(super) fn find(&self, variable: &Variable) -> Result<Option<Given>, ConfigError> {
         for layer in &self.layers {
             let mut given = variable.names.iter().filter_map(|name| {

@@ -1,11 +1,11 @@
-//! What is wrong with an environment, in one line each.
+//! Errors and warnings about an environment, one line each.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::Bind;
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingOrigin {
     /// The process environment.
@@ -27,10 +27,10 @@ impl fmt::Display for SettingOrigin {
     }
 }
 
-/// Why an environment cannot be used. The operator has to change it; a program exits with 2.
+/// Why an environment cannot be used. A program exits with code 2.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// A value outside what is accepted.
+    /// A value that is not accepted.
     #[error("{name}{origin} is {}; accepted is {accepted}", Shown(given))]
     Value {
         /// The name under which it was given.
@@ -42,14 +42,14 @@ pub enum ConfigError {
         /// What would be accepted.
         accepted: String,
     },
-    /// A handler that is asked for in the right words and cannot be used.
+    /// A handler with valid syntax that cannot be used.
     #[error("{name}{origin}: {} cannot be used: {reason}", Shown(spec))]
     Handler {
         /// The name under which it was given.
         name: String,
         /// Where it was given.
         origin: SettingOrigin,
-        /// The handler, as it was asked for.
+        /// The handler, as given.
         spec: String,
         /// What is wrong with it.
         reason: String,
@@ -82,7 +82,7 @@ pub enum ConfigError {
     },
 }
 
-/// What an operator should know about an environment that can be used.
+/// A warning about a usable environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
     /// A name that nothing reads.
@@ -91,10 +91,10 @@ pub enum Warning {
         name: String,
         /// Where it was given.
         origin: SettingOrigin,
-        /// The known name that was probably meant.
+        /// The known name that was probably intended.
         suggestion: Option<&'static str>,
     },
-    /// A name in a file that is read from the process environment only.
+    /// A name in a file, although it is read only from the process environment.
     ProcessOnly {
         /// The name.
         name: String,
@@ -103,15 +103,16 @@ pub enum Warning {
     },
     /// The local HTTP port can be reached from other machines.
     PublicHttp {
-        /// The variable, or whatever else says where the port is.
+        /// The variable, or other source of the address.
         name: String,
-        /// Where that is.
+        /// The address.
         bind: String,
     },
 }
 
 impl Warning {
-    /// [`Warning::PublicHttp`], where the local HTTP port at `bind` can be reached from other machines.
+    /// [`Warning::PublicHttp`], if the local HTTP port at `bind` can be reached from other
+    /// machines.
     pub(crate) fn if_public(name: &str, bind: &Bind) -> Option<Self> {
         let Bind::Tcp(address) = bind else { return None };
         let is_public = !address.ip().to_canonical().is_loopback();
@@ -139,7 +140,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// A value as a message shows it: quoted, control characters escaped, not longer than a line.
+/// A value as a message shows it: quoted, control characters escaped, cut to a line.
 struct Shown<'a>(&'a str);
 
 impl fmt::Display for Shown<'_> {

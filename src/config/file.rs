@@ -1,4 +1,4 @@
-//! A file of `NAME=value` lines. In scope: its form. Not in scope: which names there are.
+//! A file of `NAME=value` lines. In scope: its syntax. Not in scope: which names exist.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,9 +6,9 @@ use std::path::Path;
 use crate::fs;
 
 /// The `NAME=value` lines of a file: `#` comments, quotes and `export` as in a shell, each value on
-/// its own line and taken as it is. An error says what is wrong, and in which line.
+/// one line and taken literally. The error says what is wrong in which line.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, String>, String> {
-    // All variables together fit many times; a file that is larger was not meant.
+    // All variables together fit many times; a larger file is a mistake.
     const MAX_BYTES: u64 = 1 << 20;
     let bytes = fs::read(path, MAX_BYTES).map_err(|error| error.to_string())?;
     let text = String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())?;
@@ -34,11 +34,11 @@ fn read_line(line: &str) -> Result<Option<(String, String)>, &'static str> {
     if line.trim_start().starts_with('#') {
         return Ok(None);
     }
-    // The parser would put in other variables here, and nothing where there are none.
+    // The parser would expand other variables here, unset ones to nothing.
     if line.contains('$') {
         return Err("has a `$`; values are not expanded, so write it out");
     }
-    // One line at a time: an open quote ends with its line, and the line's number is known.
+    // One line at a time: a quote cannot span lines, and the line number is known.
     let terminated = format!("{line}\n");
     let mut pairs = dotenvy::from_read_iter(terminated.as_bytes());
     match pairs.next() {

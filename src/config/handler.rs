@@ -1,7 +1,7 @@
-//! What answers events, as `RP_EVENT_HANDLER` says it: one handler, or several that share the nouns.
+//! The value of `RP_EVENT_HANDLER`: one handler, or several that share the nouns.
 //!
-//! In scope: the grammar. Not in scope: whether a directory is there and a name is known; only who
-//! builds the handlers can tell.
+//! In scope: the grammar. Not in scope: whether a directory exists and a name is known; that is
+//! checked when the handlers are built.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,31 +18,31 @@ const MAX_NAME_BYTES: usize = 128;
 /// Most handlers in one value.
 const MAX_MOUNTS: usize = 64;
 
-/// What was asked for, and where.
+/// The chosen handlers, and where they were set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandlerChoice {
     /// What answers.
     pub handlers: Mounting,
-    /// The variable that says so, in the spelling that was used.
+    /// The variable, in the spelling that was used.
     pub variable: String,
-    /// Where that was set.
+    /// Where it was set.
     pub origin: SettingOrigin,
 }
 
-/// One handler for everything, or several beside each other.
+/// One handler for everything, or several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mounting {
-    /// It gets every event as it is.
+    /// It gets every event unchanged.
     One(HandlerSpec),
-    /// `SEGMENT=SPEC,...`: the noun's first segment chooses. At least one; no segment twice.
+    /// `SEGMENT=SPEC,...`: selected by the noun's first segment. At least one; segments are unique.
     Several(Vec<Mount>),
 }
 
 /// One of several handlers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// The first segment of the nouns that it gets, without that; `None` for `*`, which gets what is
-    /// left, unchanged.
+    /// The first segment of its nouns, removed before the handler gets them; `None` for `*`, which
+    /// gets all other events unchanged.
     pub segment: Option<String>,
     /// What answers them.
     pub spec: HandlerSpec,
@@ -67,7 +67,7 @@ pub enum HandlerSpec {
 }
 
 impl HandlerChoice {
-    /// The error where the program has no handler of this name, but `known` ones.
+    /// The error for a name that is not among the program's `known` handlers.
     pub fn not_among(&self, name: &str, known: &[&str]) -> ConfigError {
         ConfigError::Value {
             name: self.variable.clone(),
@@ -77,7 +77,7 @@ impl HandlerChoice {
         }
     }
 
-    /// The error where one of the handlers cannot be used, and why.
+    /// The error for a handler that cannot be used.
     pub fn unusable(&self, spec: &HandlerSpec, reason: String) -> ConfigError {
         ConfigError::Handler {
             name: self.variable.clone(),
@@ -88,7 +88,7 @@ impl HandlerChoice {
     }
 }
 
-/// As it is written in the value.
+/// As in the variable.
 impl fmt::Display for HandlerChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mounts = match &self.handlers {
@@ -103,7 +103,7 @@ impl fmt::Display for HandlerChoice {
     }
 }
 
-/// As it is written in the value.
+/// As in the variable.
 impl fmt::Display for HandlerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let with_path = |f: &mut fmt::Formatter<'_>, scheme, path: &Path| {
@@ -151,8 +151,8 @@ pub(super) fn read(text: &str) -> Result<Mounting, Expected> {
     Ok(Mounting::Several(mounts))
 }
 
-/// Segment and handler of `SEGMENT=HANDLER`. No single handler has an equals sign behind nothing but
-/// letters, digits and such.
+/// Segment and handler of `SEGMENT=HANDLER`. In a single handler no equals sign follows only
+/// letters, digits and the like.
 fn mounted(piece: &str) -> Option<(&str, &str)> {
     let (segment, handler) = trim(piece).split_once('=')?;
     let is_clean = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.~".contains(&byte);
@@ -184,7 +184,7 @@ fn spec(text: &str) -> Result<HandlerSpec, Expected> {
     name(text).map(HandlerSpec::Named)
 }
 
-/// An absolute path, as a node may be started anywhere.
+/// An absolute path, as the working directory of a node varies.
 fn directory(text: &str) -> Result<PathBuf, Expected> {
     let fits = (1..=MAX_PATH_BYTES).contains(&text.len()) && text.starts_with('/');
     let path = value::path(text)?;
@@ -193,7 +193,7 @@ fn directory(text: &str) -> Result<PathBuf, Expected> {
 
 /// The name of a handler, such as `example` or `my_project.events.Handler`.
 fn name(text: &str) -> Result<String, Expected> {
-    /// Who writes one of these means something else than the name of a handler.
+    /// These are schemes, not names of handlers.
     const SCHEMES: [&str; 7] = ["http", "https", "http+unix", "unix", "file", "files", "exec"];
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
     let is_scheme = SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme));
@@ -208,7 +208,7 @@ fn name(text: &str) -> Result<String, Expected> {
     ))
 }
 
-/// Blanks around a comma or an equals sign are for the eye.
+/// Whitespace around a comma or an equals sign is ignored.
 fn trim(text: &str) -> &str {
     text.trim_matches(' ')
 }
@@ -217,7 +217,7 @@ fn shown(piece: &str) -> String {
     format!("{:?}", without_userinfo(piece).chars().take(60).collect::<String>())
 }
 
-/// The text without what may be a password: what stands between `://` and `@`.
+/// The text without a possible password: what is between `://` and `@`.
 pub(super) fn without_userinfo(text: &str) -> String {
     let mut parts = text.split("://");
     let mut kept = parts.next().unwrap_or_default().to_owned();

@@ -4,7 +4,7 @@ use super::variables::{Reader, VARIABLES};
 
 /// The widest line, in columns.
 const WIDTH: usize = 100;
-/// The widest name that makes its column wider.
+/// The widest name that still fits its column.
 const MAX_NAME: usize = 33;
 const INDENT: &str = "  ";
 const GAP: &str = "  ";
@@ -34,7 +34,7 @@ pub fn variables_text(reader: Reader) -> String {
 
     let mut text = String::new();
     for row in &mut rows {
-        // A name that is wider than its column stands above its row.
+        // A name wider than its column goes above its row.
         if row.names.iter().any(|name| !fits(name)) {
             for name in row.names.drain(..) {
                 text.push_str(&format!("{INDENT}{name}\n"));
@@ -59,7 +59,7 @@ struct Row {
     meaning: &'static str,
 }
 
-/// The words in lines of at most `width` columns; a longer word has a line of its own.
+/// Wraps the words at `width` columns; a longer word gets its own line.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

@@ -1,4 +1,4 @@
-//! Which proxy leads to the server: `RP_CLIENT_PROXY`, or else what the machine is set up with.
+//! The proxy to the server: `RP_CLIENT_PROXY`, or else the settings of the machine.
 
 use std::net::IpAddr;
 
@@ -7,8 +7,8 @@ use super::error::ConfigError;
 use super::variables as var;
 use crate::net::dial::{Exceptions, Proxy};
 
-/// The proxy to this host, a name or an address without brackets. `NO_PROXY` excepts hosts from both
-/// variables; `HTTPS_PROXY` moreover never leads to this machine itself.
+/// The proxy to this host, a name or an address without brackets. `NO_PROXY` excludes hosts from
+/// both variables; `HTTPS_PROXY` is never used for this machine itself.
 pub(super) fn read(
     settings: &Settings,
     host: &str,

@@ -14,41 +14,41 @@ use super::{Bind, LogFormat};
 /// The settings of a broker.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
-    /// Where it listens, if that is set. Otherwise its file of keys may say it.
+    /// The listen address, if set. Otherwise its file of keys may set it.
     pub bind: Option<Bind>,
-    /// Where it listens if neither says it.
+    /// The listen address if neither sets it.
     pub default_bind: Bind,
     /// The file of keys.
     pub keys: PathBuf,
-    /// With these it speaks TLS.
+    /// With these it uses TLS.
     pub tls: Option<TlsFiles>,
     /// How long a joined pair may be idle.
     pub idle: IdleLimit,
     /// Whether a web server in front sends the peer's address in `X-Real-IP` and `X-Real-Port`.
     pub is_behind_proxy: bool,
-    /// How long joined connections get to end when the broker stops.
+    /// How long the stopping broker waits for joined connections.
     pub drain: Duration,
     /// Whether the log has debug lines.
     pub debug: bool,
-    /// What a line of the log looks like.
+    /// The format of log lines.
     pub log_format: LogFormat,
 }
 
 /// How long a joined pair may be idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdleLimit {
-    /// The smaller of what the two ask for with `WebRoute-Timeout`.
+    /// The smaller `WebRoute-Timeout` of the two.
     AsAsked,
-    /// This, whatever they ask for.
+    /// This, whatever they request.
     Always(Duration),
-    /// For ever.
+    /// Unlimited.
     Off,
 }
 
 /// A certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate, PEM, with intermediate ones after it.
+    /// The certificate, PEM, followed by intermediate ones.
     pub crt: PathBuf,
     /// The private key, PEM.
     pub key: PathBuf,
@@ -81,27 +81,27 @@ impl BrokerConfig {
     }
 }
 
-/// The settings of `rp_remoted publish` and `rp_remoted connect` besides their command lines.
+/// The environment settings of `rp_remoted publish` and `rp_remoted connect`.
 #[derive(Clone)]
 pub struct EndConfig {
     /// The key for addresses without one. A secret.
     pub key: Option<String>,
-    /// The value of `HTTPS_PROXY`, or nothing. It may have a password.
+    /// The value of `HTTPS_PROXY`, or empty. It may contain a password.
     pub https_proxy: String,
-    /// The value of `HTTP_PROXY`, or nothing. It may have a password.
+    /// The value of `HTTP_PROXY`, or empty. It may contain a password.
     pub http_proxy: String,
-    /// The value of `NO_PROXY`, or nothing.
+    /// The value of `NO_PROXY`, or empty.
     pub no_proxy: String,
-    /// How long connections get to end when the program stops.
+    /// How long the stopping program waits for connections.
     pub drain: Duration,
     /// Whether the log has debug lines.
     pub debug: bool,
-    /// What a line of the log looks like.
+    /// The format of log lines.
     pub log_format: LogFormat,
 }
 
 impl EndConfig {
-    /// The settings of an end, checked except for keys and proxies. The warnings are for the log.
+    /// The settings, checked except for keys and proxies. The warnings are for the log.
     pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (settings, warnings) = env.settings_of_process()?;
         if settings.find(&var::LOG_FILTER)?.is_some() {
@@ -132,7 +132,7 @@ impl fmt::Debug for EndConfig {
     }
 }
 
-/// A value that no message may show: where two spellings differ, the error names only the variables.
+/// A secret value: if two spellings differ, the error names only the variables.
 fn secret(settings: &Settings, variable: &var::Variable) -> Result<Option<String>, ConfigError> {
     const HIDDEN: &str = "(not shown)";
     match settings.find(variable) {

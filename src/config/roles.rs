@@ -19,21 +19,21 @@ use crate::event::peer::Role;
 
 /// The shortest and the longest accepted heartbeat interval, in seconds.
 const HEARTBEAT_S: (f64, f64) = (0.1, 3600.0);
-/// The longest accepted silence, in seconds: what the longest interval gives by itself.
+/// The longest accepted silence, in seconds: the default for the longest interval.
 const HEARTBEAT_TIMEOUT_MAX_S: f64 = 2.0 * HEARTBEAT_S.1;
 /// The longest accepted wait of a request, in seconds: a day.
 pub(super) const WAIT_MAX_S: f64 = 86_400.0;
-/// The shortest accepted reply timeout, in seconds. With none at all every request would fail.
+/// The shortest accepted reply timeout, in seconds. With zero every request would fail.
 const REPLY_MIN_S: f64 = 0.1;
 /// The shortest accepted time for a script, in seconds.
 const EXEC_MIN_S: f64 = 0.1;
 /// The longest accepted drain, in seconds.
 pub(super) const DRAIN_MAX_S: f64 = 3600.0;
-/// The largest accepted limit for bodies: 1 GiB, for a body is held in memory.
+/// The largest accepted limit for bodies: 1 GiB, as a body is held in memory.
 const BODY_MAX_BYTES: u32 = 1 << 30;
 
 impl ServerConfig {
-    /// What a server is configured with, checked. The warnings are for the log.
+    /// The configuration of a server, checked. The warnings are for the log.
     pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (settings, mut warnings) = env.settings(&var::SERVER_FILE)?;
         let identity = server_identity(&settings)?;
@@ -46,7 +46,7 @@ impl ServerConfig {
 }
 
 impl ClientConfig {
-    /// What a client is configured with, checked. The warnings are for the log.
+    /// The configuration of a client, checked. The warnings are for the log.
     pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (settings, mut warnings) = env.settings(&var::CLIENT_FILE)?;
         let identity = client_identity(&settings)?;
@@ -66,7 +66,7 @@ impl ClientConfig {
             targets.push(ServerTarget { host, port, server_name, proxy });
         }
         let mut targets = targets.into_iter();
-        // Splitting a text gives one part at least, and each is a host.
+        // Splitting a text gives at least one part, and each is a host.
         let first = targets.next().expect("a list of hosts is never empty");
         let (heartbeat_interval, heartbeat_timeout) = heartbeat(&settings)?;
         let config = Self {
@@ -85,13 +85,13 @@ impl ClientConfig {
 }
 
 impl IdentityFiles {
-    /// Where a server's identity lies. The warnings are for the operator.
+    /// The files of a server's identity. The warnings are for the operator.
     pub fn server(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (settings, warnings) = env.settings(&var::SERVER_FILE)?;
         Ok((server_identity(&settings)?, warnings))
     }
 
-    /// Where a client's identity lies. The warnings are for the operator.
+    /// The files of a client's identity. The warnings are for the operator.
     pub fn client(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (settings, warnings) = env.settings(&var::CLIENT_FILE)?;
         Ok((client_identity(&settings)?, warnings))
@@ -116,7 +116,7 @@ impl Settings {
     }
 }
 
-/// The variables of both roles that each has under a name of its own.
+/// The variables that have a different name for each role.
 struct Own {
     role: Role,
     http: &'static Variable,
@@ -177,7 +177,7 @@ fn hook(settings: &Settings, variable: &Variable) -> Result<Option<Hook>, Config
     if is_set { settings.read(variable, value::hook).map(Some) } else { Ok(None) }
 }
 
-/// Absent where both are set to nothing. To set one of them to nothing is a slip.
+/// Absent if both are set to empty. Only one of them empty is an error.
 fn statsd(settings: &Settings) -> Result<Option<Statsd>, ConfigError> {
     let (host, port) = (&var::STATSD_HOST, &var::STATSD_PORT);
     let is_empty = |variable| {
@@ -200,7 +200,7 @@ fn statsd(settings: &Settings) -> Result<Option<Statsd>, ConfigError> {
     }))
 }
 
-/// The revocation lists lie beside the identity, in a file of their own.
+/// The file of revocation lists is beside the identity.
 fn crl(settings: &Settings, identity: &IdentityFiles) -> Result<CrlFile, ConfigError> {
     let name = settings.read(&var::CRL, |text| {
         let name = value::file_name(text)?;
@@ -214,7 +214,7 @@ fn crl(settings: &Settings, identity: &IdentityFiles) -> Result<CrlFile, ConfigE
     Ok(CrlFile { path: identity.ca.with_file_name(name), required })
 }
 
-/// Interval and timeout. The timeout follows an interval that is set alone.
+/// Interval and timeout. If only the interval is set, the timeout follows it.
 fn heartbeat(settings: &Settings) -> Result<(Duration, Duration), ConfigError> {
     let interval = settings.read(&var::HEARTBEAT_INTERVAL, heartbeat_interval)?;
     if settings.find(&var::HEARTBEAT_TIMEOUT)?.is_none() {
@@ -225,7 +225,7 @@ fn heartbeat(settings: &Settings) -> Result<(Duration, Duration), ConfigError> {
     Ok((interval, timeout))
 }
 
-// What is accepted, wherever it was given.
+// The accepted values, whatever their source.
 
 pub(super) fn connection_wait(text: &str) -> Result<Duration, Expected> {
     value::seconds(text, 0.0, WAIT_MAX_S)
@@ -271,7 +271,7 @@ fn client_identity(settings: &Settings) -> Result<IdentityFiles, ConfigError> {
     identity(settings, &var::CLIENT_DIRECTORY, [&var::CLIENT_KEY, &var::CLIENT_CRT, &var::CA_CRT])
 }
 
-/// The files' names are for key, certificate and CA, in this order, and differ.
+/// The names of the key, certificate and CA files, in this order; they must differ.
 fn identity(
     settings: &Settings,
     directory: &Variable,
@@ -280,7 +280,7 @@ fn identity(
     let directory = settings.read(directory, value::path)?;
     let mut taken: Vec<(String, &str)> = Vec::new();
     for variable in names {
-        // Two of them in one file: installing one would overwrite the other.
+        // With the same name, installing one would overwrite the other.
         let name = settings.read(variable, |text| {
             let name = value::file_name(text)?;
             match taken.iter().find(|(earlier, _)| *earlier == name) {
@@ -388,7 +388,7 @@ mod tests {
         let handler = server.node.handler.unwrap();
         let mine = Mounting::One(HandlerSpec::Named("mine".to_owned()));
         assert_eq!(handler.handlers, mine);
-        // The message names what was set, not the other spelling.
+        // The message names the spelling that was used.
         assert_eq!(
             handler.not_among("mine", &["yours", "example"]).to_string(),
             "RP_EVENT_HANDLER_FQ_CLASS is \"mine\"; accepted is yours, example"
@@ -524,7 +524,7 @@ mod tests {
             assert!(error.to_string().starts_with(name), "{error}");
         }
         assert!(client_error(&[("RP_CLIENT_TARGET_HOSTNAME", "a b")]).contains("TARGET_HOSTNAME"));
-        // What only the other role reads stands in nobody's way.
+        // Variables of the other role are ignored.
         assert!(server(&[("RP_CLIENT_TARGET_PORT", "0")]).is_ok());
     }
 

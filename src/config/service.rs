@@ -1,4 +1,4 @@
-//! Where a local HTTP service is found. It comes from the configuration alone.
+//! The address of a local HTTP service. It comes from the configuration alone.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::net::dial::{bracketed, split_host_port};
 /// Longest URL.
 const MAX_URL_BYTES: usize = 2048;
 
-/// Where a local HTTP service is found.
+/// The address of a local HTTP service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServiceAddress {
     /// `http://HOST:PORT/PREFIX`.
@@ -19,8 +19,8 @@ pub enum ServiceAddress {
         host: String,
         /// Port.
         port: u16,
-        /// The path that stands before that of every request: empty, or with a slash at its
-        /// beginning and none at its end. Nothing in it has to be encoded.
+        /// The prefix of every request's path: empty, or with a leading and without a trailing
+        /// slash. It needs no encoding.
         prefix: String,
     },
     /// `http+unix:PATH`: a Unix socket, its path absolute.
@@ -28,7 +28,7 @@ pub enum ServiceAddress {
 }
 
 impl ServiceAddress {
-    /// Reads what stands behind `http://`.
+    /// Reads what follows `http://`.
     pub(super) fn from_url(text: &str) -> Result<Self, Expected> {
         let expected = || "http://HOST:PORT/PREFIX, the port and the prefix if needed".to_owned();
         if text.len() > MAX_URL_BYTES {
@@ -45,7 +45,7 @@ impl ServiceAddress {
         if prefix.contains(['?', '#']) {
             return Err("an http URL without a query and fragment".to_owned());
         }
-        // RFC 3986, section 3.3, but for empty segments and those that mean another one.
+        // RFC 3986, section 3.3, except for empty and dot segments.
         let is_segment = |segment: &str| !matches!(segment, "" | "." | "..");
         let is_clean = || is_path(prefix) && prefix[1..].split('/').all(is_segment);
         if !prefix.is_empty() && !is_clean() {
@@ -57,7 +57,7 @@ impl ServiceAddress {
         Ok(Self::Tcp { host, port, prefix: prefix.to_owned() })
     }
 
-    /// Reads what stands behind `http+unix:`.
+    /// Reads what follows `http+unix:`.
     pub(super) fn from_socket(text: &str) -> Result<Self, Expected> {
         let path = value::path(text)?;
         if text.starts_with('/') && text.len() <= MAX_SOCKET_PATH {
@@ -67,7 +67,7 @@ impl ServiceAddress {
         }
     }
 
-    /// What a request's `Host` says.
+    /// The `Host` of a request.
     pub fn authority(&self) -> String {
         match self {
             Self::Tcp { host, port, .. } => format!("{}:{port}", bracketed(host)),
@@ -76,7 +76,7 @@ impl ServiceAddress {
     }
 }
 
-/// As it is written in the value.
+/// As in the variable.
 impl fmt::Display for ServiceAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,12 +1,12 @@
-//! A file of settings to begin with, as `--print-settings` prints it.
+//! A template of a settings file, as `--print-settings` prints it.
 
 use super::help::wrap;
 use super::variables::{Reader, VARIABLES};
 
-/// The widest line of a comment, in columns, without its sign.
+/// The widest line of a comment, in columns, without the `#`.
 const WIDTH: usize = 90;
 
-/// All variables that a program reads, each with its meaning and its default, and none set: lines
+/// All variables that a program reads, each with its meaning and its default, commented out: lines
 /// that systemd (`EnvironmentFile=`), a shell and `RP_*_USER_CONFIG_MODULE` read alike.
 pub fn settings_text(program: &str, reader: Reader) -> String {
     let head = format!(
@@ -40,8 +40,8 @@ mod tests {
         assert!(text.lines().all(|line| line.is_empty() || line.starts_with('#')), "{text}");
     }
 
-    /// With every sign gone, nothing is another than without the file; but for a revocation list
-    /// and a handler, where to have asked for one says something by itself.
+    /// With every line uncommented, nothing differs from running without the file, except for a
+    /// revocation list and a handler, where setting one has a meaning of its own.
     #[test]
     fn what_it_shows_are_the_defaults() {
         let text = settings_text("rp_x", Reader::ServerStart);

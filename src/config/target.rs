@@ -1,4 +1,4 @@
-//! The servers that a client is for: `HOST`, `HOST:PORT` or `[IPV6]:PORT`, separated by commas.
+//! The servers of a client: `HOST`, `HOST:PORT` or `[IPV6]:PORT`, separated by commas.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub struct ServerTarget {
     pub port: u16,
     /// The name to expect in its certificate.
     pub server_name: String,
-    /// The proxy that leads to it; absent: it is dialled itself.
+    /// The proxy to it; absent: direct connection.
     pub proxy: Option<Proxy>,
 }
 
@@ -29,7 +29,7 @@ impl ServerTarget {
     }
 }
 
-/// Its address, and ` through PROXY` where one leads to it.
+/// Its address, and ` through PROXY` if there is one.
 impl fmt::Display for ServerTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.address())?;
@@ -38,7 +38,7 @@ impl fmt::Display for ServerTarget {
 }
 
 impl ClientConfig {
-    /// Every server, in the order of preference.
+    /// All servers, in order of preference.
     pub fn targets(&self) -> Vec<ServerTarget> {
         let first = ServerTarget {
             host: self.target_host.clone(),
@@ -53,14 +53,14 @@ impl ClientConfig {
 /// What a client does with more than one server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TargetMode {
-    /// Keeps a pipe to the first that works, and goes back to an earlier one that is well again.
+    /// Keeps a pipe to the first that works, and returns to an earlier one that has recovered.
     #[default]
     Failover,
     /// Keeps a pipe to each; a request goes to the one with the fewest in flight.
     All,
 }
 
-/// Hosts, and ports where they are given.
+/// Hosts, and ports if given.
 pub(super) fn hosts(text: &str) -> Result<Vec<(String, Option<u16>)>, Expected> {
     let mut hosts = Vec::new();
     for part in text.split(',') {
@@ -77,7 +77,7 @@ pub(super) fn hosts(text: &str) -> Result<Vec<(String, Option<u16>)>, Expected> 
 }
 
 fn host(text: &str) -> Result<(String, Option<u16>), Expected> {
-    // An IPv6 address has colons of its own, so it is tried first.
+    // An IPv6 address contains colons, so it is tried first.
     if let Ok(host) = value::host(text) {
         return Ok((host, None));
     }
@@ -91,7 +91,7 @@ fn host(text: &str) -> Result<(String, Option<u16>), Expected> {
     Ok((host, Some(port.ok_or_else(expected)?)))
 }
 
-/// What to do with more than one.
+/// How to use several servers.
 pub(super) fn mode(text: &str) -> Result<TargetMode, Expected> {
     match text {
         "failover" => Ok(TargetMode::Failover),

@@ -1,5 +1,5 @@
-//! TCP connections over the pipe: which servers of this side peers may reach, and which local ports lead
-//! to those of a peer.
+//! TCP connections over the pipe: which servers on this side peers may reach, and which local ports
+//! lead to targets of a peer.
 //!
 //! In scope: the grammar. Not in scope: connecting and listening.
 
@@ -16,7 +16,7 @@ use crate::net::dial::Address;
 const MAX_ENTRIES: usize = 256;
 /// Longest name of a client or a target.
 const MAX_NAME: usize = 255;
-/// The name by which clients call their server.
+/// The name that clients use for their server.
 const SERVER: &str = "server";
 
 /// Where the connections of a local port go: `server/TARGET` or `CLIENT/TARGET`.
@@ -24,7 +24,7 @@ const SERVER: &str = "server";
 pub struct TunnelTarget {
     /// The client, or `None` for the server.
     pub client: Option<String>,
-    /// What the other side calls the target.
+    /// The target's name on the other side.
     pub target: String,
 }
 

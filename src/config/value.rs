@@ -1,5 +1,5 @@
-//! What single values have to look like. Each function returns the checked value or, in words,
-//! what is expected in its place.
+//! The format of single values. Each function returns the checked value or a description of what is
+//! expected.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -94,7 +94,8 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, Expected> {
 }
 
 /// A log filter as `env_logger` reads it: `LEVEL`, `TARGET` or `TARGET=LEVEL`, separated by commas,
-/// then perhaps `/` and a text to look for. What it cannot read it would only complain about.
+/// then optionally `/` and a text to search for. `env_logger` itself would only warn about an
+/// invalid one.
 pub(super) fn log_filter(text: &str) -> Result<(), Expected> {
     let (directives, searched) = text.split_once('/').unwrap_or((text, ""));
     let readable = |directive: &str| match directive.split_once('=') {
@@ -108,7 +109,7 @@ pub(super) fn log_filter(text: &str) -> Result<(), Expected> {
     }
 }
 
-/// `exec:PATH`, the path being absolute, for a node may be started from anywhere.
+/// `exec:PATH` with an absolute path, as the working directory of a node varies.
 pub(super) fn hook(text: &str) -> Result<Hook, Expected> {
     match text.strip_prefix("exec:").map(path) {
         Some(Ok(path)) if path.is_absolute() => Ok(Hook { path }),
@@ -131,7 +132,7 @@ pub(super) fn path(text: &str) -> Result<PathBuf, Expected> {
 
 /// The name of a file inside a directory.
 pub(super) fn file_name(text: &str) -> Result<String, Expected> {
-    /// What common file systems take (`NAME_MAX` of Linux).
+    /// The limit of common file systems (`NAME_MAX` of Linux).
     const MAX_BYTES: usize = 255;
     let fits = (1..=MAX_BYTES).contains(&text.len());
     if !fits || text == "." || text == ".." || text.contains('/') || has_control(text) {
@@ -141,7 +142,7 @@ pub(super) fn file_name(text: &str) -> Result<String, Expected> {
     }
 }
 
-/// A number written in digits only, without a sign.
+/// A number of digits only, without a sign.
 fn whole(text: &str, min: u64, max: u64) -> Option<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|number| digits && (min..=max).contains(number))
@@ -156,7 +157,7 @@ mod tests {
     use super::*;
     use crate::net::Bind;
 
-    /// Checks that the good ones are read as given and the bad ones refused.
+    /// Checks that the valid ones are read as given and the invalid ones refused.
     fn check<T: std::fmt::Debug + PartialEq>(
         read: impl Fn(&str) -> Result<T, Expected>,
         good: &[(&str, T)],

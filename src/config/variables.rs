@@ -1,18 +1,18 @@
-//! The table of all environment variables: what is parsed, what `--help` prints, which names are
-//! known, and what the guide documents all come from here.
+//! The table of all environment variables: the source for parsing, `--help`, known names and the
+//! guide.
 
 /// One setting, under one or two names.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
-    /// Its names; a second one is an accepted spelling of the first.
+    /// Its names; a second one is an alternative spelling.
     pub names: &'static [&'static str],
-    /// The value where none is given, as it would be written; empty where there is none.
+    /// The default, as it would be written; empty if there is none.
     pub default: &'static str,
     /// What it sets, in a few words.
     pub meaning: &'static str,
     /// The programs that read it.
     pub read_by: &'static [Reader],
-    /// Whether a file named by `RP_*_USER_CONFIG_MODULE` may set it too.
+    /// Whether a file named by `RP_*_USER_CONFIG_MODULE` may also set it.
     pub allowed_in_file: bool,
 }
 
@@ -52,8 +52,8 @@ const ALL: &[Reader] = &[ServerStart, ClientStart, ServerSetIdentity, ClientSetI
 const FILE_TOO: bool = true;
 const PROCESS_ONLY: bool = false;
 
-/// Makes a constant per row, which parsing names, and [`VARIABLES`], so that no variable can be
-/// read without standing in the table.
+/// Defines a constant per row, used by parsing, and [`VARIABLES`], so that only variables in the
+/// table can be read.
 macro_rules! table {
     ($($id:ident: $names:expr, $default:expr, $read_by:expr, $file:expr, $meaning:expr;)+) => {
         $(pub(super) const $id: Variable = Variable {
@@ -179,19 +179,19 @@ table! {
         "file of NAME=value lines; what is set outside it wins";
 }
 
-/// The variables whose empty value is one, not the same as none.
+/// The variables for which an empty value differs from unset.
 const EMPTY_COUNTS: &[Variable] = &[STATSD_HOST, STATSD_PORT, PROXY];
 
-/// Whether setting a variable of this name to nothing says something.
+/// Whether an empty value of this variable differs from unset.
 pub(super) fn empty_counts(name: &str) -> bool {
     EMPTY_COUNTS.iter().any(|variable| variable.names.contains(&name))
 }
 
-/// What may be or hold a secret, and is shown nowhere.
+/// The variables that may hold a secret and are never shown.
 pub(super) const SECRET: &[Variable] = &[REMOTED_APIKEY, PROXY, HTTPS_PROXY, HTTP_PROXY];
 
-/// The variables that the machine sets for all its programs: of two spellings the first wins, as
-/// with curl.
+/// The variables that the machine sets for all its programs: of two spellings the first wins, as in
+/// curl.
 const OF_THE_MACHINE: &[Variable] = &[HTTPS_PROXY, HTTP_PROXY, NO_PROXY];
 
 /// Whether two spellings of it may differ.
@@ -199,7 +199,7 @@ pub(super) fn may_differ(variable: &Variable) -> bool {
     OF_THE_MACHINE.iter().any(|other| other.names == variable.names)
 }
 
-/// Whether its value is shown to nobody.
+/// Whether its value must not be shown.
 pub(super) fn may_hold_password(variable: &Variable) -> bool {
     SECRET.iter().any(|other| other.names == variable.names)
 }
@@ -209,9 +209,9 @@ pub(super) fn find(name: &str) -> Option<&'static Variable> {
     VARIABLES.iter().find(|variable| variable.names.contains(&name))
 }
 
-/// The one known name that is a slip of the keyboard away from `name`.
+/// The known name closest to `name`, at most two typing errors away, if there is only one.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    // Beyond that nobody mistypes, and the distance below stays cheap.
+    // Longer input is not a typing error, and the distance below stays cheap.
     const MAX_NAME: usize = 64;
     const MAX_DISTANCE: usize = 2;
     if name.len() > MAX_NAME {
@@ -230,7 +230,7 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The Levenshtein distance: how many insertions, deletions and replacements lie between the two.
+/// The Levenshtein distance: the number of insertions, deletions and replacements.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -1,4 +1,4 @@
-//! The body of an event or a reply: bytes in memory, or a stream that is read as it comes.
+//! The body of an event or a reply: bytes in memory, or a stream that is read as it arrives.
 
 use std::fmt;
 use std::io::{self, Cursor, Read};
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 /// The body of an event or a reply, read with [`Read`].
 ///
-/// A small one is in memory. A large one, or one of unknown length, arrives while it is read: what is
-/// not read is not sent, and holds up nothing else. Its end is certain: a body that was cut short is
-/// an error, never an end. Dropping a stream asks the other side to send no more of it.
+/// A small one is in memory. A large one, or one of unknown length, arrives while it is read: what
+/// is not read is not sent and blocks nothing else. A truncated body is an error, never an end.
+/// Dropping a stream asks the other side to stop sending it.
 ///
 /// ```
 /// use std::io::Read;
@@ -41,36 +41,35 @@ struct Stream {
     count: u64,
 }
 
-/// Where a stream comes from, for sources that can wait with a limit. Any [`Read`] will do for
-/// [`Body::stream`].
+/// The source of a stream, if it can wait with a timeout. [`Body::stream`] takes any [`Read`].
 pub trait Source: Send {
-    /// Reads as [`Read::read`] does, but waits for at most `timeout`; `None` where nothing came.
+    /// Reads like [`Read::read`], but waits for at most `timeout`; `None` if nothing arrived.
     fn read_within(&mut self, buffer: &mut [u8], timeout: Duration) -> io::Result<Option<usize>>;
 
-    /// Whether it keeps to the timeout of [`Source::read_within`].
+    /// Whether it honours the timeout of [`Source::read_within`].
     fn has_timeout(&self) -> bool {
         true
     }
 
-    /// Whether it should not be read before somebody on the other side does: a caller that still waits
-    /// to be asked for it.
+    /// Whether it should not be read before the other side reads, such as a caller's body that
+    /// waits for `100 Continue`.
     fn waits_for_reader(&self) -> bool {
         false
     }
 
-    /// Lets bytes go to `sink` as they come, while whoever reads waits for some: those are never read.
-    /// A source that cannot do so ignores it.
+    /// Passes bytes to `sink` as they arrive while the reader waits; these bytes are never read. A
+    /// source that cannot do so ignores it.
     fn pass_to(&mut self, _sink: Arc<dyn Sink>) {}
 }
 
-/// Where bytes of a [`Source`] may go past its reader, from the thread on which they come.
+/// Takes bytes of a [`Source`] directly, on the thread on which they arrive.
 pub trait Sink: Send + Sync {
-    /// Takes what it can without waiting, and returns how much that is. What it does not take, also
-    /// for an error, is read.
+    /// Takes what it can without blocking, and returns the number of bytes. The rest, also after an
+    /// error, is read.
     fn take_now(&self, bytes: &[u8]) -> usize;
 }
 
-/// How long a plain read waits before it waits again: the source has limits of its own.
+/// How long one wait of a plain read lasts; it is repeated, as the source has its own limits.
 const READ_WAIT: Duration = Duration::from_secs(1);
 
 impl Body {
@@ -84,19 +83,19 @@ impl Body {
         super::json::to_vec(value).into()
     }
 
-    /// What this reader gives, and its length in bytes where that is known. A reader that gives more
-    /// or less than its length is an error for whoever gets the body.
+    /// A stream from this reader, and its length in bytes if known. A reader that gives more or
+    /// less is an error for the receiver of the body.
     pub fn stream(reader: impl Read + Send + 'static, length: Option<u64>) -> Self {
         Self::from_source(Plain(reader), length)
     }
 
-    /// As [`Body::stream`], for a source that can wait with a limit.
+    /// As [`Body::stream`], for a source that can wait with a timeout.
     pub fn from_source(source: impl Source + 'static, length: Option<u64>) -> Self {
         Self(Kind::Stream(Stream { source: Box::new(source), length, count: 0 }))
     }
 
-    /// A body that is announced and not sent, of this length in bytes where that is known: the answer
-    /// to somebody who asked for the head only. To read it is an error.
+    /// A body that is announced but not sent, with its length in bytes if known: for a request for
+    /// the head only. Reading it is an error.
     pub const fn left_out(length: Option<u64>) -> Self {
         Self(Kind::LeftOut { length })
     }
@@ -106,7 +105,7 @@ impl Body {
         matches!(self.0, Kind::LeftOut { .. })
     }
 
-    /// How many bytes it has (had, before any was read), where that is known.
+    /// Its original length in bytes, if known.
     pub fn length(&self) -> Option<u64> {
         match &self.0 {
             Kind::Whole(bytes) => Some(bytes.get_ref().len() as u64),
@@ -114,7 +113,7 @@ impl Body {
         }
     }
 
-    /// All bytes, of a body that is in memory.
+    /// All bytes, if the body is in memory.
     pub fn whole(&self) -> Option<&[u8]> {
         match &self.0 {
             Kind::Whole(bytes) => Some(bytes.get_ref()),
@@ -122,7 +121,7 @@ impl Body {
         }
     }
 
-    /// Whether it should not be read before somebody on the other side does.
+    /// Whether it should not be read before the other side reads.
     pub fn waits_for_reader(&self) -> bool {
         match &self.0 {
             Kind::Whole(_) | Kind::LeftOut { .. } => false,
@@ -130,7 +129,7 @@ impl Body {
         }
     }
 
-    /// Whether [`Body::read_within`] keeps to its timeout.
+    /// Whether [`Body::read_within`] honours its timeout.
     pub(crate) fn has_timeout(&self) -> bool {
         match &self.0 {
             Kind::Whole(_) | Kind::LeftOut { .. } => true,
@@ -138,7 +137,7 @@ impl Body {
         }
     }
 
-    /// Takes the body out. A stream cannot be had twice: what is left in its place is an error to read.
+    /// Takes the body out. What remains of a stream fails when read.
     pub fn take_out(&mut self) -> Self {
         let left = match &self.0 {
             Kind::Whole(_) => Self::empty(),
@@ -148,7 +147,7 @@ impl Body {
         std::mem::replace(self, left)
     }
 
-    /// Reads what is left, if that is at most `most` bytes, and keeps it: the body is in memory then.
+    /// Reads the rest into memory; fails if that is more than `most` bytes.
     pub fn gather(&mut self, most: usize) -> io::Result<&[u8]> {
         if let Kind::Stream(Stream { length, .. }) = &self.0 {
             if length.is_some_and(|length| length > most as u64) {
@@ -168,16 +167,16 @@ impl Body {
         }
     }
 
-    /// Lets bytes go to `sink` as they come, past whoever reads and waits for them, where the source can.
-    /// Not where the length is known, since those that pass are not counted.
+    /// Passes bytes to `sink` as they arrive, bypassing the waiting reader, if the source supports
+    /// it. Not if the length is known, since these bytes are not counted.
     pub fn pass_to(&mut self, sink: Arc<dyn Sink>) {
         if let Kind::Stream(Stream { source, length: None, .. }) = &mut self.0 {
             source.pass_to(sink);
         }
     }
 
-    /// Reads as [`Read::read`] does, but waits for at most `timeout` where the source can; `None`
-    /// where nothing came.
+    /// Reads like [`Read::read`], but waits for at most `timeout` if the source supports it; `None`
+    /// if nothing arrived.
     pub fn read_within(
         &mut self,
         buffer: &mut [u8],
@@ -193,7 +192,7 @@ impl Body {
 
 impl Stream {
     fn read_within(&mut self, buffer: &mut [u8], wait: Duration) -> io::Result<Option<usize>> {
-        // A program's own reader may panic: then the body is one that is cut short.
+        // A program's reader may panic: then the body is truncated.
         let read = catch_unwind(AssertUnwindSafe(|| self.source.read_within(buffer, wait)))
             .unwrap_or_else(|_| Err(io::Error::other("what reads the body has panicked")))?;
         let (Some(count), Some(length)) = (read, self.length) else { return Ok(read) };
@@ -206,13 +205,13 @@ impl Stream {
         } else {
             return Ok(read);
         };
-        // What still came would be taken for the rest.
+        // Further bytes would be taken for the rest.
         self.source = Box::new(Failed(wrong.kind(), wrong.to_string()));
         Err(wrong)
     }
 }
 
-/// The error of [`Body::gather`] where a body is longer than is taken.
+/// The error of [`Body::gather`] for a body above the limit.
 fn too_large(most: usize) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("a body of more than {most} bytes"))
 }
@@ -221,7 +220,7 @@ fn left_out() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "only the head was asked for")
 }
 
-/// What is left of a stream that was taken.
+/// What remains of a stream that was taken.
 struct Spent;
 
 impl Source for Spent {
@@ -230,7 +229,7 @@ impl Source for Spent {
     }
 }
 
-/// What is left of a stream that has not the length that was announced.
+/// What remains of a failed stream.
 struct Failed(io::ErrorKind, String);
 
 impl Source for Failed {
@@ -239,7 +238,7 @@ impl Source for Failed {
     }
 }
 
-/// A plain reader waits for as long as it waits.
+/// A plain reader; it ignores timeouts.
 struct Plain<R>(R);
 
 impl<R: Read + Send> Source for Plain<R> {
@@ -297,14 +296,14 @@ impl From<&str> for Body {
     }
 }
 
-/// Two bodies in memory are equal if their bytes are. A stream is equal to nothing.
+/// Bodies in memory are equal if their bytes are. A stream equals nothing.
 impl PartialEq for Body {
     fn eq(&self, other: &Self) -> bool {
         self.whole().is_some_and(|bytes| other.whole() == Some(bytes))
     }
 }
 
-/// Never the bytes: a body may hold anything.
+/// Never shows the bytes: they may be confidential.
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

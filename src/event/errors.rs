@@ -1,18 +1,18 @@
-//! Every error that an answer can name: what is answered and what the guide documents both come from here.
+//! Every error that a response can name: the source for responses and the guide.
 
-/// An error, as the answer to a request names it.
+/// An error, as named in the response to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerError {
     /// The HTTP status.
     pub status: u16,
-    /// For programs: the `error` of the answer's JSON.
+    /// For programs: the `error` in the response's JSON.
     pub name: &'static str,
-    /// When it is answered, in a line of Markdown.
+    /// When it occurs, in a line of Markdown.
     pub when: &'static str,
 }
 
-/// Makes a constant per row, which answers name, and [`ERRORS`], so that none can be answered without
-/// standing in the table.
+/// Defines a constant per row, used by responses, and [`ERRORS`], so that only errors in the table
+/// can be sent.
 macro_rules! table {
     ($($id:ident: $status:expr, $name:expr, $when:expr;)+) => {
         $(pub(crate) const $id: AnswerError = AnswerError { status: $status, name: $name, when: $when };)+

@@ -1,17 +1,17 @@
-//! Which HTTP header fields may cross the pipe. Both ends look: what comes from the other side is not
-//! trusted to have been checked there.
+//! Which HTTP header fields may cross the pipe. Both ends check: input from the other side is not
+//! trusted.
 
 /// Most fields of one event or reply.
 pub const MAX_FIELDS: usize = 128;
-/// Most bytes of all their names and values: what a head of HTTP may have.
+/// Most bytes of all their names and values: the limit of an HTTP head.
 pub const MAX_BYTES: usize = 16 * 1024;
 
-/// Fields that belong to one connection or frame one message (RFC 9110, section 7.6.1), beside
+/// Fields that belong to one connection or frame one message (RFC 9110, section 7.6.1), besides
 /// `Proxy-...`.
 const HOP_BY_HOP: [&str; 7] =
     ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-length"];
 
-/// Whether a field belongs to the connection on which it came and stays there.
+/// Whether a field belongs to one connection and must not be forwarded.
 pub fn is_hop_by_hop(name: &str) -> bool {
     let is_proxys = name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("proxy-"));
     is_proxys || HOP_BY_HOP.iter().any(|own| own.eq_ignore_ascii_case(name))
@@ -24,18 +24,18 @@ pub fn is_token(name: impl AsRef<[u8]>) -> bool {
     !name.is_empty() && name.iter().all(is_tchar)
 }
 
-/// A field value that cannot be mistaken for anything else: visible ASCII, spaces and tabs.
+/// A safe field value: visible ASCII, spaces and tabs.
 pub fn is_clean(value: &str) -> bool {
     value.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7e))
 }
 
-/// A field value as it was received, without the blanks around it; none where it is not clean.
+/// A trimmed field value as received; `None` if it is not clean.
 pub fn clean(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?;
     is_clean(text).then(|| text.trim_matches([' ', '\t']))
 }
 
-/// The fields that may be forwarded, in their order, as far as the bounds allow.
+/// The fields that may be forwarded, in order, within the limits.
 pub fn forwardable<N: AsRef<str>, V: AsRef<str>>(
     fields: impl IntoIterator<Item = (N, V)>,
 ) -> impl Iterator<Item = (N, V)> {

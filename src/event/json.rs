@@ -1,12 +1,12 @@
-//! JSON in the form the original writes it: `{"a": 1, "b": [2, 3]}`, ASCII only, so that a reply
-//! stays the same for those who compare text, and an original peer can carry it.
+//! JSON as the original writes it: `{"a": 1, "b": [2, 3]}`, ASCII only, so that replies are the
+//! same text and an original peer can carry them.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-/// `value`, made of text, numbers, lists and what has text for keys, as ASCII bytes.
+/// `value`, made of strings, numbers, lists and maps with string keys, as ASCII bytes.
 pub(super) fn to_vec(value: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     let mut serializer = Serializer::with_formatter(&mut out, Spaced);

@@ -1,7 +1,7 @@
-//! The two ends of a pipe: which one a node is, and who is at the other.
+//! The two ends of a pipe: a node's role, and its peer.
 //!
-//! In scope: plain facts that all layers speak of. Not in scope: how they are found out
-//! (`identity`), and what a peer may ask.
+//! In scope: facts that all layers use. Not in scope: how they are verified (`identity`), and what
+//! a peer may request.
 
 use std::net::IpAddr;
 
@@ -24,13 +24,13 @@ impl Role {
     }
 }
 
-/// A peer, by its verified certificate and its connection.
+/// A peer, from its verified certificate and its connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerIdentity {
     /// The name in its certificate.
     pub name: String,
     /// SHA-256 of the certificate's DER form, lower-case hex.
     pub fingerprint: String,
-    /// Where it connects from, or is connected to.
+    /// The remote address of its connection.
     pub address: IpAddr,
 }

@@ -1,18 +1,18 @@
-//! What the local HTTP port needs of the pipe: to ask a peer and get its reply, or to learn in one
-//! word why there is none.
+//! What the local HTTP port needs of the pipe: to send a request to a peer and get its reply, or an
+//! error.
 //!
-//! In scope: the trait and its errors. Not in scope: how a peer is found and reached (`node`),
-//! and what status an error becomes (`http`).
+//! In scope: the trait and its errors. Not in scope: how a peer is found and reached (`node`), and
+//! the status of an error (`http`).
 
 use std::time::Duration;
 
 use crate::event::{Event, Reply};
 
-/// Asks peers.
+/// Sends requests to peers.
 ///
-/// [`Client::request`](crate::Client::request) and [`Server::request`](crate::Server::request) are the
-/// short way. With the pipe itself a caller says how long to wait for a peer that is away, and when it
-/// no longer wants the reply:
+/// [`Client::request`](crate::Client::request) and [`Server::request`](crate::Server::request) are
+/// the short form. With the pipe itself a caller sets how long to wait for a disconnected peer, and
+/// can cancel the request:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -37,13 +37,12 @@ use crate::event::{Event, Reply};
 pub trait Pipe: Send + Sync {
     /// Sends `event` to `peer` and waits for its reply.
     ///
-    /// `wait` is how long the request may wait for a peer that is away; zero fails at once. How
-    /// long it then waits for the reply is the pipe's own setting. A body that is a stream is read
-    /// while it is sent, on a thread of its own, and its event has an empty or unreadable body in its
-    /// place then; the reply may begin before that has ended. The reply's body may be a stream too,
-    /// which arrives while it is read.
+    /// `wait` is how long the request may wait for a disconnected peer; zero fails at once. The
+    /// reply timeout is a setting of the pipe. A streamed body is taken out of `event` and read on
+    /// its own thread while it is sent; the reply may begin before that has ended. The reply's body
+    /// may be a stream too, which arrives while it is read.
     ///
-    /// `caller` is asked now and then whether the reply is still wanted.
+    /// `caller` is polled to see whether the reply is still wanted.
     fn request(
         &self,
         peer: Peer<'_>,
@@ -53,13 +52,13 @@ pub trait Pipe: Send + Sync {
     ) -> Result<Reply, RequestError>;
 }
 
-/// Who waits for a reply.
+/// The caller that waits for a reply.
 pub trait Caller {
-    /// Whether nobody waits any longer, so that the peer may stop.
+    /// Whether the caller no longer waits, so that the peer may stop.
     fn is_gone(&self) -> bool;
 }
 
-/// A caller that waits whatever happens.
+/// A caller that never gives up.
 pub struct Patient;
 
 impl Caller for Patient {
@@ -68,19 +67,20 @@ impl Caller for Patient {
     }
 }
 
-/// Whom to ask.
+/// The peer to send to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer<'a> {
     /// The server, as seen from a client.
     Server,
-    /// A client, by its certificate's name, its IP address, or a host name that resolves to that.
+    /// A client, by its certificate's name, its IP address, or a host name that resolves to it.
     Client(&'a str),
 }
 
 /// Why a request has no reply. The doc of each says whether the event may have been handled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// No client of this name was ever seen, and it is neither an address nor resolvable. Not sent.
+    /// No client with this name was ever connected, and it is neither an address nor resolvable.
+    /// Not sent.
     #[error("no client {0:?} was ever connected, and the name does not resolve to an address")]
     UnknownPeer(String),
     /// More than one client matches by address; these are their names. Not sent.
@@ -89,7 +89,7 @@ pub enum RequestError {
         .0.join(", ")
     )]
     Ambiguous(Vec<String>),
-    /// The peer stayed away for the whole wait. Not sent.
+    /// The peer did not connect within the wait. Not sent.
     #[error("{peer} is not connected (waited {} s)", waited.as_secs())]
     Away {
         /// The peer that was asked.
@@ -109,11 +109,12 @@ pub enum RequestError {
     /// The body is longer than the peer takes (the text says how long). Not sent.
     #[error("{0}")]
     TooLarge(String),
-    /// The caller went away before the reply; the peer was told to stop. It may have been handled.
+    /// The caller disconnected before the reply; the peer was asked to stop. It may have been
+    /// handled.
     #[error("the caller went away")]
     CallerGone,
-    /// The caller's body could not be read to its end (the text says why), so that the peer did not
-    /// get it whole.
+    /// The caller's body could not be read to its end (the text says why), so the peer did not get
+    /// all of it.
     #[error("the request's body was not complete: {0}")]
     Body(String),
     /// No reply came within the reply timeout. It may have been handled.

@@ -1,4 +1,4 @@
-//! What went wrong on the other side, as an error of this one.
+//! Failures on the other side, as an error on this one.
 
 use std::fmt;
 
@@ -6,36 +6,36 @@ use serde_json::Value;
 
 use crate::event::{CODE_EXCEPTION, CODE_FINE, CODE_REFUSED, CODE_UNHANDLED, Reply};
 
-/// The header that carries a reply's code.
+/// The header with a reply's code.
 const CODE_HEADER: &str = "X-Event-Return-Code";
-/// Most bytes of a failure's body that are read, in a reply that comes as a stream.
+/// Most bytes that are read of a failure's body, if it is a stream.
 const MAX_BODY: usize = 1024 * 1024;
-/// Most characters that a body that is no JSON gives to a message.
+/// Most characters of a non-JSON body in a message.
 const MAX_MESSAGE: usize = 1000;
 
-/// Why a request that was answered has not what was asked for.
+/// Why a request failed although there was a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RemoteFailure {
     /// The handler on the other side failed.
     Exception {
         /// The reply's code: 251, or the handler's own.
         code: u32,
-        /// What kind of error it was; empty where the other side does not say.
+        /// The type of the error; empty if unknown.
         class: String,
         /// What happened.
         message: String,
-        /// Where and why, from a node with `DEBUG=1`; else empty.
+        /// The traceback, from a node with `DEBUG=1`; else empty.
         traceback: String,
     },
-    /// There is nothing that handled it: one of the two nodes, or the rules of the other, refused it.
+    /// It was not handled: one of the two nodes, or the rules of the other, refused it.
     Refused {
         /// The HTTP status.
         status: u16,
-        /// The reply's code, 253 or 255; absent where the asking node itself refused it.
+        /// The reply's code, 253 or 255; absent if the local node refused it.
         code: Option<u32>,
-        /// In a word, such as `away` or `unhandled`.
+        /// The name of the error, such as `away` or `unhandled`.
         error: String,
-        /// In a sentence.
+        /// The message for people.
         message: String,
     },
 }
@@ -58,12 +58,12 @@ impl fmt::Display for RemoteFailure {
 
 impl std::error::Error for RemoteFailure {}
 
-/// Turns an HTTP answer of a node's local port into its body, or into what went wrong on the way or on
-/// the other side. `headers` are those of the answer, in any case and order; an original node, whose
-/// status is always 200, is understood too.
+/// Converts an HTTP response of a node's local port into its body, or into a failure of a node or
+/// the handler. `headers` are those of the response, in any case and order; responses of an
+/// original node, whose status is always 200, are supported too.
 ///
-/// An answer is a failure if its code is 251, 253 or 255, or its status 400 or above. A handler's own
-/// code alone is none.
+/// A response is a failure if its code is 251, 253 or 255, or its status 400 or above. A handler's
+/// own code alone is not a failure.
 ///
 /// ```
 /// use restpipe::{RemoteFailure, raise_for_exception};
@@ -97,8 +97,8 @@ where
 }
 
 impl Reply {
-    /// This reply, or what went wrong on the other side: [`raise_for_exception`] for a program that
-    /// asks by itself.
+    /// This reply, or the failure on the other side: [`raise_for_exception`] for a program that
+    /// uses the library.
     ///
     /// ```
     /// use restpipe::{RemoteFailure, Reply};
@@ -112,7 +112,7 @@ impl Reply {
         if is_fine(self.status, Some(self.code)) {
             return Ok(self);
         }
-        // One that is cut short, or too long, explains nothing.
+        // A truncated or oversized body is of no use.
         let body = self.body.gather(MAX_BODY).unwrap_or_default();
         let status = self.status.unwrap_or(match self.code {
             CODE_UNHANDLED => 404,
@@ -152,7 +152,7 @@ fn failure(status: u16, code: Option<u32>, body: &[u8]) -> RemoteFailure {
             message: text(&exception["message"]),
             traceback: text(&exception["traceback"]),
         },
-        // Fine for the handler, and yet an error for HTTP: a local service answered so.
+        // A handler's code with an HTTP error: the response of a local service.
         Some(code) => {
             let class = if code == CODE_FINE { format!("HTTP {status}") } else { String::new() };
             RemoteFailure::Exception { code, class, message, traceback: String::new() }

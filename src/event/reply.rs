@@ -1,15 +1,15 @@
-//! The answer to an event.
+//! The response to an event.
 
 use serde_json::Value;
 
 use crate::event::errors::{self, AnswerError};
 use crate::event::{Body, Verb};
 
-/// The handler answered and has nothing to add.
+/// Success.
 pub const CODE_FINE: u32 = 0;
 /// The handler failed; the body says how.
 pub const CODE_EXCEPTION: u32 = 251;
-/// The rules of the handling side do not allow it.
+/// The rules on the handling side refuse it.
 pub const CODE_REFUSED: u32 = 253;
 /// There is no handler for this verb and noun.
 pub const CODE_UNHANDLED: u32 = 255;
@@ -17,7 +17,7 @@ pub const CODE_UNHANDLED: u32 = 255;
 /// Media type of JSON replies.
 const JSON: &str = "application/json";
 
-/// The answer to one event. A JSON value, a text and `()` turn into one by themselves.
+/// The response to one event. A JSON value, a string and `()` convert into one.
 ///
 /// ```
 /// use restpipe::Reply;
@@ -29,21 +29,21 @@ const JSON: &str = "application/json";
 /// ```
 #[derive(Debug, PartialEq)]
 pub struct Reply {
-    /// 0 fine, 251 the handler failed, 253 refused, 255 no handler, others the handler's own. The caller finds
-    /// it in `X-Event-Return-Code`.
+    /// 0 success, 251 the handler failed, 253 refused, 255 no handler, others are the handler's
+    /// own. Sent to the caller as `X-Event-Return-Code`.
     pub code: u32,
     /// The body's media type.
     pub media_type: String,
     /// The body, any bytes.
     pub body: Body,
-    /// The HTTP status; where it is absent it follows from the code.
+    /// The HTTP status; if absent, it follows from the code.
     pub status: Option<u16>,
-    /// Further headers of the HTTP answer. The caller's side drops what is not a clean header.
+    /// Further headers of the HTTP response. The caller's side drops invalid ones.
     pub headers: Vec<(String, String)>,
 }
 
 impl Reply {
-    /// A fine reply with this body.
+    /// A reply with code 0 and this body.
     pub fn new(media_type: impl Into<String>, body: impl Into<Body>) -> Self {
         Self {
             code: CODE_FINE,
@@ -54,25 +54,25 @@ impl Reply {
         }
     }
 
-    /// A fine reply with this value as JSON, in the original's form: `", "` and `": "` between the
-    /// parts, and nothing but ASCII.
+    /// A reply with code 0 and this value as JSON, in the original's form: separators `", "` and
+    /// `": "`, ASCII only.
     pub fn json(value: &Value) -> Self {
         Self::new(JSON, Body::json(value))
     }
 
-    /// The same reply with another return code.
+    /// Sets the return code.
     pub fn with_code(mut self, code: u32) -> Self {
         self.code = code;
         self
     }
 
-    /// The same reply with this HTTP status.
+    /// Sets the HTTP status.
     pub fn with_status(mut self, status: u16) -> Self {
         self.status = Some(status);
         self
     }
 
-    /// The same reply with one more header.
+    /// Adds a header.
     pub fn with_header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
@@ -102,7 +102,7 @@ impl Reply {
         .with_code(CODE_EXCEPTION)
     }
 
-    /// The handler says no, with this HTTP status, which is the return code too: `error` is for
+    /// The handler refuses, with this HTTP status, which is also the return code: `error` is for
     /// programs, `message` for people.
     pub fn error(status: u16, error: &str, message: &str) -> Self {
         Self::json(&serde_json::json!({ "error": error, "message": message }))
@@ -110,7 +110,7 @@ impl Reply {
             .with_status(status)
     }
 
-    /// The asker may not ask this. It was not handled.
+    /// The peer may not request this. It was not handled.
     pub fn refused(message: &str) -> Self {
         let mut reply =
             Self::json(&serde_json::json!({ "error": errors::REFUSED.name, "message": message }))
@@ -155,7 +155,7 @@ impl From<()> for Reply {
 }
 
 impl AnswerError {
-    /// The reply of a handler that names it; the return code is the status. `message` is for people.
+    /// A handler's reply with this error; the return code is the status. `message` is for people.
     pub(crate) fn reply(self, message: &str) -> Reply {
         Reply::error(self.status, self.name, message)
     }

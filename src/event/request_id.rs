@@ -1,12 +1,12 @@
-//! What one request is called in the logs of both sides.
+//! The id of a request in the logs of both sides.
 
 use std::fmt;
 
-/// Longest id that is taken over from a caller or a peer, in bytes.
+/// Longest id accepted from a caller or a peer, in bytes.
 const MAX_BYTES: usize = 64;
 
-/// The id of one request, the same in the caller's `X-Request-Id` and in the logs of both sides:
-/// 1 to 64 of the characters `A-Z a-z 0-9 . _ -`, so that it can stand in any header and log line.
+/// The id of one request, the same in the caller's `X-Request-Id` and in the logs of both sides: 1
+/// to 64 of the characters `A-Z a-z 0-9 . _ -`, so that it is safe in headers and log lines.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId {
     length: u8,
@@ -14,7 +14,7 @@ pub struct RequestId {
 }
 
 impl RequestId {
-    /// A new one: 16 hexadecimal digits, at random. It keeps requests apart and is no secret.
+    /// A new random id of 16 hexadecimal digits. It distinguishes requests and is not a secret.
     pub fn fresh() -> Self {
         const DIGITS: [u8; 16] = *b"0123456789abcdef";
         let number = fastrand::u64(..);
@@ -25,7 +25,7 @@ impl RequestId {
         Self { length: 16, bytes }
     }
 
-    /// One that somebody else chose; `None` where it is not short and clean.
+    /// An id chosen elsewhere; `None` if it is too long or has other characters.
     pub fn parse(text: &str) -> Option<Self> {
         let is_clean = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if !(1..=MAX_BYTES).contains(&text.len()) || !text.bytes().all(is_clean) {
@@ -41,9 +41,9 @@ impl RequestId {
         text.and_then(Self::parse).unwrap_or_else(Self::fresh)
     }
 
-    /// Its text.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
-        // Both ways to make one put ASCII there.
+        // Both constructors store ASCII.
         std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
     }
 }

@@ -1,7 +1,7 @@
 //! What follows `/server/` or `/client/NAME/` in a path: `NOUN[//P1/P2...][?query]`.
 //!
-//! It is split first and decoded then, once, piece by piece, so an encoded slash inside a parameter
-//! stays inside it. The noun may be empty; that names the root of whatever answers.
+//! It is split before each piece is decoded, once, so an encoded slash inside a parameter stays
+//! inside it. The noun may be empty; it then names the root of the handler.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,8 +9,8 @@ use std::fmt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use thiserror::Error;
 
-/// Longest target that is taken, in bytes, encoded or decoded. The head of a request is limited to
-/// 16 KiB as a whole, and so is what a peer may send.
+/// Longest accepted target, in bytes, encoded or decoded. The head of a request is limited to 16
+/// KiB as a whole, as is a target from a peer.
 const MAX_TARGET: usize = 16 * 1024;
 /// Most parameters and most query fields.
 const MAX_PIECES: usize = 256;
@@ -22,12 +22,12 @@ pub struct Target {
     noun: String,
     parameters: Vec<String>,
     query: Vec<(String, String)>,
-    /// A segment was taken off before it: two slashes at its beginning are all that stood there.
+    /// Its first segment was removed: a path of two leading slashes then needs no further slash.
     prefix_stripped: bool,
 }
 
 impl Target {
-    /// Reads a target as a caller sent it, percent-encoded.
+    /// Parses a percent-encoded target as a caller sent it.
     pub fn parse(raw: &str) -> Result<Self, TargetError> {
         limit("target bytes", raw.len(), MAX_TARGET)?;
         let (path, query) = match raw.split_once('?') {
@@ -40,13 +40,13 @@ impl Target {
             parameters.into_iter().map(decode).collect::<Result<Vec<_>, TargetError>>()?;
         let query = query.map_or(Ok(Vec::new()), parse_query)?;
         let noun = decode(noun)?;
-        // Without anything to decode, only slashes behind the noun that begin no parameter are lost.
+        // Without anything to decode, only slashes after the noun that start no parameter are lost.
         let same = raw.bytes().all(is_plain) && (!parameters.is_empty() || raw == noun);
         let raw = (!same).then(|| raw.to_owned());
         Ok(Self { raw, noun, parameters, query, prefix_stripped: false })
     }
 
-    /// Reads a noun as the original sends it: already decoded as a whole, and without a query.
+    /// Parses a noun as the original sends it: decoded as a whole, and without a query.
     pub fn from_decoded(noun: &str) -> Result<Self, TargetError> {
         limit("target bytes", noun.len(), MAX_TARGET)?;
         let (noun, parameters) = split_parameters(noun);
@@ -65,17 +65,17 @@ impl Target {
         &self.noun
     }
 
-    /// What stood after the double slash, split at single ones, each decoded.
+    /// What follows the double slash, split at single ones, each decoded.
     pub fn parameters(&self) -> &[String] {
         &self.parameters
     }
 
-    /// The fields of the query in their order, decoded; a name may occur more than once.
+    /// The fields of the query in order, decoded; a name may occur more than once.
     pub fn query(&self) -> &[(String, String)] {
         &self.query
     }
 
-    /// The first query field of this name.
+    /// The value of the first query field with this name.
     pub fn query_value(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
@@ -88,9 +88,9 @@ impl Target {
         }
     }
 
-    /// The same without the noun's first segment and the slash behind it. The noun is empty where
-    /// there was no other segment, and the raw form begins with the double slash before the
-    /// parameters then.
+    /// The target without the noun's first segment and the slash after it. If there was no other
+    /// segment the noun is empty, and the raw form begins with the double slash before the
+    /// parameters.
     pub fn without_first_segment(&self) -> Self {
         let noun = self.noun.get(self.first_segment().len()..).unwrap_or_default();
         let mut target = Self {
@@ -111,7 +111,7 @@ impl Target {
         target
     }
 
-    /// The first segment as it was sent.
+    /// The first segment as sent.
     fn raw_segment(&self) -> &str {
         let segment = match &self.raw {
             Some(raw) => raw.split(['/', '?']).next(),
@@ -121,7 +121,7 @@ impl Target {
         segment.unwrap_or_default()
     }
 
-    /// The form without extensions: noun and parameters decoded as one string, no query.
+    /// The form of the original: noun and parameters decoded as one string, no query.
     pub fn decoded(&self) -> Cow<'_, str> {
         if self.parameters.is_empty() {
             return Cow::Borrowed(&self.noun);
@@ -129,8 +129,8 @@ impl Target {
         Cow::Owned(format!("{}//{}", self.noun, self.parameters.join("/")))
     }
 
-    /// The path and query of a request for it (RFC 9112, section 3.2.1): a slash, and the target as the
-    /// caller sent it. Where that is not known, as from an original peer, what has to be is encoded.
+    /// The path and query of a request for it (RFC 9112, section 3.2.1): a slash, and the target as
+    /// the caller sent it. If that is not known, as from an original peer, it is encoded as needed.
     pub fn as_path(&self) -> String {
         let sent = match &self.raw {
             Some(raw) => Cow::Borrowed(raw.as_str()),
@@ -140,14 +140,14 @@ impl Target {
         format!("{slash}{sent}")
     }
 
-    /// The target as the caller sent it, where that is not the same as [`Target::decoded`], or where
-    /// it has a character that a path has only encoded.
+    /// The target as the caller sent it, if it differs from [`Target::decoded`] or has a character
+    /// that must be encoded in a path.
     pub fn raw(&self) -> Option<&str> {
         self.raw.as_deref()
     }
 }
 
-/// What a path has only encoded: all but the `pchar` and the slash of RFC 3986, section 3.3.
+/// What must be encoded in a path: all but `pchar` and the slash (RFC 3986, section 3.3).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -193,8 +193,8 @@ const fn is_plain(byte: u8) -> bool {
         )
 }
 
-/// Shown for log lines: the noun, with control characters escaped. Parameters and query are the
-/// caller's data, and no log takes those.
+/// For log lines: the noun, with control characters escaped. Parameters and query are the caller's
+/// data and are never logged.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.noun.chars() {
@@ -204,7 +204,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Noun and parameters; an empty part after the double slash is no parameter.
+/// Noun and parameters; nothing after the double slash means no parameter.
 fn split_parameters(path: &str) -> (&str, Vec<&str>) {
     match path.split_once("//") {
         Some((noun, "")) => (noun, Vec::new()),
@@ -242,12 +242,12 @@ pub enum TargetError {
     /// A piece is not UTF-8 once decoded.
     #[error("the path is not UTF-8 once decoded")]
     NotUtf8,
-    /// More of something than is taken.
+    /// More of something than the limit.
     #[error("more than {most} {what}")]
     TooMany {
         /// What there was too much of.
         what: &'static str,
-        /// The most that is taken.
+        /// The limit.
         most: usize,
     },
 }

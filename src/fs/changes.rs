@@ -1,19 +1,19 @@
-//! Notices that files changed and have settled.
+//! Detects that files changed and have settled.
 //!
-//! In scope: what files look like from outside. Not in scope: their content, and when to look.
+//! In scope: file metadata. Not in scope: content, and when to poll.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// Polls without two equal ones in a row after which changed files are to be read all the same.
+/// The number of differing polls in a row after which changed files are read anyway.
 const MAX_UNSETTLED_POLLS: u32 = 3;
 
-/// What tells one state of a file from another, also where a symbolic link was replaced: device,
-/// inode, size, and the times of its content and of its inode.
+/// What identifies a state of a file, also if a symbolic link was replaced: device, inode, size,
+/// and the times of its content and of its inode.
 type Mark = (u64, u64, u64, (i64, i64), (i64, i64));
 
-/// One of each file; none where it cannot be looked at.
+/// One for each file; `None` if its metadata cannot be read.
 type Stamp = Vec<Option<Mark>>;
 
 /// Files that are read together.
@@ -23,20 +23,21 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// Of these files, which are to be read after this, so that a change meanwhile shows.
+    /// Records the state of these files. Call it before reading them, so that a change in between
+    /// is detected.
     pub fn of(files: Vec<PathBuf>) -> Self {
         let stamp = stamp(&files);
         Self { files, polls: Polls { tried: stamp.clone(), seen: stamp, unsettled: 0 } }
     }
 
-    /// Polls at them. Yes where they changed since they were last read, and have settled: whoever
-    /// copies several files has a moment between two of them.
+    /// Polls the files. True if they changed since they were last read and have settled: copying
+    /// several files takes a while.
     pub fn should_reload(&mut self) -> bool {
         let stamp = stamp(&self.files);
         self.polls.should_reload(stamp)
     }
 
-    /// They are about to be read whether or not they changed.
+    /// Records the current state before the files are read unconditionally.
     pub fn note_reload(&mut self) {
         self.polls.tried = stamp(&self.files);
     }
@@ -53,9 +54,9 @@ fn stamp(files: &[PathBuf]) -> Stamp {
 }
 
 struct Polls {
-    /// As it was when the files were last read, well or not.
+    /// The state when the files were last read, successfully or not.
     tried: Stamp,
-    /// As it was at the last look.
+    /// The state at the last poll.
     seen: Stamp,
     /// Polls in a row that all differed.
     unsettled: u32,
@@ -96,7 +97,7 @@ mod tests {
             [1, 1, 2, 3, 3, 3, 3].map(&mut read),
             [false, false, false, false, true, false, false]
         );
-        // And after a while even if they never do.
+        // Reads after a while even if they never settle.
         assert_eq!([4, 5, 6, 7, 8].map(&mut read), [false, false, false, true, false]);
     }
 }

@@ -1,11 +1,11 @@
-//! A directory that was opened once, so that nothing below it can be exchanged for a link while
-//! files in it are read and written.
+//! A directory held open, so that no path component can be replaced by a link while files in it are
+//! read and written.
 //!
-//! Root reads and writes files in directories of other users. Whoever owns a directory can put links
-//! into it, and could so have root read or write any file of the system and then own the outcome. So
-//! in a directory that belongs neither to root nor to whoever runs this, no symbolic link is
-//! followed, no file with a second name is read that is not its owner's, and what root makes belongs
-//! to the directory's owner.
+//! Root reads and writes files in directories of other users. The owner of a directory can place
+//! links in it, and could make root read or write any file of the system and hand over the result.
+//! Therefore, in a directory that belongs neither to root nor to the current user, no symbolic link
+//! is followed, no file with several hard links is read unless it belongs to the directory's owner,
+//! and what root creates is given to the directory's owner.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -30,9 +30,9 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Opens the directory that a file is or shall be in; gives the file's name, too.
+    /// Opens the directory of an existing or new file; also returns the file's name.
     pub fn of(file: &Path) -> io::Result<(Self, &OsStr)> {
-        // A path such as `a/..` has none.
+        // A path such as `a/..` has no name.
         let Some(name) = file.file_name() else {
             let kind = if file.is_dir() { libc::EISDIR } else { libc::ENOENT };
             return Err(io::Error::from_raw_os_error(kind));
@@ -45,7 +45,7 @@ impl Directory {
         Self::walk(path, |_, _| Err(Errno::NOENT.into()))
     }
 
-    /// Goes down from part to part; `missing` makes a part that is not there.
+    /// Opens component by component; `missing` creates a missing one.
     fn walk(path: &Path, missing: impl Fn(&Self, &OsStr) -> io::Result<()>) -> io::Result<Self> {
         let start = if path.is_absolute() { "/" } else { "." };
         let fd = rustix::fs::open(
@@ -83,7 +83,7 @@ impl Directory {
 
     fn make(&self, name: &OsStr) -> io::Result<()> {
         match rustix::fs::mkdirat(&self.fd, name, Mode::RWXU) {
-            // Somebody else was faster.
+            // Another process was faster.
             Err(Errno::EXIST) => return Ok(()),
             made => made?,
         }
@@ -92,7 +92,7 @@ impl Directory {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(&self.fd, name, flags, Mode::empty())?;
-        // Another one of root's may have been moved into its place; that one is not given away.
+        // Another directory of root's may have been moved there; that one is not given away.
         let is_dots =
             |name: &rustix::fs::DirEntry| matches!(name.file_name().to_bytes(), b"." | b"..");
         let mut entries = Dir::read_from(&made)?;
@@ -102,12 +102,12 @@ impl Directory {
         fchown(&made, Some(self.uid), Some(self.gid))
     }
 
-    /// Whether its owner is somebody whose links root must not follow.
+    /// Whether it has an owner whose links must not be followed.
     fn is_foreign(&self) -> bool {
         self.uid != ROOT && self.uid != effective_user()
     }
 
-    /// Whether what is made here is given to its owner.
+    /// Whether new files are given to its owner.
     fn gives_away(&self) -> bool {
         self.is_foreign() && effective_user() == ROOT
     }
@@ -116,7 +116,7 @@ impl Directory {
         let no_follow = if self.is_foreign() { OFlags::NOFOLLOW } else { OFlags::empty() };
         let opened = rustix::fs::openat(&self.fd, name, flags | no_follow | OFlags::CLOEXEC, mode);
         opened.map_err(|errno| {
-            // With O_DIRECTORY a link is only said to be no directory.
+            // With O_DIRECTORY a link gives ENOTDIR.
             let may_be_link = matches!(errno, Errno::LOOP | Errno::NOTDIR);
             let is_link = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
             if self.is_foreign() && may_be_link && self.stat(name).is_ok_and(is_link) {
@@ -127,12 +127,12 @@ impl Directory {
         })
     }
 
-    /// Of the name itself, also where it is a link.
+    /// Does not follow a link.
     fn stat(&self, name: &OsStr) -> io::Result<Stat> {
         Ok(rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// What a name stands for; none where nothing has it.
+    /// The type of what has this name; `None` if nothing has it.
     pub fn kind(&self, name: &OsStr) -> io::Result<Option<FileType>> {
         match self.stat(name) {
             Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
@@ -144,7 +144,7 @@ impl Directory {
     /// The whole of a regular file of at most `limit` bytes. A larger one is
     /// [`io::ErrorKind::FileTooLarge`].
     pub fn read(&self, name: &OsStr, limit: u64) -> io::Result<Vec<u8>> {
-        // What is no file is not even opened: see `read::open`.
+        // Other types are not even opened: see `read::open`.
         if matches!(self.kind(name)?, Some(kind) if !matches!(kind, FileType::RegularFile | FileType::Symlink | FileType::Directory))
         {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
@@ -163,18 +163,18 @@ impl Directory {
         read_open(&file, limit)
     }
 
-    /// Makes a new file. What has the name already stays, and is [`io::ErrorKind::AlreadyExists`].
+    /// Creates a new file; [`io::ErrorKind::AlreadyExists`] if the name exists.
     pub fn create(&self, name: &OsStr, mode: u32) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let file = File::from(self.open_at(name, flags, Mode::from_raw_mode(mode))?);
         self.give_away(&file).inspect_err(|_| {
-            // What went wrong is what gets reported.
+            // The first error is the one to report.
             let _ = self.remove(name);
         })?;
         Ok(file)
     }
 
-    /// Opens a regular file to hold a lock on, and makes it where it is missing.
+    /// Opens a regular file to lock, and creates it if it is missing.
     pub fn open_lock(&self, name: &OsStr) -> io::Result<File> {
         match self.create(name, 0o600) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -190,24 +190,24 @@ impl Directory {
         if self.gives_away() { fchown(file, Some(self.uid), Some(self.gid)) } else { Ok(()) }
     }
 
-    /// Renames within it. What has the new name goes.
+    /// Renames within it, replacing what has the new name.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.fd, from, &self.fd, to)?)
     }
 
-    /// Lets two names change places. Not every file system can.
+    /// Exchanges two names. Not every file system supports it.
     pub fn exchange(&self, one: &OsStr, other: &OsStr) -> io::Result<()> {
         let (fd, flags) = (&self.fd, RenameFlags::EXCHANGE);
         Ok(rustix::fs::renameat_with(fd, one, fd, other, flags)?)
     }
 
-    /// Removes a name, but no directory.
+    /// Removes a name other than a directory.
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
     }
 
-    /// So that new names outlive a power cut. The files are in place whether or not the file system
-    /// can promise that, so there is nobody to tell.
+    /// Makes new names survive a power failure. Errors are ignored: the files are in place even if
+    /// the file system cannot guarantee that.
     pub fn sync(&self) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&self.fd, ".", flags, Mode::empty());
@@ -215,14 +215,14 @@ impl Directory {
     }
 }
 
-/// As [`read`](super::read), for what root runs: see [`Directory`] for the links that it does not
-/// follow.
+/// As [`read`](super::read), for commands that root runs: see [`Directory`] for the links that are
+/// not followed.
 pub(crate) fn read_guarded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let (directory, name) = Directory::of(path)?;
     directory.read(name, limit)
 }
 
-/// Makes a directory, for its owner alone, and those above it.
+/// Creates a directory with mode 0700, and its parents.
 pub(crate) fn create_directories(path: &Path) -> io::Result<Directory> {
     Directory::walk(path, Directory::make)
 }

@@ -1,14 +1,14 @@
-//! Opening and reading. Only regular files: opening a FIFO waits for its other end, and opening a
-//! device can do anything.
+//! Opening and reading regular files only: opening a FIFO blocks, and opening a device can have
+//! side effects.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Opens a regular file to be read. Links are followed.
+/// Opens a regular file for reading. Links are followed.
 pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    // What is no file is not even opened; what takes its place meanwhile cannot make this wait.
+    // Other types are not even opened; if one replaces the file meanwhile, opening does not block.
     check_kind(&std::fs::metadata(path)?)?;
     let file =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
@@ -23,15 +23,15 @@ pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_open(&open(path)?.0, limit)
 }
 
-/// Whether nothing has this name. What cannot be looked at is there.
+/// Whether nothing has this name. What cannot be examined counts as existing.
 pub(crate) fn is_missing(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// What is left of an open file, at most `limit` bytes.
+/// The rest of an open file, at most `limit` bytes.
 pub(crate) fn read_open(file: &File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // One more than is taken, so that a file that is too large shows.
+    // One byte more than the limit, to detect a larger file.
     file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         let why = format!("larger than {limit} bytes");
@@ -40,7 +40,7 @@ pub(crate) fn read_open(file: &File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Directories have an error of the system's own.
+/// A directory gives the system's own error.
 pub(super) fn check_kind(metadata: &Metadata) -> io::Result<()> {
     if metadata.is_dir() {
         Err(io::Error::from_raw_os_error(libc::EISDIR))

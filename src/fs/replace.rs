@@ -1,7 +1,7 @@
-//! Replacing a file: write beside it, set the mode, sync, rename, sync the directory. At every
-//! moment, whatever happens, there is either the old file or the new one.
+//! Replacing a file: write beside it, set the mode, sync, rename, sync the directory. There is
+//! always either the old file or the new one.
 //!
-//! What was there is renamed or goes; it is never read, nor followed where it is a link.
+//! The old file is renamed or removed; it is never read, and never followed if it is a link.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::Permissions;
@@ -13,7 +13,7 @@ use rustix::fs::FileType;
 
 use super::directory::Directory;
 
-/// Replaces a file, or makes it, with this mode.
+/// Replaces or creates a file with this mode.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (directory, name) = Directory::of(path)?;
     let mut new = Replacement::prepare(directory, name, bytes, mode)?;
@@ -23,20 +23,20 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// A file on its way to its place, and then what was there before, until this is kept or taken back.
+/// A prepared replacement; once committed, it holds the old file until it is kept or rolled back.
 #[derive(Debug)]
 pub(crate) struct Replacement {
     directory: Directory,
     name: OsString,
-    /// The name of the new file beside its place, then that of the old one.
+    /// The temporary name of the new file, after the commit that of the old one.
     beside: OsString,
-    /// Whether there is something of that name; it goes when this is dropped.
+    /// Whether that name exists; it is removed on drop.
     is_beside: bool,
     is_committed: bool,
 }
 
 impl Replacement {
-    /// Writes the new file beside its place.
+    /// Writes the new file under a temporary name in the same directory.
     pub fn prepare(
         directory: Directory,
         name: &OsStr,
@@ -47,14 +47,15 @@ impl Replacement {
         let mut file = directory.create(&beside, mode)?;
         let name = name.to_owned();
         let new = Self { directory, name, beside, is_beside: true, is_committed: false };
-        // What the umask took away when it was made: whoever could read the old file can read this.
+        // Restores the bits that the umask removed, so that readers of the old file can read the
+        // new one.
         file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
         file.sync_all()?;
         Ok(new)
     }
 
-    /// Puts it in its place. What was there stays beside it.
+    /// Renames the new file into place. The old one keeps a temporary name.
     pub fn commit(&mut self) -> io::Result<()> {
         match self.directory.kind(&self.name)? {
             None => {
@@ -73,7 +74,7 @@ impl Replacement {
         if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP)) {
             return Err(error);
         }
-        // The file system cannot do it in one step.
+        // The file system cannot exchange names.
         let aside = unused_name(&self.name);
         self.directory.rename(&self.name, &aside)?;
         if let Err(error) = self.directory.rename(&self.beside, &self.name) {
@@ -84,8 +85,8 @@ impl Replacement {
         Ok(())
     }
 
-    /// Puts back what was there. Best effort: it runs because something failed already, and that is
-    /// what gets reported. What cannot be put back stays beside its place.
+    /// Restores the old file. Best effort: the failure that caused the rollback is the one to
+    /// report. A file that cannot be restored keeps its temporary name.
     pub fn take_back(&mut self) {
         if !self.is_committed {
             return;
@@ -96,7 +97,7 @@ impl Replacement {
         };
     }
 
-    /// It stays.
+    /// Keeps the new file.
     pub fn keep(self) {
         self.directory.sync();
     }

@@ -6,18 +6,19 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-/// The line in a file without its line end, wiped from memory when dropped, and what the file is.
-/// Of a longer one than `longest` bytes, more than that comes back, though not all of it.
+/// The line in a file without its line end, wiped from memory when dropped, and the file's
+/// metadata. Of a line longer than `longest` bytes, more than `longest` but not all bytes are
+/// returned.
 ///
-/// The file may be a pipe: a shell's `<(command)` hands over a secret that is in no file.
+/// The file may be a pipe, such as a shell's `<(command)`.
 pub(crate) fn read_secret(
     path: &Path,
     longest: usize,
 ) -> io::Result<(Zeroizing<Vec<u8>>, Metadata)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
-    // With its line end, and one byte more. All at once, so that no part is left behind where a
-    // growing buffer was before.
+    // With its line end, and one byte more. Allocated at once: a growing buffer would leave copies
+    // behind.
     let limit = longest + 3;
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
     file.take(limit as u64).read_to_end(&mut bytes)?;

@@ -1,7 +1,7 @@
-//! What a certificate says: whose it is, and whether it is of a make that can be used at all.
+//! What a certificate says: its owner, and whether its algorithms are supported.
 //!
-//! In scope: reading one certificate. Not in scope: whether it may be believed (`check`, and rustls
-//! for a peer's).
+//! In scope: reading one certificate. Not in scope: whether it is trusted (`check`, and rustls for
+//! a peer's).
 
 use std::time::Duration;
 
@@ -18,29 +18,29 @@ use super::error::IdentityFault;
 use super::text::{clean, hex};
 use crate::event::peer::Role;
 
-/// The longest name a certificate may give its owner, in characters.
+/// The longest name of an owner, in characters.
 pub const MAX_NAME: usize = 255;
 
-/// The fewest bits of an RSA key.
+/// The minimum size of an RSA key, in bits.
 const MIN_RSA_BITS: usize = 2048;
 
 /// Who a peer is, read from the certificate that the handshake has verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerCertificate {
-    /// Its name: the first subject alternative DNS name, else the common name. 1 to 255
-    /// characters, none of them a control character. Letters keep the case they have.
+    /// Its name: the first subject alternative DNS name, else the common name. 1 to 255 characters,
+    /// none of them a control character, in their original case.
     pub name: String,
     /// SHA-256 of the DER form, lower-case hex.
     pub fingerprint: String,
-    /// When it ends.
+    /// When it expires.
     pub expires: Date,
 }
 
 impl PeerCertificate {
     /// Reads the end-entity certificate of a verified peer that has `role`.
     ///
-    /// A server without a DNS name and a common name goes by its first IP address; it was found
-    /// under that already. A client does not: its name decides what it may be asked for.
+    /// A server with neither a DNS name nor a common name is named by its first IP address, under
+    /// which it was found. A client is not: its name decides what it may ask.
     pub fn read(der: &CertificateDer<'_>, role: Role) -> Result<Self, IdentityFault> {
         let certificate = parse(der)?;
         let name = name(&certificate, role).map_err(|why| IdentityFault::Other(why.to_owned()))?;
@@ -63,8 +63,8 @@ pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
     }
 }
 
-/// Refuses a version, a key and, where it counts, a signature that no TLS 1.3 peer would take. What
-/// a CA's certificate says of its own signature is never checked by anybody, so it does not count.
+/// Refuses a version, a key and a signature that no TLS 1.3 peer would accept. The signature of a
+/// CA's certificate on itself is ignored, as it is never verified.
 pub(crate) fn check_algorithms(certificate: &X509Certificate<'_>) -> Result<(), IdentityFault> {
     match certificate.version() {
         X509Version::V3 => {}
@@ -86,12 +86,12 @@ pub(crate) fn check_algorithms(certificate: &X509Certificate<'_>) -> Result<(), 
                 "the certificate has an RSA key of {bits} bits; at least {MIN_RSA_BITS} are needed"
             )))
         }
-        // Kinds this parser does not know are judged by the check of the chain and of the key.
+        // Kinds that this parser does not know are left to the checks of the chain and of the key.
         _ => Ok(()),
     }
 }
 
-/// Refuses a certificate outside its dates.
+/// Refuses a certificate outside its validity period.
 pub(crate) fn check_dates(
     certificate: &X509Certificate<'_>,
     now: UnixTime,
@@ -113,7 +113,7 @@ pub(crate) fn has_server_name(certificate: &X509Certificate<'_>) -> bool {
         .any(|name| matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_)))
 }
 
-/// The DNS names and IP addresses that a server is found under, a few of them, for messages.
+/// The first DNS names and IP addresses of a server, for messages.
 pub(crate) fn server_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     const MOST: usize = 8;
     alternative_names(certificate)
@@ -125,7 +125,7 @@ pub(crate) fn server_names(certificate: &X509Certificate<'_>) -> Vec<String> {
         .collect()
 }
 
-/// When the first certificate of a chain ends.
+/// When the first certificate of a chain expires.
 pub(crate) fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<UnixTime> {
     let ends = chain.iter().filter_map(|der| parse(der).ok()).map(|certificate| {
         u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0)
@@ -135,7 +135,7 @@ pub(crate) fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<UnixTime> {
 
 /// The subject as one line, for messages.
 pub(crate) fn subject(certificate: &X509Certificate<'_>) -> String {
-    // A stranger chooses it, and writing out thousands of small parts takes long.
+    // The peer chooses it, and formatting thousands of small parts takes long.
     const MOST: usize = 4096;
     let bytes = certificate.subject().as_raw().len();
     if bytes > MOST {
@@ -204,7 +204,7 @@ fn address(name: &GeneralName<'_>) -> Option<String> {
     Some(std::net::Ipv6Addr::from(v6).to_string())
 }
 
-/// The broken hash that the certificate is signed with (RFC 3279 section 2.2).
+/// The broken hash in the certificate's signature algorithm, if any (RFC 3279 section 2.2).
 fn weak_hash(certificate: &X509Certificate<'_>) -> Option<&'static str> {
     match certificate.signature_algorithm.algorithm.to_id_string().as_str() {
         "1.2.840.113549.1.1.5" | "1.2.840.10045.4.1" | "1.2.840.10040.4.3" => Some("SHA-1"),
@@ -214,7 +214,7 @@ fn weak_hash(certificate: &X509Certificate<'_>) -> Option<&'static str> {
     }
 }
 
-/// How long a big-endian number is, in bits.
+/// The length of a big-endian number, in bits.
 fn bits(number: &[u8]) -> usize {
     let number = &number[number.iter().take_while(|byte| **byte == 0).count()..];
     number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)

@@ -1,11 +1,11 @@
-//! Which certificate chains are worth a look, before any signature is checked.
+//! Which certificate chains are examined at all, before any signature is checked.
 //!
-//! In scope: how many certificates a peer may send, how large, and none of them twice. Not in scope:
-//! whether they may be believed (`trust`).
+//! In scope: how many certificates a peer may send, how large, and no name twice. Not in scope:
+//! whether they are trusted (`trust`).
 //!
-//! To find the way from a certificate to a CA, `webpki` tries every order of the intermediate ones,
-//! and copies of one name multiply the orders: 287 certificates in 64 KiB cost seconds, and whoever
-//! sends them need not be anybody. Where each name is there once there is one order.
+//! To build a path from a certificate to a CA, `webpki` tries every order of the intermediate ones,
+//! and copies of one name multiply the orders: 287 certificates in 64 KiB cost seconds, even from
+//! an unauthenticated peer. If each name occurs once, there is one order.
 
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
@@ -14,15 +14,16 @@ use webpki::EndEntityCert;
 use super::certificate;
 use super::text::clean;
 
-/// The most intermediate certificates of a chain: the longest path that `webpki` follows. Public CAs
-/// need one to three.
+/// The maximum number of intermediate certificates: the longest path that `webpki` follows. Public
+/// CAs need one to three.
 pub const MAX_INTERMEDIATES: usize = 6;
 
-/// The most bytes of a whole chain, in DER. One certificate has some 2 KiB, seven with RSA keys of
-/// 8192 bits some 20 KiB.
+/// The maximum size of a chain, in bytes of DER. One certificate has some 2 KiB, seven with
+/// 8192-bit RSA keys some 20 KiB.
 pub const MAX_CHAIN_BYTES: usize = 32 * 1024;
 
-/// Refuses a chain that nobody needs. Checks no signature; its work is bounded by the limits above.
+/// Refuses a chain beyond any legitimate use. Checks no signature; its work is bounded by the
+/// limits above.
 pub fn check_chain(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
@@ -39,7 +40,7 @@ pub fn check_chain(
     }
     let mut names = Vec::with_capacity(intermediates.len());
     for der in intermediates {
-        // One that `webpki` cannot read is on no way to a CA.
+        // One that `webpki` cannot read is on no path to a CA.
         let Ok(certificate) = EndEntityCert::try_from(der) else { continue };
         // The bytes of a name, as `webpki` compares them.
         let name = certificate.subject().to_vec();
@@ -59,16 +60,16 @@ fn repeated(der: &CertificateDer<'_>) -> ChainFault {
 /// Why a chain is refused before its signatures are checked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ChainFault {
-    /// It has so many intermediate certificates.
+    /// Too many intermediate certificates; their number.
     #[error(
         "the certificate chain has {0} intermediate certificates, more than {MAX_INTERMEDIATES}; \
          {CHAIN_ADVICE}"
     )]
     TooLong(usize),
-    /// It has so many bytes.
+    /// Too many bytes; their number.
     #[error("the certificate chain has {0} bytes, more than {MAX_CHAIN_BYTES}; {CHAIN_ADVICE}")]
     TooLarge(usize),
-    /// It has two certificates of this subject.
+    /// Two certificates with this subject.
     #[error(
         "the certificate chain has more than one certificate of {}; {CHAIN_ADVICE}",
         clean(.0)
@@ -88,7 +89,7 @@ mod tests {
 
     use super::*;
 
-    /// A certificate of this name, with this many bytes more than it needs and a key of its own.
+    /// A certificate with this name, this much padding in bytes and a new key.
     fn certificate(name: &str, more: usize) -> CertificateDer<'static> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -141,7 +142,7 @@ mod tests {
         let same = [one.clone(), two.clone(), one.clone()];
         assert_eq!(check_chain(&leaf, &same), repeated("CA"));
         assert_eq!(check_chain(&leaf, &[one.clone(), leaf.clone()]), repeated("web1"));
-        // Another key of the same name is another way to go.
+        // Another key with the same name adds a path.
         assert_eq!(check_chain(&leaf, &[one, two, certificate("CA", 0)]), repeated("CA"));
     }
 

@@ -1,8 +1,7 @@
 //! Whether a key, a certificate and a CA file make an identity that peers accept.
 //!
-//! In scope: every check that can be made alone, before a peer is there, with a line for each. The
-//! chain is judged by the same code that judges it in a peer's handshake. Not in scope: where the
-//! bytes come from and go to.
+//! In scope: every check that needs no peer, each with its error line. The chain is checked by the
+//! same code as in a peer's handshake. Not in scope: where the bytes come from and go to.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -50,12 +49,12 @@ pub(crate) struct Checked {
     pub certified: Arc<CertifiedKey>,
     /// Without revocation lists.
     pub trust: TrustStore,
-    /// All certificates of the CA file, those that ended too.
+    /// All certificates of the CA file, also expired ones.
     pub authorities: Vec<CertificateDer<'static>>,
 }
 
-/// Checks for `role` at the moment `now`. `files` are the names for messages. What is wrong with
-/// one file alone is said before what is wrong between two.
+/// Checks for `role` as of `now`. `files` are the names for messages. Faults of one file are
+/// reported before mismatches between two.
 pub(crate) fn check(
     bytes: &Bytes,
     files: &IdentityFiles,
@@ -91,7 +90,7 @@ pub(crate) fn check(
     Ok(Checked { own, certified: Arc::new(certified), trust, authorities })
 }
 
-/// Reads the node's own certificate and looks at each certificate that it sends.
+/// Reads the node's own certificate and checks each certificate that it sends.
 pub(crate) fn own_certificate(
     chain: &[CertificateDer<'_>],
     role: Role,
@@ -117,9 +116,9 @@ pub(crate) fn own_certificate(
 
 /// The CAs that peers are checked against.
 ///
-/// What is in this store is believed without a further look, so a certificate that is no CA's may
-/// not come in: its owner could then sign for everybody. A CA that ended is left out; one that
-/// begins later is kept, for a node runs for months, but it cannot be the only one.
+/// Everything in this store is trusted without further checks, so only CA certificates are
+/// accepted: the owner of any other could then sign for everybody. An expired CA is left out; one
+/// that is not valid yet is kept, since a node runs for months, but it cannot be the only one.
 pub(crate) fn roots(
     authorities: &[CertificateDer<'static>],
     now: UnixTime,

@@ -1,4 +1,4 @@
-//! Moments of a certificate's life, as people and programs read them.
+//! Dates of certificates, as people and programs read them.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use rustls::pki_types::UnixTime;
 use time::OffsetDateTime;
 
-/// The type that certificates are read and made with. Its last moment, the end of 9999, is also the
-/// last that a certificate can name.
+/// The type that certificates are read and made with. Its maximum, the end of 9999, is also that of
+/// a certificate.
 pub(crate) fn moment(time: UnixTime) -> OffsetDateTime {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     OffsetDateTime::from_unix_timestamp(seconds)

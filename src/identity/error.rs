@@ -1,7 +1,7 @@
 //! Why an identity cannot be used: one fault, one file, one line.
 //!
-//! In scope: the error, the faults that others act on, and those that are found in several places.
-//! Not in scope: finding them; the message of a fault that one place alone finds stands there.
+//! In scope: the error, the faults that callers match on, and those that several places report. Not
+//! in scope: detection; a fault reported in one place only has its message there.
 
 use std::path::{Path, PathBuf};
 
@@ -30,13 +30,13 @@ impl IdentityError {
 /// What can be wrong with a file of an identity. Displays as a line without the name of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum IdentityFault {
-    /// The file cannot be read; the system's words.
+    /// The file cannot be read; the system's message.
     #[error("cannot be read: {}", clean(.0))]
     Unreadable(String),
-    /// The file cannot be written; the system's words.
+    /// The file cannot be written; the system's message.
     #[error("cannot be written: {}", clean(.0))]
     Unwritable(String),
-    /// There is no PEM in the file; what there is, or what breaks it.
+    /// The file holds no valid PEM; what it holds, or what is wrong with it.
     #[error("is not PEM: {}", clean(.0))]
     NotPem(String),
     /// The file holds PEM of another kind or number.
@@ -47,7 +47,7 @@ pub enum IdentityFault {
         /// What is there.
         found: String,
     },
-    /// The private key is encrypted, and a node starts without anybody there to type a passphrase.
+    /// The private key is encrypted; a node starts unattended, so nobody can enter a passphrase.
     #[error(
         "the private key is encrypted; decrypt it first (openssl pkey -in ENCRYPTED -out PLAIN)"
     )]
@@ -61,7 +61,7 @@ pub enum IdentityFault {
     /// The private key does not belong to the certificate in this file.
     #[error("the private key does not belong to the certificate in {}", shown(.0))]
     KeyMismatch(PathBuf),
-    /// The certificate cannot be understood.
+    /// The certificate cannot be parsed.
     #[error("the certificate cannot be read: {}", clean(.0))]
     Malformed(String),
     /// The certificate has an X.509 version before 3.
@@ -92,26 +92,25 @@ pub enum IdentityFault {
     /// A CA's own certificate is used as a node's.
     #[error("is a CA's own certificate; a node needs one of its own that the CA has signed")]
     CaAsLeaf,
-    /// There is no CA certificate in a file of CA certificates, or one that is none beside them;
-    /// the subject of the certificate that is there instead.
+    /// A file of CA certificates holds one that is not a CA certificate; its subject.
     #[error("the certificate of {0} is not a CA certificate; only those belong here")]
     NotCa(String),
     /// The certificate was revoked by its CA.
     #[error("the certificate is revoked")]
     Revoked,
-    /// A server's certificate is for other names than the one it was looked for under.
+    /// A server's certificate does not cover the expected name.
     #[error(
         "the certificate is for {}, not for {expected}; RP_CLIENT_SERVER_NAME sets the name to \
          expect",
         clean(&names.join(", "))
     )]
     WrongHost {
-        /// The name that was looked for.
+        /// The expected name.
         expected: String,
-        /// The names it is for.
+        /// The names it covers.
         names: Vec<String>,
     },
-    /// The check of the certificate failed in a rarer way.
+    /// The check of the certificate failed for another reason.
     #[error("the certificate is refused: {}", clean(.0))]
     Refused(String),
     /// Anything else, in words.

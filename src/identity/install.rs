@@ -1,7 +1,6 @@
-//! Puts a checked identity in its place.
+//! Installs a checked identity.
 //!
-//! In scope: check first, then replace all files or none. Not in scope: where that place is
-//! (`config`).
+//! In scope: check first, then replace all files or none. Not in scope: the destination (`config`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,20 +22,20 @@ pub struct GivenFiles {
     pub key: PathBuf,
     /// The certificate, PEM, with intermediate ones after it.
     pub crt: PathBuf,
-    /// The CA's certificate, PEM. None: the one in place stays, and is what counts.
+    /// The CA's certificate, PEM. `None`: the installed one is kept and used for the checks.
     pub ca: Option<PathBuf>,
 }
 
-/// Checks `given` for `role` as of `now`, then copies it to `place`: mode 0600, directories that
-/// are missing 0700. What root installs belongs to whom the directory belongs to, for that is who
-/// will have to read it. In a directory of another user no link is followed, neither to `given` nor
-/// to `place`: it could have root give away a file that is not that user's. Gives what the
-/// certificate says.
+/// Checks `given` for `role` as of `now`, then copies it to `place` with mode 0600; missing
+/// directories are created with mode 0700. What root installs is given to the directory's owner,
+/// who has to read it. In a directory of another user no link is followed, neither to `given` nor
+/// to `place`: it could make root give away a file of somebody else. Returns the installed
+/// certificate.
 ///
-/// All is read and checked before anything is written, and all is written beside its place before
-/// anything is renamed. When a rename fails, those before it are taken back. Only the end of the
-/// whole machine between two renames can leave files that do not belong together, and such files
-/// are refused by name when a node starts.
+/// Everything is read and checked before anything is written, and everything is written under
+/// temporary names before anything is renamed. If a rename fails, the earlier ones are rolled back.
+/// Only a crash between two renames can leave files that do not match; a node then refuses to start
+/// and names them.
 pub fn install(
     given: &GivenFiles,
     place: &IdentityFiles,
@@ -65,7 +64,7 @@ pub fn install(
     Ok(own)
 }
 
-/// Replaces all files or none. The path in the error is the file that stood in the way.
+/// Replaces all files or none. The error has the path of the file that failed.
 fn replace_all<'a>(files: &[(&'a Path, &Vec<u8>)]) -> Result<(), (&'a Path, io::Error)> {
     for (at, (path, _)) in files.iter().enumerate() {
         if files[..at].iter().any(|(other, _)| other == path) {

@@ -1,8 +1,8 @@
 //! PEM files in, DER out; the only module that uses `rustls-pemfile`.
 //!
-//! In scope: reading a file with a bound, and finding exactly what is wanted in it. Whatever is in
-//! the file is used, or the file is refused with the place. Not in scope: what the certificates and
-//! keys say.
+//! In scope: reading a file with a limit, and finding exactly what is needed. Everything in the
+//! file is used, or the file is refused with the line. Not in scope: the content of certificates
+//! and keys.
 
 mod armour;
 
@@ -25,7 +25,7 @@ pub fn read_file(file: &Path) -> Result<Vec<u8>, IdentityError> {
 }
 
 /// As [`read_file`], for commands that root runs: in a directory of another user no link is
-/// followed, since what comes of the file may end up in that user's hands.
+/// followed, since that user may get the file's content.
 pub(crate) fn read_guarded(file: &Path) -> Result<Vec<u8>, IdentityError> {
     fs::read_guarded(file, MAX_BYTES).map_err(|error| unread(file, &error))
 }
@@ -40,10 +40,10 @@ fn unread(file: &Path, error: &io::Error) -> IdentityError {
     IdentityError::new(file, fault)
 }
 
-/// The label of a key that a passphrase opens (RFC 5958).
+/// The label of an encrypted key (RFC 5958).
 pub(crate) const ENCRYPTED_KEY_LABEL: &str = "ENCRYPTED PRIVATE KEY";
 
-/// All certificates in `bytes`, at least one, in their order, and nothing else but parameters.
+/// All certificates in `bytes`, at least one, in order. Nothing but parameters may accompany them.
 /// `file` is named in errors.
 pub fn certificates(
     bytes: &[u8],
@@ -61,7 +61,7 @@ pub fn certificates(
     if certificates.is_empty() {
         return Err(wrong_kind(file, "a certificate", &others));
     }
-    // A private key first: this file is one that people pass on.
+    // A private key first: this file is one that people share.
     let telling = others.iter().find(|section| section.is_private_key());
     let telling = telling.or_else(|| others.iter().find(|section| !section.is_parameters()));
     match telling {
@@ -70,7 +70,8 @@ pub fn certificates(
     }
 }
 
-/// The one certificate request in `bytes`, DER, and nothing else. `file` is named in errors.
+/// The only certificate request in `bytes`, DER. Anything else is an error. `file` is named in
+/// errors.
 pub fn request(bytes: &[u8], file: &Path) -> Result<Vec<u8>, IdentityError> {
     const EXPECTED: &str = "one certificate request";
     let sections = sections(bytes, file)?;
@@ -90,9 +91,8 @@ pub fn request(bytes: &[u8], file: &Path) -> Result<Vec<u8>, IdentityError> {
     }
 }
 
-/// The one private key in `bytes`: PKCS#8, PKCS#1 or SEC1, not encrypted. Certificates, requests,
-/// public keys and parameters beside it are passed over, for they say nothing that is asked of this
-/// file; anything else is an error. `file` is named in errors.
+/// The only private key in `bytes`: PKCS#8, PKCS#1 or SEC1, not encrypted. Certificates, requests,
+/// public keys and parameters are ignored; anything else is an error. `file` is named in errors.
 pub fn private_key(bytes: &[u8], file: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
     let sections = sections(bytes, file)?;
     let keys = sections.iter().filter(|section| section.is_private_key()).count();
@@ -123,15 +123,15 @@ pub fn private_key(bytes: &[u8], file: &Path) -> Result<PrivateKeyDer<'static>, 
         });
         match key {
             Some(key) => return Ok(key),
-            // Private, but of a kind with a format of its own (OpenSSH's, DSA's).
+            // A private key in another format (OpenSSH, DSA).
             None => IdentityFault::UnusableKey,
         }
     };
     Err(IdentityError::new(file, fault))
 }
 
-/// The section of the encrypted private key in `bytes`, which [`private_key`] has found encrypted,
-/// as PEM with nothing around it. None: it is in OpenSSL's old form. `file` is named in errors.
+/// The section of the private key that [`private_key`] has found encrypted, as PEM with nothing
+/// around it. `None` if it is in OpenSSL's legacy format. `file` is named in errors.
 pub(crate) fn encrypted_key(
     bytes: &[u8],
     file: &Path,
@@ -150,8 +150,8 @@ pub(crate) fn encrypted_key(
     }
 }
 
-/// All revocation lists in `bytes`, DER, at least one, in their order, and nothing else. `file` is
-/// named in errors.
+/// All revocation lists in `bytes`, DER, at least one, in order. Anything else is an error. `file`
+/// is named in errors.
 pub fn revocation_lists(bytes: &[u8], file: &Path) -> Result<Vec<Vec<u8>>, IdentityError> {
     let sections = sections(bytes, file)?;
     let mut lists = Vec::new();
@@ -176,7 +176,7 @@ struct Section {
     line: usize,
     text: Zeroizing<Vec<u8>>,
     encrypted: bool,
-    /// None where the parser does not know the label, or cannot know the content.
+    /// `None` if the parser does not know the label or cannot read the content.
     item: Option<Item>,
 }
 
@@ -185,15 +185,15 @@ impl Section {
         self.label.ends_with("PRIVATE KEY")
     }
 
-    /// Whether it says nothing of its own: parameters that the key repeats.
+    /// Whether it is redundant: parameters that the key repeats.
     fn is_parameters(&self) -> bool {
         self.label.ends_with(" PARAMETERS")
     }
 }
 
-/// Everything in the file. `rustls-pemfile` passes over what it does not know, drops what stands
-/// behind an end line and fails on encrypted sections, all in silence about what they were; so it
-/// is given one section at a time.
+/// Everything in the file. `rustls-pemfile` skips what it does not know, drops what follows an END
+/// marker on its line and fails on encrypted sections, without saying what they were; so it gets
+/// one section at a time.
 fn sections(bytes: &[u8], file: &Path) -> Result<Vec<Section>, IdentityError> {
     let not_pem = |why: String| IdentityError::new(file, IdentityFault::NotPem(why));
     let sections = armour::sections(bytes).map_err(not_pem)?;
@@ -216,15 +216,15 @@ fn decoded(section: armour::Section) -> Result<Section, String> {
     Ok(Section { label, line, text, encrypted, item })
 }
 
-/// For a file without what is needed.
+/// The error for a file without what is needed.
 fn wrong_kind(file: &Path, expected: &'static str, found: &[&Section]) -> IdentityError {
-    // Curve parameters may stand before a key, and are not what the file is for.
+    // Curve parameters may precede a key and do not describe the file.
     let telling = found.iter().find(|section| section.is_private_key()).or(found.first());
     let found = telling.map_or("nothing of use".to_owned(), |section| described(&section.label));
     IdentityError::new(file, IdentityFault::WrongKind { expected, found })
 }
 
-/// For a file with what is needed, and more.
+/// The error for a file with more than what is needed.
 fn beside(file: &Path, found: &Section, what: &str, expected: &'static str) -> IdentityError {
     let found = format!("{} beside {what} (line {})", described(&found.label), found.line);
     IdentityError::new(file, IdentityFault::WrongKind { expected, found })

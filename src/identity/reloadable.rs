@@ -1,7 +1,7 @@
-//! The identity in use, and how a new set of files takes its place.
+//! The identity in use, and its replacement by a new set of files.
 //!
-//! In scope: checking the files as a set, the exchange. Not in scope: when to look, and what becomes
-//! of live links (`node`).
+//! In scope: checking the files as a set, the exchange. Not in scope: when to check, and live links
+//! (`node`).
 
 use std::sync::Arc;
 
@@ -21,14 +21,14 @@ pub struct ReloadableIdentity {
     role: Role,
     /// Guards which identity is in use, and its number. Never held while files are read.
     current: Mutex<(u64, Arc<Identity>)>,
-    /// Guards what the files looked like. Held while they are read: only one at a time does that.
+    /// Guards the state of the files. Held while they are read, so that only one thread does so.
     changes: Mutex<Changes>,
 }
 
-/// What came of files that were read anew.
+/// The result of reloading the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reloaded {
-    /// Whether this node shows another certificate now.
+    /// Whether this node now presents another certificate.
     pub new_certificate: bool,
 }
 
@@ -40,7 +40,7 @@ impl ReloadableIdentity {
         role: Role,
         now: UnixTime,
     ) -> Result<Self, IdentityError> {
-        // Taken first, so that a change during the reading shows in the next look.
+        // Taken first, so that the next poll detects a change during the read.
         let watched = [&files.key, &files.crt, &files.ca, &crl.path];
         let changes = Changes::of(watched.into_iter().cloned().collect());
         let identity = Identity::load_with_crl(&files, &crl, role, now)?;
@@ -58,20 +58,20 @@ impl ReloadableIdentity {
         Arc::clone(&self.current.lock().1)
     }
 
-    /// The identity in use, and its number: each one that takes its place has the next.
+    /// The identity in use and its number, which increases with each replacement.
     pub fn numbered(&self) -> (u64, Arc<Identity>) {
         let current = self.current.lock();
         (current.0, Arc::clone(&current.1))
     }
 
-    /// Looks at the files, and reads them where they changed since they were last read and have
-    /// settled: whoever copies several files has a moment between two of them. None: nothing to do.
+    /// Polls the files, and reads them if they changed since they were last read and have settled.
+    /// `None`: nothing to do.
     pub fn look(&self, now: UnixTime) -> Option<Result<Reloaded, IdentityError>> {
         let mut changes = self.changes.lock();
         changes.should_reload().then(|| self.read(now))
     }
 
-    /// Reads the files at once. On an error the old identity stays.
+    /// Reads the files at once. On an error the old identity stays in use.
     pub fn reload(&self, now: UnixTime) -> Result<Reloaded, IdentityError> {
         let mut changes = self.changes.lock();
         changes.note_reload();

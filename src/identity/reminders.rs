@@ -1,4 +1,4 @@
-//! What ends soon, said once a day.
+//! Expiry warnings, once a day.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,24 +8,24 @@ use rustls::pki_types::UnixTime;
 use super::certificate::PeerCertificate;
 use super::text::shown;
 
-/// Seconds of a day.
+/// A day in seconds.
 const DAY: u64 = 86_400;
-/// A certificate is warned about from this many seconds before its end: thirty days.
+/// How many seconds before a certificate expires to warn: thirty days.
 const CERTIFICATE_WARNING_LEAD: u64 = 30 * DAY;
-/// Most matters that are remembered; beyond that nothing new is said until the next day.
+/// Most subjects that are remembered; beyond that, new warnings are dropped until the next day.
 const MAX_REMEMBERED: usize = 65_536;
 
 /// Something to warn about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpiryNotice {
-    /// The matter, the same from day to day.
+    /// The subject, the same from day to day.
     pub key: String,
     /// The line for the log.
     pub text: String,
 }
 
 impl ExpiryNotice {
-    /// About the end of a certificate, where it is near; `whose` begins the line.
+    /// The warning about a certificate that expires soon; `whose` begins the line.
     pub fn certificate(whose: &str, certificate: &PeerCertificate, now: UnixTime) -> Option<Self> {
         let end = certificate.expires.to_unix().as_secs();
         if end > now.as_secs().saturating_add(CERTIFICATE_WARNING_LEAD) {
@@ -46,21 +46,21 @@ impl ExpiryNotice {
         })
     }
 
-    /// The same, with the file it is about in front.
+    /// Prefixes the text with the file.
     pub(super) fn in_file(self, file: &Path) -> Self {
         Self { text: format!("{}: {}", shown(file), self.text), ..self }
     }
 }
 
-/// Remembers what was said today.
+/// Remembers what was logged today.
 #[derive(Debug, Default)]
 pub struct Reminders {
-    /// When each matter was last spoken of, in seconds since 1970.
+    /// When each subject was last logged, in seconds since 1970.
     said: HashMap<String, u64>,
 }
 
 impl Reminders {
-    /// Whether this is to be said now; if so, it counts as said.
+    /// Whether this is to be logged now; if so, it is recorded as logged.
     pub fn is_due(&mut self, key: &str, now: UnixTime) -> bool {
         let now = now.as_secs();
         let is_recent = |at: u64| now.checked_sub(at).is_some_and(|age| age < DAY);

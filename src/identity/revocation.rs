@@ -1,4 +1,4 @@
-//! Revocation lists: which certificates their CA has taken back.
+//! Revocation lists: which certificates their CA has revoked.
 //!
 //! In scope: reading and checking a file of them. Not in scope: looking a certificate up (`trust`),
 //! and making lists (`ca`).
@@ -20,19 +20,19 @@ use super::text::{clean, shown};
 /// One list, its signature checked.
 #[derive(Debug)]
 pub(crate) struct RevocationList {
-    /// As the check of a chain takes it.
+    /// As the check of a chain needs it.
     pub list: CertRevocationList<'static>,
     /// The CA, for messages.
     pub issuer: String,
-    /// When its CA means to have made the next one.
+    /// When its CA expects to publish the next one.
     pub next_update: Date,
-    /// When it was made.
+    /// When it was issued.
     this_update: Date,
 }
 
-/// The lists in `bytes`, each signed by one of `issuers`. Where one CA has several, the newest
-/// comes first, which is the one that counts. `file` and `ca` are named in errors: the lists' own
-/// file, and that of the issuers.
+/// The lists in `bytes`, each signed by one of `issuers`. If one CA has several, the newest comes
+/// first and is the one in effect. `file` and `ca` are named in errors: the lists' own file, and
+/// that of the issuers.
 pub(crate) fn read(
     bytes: &[u8],
     file: &Path,
@@ -71,8 +71,7 @@ fn check(
         let Ok(certificate) = certificate::parse(candidate) else { continue };
         if certificate.subject().as_raw() == parsed.issuer().as_raw() {
             known = true;
-            // That the list names the same key is checked again with each certificate that is looked
-            // up in it.
+            // That the list names the same key is checked again for each certificate.
             signed |= is_signed_by(
                 certificate.public_key(),
                 &parsed.signature_algorithm,
@@ -98,7 +97,7 @@ fn check(
     }
 }
 
-/// What is shown of an issuer's name, in characters.
+/// How much of an issuer's name is shown, in characters.
 const MAX_ISSUER: usize = 255;
 
 impl RevocationList {
@@ -140,7 +139,7 @@ mod tests {
     }
 
     impl Ca {
-        /// A list, made at this time, good for ten days, that revokes this serial number.
+        /// A list issued at this time, valid for ten days, that revokes this serial number.
         fn list(&self, made: i64, serial: u8) -> String {
             let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
             let revoked = RevokedCertParams {

@@ -1,7 +1,7 @@
-//! Whether a key made a signature, in the form that certificates, requests and revocation lists share.
+//! Verification of signatures, in the form that certificates, requests and revocation lists share.
 //!
-//! `x509-parser` can check signatures, too, but takes SHA-1 and knows neither P-521 nor ECDSA with
-//! SHA-512, which nodes and CAs may use.
+//! `x509-parser` can verify signatures, too, but accepts SHA-1 and supports neither P-521 nor ECDSA
+//! with SHA-512, which nodes and CAs may use.
 
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use webpki::RawPublicKeyEntity;
@@ -10,8 +10,8 @@ use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
 use super::provider::provider;
 
-/// Whether `key` signed `message` by the algorithm that stands beside the signature. It must be one
-/// that is in use with TLS 1.3; none of those has SHA-1.
+/// Whether `key` signed `message` with the given algorithm, which must be one of TLS 1.3; none of
+/// those uses SHA-1.
 pub(crate) fn is_signed_by(
     key: &SubjectPublicKeyInfo<'_>,
     algorithm: &AlgorithmIdentifier<'_>,

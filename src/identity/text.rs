@@ -1,4 +1,4 @@
-//! Text from outside, made fit for one line of a message.
+//! Untrusted text, escaped for one line of a message.
 
 use std::path::Path;
 

@@ -1,11 +1,11 @@
 //! The TLS settings of a pipe.
 //!
 //! In scope: rustls configurations from a checked identity. Not in scope: connections, and the
-//! judgement of certificates (`verify`).
+//! check of certificates (`verify`).
 //!
-//! TLS 1.3 only, one provider chosen by name, both sides verified against the CA file alone. No
-//! session is ever resumed: a resumed one skips the check of the certificate. And a server's
-//! tickets are data that an original client cannot take.
+//! TLS 1.3 only, one provider chosen explicitly, both sides verified against the CA file alone.
+//! Sessions are never resumed: resumption skips the check of the certificate, and an original
+//! client cannot process a server's tickets.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use rustls::{ClientConfig, ServerConfig};
 
 use super::verify::Verifier;
 
-/// The application protocol (RFC 7301) by which a client says that it only tries whether it could
-/// connect. A pipe names none.
+/// The application protocol (RFC 7301) by which a client announces a trial connection. A pipe names
+/// none.
 pub const TRIAL_ALPN: &[u8] = b"restpipe-trial";
 
-/// How a server meets its clients: each must show a certificate that passes.
+/// For a server: each client must present a valid certificate.
 pub(crate) fn server_config(
     provider: &Arc<CryptoProvider>,
     certified: &Arc<CertifiedKey>,
@@ -39,8 +39,7 @@ pub(crate) fn server_config(
     Ok(config)
 }
 
-/// How a client meets its server: it must show a certificate that passes, for the name that was
-/// asked for.
+/// For a client: the server must present a valid certificate for the requested name.
 pub(crate) fn client_config(
     provider: &Arc<CryptoProvider>,
     certified: &Arc<CertifiedKey>,

@@ -1,7 +1,7 @@
-//! Whether a peer's certificate is believed.
+//! Whether a peer's certificate is trusted.
 //!
-//! In scope: the one judgement that counts in handshakes, for live links, and for a node's own
-//! certificate. Not in scope: where CAs and revocation lists come from (`check`, `revocation`).
+//! In scope: the one check for handshakes, live links and a node's own certificate. Not in scope:
+//! where CAs and revocation lists come from (`check`, `revocation`).
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use super::error::IdentityFault;
 use super::revocation::RevocationList;
 use crate::event::peer::Role;
 
-/// The CAs that are believed, and what they have revoked.
+/// The trusted CAs, and what they have revoked.
 #[derive(Debug)]
 pub(crate) struct TrustStore {
     /// The file of the CAs, for messages.
@@ -30,7 +30,7 @@ pub(crate) struct TrustStore {
 }
 
 impl TrustStore {
-    /// Judges a certificate chain, the peer's own first, of a peer that has `role`.
+    /// Checks the certificate chain of a peer that has `role`, its own certificate first.
     pub fn judge(
         &self,
         chain: &[CertificateDer<'_>],
@@ -43,7 +43,7 @@ impl TrustStore {
         self.judge_peer(leaf, intermediates, role, now)
     }
 
-    /// As [`TrustStore::judge`], of a peer's own certificate and those that it sent with it.
+    /// As [`TrustStore::judge`], for a peer's own certificate and the intermediate ones it sent.
     pub fn judge_peer(
         &self,
         leaf: &CertificateDer<'_>,
@@ -51,10 +51,10 @@ impl TrustStore {
         role: Role,
         now: UnixTime,
     ) -> Result<PeerCertificate, IdentityFault> {
-        // First of all: a stranger chooses what the rest would work on.
+        // First, because the input of the rest is untrusted.
         chain::check_chain(leaf, intermediates)
             .map_err(|fault| IdentityFault::Other(fault.to_string()))?;
-        // What is plain to see is said first; the rest of the check would say less.
+        // Simple faults first; the rest of the check reports them less precisely.
         let parsed = certificate::parse(leaf)?;
         certificate::check_algorithms(&parsed)?;
         if parsed.is_ca() {
@@ -81,8 +81,8 @@ impl TrustStore {
         };
         let lists: Vec<&CertRevocationList<'_>> =
             self.lists.iter().map(|revoked| &revoked.list).collect();
-        // The whole chain is looked up. A certificate whose CA has no list passes, and a list past
-        // its next update still counts: it is better than none.
+        // The whole chain is looked up. A certificate whose CA has no list passes, and an overdue
+        // list still applies: it is better than none.
         let revocation = RevocationOptionsBuilder::new(&lists)
             .ok()
             .map(|options| options.with_status_policy(UnknownStatusPolicy::Allow).build());
@@ -103,7 +103,7 @@ impl TrustStore {
     }
 }
 
-/// Whether a server's certificate is for the name it was looked for under.
+/// Whether a server's certificate covers the expected name.
 pub(crate) fn check_host(
     leaf: &CertificateDer<'_>,
     name: &ServerName<'_>,
@@ -122,7 +122,7 @@ fn chain_fault(error: webpki::Error, ca: &Path, role: Role) -> IdentityFault {
         E::CertExpired { not_after, .. } => IdentityFault::Expired(Date::from(not_after)),
         E::CertNotValidYet { not_before, .. } => IdentityFault::NotYetValid(Date::from(not_before)),
         E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => IdentityFault::WrongUsage(role),
-        // A CA of the same name with another key gives the second.
+        // The second: a CA with the same name and another key.
         E::UnknownIssuer | E::InvalidSignatureForPublicKey => {
             IdentityFault::NotSignedBy(ca.to_owned())
         }

@@ -1,7 +1,7 @@
-//! The judgement of `trust` as rustls asks for it, and what was seen on the way.
+//! The check of `trust` as a rustls verifier, and a record of what was checked.
 //!
-//! rustls forgets a certificate that it refuses. So every handshake has a [`PresentedCertificate`], which
-//! remembers whose certificate it was and what was wrong with it.
+//! rustls does not keep a certificate that it refuses. So every handshake has a
+//! [`PresentedCertificate`], which records the certificate and its fault.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use super::error::IdentityFault;
 use super::trust::{self, TrustStore};
 use crate::event::peer::Role;
 
-/// A certificate that a peer has shown. Displays as `certificate CN=web1 (sha256 ...)` and, where it
-/// was refused, the fault.
+/// A certificate that a peer has presented. Displays as `certificate CN=web1 (sha256 ...)` and, if
+/// it was refused, the fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateSummary {
     /// Its subject, on one line.
@@ -34,7 +34,7 @@ pub struct CertificateSummary {
 }
 
 impl CertificateSummary {
-    /// Reads a certificate that was judged so.
+    /// Summarizes a certificate and the result of its check.
     pub fn new(der: &CertificateDer<'_>, fault: Option<IdentityFault>) -> Self {
         let subject = certificate::parse(der)
             .map_or_else(|_| "of unreadable form".to_owned(), |c| certificate::subject(&c));
@@ -52,15 +52,15 @@ impl fmt::Display for CertificateSummary {
     }
 }
 
-/// Remembers the certificate of one handshake.
+/// Records the certificate of one handshake.
 #[derive(Clone, Debug, Default)]
 pub struct PresentedCertificate {
-    /// Guards one value; nothing is done while it is held.
+    /// Guards one value; only ever held to copy it.
     seen: Arc<Mutex<Option<CertificateSummary>>>,
 }
 
 impl PresentedCertificate {
-    /// What was seen, if the peer showed a certificate.
+    /// The certificate, if the peer presented one.
     pub fn summary(&self) -> Option<CertificateSummary> {
         self.seen.lock().clone()
     }
@@ -71,11 +71,11 @@ impl PresentedCertificate {
     }
 }
 
-/// Judges the peer of one handshake.
+/// Verifies the peer of one handshake.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     pub trust: Arc<TrustStore>,
-    /// The names of the CAs, which a server sends along with its request for a certificate.
+    /// The names of the CAs, which a server sends with its certificate request.
     pub hints: Arc<[DistinguishedName]>,
     pub presented: PresentedCertificate,
 }
@@ -93,7 +93,7 @@ impl Verifier {
             .trust
             .judge_peer(leaf, intermediates, role, now)
             .and_then(|_| host.map_or(Ok(()), |host| trust::check_host(leaf, host)));
-        // A certificate that passes is read by whoever keeps the connection.
+        // A certificate that passes is read later, for the connection.
         judged.map_err(|fault| {
             self.presented.remember(leaf, Some(&fault));
             Error::InvalidCertificate(tls_error(fault, host, now))
@@ -101,7 +101,7 @@ impl Verifier {
     }
 }
 
-/// The same fault as rustls names it, which decides about the alert that the peer gets.
+/// The fault as a rustls error, which selects the alert sent to the peer.
 fn tls_error(
     fault: IdentityFault,
     host: Option<&ServerName<'_>>,

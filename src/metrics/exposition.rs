@@ -1,9 +1,9 @@
-//! Counts, times and levels in the text form of Prometheus.
+//! Counters, histograms and gauges in the Prometheus text format.
 //!
-//! What is counted is an addition to a number of this node; levels are looked at when they are asked
-//! for, so that a peer that has left leaves nothing behind.
+//! Counters are kept per node; gauges are read on each scrape, so that a disconnected peer leaves
+//! no stale series.
 //!
-//! In scope: names, labels, the text. Not in scope: where the marks are made, what the levels are.
+//! In scope: names, labels, the text. Not in scope: where marks come from, the values of gauges.
 
 pub use prometheus::Error;
 use prometheus::core::Collector;
@@ -18,7 +18,7 @@ use crate::metrics::meter::{Mark, Meter, RequestOutcome};
 const BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
-/// Counts for a node.
+/// The counters of a node.
 pub struct Metrics {
     registry: Registry,
     asked: [IntCounter; RequestOutcome::ALL.len()],
@@ -31,18 +31,19 @@ pub struct Metrics {
     heartbeats_missed: IntCounter,
 }
 
-/// A number that goes up and down, or one that somebody else has counted.
+/// A gauge, or a counter that is kept elsewhere.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Level {
-    /// Its name, without the `restpipe_` before it.
+    /// Its name, without the prefix `restpipe_`.
     pub name: &'static str,
-    /// What it is, in a few words.
+    /// A short description.
     pub help: &'static str,
     /// Whether it only grows.
     pub is_counter: bool,
     /// The names of its labels.
     pub labels: &'static [&'static str],
-    /// Its values, each with those of the labels, as many. Of two with the same the last one counts.
+    /// Its values, each with one label value per label. Of two with the same labels the last one is
+    /// used.
     pub values: Vec<(Vec<String>, f64)>,
 }
 
@@ -57,7 +58,7 @@ impl Metrics {
         let by_outcome = |name, help| {
             let counters = IntCounterVec::new(Opts::new(name, help), &["outcome"])?;
             registry.register(Box::new(counters.clone()))?;
-            // Each is looked up once, here: counting is an addition then.
+            // Looked up once, so that counting is only an addition.
             Ok::<_, Error>(
                 RequestOutcome::ALL.map(|outcome| counters.with_label_values(&[outcome.as_str()])),
             )
@@ -89,7 +90,7 @@ impl Metrics {
         })
     }
 
-    /// Requests both ways so far, and how many of them ended in an error.
+    /// Requests in both directions so far, and how many of them failed.
     pub fn totals(&self) -> (u64, u64) {
         let not_asked = self.not_asked.get();
         RequestOutcome::ALL.iter().fold((not_asked, not_asked), |(requests, errors), outcome| {
@@ -98,20 +99,20 @@ impl Metrics {
         })
     }
 
-    /// So many requests to peers had this outcome.
+    /// The number of requests to peers with this outcome.
     pub fn asked(&self, outcome: RequestOutcome) -> u64 {
         self.asked[outcome as usize].get()
     }
 
-    /// So many requests of peers had this outcome.
+    /// The number of requests of peers with this outcome.
     pub fn handled(&self, outcome: RequestOutcome) -> u64 {
         self.handled[outcome as usize].get()
     }
 
-    /// All of it, with these levels.
+    /// All metrics as text, with these gauges.
     pub fn text(&self, levels: &[Level]) -> Result<String, Error> {
         let mut families = self.registry.gather();
-        // A family without values is no family in this format.
+        // The format has no families without values.
         for level in levels.iter().filter(|level| !level.values.is_empty()) {
             families.extend(level.collect()?);
         }
@@ -150,7 +151,7 @@ impl Level {
         if self.is_counter {
             let counters = IntCounterVec::new(options, self.labels)?;
             for (labels, value) in &self.values {
-                // Counted as whole numbers; what is beyond 2^53 is rounded.
+                // Counted as integers; beyond 2^53 the value is rounded.
                 counters.get_metric_with_label_values(labels)?.inc_by(*value as u64);
             }
             return Ok(counters.collect());

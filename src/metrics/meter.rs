@@ -1,8 +1,7 @@
-//! What happens in a node, reported to those who count it.
+//! Events in a node, reported for counting.
 //!
-//! In scope: the few moments that are worth a number, the trait of those who take them, and counters
-//! that cost a request next to nothing. Not in scope: names of metrics and where they go (`statsd`,
-//! `metrics`).
+//! In scope: the marks, the trait that takes them, and cheap counters. Not in scope: names of
+//! metrics and their export (`statsd`, `metrics`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,22 +11,22 @@ use crate::event::{CODE_EXCEPTION, CODE_FINE, CODE_REFUSED, CODE_UNHANDLED};
 
 /// Takes the marks of a node.
 pub trait Meter: Send + Sync {
-    /// Called on the thread where it happened, on the way of every request: it may neither wait nor
+    /// Called on the thread where it happened, in the path of every request: must neither block nor
     /// fail.
     fn mark(&self, mark: Mark<'_>);
 }
 
-/// One moment.
+/// One event to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark<'a> {
-    /// A client begins an attempt to connect.
+    /// A client starts an attempt to connect.
     Dialling,
-    /// The server has spoken: the client is connected.
+    /// The server's first message arrived: the client is connected.
     Connected {
         /// Since the attempt began.
         took: Duration,
     },
-    /// A client has lost its connection, other than by its own wish.
+    /// A client lost its connection without closing it.
     Lost,
     /// The server has answered a client's heartbeat.
     HeartbeatAnswered {
@@ -36,29 +35,29 @@ pub enum Mark<'a> {
     },
     /// The server was silent for too long.
     HeartbeatMissed,
-    /// A peer is asked.
+    /// A request to a peer starts.
     Asking,
-    /// The peer has replied.
+    /// The peer replied.
     Replied {
-        /// What the reply's code says.
+        /// The outcome by the reply's code.
         outcome: RequestOutcome,
-        /// Since it was asked.
+        /// Since the request started.
         took: Duration,
     },
-    /// The peer was asked, and there is no reply.
+    /// A request to a peer got no reply.
     Unanswered {
         /// Why.
         outcome: RequestOutcome,
     },
-    /// Nobody could be asked: the peer is away or unknown.
+    /// A request was not sent: the peer is disconnected or unknown.
     NotAsked,
-    /// A peer's event has come.
+    /// A peer's event arrived.
     Asked,
-    /// A peer's event is answered that this node is too busy for it, or stopping.
+    /// A peer's event is refused because this node is busy or stopping.
     TurnedAway,
     /// A peer's event was handled.
     Handled {
-        /// The method's name, such as `get_time`, made of what the peer has sent.
+        /// The method's name, such as `get_time`, derived from the peer's input.
         method: &'a str,
         /// The reply's code.
         code: u32,
@@ -67,12 +66,12 @@ pub enum Mark<'a> {
     },
 }
 
-/// What became of a request, in a word.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestOutcome {
-    /// The handler answered, with code 0.
+    /// The handler replied with code 0.
     Fine,
-    /// It answered with a code of its own.
+    /// The handler replied with a code of its own.
     Other,
     /// There is no handler.
     Unhandled,
@@ -82,11 +81,11 @@ pub enum RequestOutcome {
     Exception,
     /// The link was lost before the reply came.
     Lost,
-    /// No reply in time.
+    /// No reply within the timeout.
     NoReply,
-    /// The caller went away.
+    /// The caller disconnected.
     CallerGone,
-    /// It could not be sent: too much waits, or the peer cannot take it.
+    /// It could not be sent: too many requests wait, or the peer cannot take it.
     NotSent,
 }
 
@@ -104,7 +103,7 @@ impl RequestOutcome {
         Self::NotSent,
     ];
 
-    /// By a reply's code.
+    /// The outcome for a reply's code.
     pub const fn of_code(code: u32) -> Self {
         match code {
             CODE_FINE => Self::Fine,
@@ -130,36 +129,36 @@ impl RequestOutcome {
         }
     }
 
-    /// Whether somebody should look into it: neither an answer nor a caller's own wish.
+    /// Whether it is an error: neither a reply nor a caller's cancellation.
     pub const fn is_error(self) -> bool {
         matches!(self, Self::Exception | Self::Lost | Self::NoReply | Self::NotSent)
     }
 }
 
-/// Requests by what became of them.
+/// Requests by outcome.
 #[derive(Debug, Default)]
 pub struct Outcomes([AtomicU64; RequestOutcome::ALL.len()]);
 
 impl Outcomes {
-    /// One more.
+    /// Counts one.
     pub fn add(&self, outcome: RequestOutcome) {
         self.0[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// So many so far.
+    /// The count so far.
     pub fn get(&self, outcome: RequestOutcome) -> u64 {
         self.0[outcome as usize].load(Ordering::Relaxed)
     }
 }
 
-/// Several who count.
+/// Passes marks to several meters.
 impl Meter for Vec<Arc<dyn Meter>> {
     fn mark(&self, mark: Mark<'_>) {
         self.iter().for_each(|meter| meter.mark(mark));
     }
 }
 
-/// Nobody counts.
+/// Ignores marks.
 impl Meter for () {
     fn mark(&self, _: Mark<'_>) {}
 }

@@ -1,11 +1,11 @@
-//! Counts and timings for statsd, under the names of the original, by UDP.
+//! Counts and timings for statsd over UDP, under the names of the original.
 //!
-//! A mark is counted in memory, which takes a fraction of a microsecond, and a thread of its own sends
-//! what has come together ten times a second: one packet costs more than what it counts. Of a timing
-//! that comes more often than 32 times in between, 32 are sent, chosen by chance, with the rate that
-//! statsd scales by (`|@0.1`). A statsd that is not there costs nothing.
+//! Marks are counted in memory, which takes a fraction of a microsecond, and a separate thread
+//! sends the sums ten times a second, since one packet costs more than what it counts. Of a timing
+//! with more than 32 values per interval, 32 random ones are sent with the sample rate by which
+//! statsd scales (`|@0.1`). An unreachable statsd costs nothing.
 //!
-//! In scope: names, the wire format, the socket. Not in scope: where the marks are made.
+//! In scope: names, the wire format, the socket. Not in scope: where marks come from.
 
 mod tally;
 
@@ -22,19 +22,19 @@ use crate::metrics::meter::{Mark, Meter};
 use crate::sync::threads;
 use tally::Tally;
 
-/// How often what was counted is sent.
+/// How often the counts are sent.
 const SEND_INTERVAL: Duration = Duration::from_millis(100);
-/// How long an address is used before its name is looked up again.
+/// How long an address is used before its name is resolved again.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
-/// How long ending waits for the last packets.
+/// How long stopping waits for the last packets.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(200);
-/// Most bytes of a packet: what crosses an Ethernet in one piece.
+/// Most bytes of a packet: it fits an Ethernet frame.
 const MAX_PACKET: usize = 1432;
 
-/// Counts, and has the thread that sends.
+/// Counts marks, and owns the sending thread.
 pub struct StatsdSender {
     counting: Arc<Counting>,
-    /// Dropped to end the thread.
+    /// Dropped to stop the thread.
     running: Mutex<Option<Sender<()>>>,
     /// Disconnects when the thread has ended.
     ended: Receiver<()>,
@@ -42,13 +42,12 @@ pub struct StatsdSender {
 
 #[derive(Default)]
 struct Counting {
-    /// Guards what was counted since the last packets. Held to add a number and to take all of them
-    /// away, never while anything is sent.
+    /// Guards the counts since the last packets. Never held across I/O.
     tally: Mutex<Tally>,
 }
 
 impl StatsdSender {
-    /// Starts the thread. The host's name is looked up there.
+    /// Starts the thread, which also resolves the host's name.
     pub fn start(target: &config::Statsd) -> io::Result<Self> {
         let counting = Arc::new(Counting::default());
         let (running, stopped) = bounded(0);
@@ -66,11 +65,11 @@ impl StatsdSender {
         Ok(Self { counting, running: Mutex::new(Some(running)), ended })
     }
 
-    /// Sends what is left, and ends. What is counted later goes nowhere.
+    /// Sends the rest and stops. Later marks are dropped.
     pub fn finish(&self) {
         let mut running = self.running.lock();
         if running.take().is_some() {
-            // Not in time: it looks up a name, and ends when that has ended.
+            // On a timeout the thread is resolving a name, and ends afterwards.
             let _ = self.ended.recv_timeout(FINISH_TIMEOUT);
         }
     }
@@ -82,13 +81,13 @@ impl Meter for StatsdSender {
     }
 }
 
-/// What the thread has.
+/// The state of the thread.
 struct PacketSender {
     counting: Arc<Counting>,
     target: config::Statsd,
-    /// Absent: not looked up yet, or the lookup failed.
+    /// Absent: not resolved yet, or the lookup failed.
     socket: Option<UdpSocket>,
-    /// Whether the log has said that there is no address.
+    /// Whether the missing address was logged.
     warned: bool,
 }
 
@@ -114,7 +113,7 @@ impl PacketSender {
         }
     }
 
-    /// Looks up the name. Where that fails, an earlier address stays.
+    /// Resolves the name. On failure an earlier address stays in use.
     fn resolve(&mut self) {
         let config::Statsd { host, port } = &self.target;
         match connect(host, *port) {
@@ -132,8 +131,8 @@ impl PacketSender {
     }
 }
 
-/// A socket that sends there and never waits. Where a name has addresses of both kinds it is the
-/// IPv4 one, which is where statsd listens by default.
+/// A non-blocking socket connected to it. If a name has both kinds of addresses, IPv4 is used, on
+/// which statsd listens by default.
 fn connect(host: &str, port: u16) -> io::Result<UdpSocket> {
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
     let address = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
@@ -148,7 +147,7 @@ fn connect(host: &str, port: u16) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Lines that travel together.
+/// Lines that are sent together.
 struct Packet<'a> {
     socket: &'a UdpSocket,
     text: String,
@@ -168,7 +167,7 @@ impl Packet<'_> {
 
     fn send(&mut self) {
         if !self.text.is_empty() {
-            // Nobody there, or no room: statsd loses numbers, and nobody waits for it.
+            // No listener or a full buffer: statsd is lossy.
             let _ = self.socket.send(self.text.as_bytes());
             self.text.clear();
         }

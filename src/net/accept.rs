@@ -1,6 +1,6 @@
-//! Accepting connections for as long as a port is open: a loop that no error ends.
+//! Accepting connections as long as a port is open: a loop that survives every error.
 //!
-//! In scope: a listening socket, its thread, its end. Not in scope: what becomes of a connection.
+//! In scope: a listening socket, its thread, stopping. Not in scope: serving a connection.
 
 mod handed;
 mod socket;
@@ -28,17 +28,17 @@ use crate::sync::throttle::Throttle;
 /// How long accepting pauses when the system has no more sockets.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// A port that accepts. Dropping it stops it.
+/// A port that accepts connections. Dropping it stops it.
 pub(crate) struct Acceptor {
     listener: Socket,
     stopping: Arc<AtomicBool>,
     /// Dropped to wake the thread from a pause.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    /// Whether accepting works.
+    /// Whether accepting succeeds.
     accepts: Arc<AtomicBool>,
-    /// Where others have the socket open, too: shut down to wake the thread, for nothing may be done
-    /// to the socket itself.
+    /// For a socket shared with other processes: shut down to wake the thread, as the socket itself
+    /// must not be touched.
     waker: Option<UnixStream>,
 }
 
@@ -59,8 +59,8 @@ impl Acceptor {
         Ok(acceptor)
     }
 
-    /// Accepts from now on, on a thread of its own. `what` names the port in its log lines. `admit`
-    /// gets each connection and must not block.
+    /// Starts accepting on a new thread. `what` names the port in log lines. `admit` gets each
+    /// connection and must not block.
     pub fn start(
         what: &'static str,
         listener: Socket,
@@ -92,29 +92,29 @@ impl Acceptor {
         Ok(Self { listener, stopping, stop, thread, accepts, waker: None })
     }
 
-    /// Whether it accepts: a panic would have ended its thread.
+    /// Whether its thread runs: a panic would have ended it.
     pub fn is_alive(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Whether accepting works: not while the system has no more sockets.
+    /// Whether accepting succeeds: false while the system is out of sockets.
     pub fn accepts(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.accepts)
     }
 
-    /// Closes the port. Connections that wait to be accepted are refused, or left to whoever else has
-    /// the socket.
+    /// Closes the port. Connections in the accept queue are refused, or left to the other processes
+    /// that share the socket.
     pub fn stop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         self.stopping.store(true, Ordering::Release);
-        // On Linux this wakes a thread that is in `accept`, and refuses callers from here on.
+        // On Linux this wakes a thread in `accept`, and refuses further connections.
         let woken = match self.waker.take() {
             Some(waker) => waker.shutdown(Shutdown::Both),
             None => self.listener.shutdown(Shutdown::Both),
         };
         drop(self.stop.take());
         match woken {
-            // The thread waits for nothing else, so this is short.
+            // The thread blocks on nothing else, so this is short.
             Ok(()) => drop(thread.join()),
             Err(error) => log::warn!("the listener does not stop: {error}"),
         }
@@ -127,7 +127,7 @@ impl Drop for Acceptor {
     }
 }
 
-/// Waits for a connection, or to be woken: then there is none.
+/// Waits for a connection; fails if woken.
 fn accept_shared(listener: &Socket, woken: &UnixStream) -> io::Result<Socket> {
     let mut waiting = [PollFd::new(listener, PollFlags::IN), PollFd::new(woken, PollFlags::IN)];
     poll(&mut waiting, None)?;
@@ -150,13 +150,14 @@ fn run(
         let accepted = accept();
         let is_stopping = stopping.load(Ordering::Acquire);
         match accepted {
-            // Also when it is the last: nobody else will ever answer it.
+            // Also when stopping: a connection that was accepted must be served.
             Ok(socket) => {
                 accepts.store(true, Ordering::Relaxed);
                 admit(socket);
             }
             Err(_) if is_stopping => {}
-            // The caller went away, or to another process, or a signal came: nothing is wrong here.
+            // The caller disconnected or went to another process, or a signal arrived: not a
+            // failure.
             Err(error)
                 if matches!(
                     error.kind(),

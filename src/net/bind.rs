@@ -1,14 +1,14 @@
-//! Where a local port listens.
+//! The address of a local port.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// What fits into `sockaddr_un` on Linux beside its final zero byte (unix(7)).
+/// The capacity of `sockaddr_un` on Linux without the terminating zero byte (unix(7)).
 pub(crate) const MAX_SOCKET_PATH: usize = 107;
 
-/// Where a local port listens.
+/// The address of a local port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bind {
     /// `IP:PORT`.

@@ -1,6 +1,6 @@
-//! Connecting out: where a host is, and when to try again.
+//! Outbound connections: resolving a host, connecting, and when to retry.
 //!
-//! In scope: names, addresses, plain TCP, proxies on the way, waits. Not in scope: what is sent on a connection.
+//! In scope: names, addresses, plain TCP, proxies, waits. Not in scope: the data on a connection.
 
 mod address;
 mod backoff;

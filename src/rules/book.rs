@@ -11,12 +11,12 @@ use super::table::{MAX_BYTES, Question, Rules};
 use crate::fs;
 use crate::fs::changes::Changes;
 
-/// The rules of a file, which may change while they are in use.
+/// The rules of a file, which can be reloaded.
 pub struct Rulebook {
     path: PathBuf,
-    /// Guards which rules are in force. Nothing is read or decided while it is held.
+    /// Guards which rules are in force. Never held while the file is read or a request is decided.
     current: RwLock<Arc<Rules>>,
-    /// Guards what the file looked like. Held while it is read: only one at a time does that.
+    /// Guards the state of the file. Held while it is read, so that only one thread does so.
     changes: Mutex<Changes>,
 }
 
@@ -38,7 +38,7 @@ impl Rulebook {
         Arc::clone(&self.current.read())
     }
 
-    /// Whether they allow it.
+    /// Whether the rules allow the request.
     pub fn allows(&self, question: &Question<'_>) -> bool {
         self.rules().find(question).is_some()
     }
@@ -55,7 +55,7 @@ impl Rulebook {
         load(&self.path).map(|rules| self.replace(rules))
     }
 
-    /// Looks at the file, and reads it again where it changed and has settled. None: nothing to do.
+    /// Polls the file, and reads it again if it changed and has settled. `None`: nothing to do.
     pub fn look(&self) -> Option<Result<(), LoadError>> {
         let mut changes = self.changes.lock();
         changes.should_reload().then(|| load(&self.path).map(|rules| self.replace(rules)))
@@ -132,7 +132,7 @@ mod tests {
             assert!(error(path).ends_with(": not a regular file"));
         }
         let path = dir.path().join("large");
-        // Holes take no room on the disk, and are not read to the end.
+        // A sparse file takes no disk space, and is not read to the end.
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
         assert!(error(&path).ends_with("larger than 1048576 bytes"));
     }

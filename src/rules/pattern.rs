@@ -2,27 +2,27 @@
 
 use percent_encoding::percent_decode_str;
 
-/// The text between the asterisks; one piece is a text without any.
+/// The text between the asterisks; a single piece has no asterisk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pattern {
     pieces: Vec<String>,
 }
 
 impl Pattern {
-    /// Reads a word, in which `%XX` stands for a byte. The error says what is wrong with it.
+    /// Parses a word, in which `%XX` is an encoded byte. The error says what is wrong.
     pub fn parse(word: &str) -> Result<Self, &'static str> {
-        // Split first: an asterisk that was written as `%2A` is one.
+        // Split before decoding: `%2A` is a literal asterisk.
         let pieces = word.split('*').map(decode).collect::<Result<_, _>>()?;
         Ok(Self { pieces })
     }
 
-    /// The same in lower case, as far as it is ASCII.
+    /// Converts ASCII letters to lower case.
     pub fn into_lower_case(mut self) -> Self {
         self.pieces.iter_mut().for_each(|piece| piece.make_ascii_lowercase());
         self
     }
 
-    /// The one text that matches, where there is only one.
+    /// The only text that matches, if there is just one.
     pub fn only(&self) -> Option<&str> {
         match self.pieces.as_slice() {
             [text] => Some(text),
@@ -30,8 +30,8 @@ impl Pattern {
         }
     }
 
-    /// Whether `text` matches. The time is that of a search for each piece in turn: the first place
-    /// where one fits leaves the most for those after it, so none is ever tried twice.
+    /// Whether `text` matches. Searches for each piece in turn without backtracking: the first
+    /// match leaves the most for the following pieces.
     pub fn matches(&self, text: &str) -> bool {
         let Some((first, rest)) = self.pieces.split_first() else { return false };
         let Some(mut left) = text.strip_prefix(first.as_str()) else { return false };
@@ -95,7 +95,7 @@ mod tests {
             ("*.example.com", "example.com"),
             ("*.example.com", "a.example.com.evil"),
             ("a*b*c", "acb"),
-            // What the first piece has taken is not there for the last one.
+            // The first and the last piece must not overlap.
             ("ab*ba", "aba"),
             ("a*ab*b", "aab"),
             ("*ab*ab", "aab"),

@@ -1,4 +1,4 @@
-//! From the bytes of a file to rules, and from a question to a decision.
+//! Parsing of rules, and the decision about a request.
 
 use std::collections::HashMap;
 
@@ -7,12 +7,12 @@ use crate::event::Verb;
 
 /// Most bytes of a file of rules.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
-/// Most lines, with comments and empty ones.
+/// Most lines, including comments and empty ones.
 const MAX_LINES: usize = 10_000;
 /// Most bytes of one line.
 const MAX_LINE: usize = 1024;
 
-/// What is to be decided.
+/// The request to be decided.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The name in the peer's certificate.
@@ -26,7 +26,7 @@ pub struct Question<'a> {
 /// What is allowed; all else is refused. See the [module](super) for what a line may say.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// Rules about one peer, by its name in lower case, so that a long list of peers costs nothing.
+    /// Rules about one peer, by its name in lower case, for lookup in constant time.
     named: HashMap<String, Vec<Rule>>,
     /// Rules about more than one.
     others: Vec<(Pattern, Rule)>,
@@ -43,14 +43,14 @@ pub struct Rule {
 }
 
 impl Rules {
-    /// Reads the content of a file.
+    /// Parses the content of a file.
     pub fn parse(bytes: &[u8]) -> Result<Self, RulesError> {
         if bytes.len() > MAX_BYTES {
             return Err(RulesError::TooLarge);
         }
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let mut rules = Self::default();
-        // What follows the last line break is a line only where there is something.
+        // What follows the last line break is a line only if it is not empty.
         let lines = bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|byte| *byte == b'\n');
         for (number, line) in (1..).zip(lines) {
             if number > MAX_LINES {
@@ -72,7 +72,7 @@ impl Rules {
         }
     }
 
-    /// The first rule that allows it; without any it is refused.
+    /// The first rule that allows it; if there is none it is refused.
     pub fn find(&self, question: &Question<'_>) -> Option<&Rule> {
         let peer = question.peer.to_ascii_lowercase();
         let named =
@@ -105,7 +105,7 @@ impl Rule {
         &self.text
     }
 
-    /// Whether it allows this to those peers whom it is about.
+    /// Whether it allows this to the peers it applies to.
     fn allows(&self, question: &Question<'_>) -> bool {
         self.verb.is_none_or(|verb| verb == question.verb) && self.noun.matches(question.noun)
     }
@@ -117,7 +117,7 @@ fn text_of(line: &[u8]) -> Result<&str, String> {
         return Err(format!("longer than {MAX_LINE} bytes"));
     }
     let text = std::str::from_utf8(line).map_err(|_| "not UTF-8 text".to_owned())?;
-    // One that is not seen would make a rule that means something else than it shows.
+    // With an invisible character a rule would not mean what it shows.
     let is_hidden = |c: char| c.is_control() || c.is_whitespace();
     match text.chars().find(|c| is_hidden(*c) && !matches!(c, ' ' | '\t')) {
         Some(hidden) => Err(format!("the character U+{:04X}; write it as %XX", hidden as u32)),
@@ -127,7 +127,7 @@ fn text_of(line: &[u8]) -> Result<&str, String> {
 
 type Parsed = (Pattern, Option<Verb>, Pattern);
 
-/// The peer in lower case, the verb and the noun; `None` for a line that says nothing.
+/// The peer in lower case, the verb and the noun; `None` for an empty line or a comment.
 fn parse_line(text: &str) -> Result<Option<Parsed>, String> {
     const FORM: &str = "a line is: allow PEER VERB NOUN";
     let words: Vec<&str> = text
@@ -172,10 +172,10 @@ fn wrong_verb(word: &str) -> String {
 /// Why the content of a file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RulesError {
-    /// It has more bytes than is taken.
+    /// The file is larger than the limit.
     #[error("larger than {MAX_BYTES} bytes")]
     TooLarge,
-    /// It has more lines than is taken.
+    /// The file has more lines than the limit.
     #[error("line {} is beyond the limit", MAX_LINES + 1)]
     TooManyLines,
     /// A line is wrong.
@@ -264,7 +264,7 @@ mod tests {
     fn names_with_other_alphabets_and_signs_can_be_meant() {
         let rules = rules("allow größe%20日本 get a\nallow %2A get b\nallow a%0Ab get c\n");
         assert_eq!(line(&rules, "größe 日本", Verb::Get, "a"), Some(1));
-        // Only ASCII has one idea of case.
+        // Case is ignored only for ASCII.
         assert_eq!(line(&rules, "GRÖSSE 日本", Verb::Get, "a"), None);
         assert_eq!(line(&rules, "*", Verb::Get, "b"), Some(2));
         assert_eq!(line(&rules, "x", Verb::Get, "b"), None);

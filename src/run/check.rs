@@ -1,8 +1,8 @@
-//! `--check`: step by step, whether a node would start here and reach its other side, and what to do
-//! where not. Nothing is changed, and a node of the same identity that runs is not disturbed.
+//! `--check`: tests step by step whether a node would start here and reach its other side, with
+//! advice on failure. Changes nothing, and does not disturb a running node with the same identity.
 //!
-//! In scope: which steps there are, in which order, and what comes of each. Not in scope: what a node
-//! does when it starts; the steps use what that uses.
+//! In scope: the steps, their order and their results. Not in scope: starting a node; the steps use
+//! the same functions.
 
 mod files;
 mod manager;
@@ -25,7 +25,7 @@ use ports::Ports;
 use report::{CheckProblem, Report};
 use steps::{CLOCK, CONFIGURATION, DESCRIPTORS, FILES, IDENTITY, NAME, PORTS, TO_SERVER};
 
-/// Fewer open files than this are too few: a server has two for each client, and both have one for
+/// The minimum limit of open files: a server has two for each client, and both roles have one for
 /// each local caller and each TCP connection.
 const fn least_descriptors(role: Role) -> u64 {
     match role {
@@ -80,7 +80,7 @@ pub(super) fn server(handlers: &Handlers) -> Result<(), CliFailure> {
     report.end()
 }
 
-/// The configuration, where a node could start with it.
+/// The configuration, if a node could start with it.
 fn usable<T>(
     read: Result<(T, Vec<Warning>), ConfigError>,
     node: fn(&T) -> &NodeConfig,

@@ -1,4 +1,4 @@
-//! `--check-rule`: what the rules say about one question, without starting anything.
+//! `--check-rule`: what the rules decide about one request, without starting a node.
 
 use pico_args::Arguments;
 
@@ -7,7 +7,7 @@ use crate::event::{Target, Verb};
 use crate::rules::{Question, Rulebook};
 use crate::run::cli::{self, CliFailure, Program};
 
-/// A question on the command line.
+/// A request on the command line.
 pub(super) struct Asked {
     peer: String,
     verb: Verb,
@@ -15,7 +15,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// The question, where there is one.
+    /// The request, if there is one.
     pub fn parse(arguments: &mut Arguments) -> Result<Option<Self>, CliFailure> {
         if !arguments.contains("--check-rule") {
             return Ok(None);
@@ -23,7 +23,7 @@ impl Asked {
         let peer = cli::value(arguments, "PEER")?;
         let verb: String = cli::value(arguments, "VERB")?;
         let noun: String = cli::value(arguments, "NOUN")?;
-        // As a request is asked: HEAD as GET, and the path taken apart.
+        // As for a real request: HEAD as GET, and the path split.
         let asked_as = if verb.eq_ignore_ascii_case("head") { "get" } else { &verb };
         let verb = Verb::parse(asked_as).ok_or_else(|| {
             CliFailure::Usage(format!("VERB {verb:?} is no method that can be asked"))

@@ -1,5 +1,5 @@
-//! What the programs share: `--help` and `--version`, refusal of what they do not know, and how
-//! an end becomes an exit code and one line on standard error.
+//! The common parts of the programs: `--help` and `--version`, refusing unknown arguments, and
+//! turning failures into an exit code and one line on standard error.
 //!
 //! In scope: a command line. Not in scope: what a program does.
 
@@ -30,13 +30,13 @@ use completion::completion;
 use help::help;
 use man::man;
 
-/// Exit code of a program that failed.
+/// Exit code after a failure.
 const FAILED: u8 = 1;
 /// Exit code after wrong arguments or a wrong environment.
 const WRONG_USAGE: u8 = 2;
 
-/// The whole `main` of a program: `parse` takes its arguments, and only when nothing is left over,
-/// `run` is called with the result.
+/// The complete `main` of a program: `parse` takes its arguments, and if none are left over `run`
+/// is called with the result.
 ///
 /// `--help` and `--version` are answered before `parse` sees the arguments. A failure is one line
 /// on standard error that begins with the program's name.
@@ -93,16 +93,16 @@ pub fn main<T>(
     exit_code(program, result)
 }
 
-/// The next argument that is no option; `what` names it in the message, such as `KEY`.
+/// The next argument, which must not be an option; `what` names it in the error, such as `KEY`.
 pub fn positional(arguments: &mut Arguments, what: &str) -> Result<OsString, CliFailure> {
     optional_positional(arguments)?.ok_or_else(|| CliFailure::Usage(format!("{what} is missing")))
 }
 
-/// As [`positional`], where it may be left out.
+/// As [`positional`], but optional.
 pub fn optional_positional(arguments: &mut Arguments) -> Result<Option<OsString>, CliFailure> {
     let argument = arguments.opt_free_from_os_str(|text| Ok::<_, String>(text.to_owned()))?;
     match argument {
-        // A file of such a name can still be given as `./-name`.
+        // A file with such a name can still be given as `./-name`.
         Some(text) if text.as_encoded_bytes().starts_with(b"-") => Err(unknown(&text)),
         other => Ok(other),
     }
@@ -113,7 +113,7 @@ pub fn path(arguments: &mut Arguments, what: &str) -> Result<PathBuf, CliFailure
     positional(arguments, what).map(PathBuf::from)
 }
 
-/// The next argument that is no option, read as a `T`.
+/// The next argument, which must not be an option, parsed as a `T`.
 pub fn value<T: FromStr<Err: Display>>(
     arguments: &mut Arguments,
     what: &str,
@@ -132,14 +132,14 @@ pub fn option_path(
     Ok(arguments.opt_value_from_os_str(option, |text| Ok::<_, String>(PathBuf::from(text)))?)
 }
 
-/// The value of an option such as `--days`, which `parse` reads; none where it is not given.
+/// The value of an option such as `--days`, parsed by `parse`; `None` if it is not given.
 pub fn option<T, E: Display>(
     arguments: &mut Arguments,
     option: &'static str,
     parse: fn(&str) -> Result<T, E>,
 ) -> Result<Option<T>, CliFailure> {
     arguments.opt_value_from_fn(option, parse).map_err(|error| match error {
-        // By itself it would not say whose value that is.
+        // Its own message does not name the option.
         pico_args::Error::Utf8ArgumentParsingFailed { value, cause } => {
             CliFailure::Usage(format!("{option} {value:?}: {cause}"))
         }
@@ -153,7 +153,7 @@ pub fn read_text(file: &Path, limit: u64) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8 text"))
 }
 
-/// Prints a line on standard output at once. Nobody there to read it is no error.
+/// Prints a line on standard output and flushes. A closed standard output is not an error.
 pub fn say(line: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
@@ -164,12 +164,12 @@ pub fn warn(program: &Program, warning: impl Display) {
     print_error(&format!("{}: warning: {}", program.name, one_line(warning)));
 }
 
-/// `eprintln!` would panic where standard error cannot be written.
+/// `eprintln!` would panic if standard error cannot be written.
 fn print_error(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// What `--help` or `--version` print, where one of them is given.
+/// The output of `--help` or `--version`, if one of them is given.
 fn asked(program: &Program, commands: &[Program], arguments: &mut Arguments) -> Option<String> {
     if arguments.contains(["-h", "--help"]) {
         return Some(help(program, commands));
@@ -178,7 +178,7 @@ fn asked(program: &Program, commands: &[Program], arguments: &mut Arguments) -> 
     arguments.contains(["-V", "--version"]).then(version)
 }
 
-/// What a package is made of, from the same texts as `--help`, which leaves these options out.
+/// The output of the options for packaging, which `--help` does not list.
 fn printed(program: &Program, commands: &[Program], arguments: &mut Arguments) -> Option<String> {
     if arguments.contains("--print-man") {
         return Some(man(program, commands));
@@ -219,7 +219,7 @@ fn exit_code(program: &Program, result: Result<(), CliFailure>) -> ExitCode {
     }
 }
 
-/// The exit code of a failure, and its line.
+/// The exit code and the line of a failure.
 fn report(program: &Program, failure: &CliFailure) -> (u8, String) {
     let name = program.file_name();
     match failure {
@@ -254,7 +254,7 @@ mod tests {
         Arguments::from_vec(list.iter().map(OsString::from).collect())
     }
 
-    /// What a program with one needed and one optional argument and an option makes of these.
+    /// Parses these as a program with a required argument, an optional one and an option.
     fn parse(list: &[&str]) -> Result<(OsString, Option<OsString>, Option<u32>), CliFailure> {
         parse_all(arguments(list), |arguments| {
             let days = option(arguments, "--days", str::parse::<u32>)?;
@@ -348,12 +348,12 @@ mod tests {
         assert!(bare.contains("Usage:\n  rp_test\n") && !bare.contains("BIND_IP"), "{bare}");
     }
 
-    /// Set for this test binary when it runs again as a program whose reader goes away.
+    /// Set when this test binary runs itself as a program whose reader closes.
     const IS_CHILD: &str = "RESTPIPE_TEST_CHILD";
     /// More than a pipe holds, so that the child notices.
     const LINES: usize = 20_000;
 
-    /// Runs a test of this module in a process of its own, and closes its output after one line.
+    /// Runs a test of this module in a child process, and closes its output after one line.
     fn exit_code_without_reader(test: &str, of: fn(&mut Child) -> Box<dyn Read>) -> Option<i32> {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", &format!("run::cli::tests::{test}"), "--ignored", "--nocapture"]);
@@ -381,7 +381,7 @@ mod tests {
     fn child_says_much() {
         if std::env::var_os(IS_CHILD).is_some() {
             (0..LINES).for_each(|_| say("ready"));
-            // Past the test harness, whose own output has no reader either.
+            // Bypasses the test harness, whose own output has no reader either.
             std::process::exit(7);
         }
     }

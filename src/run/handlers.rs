@@ -1,11 +1,11 @@
-//! From what `RP_EVENT_HANDLER` asks for to what answers events.
+//! Building the handler that `RP_EVENT_HANDLER` selects.
 
 use std::sync::Arc;
 
 use crate::config::{ConfigError, HandlerChoice, HandlerSpec, Mounting, NodeConfig};
 use crate::handler::{Exec, Files, Handler, Mounts, Role, Service, example};
 
-/// The handler that is always there.
+/// The built-in handler.
 const EXAMPLE: &str = "example";
 
 /// The handlers that `RP_EVENT_HANDLER` can name. `example` is always among them.
@@ -20,13 +20,13 @@ impl Handlers {
         Self::default()
     }
 
-    /// Adds one. The first that is added answers where `RP_EVENT_HANDLER` is not set.
+    /// Adds one. The first one added is the default if `RP_EVENT_HANDLER` is not set.
     pub fn with(mut self, name: &str, handler: impl Handler + 'static) -> Self {
         self.registered.push((name.to_owned(), Arc::new(handler)));
         self
     }
 
-    /// What answers events on this side.
+    /// Builds the handler of this side.
     pub(super) fn choose(
         &self,
         node: &NodeConfig,
@@ -52,7 +52,7 @@ impl Handlers {
         }
     }
 
-    /// What that is called: as `RP_EVENT_HANDLER` says it.
+    /// The name of that handler, as in `RP_EVENT_HANDLER`.
     pub(super) fn name(&self, node: &NodeConfig) -> String {
         let first = || self.registered.first().map_or(EXAMPLE, |(name, _)| name).to_owned();
         node.handler.as_ref().map_or_else(first, ToString::to_string)

@@ -1,6 +1,6 @@
 //! The log: one event, one line, on standard error.
 //!
-//! In scope: what a line looks like and which ones are shown. Not in scope: what is logged.
+//! In scope: the format and the filter of lines. Not in scope: what is logged.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -15,13 +15,13 @@ use serde_json::json;
 
 use crate::config::{Environment, LogFormat};
 
-/// The form of the log, once [`init`] has set it.
+/// The format of the log, once [`init`] has set it.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
-/// Starts logging to standard error: `info` and up, with `debug` that too; `RUST_LOG` wins. Where
-/// the program has a logger already, that one stays. A panic is a line of the log, too.
+/// Starts logging to standard error: `info` and up, with `debug` also debug lines; `RUST_LOG`
+/// overrides both. A logger that is already installed stays. Panics are logged, too.
 ///
-/// A standard error that is closed or full costs the line, not the process.
+/// If standard error is closed or full the line is lost; the process continues.
 pub fn init(env: &Environment, debug: bool, format: LogFormat) {
     let mut builder = Builder::new();
     match env.log_filter() {
@@ -35,7 +35,7 @@ pub fn init(env: &Environment, debug: bool, format: LogFormat) {
             LogFormat::Json => write_json(out, time, record.level(), record.args()),
         }
     });
-    // The only error is that another logger is in place.
+    // The only error is that a logger is already installed.
     if builder.try_init().is_ok() {
         FORMAT.get_or_init(|| format);
         panic::set_hook(Box::new(move |panic| {
@@ -43,7 +43,7 @@ pub fn init(env: &Environment, debug: bool, format: LogFormat) {
             let place = panic.location().map_or(String::new(), |place| format!(" at {place}"));
             let name = thread.name().unwrap_or("without a name");
             log::error!("thread {name} panicked{place}: {}", payload(panic.payload()));
-            // Only where somebody asks for it, who wants it as lines.
+            // Only if requested by `RUST_BACKTRACE`; then on several lines.
             let trace = Backtrace::capture();
             if format == LogFormat::Text && trace.status() == BacktraceStatus::Captured {
                 let _ = writeln!(io::stderr().lock(), "{trace}");
@@ -52,8 +52,7 @@ pub fn init(env: &Environment, debug: bool, format: LogFormat) {
     }
 }
 
-/// Logs why a program fails, where the log is JSON, for programs to read. False: it is not, and the line
-/// has to be printed.
+/// Logs why a program fails, if the log is JSON. False if it is not, and the line must be printed.
 pub fn log_failure(line: &str) -> bool {
     let is_read = FORMAT.get() == Some(&LogFormat::Json) && log::log_enabled!(Level::Error);
     if is_read {
@@ -62,7 +61,7 @@ pub fn log_failure(line: &str) -> bool {
     is_read
 }
 
-/// What was given to the panic, which may hold anything.
+/// The message of a panic.
 fn payload(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no text")
@@ -90,11 +89,11 @@ fn write_json(
     writeln!(out, "{}", json!({ "time": time, "level": level, "message": message }))
 }
 
-/// A text as one line that can be shown on a terminal: whatever would break the line, move the
-/// cursor or turn the direction of writing is escaped, and a long text is cut.
+/// A text as one line that is safe on a terminal: whatever would break the line, move the cursor or
+/// change the text direction is escaped, and a long text is truncated.
 pub fn one_line(text: impl Display) -> String {
     let mut line = OneLine { text: String::new(), is_cut: false };
-    // An error is either our own, at the limit, or that of a `Display` which gave up half-way.
+    // An error is either our own, at the limit, or that of a `Display` implementation.
     let _ = write!(line, "{text}");
     if line.is_cut {
         line.text.push_str("... (cut)");
@@ -102,14 +101,14 @@ pub fn one_line(text: impl Display) -> String {
     line.text
 }
 
-/// Takes text up to a limit, and then stops whoever writes.
+/// Takes text up to a limit, then fails the write.
 struct OneLine {
     text: String,
     is_cut: bool,
 }
 
 impl OneLine {
-    /// What a terminal page holds; a message may carry text from a peer, which has no such bound.
+    /// A page of a terminal; a message may contain unbounded text from a peer.
     const MAX_BYTES: usize = 4096;
 }
 
@@ -188,7 +187,7 @@ mod tests {
         }
     }
 
-    /// Tells the other one that it is the child of this one.
+    /// Set for the child process.
     const IS_CHILD: &str = "LOGGING_TEST_CHILD";
 
     #[test]

@@ -10,8 +10,8 @@ use crate::event::peer::Role;
 use crate::identity::{self, GivenFiles};
 use crate::run::cli::{self, CliFailure, Program};
 
-/// Checks a server's key, certificate and CA, then installs them; the whole `main` of a program of
-/// this name.
+/// Checks a server's key, certificate and CA, then installs them: the complete `main` of a program
+/// with this name.
 pub fn server_set_identity(name: &'static str) -> ExitCode {
     let program = Program {
         name,
@@ -29,8 +29,8 @@ pub fn server_set_identity(name: &'static str) -> ExitCode {
     main(&program, Role::Server)
 }
 
-/// Checks a client's key, certificate and CA, then installs them; the whole `main` of a program of
-/// this name. The CA may be left out where one is installed already.
+/// Checks a client's key, certificate and CA, then installs them: the complete `main` of a program
+/// with this name. The CA may be omitted if one is already installed.
 pub fn client_set_identity(name: &'static str) -> ExitCode {
     let program = Program {
         name,

@@ -1,7 +1,7 @@
 //! SIGTERM, SIGINT and SIGHUP as messages.
 //!
-//! In scope: the first signal to stop is a message for the receiver, the second one ends the process;
-//! SIGHUP is a message to read files again. Not in scope: what stopping and reading mean (`node`), and
+//! In scope: the first signal to stop is a message for the receiver, the second one ends the
+//! process; SIGHUP is a message to reload files. Not in scope: stopping and reloading (`node`), and
 //! every other signal.
 
 use std::ffi::c_int;
@@ -36,11 +36,11 @@ impl fmt::Display for Signal {
     }
 }
 
-/// The first signal as a message. The second one, of either kind, ends the process at once in the
-/// way the signal does by default: it is acted on inside the signal handler, so that no stuck thread
-/// prevents it. That stays so when this value is dropped.
+/// The first signal as a message. The second one, of either kind, ends the process at once by the
+/// signal's default action, inside the signal handler, so that no stuck thread prevents it. This
+/// remains in effect after this value is dropped.
 ///
-/// A process has one of these, made before other threads start.
+/// Create one per process, before other threads start.
 #[derive(Debug)]
 pub struct Signals {
     receiver: Receiver<Signal>,
@@ -50,7 +50,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over the three signals. An error is the operating system's.
+    /// Installs handlers for the three signals. The error is the operating system's.
     pub fn new() -> io::Result<Self> {
         const SIGNALS: [c_int; 2] = [SIGTERM, SIGINT];
         let armed = Arc::new(AtomicBool::new(false));
@@ -62,9 +62,9 @@ impl Signals {
         }
         let mut signals = iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let handle = signals.handle();
-        // One place: there is never a second message, for the second signal ends the process.
+        // Capacity one: there is never a second message, as the second signal ends the process.
         let (sender, receiver) = bounded(1);
-        // One place: to read files again once serves both of two signals.
+        // Capacity one: one reload serves several signals.
         let (reload, reloads) = bounded(1);
         let thread = threads::spawn("signals", move || {
             for signal in signals.forever() {
@@ -73,19 +73,19 @@ impl Signals {
                     continue;
                 }
                 let signal = if signal == SIGINT { Signal::Interrupt } else { Signal::Terminate };
-                // Full or without a receiver: the process is stopping already.
+                // Full or disconnected: the process is already stopping.
                 let _ = sender.try_send(signal);
             }
         })?;
         Ok(Self { receiver, reloads, handle, thread: Some(thread) })
     }
 
-    /// Where the first signal arrives. It is disconnected only when this value is dropped.
+    /// Receives the first signal. Disconnects only when this value is dropped.
     pub fn receiver(&self) -> &Receiver<Signal> {
         &self.receiver
     }
 
-    /// Where SIGHUP arrives.
+    /// Receives SIGHUP.
     pub fn reloads(&self) -> &Receiver<()> {
         &self.reloads
     }
@@ -114,8 +114,8 @@ mod tests {
     const IS_CHILD: &str = "RESTPIPE_TEST_CHILD";
     const DEADLINE: Duration = Duration::from_secs(10);
 
-    /// Runs one of the tests below that are ignored, in a process of its own: a signal is for the
-    /// whole process, and the second one is to end it.
+    /// Runs one of the ignored tests below in a child process: a signal affects the whole process,
+    /// and the second one ends it.
     fn in_a_process(test: &str) -> Output {
         let program = std::env::current_exe().unwrap();
         let name = format!("run::signals::tests::{test}");

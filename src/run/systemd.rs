@@ -1,7 +1,7 @@
-//! Notifications for a service manager: ready, reloading, stopping, a line of status, keep-alive
+//! Notifications for a service manager: ready, reloading, stopping, status line, keep-alive
 //! (`sd_notify(3)`, `sd_watchdog_enabled(3)`).
 //!
-//! In scope: the messages and their socket. Not in scope: when each of them is true (`run`).
+//! In scope: the messages and their socket. Not in scope: when to send them (`run`).
 
 use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
@@ -13,10 +13,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::config::Environment;
 
-/// The shortest interval of keep-alives, whatever is asked for.
+/// The shortest interval of keep-alives, whatever is configured.
 const MIN_WATCHDOG_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Sends to the service manager; without one it does nothing.
+/// Sends to the service manager; does nothing without one.
 #[derive(Debug, Default)]
 pub struct Notifier {
     socket: Option<UnixDatagram>,
@@ -24,7 +24,7 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// The one that the environment names. An address that cannot be used is a line in the log.
+    /// From the environment. An unusable address is logged.
     pub fn new(env: &Environment) -> Self {
         let Some(name) = env.manager("NOTIFY_SOCKET") else { return Self::default() };
         let socket = connect(name).map_err(|error| {
@@ -33,30 +33,29 @@ impl Notifier {
         Self { socket: socket.ok(), watchdog: watchdog(env) }
     }
 
-    /// How often a keep-alive is due: twice within the time after which the manager would end this
-    /// process.
+    /// How often a keep-alive is due: half the manager's watchdog timeout.
     pub fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// The node serves.
+    /// The node is ready.
     pub fn ready(&self) {
         self.send("READY=1");
     }
 
-    /// The node reads its files again, until the next [`Notifier::ready`].
+    /// The node is reloading its files, until the next [`Notifier::ready`].
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let usec = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
     }
 
-    /// The node is about to end.
+    /// The node is stopping.
     pub fn stopping(&self) {
         self.send("STOPPING=1");
     }
 
-    /// What the node does, in a line for people.
+    /// A status line for people.
     pub fn status(&self, text: &str) {
         self.send(&format!("STATUS={}", text.escape_debug()));
     }

@@ -1,5 +1,5 @@
-//! `rp_tcp`: one connection to a target of a peer, on standard input and output, through the local port
-//! of a node that runs.
+//! `rp_tcp`: one connection to a target of a peer, on standard input and output, through the local
+//! port of a running node.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -38,14 +38,14 @@ const PROGRAM: Program = Program {
 
 /// How long the local port may take to accept.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the answer may take: a peer that is away is waited for, and then its target.
+/// How long the response may take: the node waits for a disconnected peer, then for its target.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
-/// Most bytes of the answer's head, and of a refusal's body.
+/// Most bytes of the response's head, and of an error's body.
 const MAX_ANSWER: usize = 64 * 1024;
-/// Most fields of its head.
+/// Most fields of the head.
 const MAX_FIELDS: usize = 64;
 
-/// The whole `main` of `rp_tcp`.
+/// The complete `main` of `rp_tcp`.
 pub fn tcp() -> ExitCode {
     cli::main(&PROGRAM, Asked::parse, |asked| asked.connect())
 }
@@ -75,7 +75,7 @@ impl Asked {
         exchange(socket, &early).map_err(broken)
     }
 
-    /// Asks for the connection. Returns what came behind the answer's head.
+    /// Requests the connection. Returns the bytes after the response's head.
     fn ask(&self, mut socket: &Socket) -> Result<Vec<u8>, CliFailure> {
         let failed = |error: io::Error| CliFailure::Failed(format!("{}: {error}", self.http));
         socket.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
@@ -104,9 +104,9 @@ impl Asked {
         }
     }
 
-    /// Why there is no connection, in the node's own words.
+    /// The error in the node's response.
     fn refused(&self, socket: &Socket, mut body: Vec<u8>) -> CliFailure {
-        // What cannot be read is not needed to know that there is none.
+        // Best effort: the connection failed in any case.
         let _ = socket.take(MAX_ANSWER as u64).read_to_end(&mut body);
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         let message = body.get("message").and_then(|message| message.as_str());
@@ -115,7 +115,7 @@ impl Asked {
     }
 }
 
-/// The status of an answer and the length of its head, once that is whole.
+/// The status of a response and the length of its head, once that is complete.
 fn status(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
     match head::parse_response(bytes, &mut [NO_FIELD; MAX_FIELDS]) {
         Ok(answer) => Ok(Some((answer.status, answer.length))),
@@ -124,13 +124,14 @@ fn status(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
     }
 }
 
-/// Copies both ways until the other side has ended; what standard input still has is of no use then.
+/// Copies in both directions until the other side has closed; the rest of standard input is then
+/// discarded.
 fn exchange(socket: Socket, early: &[u8]) -> io::Result<()> {
     let mut to = socket.try_clone()?;
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     threads::spawn("input", move || {
-        // A side that takes no more ends the other direction, too.
+        // A failed write also ends the other direction.
         let _ = copy(&mut input, &mut to);
         let _ = to.shutdown(Shutdown::Write);
     })?;
@@ -138,8 +139,8 @@ fn exchange(socket: Socket, early: &[u8]) -> io::Result<()> {
     copy(&mut &socket, &mut output)
 }
 
-/// Passes on what comes as it comes. `io::copy` would splice a socket into a pipe, which a reader of
-/// single bytes, such as ssh at its start, does not always get to see on Linux.
+/// Forwards bytes as they arrive. `io::copy` would splice a socket into a pipe, which on Linux does
+/// not always wake a reader of single bytes, such as ssh at its start.
 fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {

@@ -1,17 +1,17 @@
-//! A bound on how many of something there are at once, and waiting until there are none.
+//! A limit on concurrent uses, and waiting until there are none.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-/// So many permits, and how many are taken.
+/// A fixed number of permits.
 #[derive(Debug)]
 pub(crate) struct Permits {
     max: usize,
-    /// Guards the count; nothing else is done while it is held.
+    /// Guards the count of taken permits; never held across other work.
     taken: Mutex<usize>,
-    /// The last permit was returned.
+    /// Notified when the last permit is returned.
     empty: Condvar,
 }
 
@@ -21,12 +21,12 @@ impl Permits {
         Arc::new(Self { max, taken: Mutex::new(0), empty: Condvar::new() })
     }
 
-    /// Only counts, for those who wait until there are none: `take` always returns a permit.
+    /// Without a limit, for counting only: `take` always returns a permit.
     pub fn unbounded() -> Arc<Self> {
         Self::new(usize::MAX)
     }
 
-    /// A permit until it is dropped; none where all are taken.
+    /// Takes a permit; `None` if all are taken.
     pub fn take(self: &Arc<Self>) -> Option<Permit> {
         let mut taken = self.taken.lock();
         (*taken < self.max).then(|| {

@@ -3,8 +3,8 @@
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
-/// Starts a thread of this name. The caller decides what a failure costs; it is the machine's limit on
-/// threads or memory, and passes.
+/// Starts a thread with this name. Fails at the machine's limit on threads or memory, which is
+/// temporary; the caller decides what to do.
 pub(crate) fn spawn<T: Send + 'static>(
     name: impl Into<String>,
     work: impl FnOnce() -> T + Send + 'static,
@@ -12,7 +12,7 @@ pub(crate) fn spawn<T: Send + 'static>(
     Builder::new().name(name.into()).spawn(work)
 }
 
-/// As [`spawn`], with a stack of so many bytes. Only what is used of it takes memory.
+/// As [`spawn`], with a stack of this size in bytes. Only the used part takes memory.
 pub(crate) fn spawn_with_stack<T: Send + 'static>(
     name: impl Into<String>,
     stack: usize,

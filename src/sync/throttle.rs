@@ -1,5 +1,4 @@
-//! Keeps a repeated log line from becoming a flood: one line per interval, with the number of
-//! those that were suppressed.
+//! Limits repeated log lines: one line per interval, with the number of suppressed ones.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,12 +15,12 @@ const MAX_SUBJECTS: usize = 256;
 /// Decides which occurrences are logged.
 #[derive(Default)]
 pub(crate) struct Throttle {
-    /// Guards the two numbers; nothing is done while it is held.
+    /// Guards the two numbers; never held across I/O.
     state: Mutex<State>,
 }
 
-/// How many lines were suppressed since the last one. It ends the line that may be logged, and shows
-/// nothing where there were none.
+/// How many lines were suppressed since the last one. Append it to the logged line; displays as
+/// nothing if there were none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Suppressed(u64);
 
@@ -41,7 +40,7 @@ struct State {
 }
 
 impl Throttle {
-    /// Counts one occurrence. Where it may be logged, the result ends the line.
+    /// Counts one occurrence. `Some` if it may be logged; append it to the line.
     pub fn allow(&self) -> Option<Suppressed> {
         self.allow_at(Instant::now())
     }
@@ -66,15 +65,15 @@ impl State {
     }
 }
 
-/// A [`Throttle`] for each subject, so that one does not hide another.
+/// A [`Throttle`] per subject.
 #[derive(Default)]
 pub(crate) struct Throttles {
-    /// Guards the subjects; nothing is done while it is held.
+    /// Guards the subjects; never held across I/O.
     subjects: Mutex<HashMap<String, State>>,
 }
 
 impl Throttles {
-    /// As [`Throttle::allow`], about this subject.
+    /// As [`Throttle::allow`], for this subject.
     pub fn allow(&self, subject: &str) -> Option<Suppressed> {
         self.allow_at(subject, Instant::now())
     }
@@ -84,7 +83,7 @@ impl Throttles {
         if subjects.len() >= MAX_SUBJECTS && !subjects.contains_key(subject) {
             subjects.retain(|_, state| state.is_recent(now));
         }
-        // Beyond the bound all new ones share an entry.
+        // Beyond the limit all new subjects share an entry.
         let is_known = subjects.contains_key(subject);
         let key = if is_known || subjects.len() < MAX_SUBJECTS { subject } else { "" };
         subjects.entry(key.to_owned()).or_default().allow(now)

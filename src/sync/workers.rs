@@ -1,8 +1,8 @@
-//! Threads for connections, kept for a while for the next one: starting and ending a thread takes longer
-//! than all the work of joining two connections, or of sending a small body.
+//! A pool of threads for connections: starting and ending a thread takes longer than joining two
+//! connections or sending a small body.
 //!
-//! In scope: starting, keeping and ending them. Not in scope: how many there may be: each serves a
-//! connection, and those are bounded.
+//! In scope: starting, keeping and ending them. Not in scope: a limit: each serves a connection,
+//! and those are limited.
 
 use std::io;
 use std::time::Duration;
@@ -11,33 +11,33 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::threads;
 
-/// The stack of a thread. Only what is used of it takes memory.
+/// The stack size of a thread. Only the used part takes memory.
 const STACK_SIZE: usize = 256 * 1024;
 /// How long an idle thread is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Threads of one kind. Those that have nothing to do end when this is dropped.
+/// Threads of one kind. Idle ones end when this is dropped.
 pub(crate) struct Workers {
     name: &'static str,
-    /// Has no capacity: a job that was sent has been received by a thread.
+    /// Has no capacity: a sent job has been received by a thread.
     jobs: Sender<Job>,
     taken: Receiver<Job>,
 }
 
 impl Workers {
-    /// None yet; their name.
+    /// No threads yet; `name` is for those to come.
     pub fn new(name: &'static str) -> Self {
         let (jobs, taken) = bounded(0);
         Self { name, jobs, taken }
     }
 
-    /// Runs it at once, on a thread that waits or on a new one.
+    /// Runs the job at once, on an idle or a new thread.
     pub fn run(&self, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let job = match self.jobs.try_send(Box::new(job)) {
             Ok(()) => return Ok(()),
-            // Never disconnected: a receiver is kept here.
+            // Never disconnected: `self` keeps a receiver.
             Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => job,
         };
         let taken = self.taken.clone();
@@ -71,7 +71,7 @@ mod tests {
         };
         let first = run();
         let until = Instant::now() + Duration::from_secs(5);
-        // It needs a moment to wait for more.
+        // The thread takes a moment to become idle.
         while run() != first {
             assert!(Instant::now() < until);
         }

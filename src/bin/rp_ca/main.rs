@@ -1,4 +1,4 @@
-//! Makes a CA and identities that RestPipe's programs accept, renews them and revokes them.
+//! Creates a CA and identities for RestPipe's programs, renews and revokes them.
 
 mod pages;
 mod report;
@@ -12,7 +12,7 @@ use restpipe::event::peer::Role;
 use restpipe::run::cli::{self, CliFailure, Command, Program};
 use rustls::pki_types::UnixTime;
 
-/// What a command does at a moment, once its arguments are taken; what it has to say of it.
+/// A command with parsed arguments: runs at the given time and returns its output.
 type Job = Box<dyn FnOnce(UnixTime) -> Result<String, CaError>>;
 
 const COMMANDS: [Command<Job>; 9] = [
@@ -123,7 +123,7 @@ fn crl(arguments: &mut Arguments) -> Result<Job, CliFailure> {
     Ok(Box::new(move |now| opened.with(|ca| Ok(report::revocation(&ca.sign_list(days, now)?)))))
 }
 
-/// A CA whose key is needed, and where its passphrase comes from.
+/// A CA whose key is needed, and the source of its passphrase.
 struct Opened {
     dir: PathBuf,
     passphrase_file: Option<PathBuf>,
@@ -187,7 +187,7 @@ fn needed_role(arguments: &mut Arguments) -> Result<Role, CliFailure> {
     role(arguments)?.ok_or_else(missing)
 }
 
-/// What is there as a file is a file, and so is what cannot be a name.
+/// An existing file, or what cannot be a name, is a file; everything else is a name.
 fn target(argument: PathBuf) -> Result<RevocationTarget, CliFailure> {
     if argument.is_file() {
         return Ok(RevocationTarget::File(argument));

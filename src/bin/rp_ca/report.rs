@@ -1,4 +1,4 @@
-//! What the commands print of what they did.
+//! The output of the commands.
 
 use restpipe::ca::{
     CreatedRequest, IssuedCertificate, IssuedIdentity, Revocation, SignedCertificate, Verdict,
@@ -51,7 +51,7 @@ pub fn revocation(revocation: &Revocation) -> String {
     lines(&rows)
 }
 
-/// One line for each certificate, below a line of titles.
+/// A header line and one line for each certificate.
 pub fn table(listed: &[IssuedCertificate]) -> String {
     const TITLES: [&str; 6] = ["name", "role", "serial", "fingerprint", "expires", "revoked"];
     let mut rows = vec![TITLES.map(str::to_owned)];
@@ -94,7 +94,7 @@ fn certificate(
     rows.push(("sha256", certificate.fingerprint.clone()));
 }
 
-/// A line for each, whatever is in it.
+/// One line for each row, with its value escaped.
 fn lines(rows: &[(&str, String)]) -> String {
     let clean = |value: &str| -> String {
         let escaped = |c: char| match c.is_control() {

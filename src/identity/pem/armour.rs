@@ -1,22 +1,22 @@
-//! PEM text cut into its sections, every line of it accounted for.
+//! PEM text split into its sections, every line accounted for.
 //!
-//! In scope: `-----BEGIN LABEL-----` and `-----END LABEL-----` lines (RFC 7468), and what stands
-//! between sections. Not in scope: what a section holds.
+//! In scope: `-----BEGIN LABEL-----` and `-----END LABEL-----` lines (RFC 7468), and text between
+//! sections. Not in scope: the content of a section.
 //!
 //! Text before, between and after sections is allowed, as `openssl x509 -text` writes it. A line
-//! there that could be a damaged part of a section is an error: whoever reads on behind it drops a
-//! certificate or a revocation list in silence.
+//! there that could be a damaged part of a section is an error: to read on would silently drop a
+//! certificate or a revocation list.
 
 use zeroize::Zeroizing;
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
-/// Editors on Windows put it before the first line, and so it gets between files that are joined.
+/// Editors on Windows write it before the first line; concatenating files puts it between them.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// Dashes that text processors make of `--`: U+2013, U+2014 and U+2212.
+/// Dashes that text processors substitute for `--`: U+2013, U+2014 and U+2212.
 const TYPESET_DASHES: [&[u8]; 3] = [b"\xe2\x80\x93", b"\xe2\x80\x94", b"\xe2\x88\x92"];
-/// The most of a label that is shown, in characters.
+/// How much of a label is shown, in characters.
 const MAX_LABEL: usize = 64;
 
 /// One section, from its BEGIN line to its END line.
@@ -25,11 +25,11 @@ pub(super) struct Section {
     pub label: String,
     /// The number of its BEGIN line, from 1.
     pub line: usize,
-    /// The section with plain line ends and without blanks around its lines.
+    /// The section with LF line ends and without surrounding whitespace.
     pub text: Zeroizing<Vec<u8>>,
 }
 
-/// All sections in their order. An error says what is wrong in which line.
+/// All sections in order. The error says what is wrong in which line.
 pub(super) fn sections(bytes: &[u8]) -> Result<Vec<Section>, String> {
     match bytes {
         [] => return Err("the file is empty".to_owned()),
@@ -90,7 +90,7 @@ pub(super) fn sections(bytes: &[u8]) -> Result<Vec<Section>, String> {
     }
 }
 
-/// A section whose END line has not come yet.
+/// A section before its END line.
 struct Open<'a> {
     label: &'a [u8],
     line: usize,
@@ -100,7 +100,7 @@ struct Open<'a> {
 impl<'a> Open<'a> {
     fn end(mut self, line: &'a [u8]) -> Section {
         self.lines.push(line);
-        // Room for all of it: a buffer that grows leaves parts of a key behind.
+        // Allocated at once: a growing buffer would leave copies of a key behind.
         let length = self.lines.iter().map(|line| line.len() + 1).sum();
         let mut text = Zeroizing::new(Vec::with_capacity(length));
         for line in self.lines {
@@ -115,15 +115,15 @@ impl<'a> Open<'a> {
     }
 }
 
-/// What a line is, blanks around it left out.
+/// The kind of a trimmed line.
 enum Line<'a> {
     /// `-----BEGIN LABEL-----`, with the label.
     Begin(&'a [u8]),
     /// `-----END LABEL-----`, with the label.
     End(&'a [u8]),
-    /// Two of these, such as the last line of one file and the first of the next.
+    /// Two markers, such as the last line of one file joined with the first of the next.
     RunTogether,
-    /// What could have been one of these.
+    /// A possibly damaged marker.
     Damaged,
     /// Anything else.
     Text,
@@ -141,7 +141,7 @@ impl<'a> Line<'a> {
         if count(line, BEGIN) + count(line, END) > 1 {
             return Self::RunTogether;
         }
-        // A rule of dashes alone is no part of a section.
+        // A line of dashes only is not part of a section.
         let is_marked = has(DASHES) && line.iter().any(u8::is_ascii_alphanumeric);
         let has_dashes = has(b"--") || TYPESET_DASHES.into_iter().any(has);
         let is_mistyped = has_dashes && (has(b"BEGIN ") || has(b"END "));
@@ -149,7 +149,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The label of a whole line that starts like this.
+/// The label of a marker line that starts like this.
 fn label<'a>(line: &'a [u8], start: &[u8]) -> Option<&'a [u8]> {
     let label = line.strip_prefix(start)?.strip_suffix(DASHES)?;
     let (first, last) = (label.first()?, label.last()?);
@@ -161,7 +161,7 @@ fn label<'a>(line: &'a [u8], start: &[u8]) -> Option<&'a [u8]> {
     is_label.then_some(label)
 }
 
-/// How many windows of `bytes` are `part`.
+/// How often `part` occurs in `bytes`.
 fn count(bytes: &[u8], part: &[u8]) -> usize {
     bytes.windows(part.len()).filter(|window| *window == part).count()
 }
@@ -170,8 +170,8 @@ fn shown(label: &[u8]) -> String {
     String::from_utf8_lossy(label).chars().take(MAX_LABEL).collect()
 }
 
-/// The lines with their numbers from 1, without byte order marks before them and blanks around
-/// them. They end with LF, CR LF or CR.
+/// The lines with their numbers from 1, without leading byte order marks and surrounding
+/// whitespace. They end with LF, CR LF or CR.
 fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let mut rest = bytes;
     let mut number = 0;

@@ -1,4 +1,4 @@
-//! What was counted since the last packets, and its lines.
+//! The counts since the last packets, and their lines.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 use crate::event::{CODE_REFUSED, CODE_UNHANDLED};
 use crate::metrics::meter::Mark;
 
-/// Most values of one timing that are sent at once.
+/// Most values of one timing per interval.
 pub(super) const MAX_SAMPLES: usize = 32;
-/// Most methods that have names of their own.
+/// Most methods that are counted by name.
 const MAX_METHODS: usize = 256;
 /// Most bytes of a method's name.
 const MAX_NAME: usize = 64;
 
 /// The name for methods beyond [`MAX_METHODS`]. No method has this name: they begin with a verb.
 const OTHER: &str = "other";
-/// For events that nobody handles: their names are whatever the peer makes up.
+/// For unhandled events, whose names the peer makes up.
 const UNHANDLED: &str = "unhandled";
-/// For events that the rules do not allow, likewise.
+/// For events that the rules refuse, likewise.
 const REFUSED: &str = "refused";
 
 // The original's names.
@@ -33,14 +33,14 @@ const BEAT_TIME: &str = "client.connect.heartbeat.timing";
 const SEND_TIME: &str = "message.send.timing";
 const HANDLE_TIME: &str = "message.receive.handle.timing";
 
-/// What was counted.
+/// Counts and names of methods.
 #[derive(Default)]
 pub(super) struct Tally {
     sums: Sums,
     methods: Methods,
 }
 
-/// Numbers, to be sent and forgotten.
+/// The numbers of one interval.
 #[derive(Default)]
 pub(super) struct Sums {
     new: u64,
@@ -54,7 +54,7 @@ pub(super) struct Sums {
     beat_time: Samples,
     send_time: Samples,
     handle_time: Samples,
-    /// By the number of the method.
+    /// Indexed by the number of the method.
     methods: Vec<Samples>,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Sums {
 #[derive(Default)]
 struct Methods {
     numbers: HashMap<String, usize>,
-    /// By number: the name as statsd takes it.
+    /// Indexed by number: the name as sent to statsd.
     names: Vec<String>,
 }
 
@@ -102,7 +102,7 @@ impl Tally {
         }
     }
 
-    /// Takes the numbers away. `names` gets the methods' names that it has not yet.
+    /// Takes the numbers out. Appends to `names` the methods' names that are missing there.
     pub fn take(&mut self, names: &mut Vec<String>) -> Sums {
         names.extend_from_slice(self.methods.names.get(names.len()..).unwrap_or_default());
         std::mem::take(&mut self.sums)
@@ -126,14 +126,14 @@ impl Methods {
     }
 }
 
-/// A name in the signs that no statsd takes for something else.
+/// A name with only the characters that have no meaning in statsd.
 fn safe(method: &str) -> String {
     let clean = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' };
     method.chars().map(clean).take(MAX_NAME).collect()
 }
 
 impl Sums {
-    /// The lines, each without its end. A count that is zero has none.
+    /// The lines without line ends. Zero counts are omitted.
     pub fn lines(&self, methods: &[String], mut line: impl FnMut(&str)) {
         let counts = [
             (NEW, self.new),
@@ -158,7 +158,7 @@ impl Sums {
     }
 }
 
-/// The values of one timing: all of them, or some that were chosen by chance.
+/// The values of one timing: all of them, or a random sample.
 #[derive(Default)]
 struct Samples {
     count: u64,
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(lines[0], "message.send.timing:7.000|ms|@0.100000");
     }
 
-    /// The late ones are kept as often as the early ones, not always or never.
+    /// Late values are kept as often as early ones.
     #[test]
     fn what_is_kept_is_chosen_by_chance() {
         let mut late = 0;

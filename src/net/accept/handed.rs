@@ -1,6 +1,5 @@
-//! Listening sockets that a service manager hands over, so that a restart refuses nobody: they stay
-//! open in the manager's hands, and callers wait in their queue for the next process
-//! (`sd_listen_fds(3)`).
+//! Listening sockets from a service manager, so that a restart refuses no connection: the manager
+//! keeps them open, and connections queue for the next process (`sd_listen_fds(3)`).
 
 use std::ffi::OsStr;
 
@@ -10,36 +9,36 @@ use socket2::Socket;
 use super::Bound;
 use crate::net::Bind;
 
-/// Most sockets that are looked at.
+/// Most sockets that are considered.
 const MAX_SOCKETS: u32 = 16;
 
-/// The sockets that were handed over.
+/// The sockets from the service manager.
 #[derive(Default)]
 pub struct Handed {
     pub(crate) pipe: Option<Bound>,
     pub(crate) http: Option<Bound>,
 }
 
-/// Why a socket that was handed over cannot be used.
+/// Why a socket from the service manager cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the sockets that were handed over (LISTEN_FDS): {0}")]
 pub struct HandoverError(String);
 
 impl Handed {
-    /// Where the socket of the pipe port listens, if one was handed over.
+    /// The address of the socket for the pipe port, if any.
     pub fn pipe_address(&self) -> Option<&Bind> {
         self.pipe.as_ref().map(|bound| &bound.address)
     }
 
-    /// Where the socket of the local HTTP port listens, if one was handed over.
+    /// The address of the socket for the local HTTP port, if any.
     pub fn http_address(&self) -> Option<&Bind> {
         self.http.as_ref().map(|bound| &bound.address)
     }
 
-    /// Takes the sockets that the service manager announced, by their names: `http`, and `pipe` for a
-    /// server. `count` and `names` are the values of `LISTEN_FDS` and `LISTEN_FDNAMES`. To be called
-    /// once, before other threads start: it removes the variables, so that programs that this one runs
-    /// do not see them.
+    /// Takes the sockets that the service manager announced, by their names: `http`, and `pipe` for
+    /// a server. `count` and `names` are the values of `LISTEN_FDS` and `LISTEN_FDNAMES`. Call it
+    /// once, before other threads start: it removes the variables, so that child processes do not
+    /// see them.
     pub fn take(
         count: Option<&OsStr>,
         names: Option<&OsStr>,
@@ -54,7 +53,7 @@ impl Handed {
         let names = names.unwrap_or_default().to_string_lossy();
         let mut names = names.split(':');
         let mut sockets = ListenFd::from_env();
-        // Those of another process are none of ours.
+        // Empty if `LISTEN_PID` names another process.
         for at in 0..sockets.len().min(count as usize) {
             let name = names.next().unwrap_or_default();
             let place = match name {
@@ -78,7 +77,7 @@ fn unknown(name: &str, takes_pipe: bool) -> String {
     format!("one is called {:?}; FileDescriptorName= has to be {known}", name)
 }
 
-/// The socket at this place, which has to listen; only the HTTP port may be a Unix socket.
+/// The socket at this position, which must be listening; only the HTTP port may be a Unix socket.
 fn listening(sockets: &mut ListenFd, at: usize, may_be_unix: bool) -> Result<Bound, String> {
     let accepted = if may_be_unix { "a stream socket, TCP or Unix" } else { "a TCP socket" };
     let socket: Option<Socket> = match sockets.take_tcp_listener(at) {
@@ -93,7 +92,7 @@ fn listening(sockets: &mut ListenFd, at: usize, may_be_unix: bool) -> Result<Bou
     if !socket.is_listener().map_err(|error| error.to_string())? {
         return Err("it does not listen: its unit needs ListenStream= and Accept=no".to_owned());
     }
-    // Another process may be faster to accept what this one has seen coming.
+    // Another process may accept a connection first; `accept` must not block then.
     socket.set_nonblocking(true).map_err(|error| error.to_string())?;
     let address = socket.local_addr().map_err(|error| error.to_string())?;
     let address = match (address.as_socket(), address.as_pathname()) {

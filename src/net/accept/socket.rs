@@ -1,5 +1,5 @@
-//! Listening sockets. TCP and Unix sockets are both a [`socket2::Socket`], so what accepts
-//! does not know the difference.
+//! Listening sockets. TCP and Unix sockets are both a [`socket2::Socket`], so the accept loop is
+//! the same.
 //!
 //! In scope: binding, the file of a Unix socket. Not in scope: accepting.
 
@@ -16,22 +16,22 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::net::Bind;
 
-/// Connections that may wait to be accepted; the system lowers it to `net.core.somaxconn`, which is
-/// 4096 since Linux 5.4. One that finds the queue full comes again after a second, so the queue has to
-/// hold what comes while the accepting thread waits for its turn: 0.4 s of 10,000 a second.
+/// The length of the accept queue; the system caps it at `net.core.somaxconn`, which is 4096 since
+/// Linux 5.4. If the queue is full a client retries after a second, so it must hold what arrives
+/// before the accepting thread is scheduled: 0.4 s at 10,000 a second.
 pub(crate) const BACKLOG: i32 = 4096;
 /// The owner and the group may connect.
 const SOCKET_FILE_MODE: u32 = 0o660;
 
-/// A bound address and what to remove when it is given up.
+/// A bound socket and what to remove when it closes.
 pub(crate) struct Bound {
     /// The listening socket.
     pub socket: Socket,
-    /// The real address, also where port 0 was asked for.
+    /// The actual address, also if port 0 was requested.
     pub address: Bind,
     /// The file of a Unix socket.
     pub file: Option<SocketFile>,
-    /// Somebody else has it open, too, and keeps it when this process ends.
+    /// Another process shares it, and keeps it open when this one exits.
     pub handed: bool,
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn listen(bind: &Bind) -> Result<Bound, BindError> {
     }
 }
 
-/// Why a port cannot be listened on.
+/// Why listening on a port failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot listen on {}: {reason}", .address.to_string().escape_debug())]
 pub struct BindError {
@@ -53,7 +53,7 @@ pub struct BindError {
 }
 
 impl BindError {
-    /// A failure after the socket was bound.
+    /// A failure after binding.
     pub(crate) fn after(address: &Bind, reason: impl fmt::Display) -> Self {
         Self { address: address.clone(), reason: reason.to_string() }
     }
@@ -74,7 +74,7 @@ fn listen_unix(path: &Path) -> Result<Bound, String> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(|e| e.to_string())?;
     socket.bind(&address).map_err(|e| e.to_string())?;
     let file = SocketFile::of(path).map_err(|e| e.to_string())?;
-    // Nobody can connect before `listen`, so nobody finds the file with the rights of the umask.
+    // Connecting fails before `listen`, so the mode from the umask is never in effect.
     file.set_mode().and_then(|()| socket.listen(BACKLOG)).map_err(|e| {
         file.remove();
         e.to_string()
@@ -82,7 +82,7 @@ fn listen_unix(path: &Path) -> Result<Bound, String> {
     Ok(Bound { socket, address: Bind::Unix(path.to_owned()), file: Some(file), handed: false })
 }
 
-/// Removes a socket file that nobody listens on.
+/// Removes a socket file without a listener.
 fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), String> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -93,7 +93,7 @@ fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), String> {
         return Err("the file exists and is not a socket; it was left as it is".to_owned());
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(|e| e.to_string())?;
-    // A live listener with a full backlog would otherwise hold this connect.
+    // A listener with a full backlog would block this connect.
     probe.set_nonblocking(true).map_err(|e| e.to_string())?;
     match probe.connect(address) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
@@ -105,7 +105,7 @@ fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), String> {
     }
 }
 
-/// The file of a Unix socket, known by its inode, so that a successor's file is never removed.
+/// The file of a Unix socket, identified by its inode, so that a successor's file is never removed.
 pub(crate) struct SocketFile {
     path: PathBuf,
     device: u64,
@@ -118,8 +118,8 @@ impl SocketFile {
         Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
     }
 
-    /// Gives it its rights. Whoever owns the directory could have put a link to another file in its
-    /// place, so the file is opened without following any, and changed only where it is the same.
+    /// Sets its mode. The directory's owner could have replaced it with a link to another file, so
+    /// the file is opened without following links, and changed only if it is the same.
     fn set_mode(&self) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = fs::File::from(rustix::fs::open(&self.path, flags, Mode::empty())?);
@@ -127,7 +127,7 @@ impl SocketFile {
         if !metadata.file_type().is_socket() || metadata.nlink() != 1 || !self.is(&metadata) {
             return Err(io::Error::other("another file has taken the place of the socket"));
         }
-        // What is open by its path alone (O_PATH) has no `fchmod`, but this name.
+        // `fchmod` fails for O_PATH descriptors; this name works.
         let name = format!("/proc/self/fd/{}", file.as_raw_fd());
         fs::set_permissions(name, fs::Permissions::from_mode(SOCKET_FILE_MODE))
     }
@@ -136,10 +136,10 @@ impl SocketFile {
         metadata.dev() == self.device && metadata.ino() == self.inode
     }
 
-    /// Removes the file, if it is still the same.
+    /// Removes the file if it is still the same.
     pub fn remove(&self) {
         if fs::symlink_metadata(&self.path).is_ok_and(|metadata| self.is(&metadata)) {
-            // A file that does not exist need not be removed, and there is nobody to report to.
+            // Best effort: on failure a stale file stays, which the next start removes.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -214,7 +214,7 @@ mod tests {
     fn a_successors_file_is_left_alone() {
         let (_dir, path) = unix("s");
         let bound = listen(&Bind::Unix(path.clone())).unwrap();
-        // Moved, not removed, so that its inode cannot be given to the next file.
+        // Moved, not removed, so that its inode is not reused for the next file.
         fs::rename(&path, path.with_extension("old")).unwrap();
         fs::write(&path, "another").unwrap();
         bound.file.unwrap().remove();

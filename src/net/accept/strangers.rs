@@ -1,8 +1,8 @@
-//! Connections that have not shown who they are: how many there may be, whose they may be, how long
-//! each may take.
+//! Limits for connections that have not authenticated yet: their number, their origins, and their
+//! time.
 //!
-//! In scope: a place for each, the time for its first byte and for all of it, ending whoever leaves
-//! for a newcomer. Who that is, `table` says. Not in scope: what shows who somebody is, and logs.
+//! In scope: a slot for each, the time for its first byte and for the whole handshake, closing the
+//! one displaced by a newcomer (chosen by `table`). Not in scope: authentication, and logs.
 
 mod table;
 
@@ -21,34 +21,34 @@ use crate::sync::deadline::time_left;
 pub(crate) use table::SourceAddress;
 use table::{Admission, Table};
 
-/// The time for a stranger's first byte. An honest one sends it with the end of its TCP handshake;
-/// three seconds leave time for a lost segment over a satellite (three round trips of 0.6 s).
+/// The time for a stranger's first byte. An honest client sends it right after the TCP handshake;
+/// three seconds allow for a lost segment over a satellite (three round trips of 0.6 s).
 pub(crate) const FIRST_BYTE: Duration = Duration::from_secs(3);
 
-/// Why one is not served that did not stay.
+/// The reason for a connection that closed at once.
 pub(crate) const GONE: &str = "it ended without a byte";
-/// Why a newcomer is refused.
+/// The reason for a refused newcomer.
 pub(crate) const CROWDED: &str = "too many have not shown who they are";
-/// Why one ends that was let in.
+/// The reason for a displaced connection.
 pub(crate) const DISPLACED: &str =
     "a newcomer took its place, because too many have not shown who they are";
 
-/// The strangers of a port, by sockets of one kind.
+/// The unauthenticated connections of a port.
 pub(crate) struct Strangers<S> {
-    /// The time for all that a stranger does.
+    /// The time for a stranger to authenticate.
     time: Duration,
-    /// Guards who is here. No socket is touched while it is held.
+    /// Guards the table. Never held across I/O.
     table: Mutex<Table<Arc<S>>>,
 }
 
 impl<S: AsFd> Strangers<S> {
-    /// So many at once, for at most `time` each.
+    /// At most `most` at once, for at most `time` each.
     pub fn new(most: usize, time: Duration) -> Arc<Self> {
         Arc::new(Self { time, table: Mutex::new(Table::new(most)) })
     }
 
-    /// A place for a new connection, and another's end where that has to leave for it. None where
-    /// there is no place. It never waits.
+    /// Takes a slot for a new connection, closing another one if it is displaced. `None` if there
+    /// is no slot. Never blocks.
     pub fn admit(
         self: &Arc<Self>,
         origin: SourceAddress,
@@ -59,7 +59,7 @@ impl<S: AsFd> Strangers<S> {
         let Admission { number, displaced } = entered?;
         if let Some(displaced) = displaced {
             reset_when_closed(&displaced);
-            // It wakes the thread that serves it. It fails for one that has ended by itself.
+            // Wakes the thread that serves it. Fails if the connection has closed already.
             let _ = SockRef::from(&*displaced).shutdown(std::net::Shutdown::Both);
         }
         let (of, until) = (Arc::clone(self), now + self.time);
@@ -68,18 +68,18 @@ impl<S: AsFd> Strangers<S> {
     }
 }
 
-/// The place of one of them, free again when it is dropped.
+/// The slot of one stranger, freed when dropped.
 pub(crate) struct Stranger<S: AsFd> {
     of: Arc<Strangers<S>>,
     origin: SourceAddress,
     number: u64,
     first_until: Instant,
-    /// When it has to have shown who it is.
+    /// The deadline for authentication.
     pub until: Instant,
 }
 
 impl<S: AsFd> Stranger<S> {
-    /// Waits for the first byte, or the end, of its socket. False if none came in time.
+    /// Waits for the first byte or the end of the stream. False on a timeout.
     pub fn wait_first_byte(&self, socket: &S) -> io::Result<bool> {
         loop {
             let left = time_left(self.first_until);
@@ -96,12 +96,12 @@ impl<S: AsFd> Stranger<S> {
         Ok(true)
     }
 
-    /// Whether a newcomer has its place. Its socket is, or will be at once, shut down.
+    /// Whether a newcomer displaced it. Its socket is shut down or about to be.
     pub fn is_displaced(&self) -> bool {
         !self.of.table.lock().has(self.origin, self.number)
     }
 
-    /// It has shown who it is. False if it was too late: a newcomer has its place.
+    /// Called after authentication. False if a newcomer displaced it before.
     pub fn leave(self) -> bool {
         self.remove().is_some()
     }
@@ -113,13 +113,13 @@ impl<S: AsFd> Stranger<S> {
 
 impl<S: AsFd> Drop for Stranger<S> {
     fn drop(&mut self) {
-        // The last one who has the socket closes it, and not under the lock.
+        // Dropping the last handle closes the socket, so not under the lock.
         drop(self.remove());
     }
 }
 
-/// Whether the other side has ended already, without a byte. Of a flood that keeps the queue full most
-/// have by the time they are accepted; it takes one call to see that, and no thread.
+/// Whether the other side has closed without sending a byte. In a flood that keeps the queue full
+/// most have done so before they are accepted; detecting it takes one system call and no thread.
 pub(crate) fn has_gone(socket: &impl AsFd) -> bool {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     match recv(socket, &mut [0; 1], flags) {
@@ -128,10 +128,10 @@ pub(crate) fn has_gone(socket: &impl AsFd) -> bool {
     }
 }
 
-/// Has a socket end with a reset, which leaves the system nothing to keep: a close in due form takes
-/// memory and a minute for each.
+/// Makes closing send a reset, which leaves no state behind: an orderly close keeps memory for a
+/// minute each.
 pub(crate) fn reset_when_closed(socket: &impl AsFd) {
-    // It fails for a Unix socket, which leaves nothing either.
+    // Fails for a Unix socket, which leaves no state either.
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 

@@ -1,4 +1,4 @@
-//! Where a server on this side of the pipe listens.
+//! The address of a server on this side of the pipe.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,24 +20,25 @@ const MAX_HOST: usize = 255;
 /// `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// By TCP: a host name or an IP address without brackets, and a port.
+    /// TCP: a host name or an IP address without brackets, and a port.
     Tcp(String, u16),
-    /// By a Unix socket.
+    /// A Unix socket.
     Unix(PathBuf),
 }
 
 impl Address {
-    /// What is accepted, in words.
+    /// A description of what is accepted.
     pub const ACCEPTED: &'static str =
         "HOST:PORT, such as 127.0.0.1:22, or unix: and the path of a socket";
 
-    /// A new connection to it. The error says why there is none.
+    /// Connects to it. The error says why this failed.
     pub(crate) fn connect(&self, resolver: &Resolver, deadline: Instant) -> Result<Socket, String> {
         match self {
             Self::Tcp(host, port) => connect(resolver, host, *port, deadline).map(Socket::from),
             Self::Unix(path) => {
                 let connected = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|socket| {
-                    // Connecting waits while the server's queue is full, for as long as a write.
+                    // While the server's queue is full, connecting blocks for as long as the write
+                    // timeout.
                     socket.set_write_timeout(Some(time_left(deadline)))?;
                     socket.connect(&SockAddr::unix(path)?)?;
                     socket.set_write_timeout(None)?;
@@ -98,7 +99,7 @@ pub(crate) fn split_host_port(text: &str) -> Result<(&str, Option<u16>), &'stati
     Ok((host, port.transpose()?))
 }
 
-/// A host as it stands before a colon and a port.
+/// A host as written before a colon and a port.
 pub(crate) fn bracketed(host: &str) -> Cow<'_, str> {
     if host.contains(':') { format!("[{host}]").into() } else { host.into() }
 }

@@ -7,8 +7,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// No attempt waits longer than this.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// Full jitter: each wait is anywhere between nothing and a bound that doubles, so that clients
-/// that lost their server together do not come back together.
+/// Full jitter: each wait is random between zero and a bound that doubles, so that clients that
+/// lost their server together do not reconnect together.
 #[derive(Default)]
 pub(crate) struct Backoff {
     attempts: u32,
@@ -22,7 +22,7 @@ impl Backoff {
         bound.mul_f64(random.clamp(0.0, 1.0))
     }
 
-    /// The link was up for a while: the waits begin again with the shortest.
+    /// Starts again with the shortest wait, once a link was up for a while.
     pub fn reset(&mut self) {
         self.attempts = 0;
     }

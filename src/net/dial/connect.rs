@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::resolve::Resolver;
 use crate::sync::deadline::time_left;
 
-/// A host may have many addresses, and each gets a share of the time: none gets less than this.
+/// The minimum share of the time for each of a host's addresses.
 const MIN_ATTEMPT_TIME: Duration = Duration::from_secs(1);
 
-/// Tries the addresses of a host one after another. The error says of each why it did not answer.
+/// Tries the addresses of a host one after another. The error has the reason for each.
 pub(crate) fn connect(
     resolver: &Resolver,
     host: &str,
@@ -28,7 +28,7 @@ pub(crate) fn connect(
             reasons.push(format!("{address}: no time left"));
             break;
         }
-        // What is written goes at once: it may be less than a packet, and its answer is waited for.
+        // No Nagle delay: small writes are waiting for a response.
         let connected = TcpStream::connect_timeout(&address, share)
             .and_then(|socket| socket.set_nodelay(true).map(|()| socket));
         match connected {
@@ -39,7 +39,7 @@ pub(crate) fn connect(
     Err(reasons.join("; "))
 }
 
-/// Why there is no address, in words.
+/// The message for a failed lookup.
 fn not_resolved(error: io::Error) -> String {
     format!("the name does not resolve: {error}")
 }

@@ -1,11 +1,11 @@
-//! Out through a proxy: HTTP `CONNECT` (RFC 9110, section 9.3.6) and SOCKS5 (RFC 1928).
+//! Connecting through a proxy: HTTP `CONNECT` (RFC 9110, section 9.3.6) and SOCKS5 (RFC 1928).
 //!
-//! In scope: what a proxy's address looks like, which hosts are reached without one, and the exchange
-//! that makes a connection to the proxy one to the host behind it. The proxy resolves the host's name.
-//! Not in scope: what is said over that connection, and where the settings come from.
+//! In scope: the address of a proxy, which hosts are reached without one, and the exchange that
+//! turns a connection to the proxy into one to the host. The proxy resolves the host's name. Not in
+//! scope: the data on that connection, and the source of the settings.
 //!
-//! A proxy is nobody to trust: each of its answers is bounded, has a deadline and is escaped before it
-//! is shown. A user and password are in no message, no log and no `Debug`.
+//! A proxy is not trusted: each of its responses is bounded, has a deadline and is escaped before
+//! it is shown. User and password never appear in messages, logs or `Debug`.
 
 mod credentials;
 mod error;
@@ -26,7 +26,7 @@ use error::ProxyError;
 pub(crate) use exceptions::Exceptions;
 use exchange::ProxyExchange;
 
-/// A proxy: how it is spoken to, where it is, and as whom.
+/// A proxy: its protocol, address and credentials.
 ///
 /// ```
 /// use restpipe::Proxy;
@@ -50,11 +50,11 @@ enum Scheme {
 }
 
 impl Proxy {
-    /// What is accepted, in words.
+    /// A description of what is accepted.
     pub const ACCEPTED: &'static str = "http://HOST:PORT or socks5://HOST:PORT, with USER:PASSWORD@ before the host where the \
          proxy asks for them (percent-encoded)";
 
-    /// A connection through the proxy to this host.
+    /// Connects to this host through the proxy.
     pub(crate) fn connect(
         &self,
         resolver: &Resolver,
@@ -67,7 +67,7 @@ impl Proxy {
         Ok(socket)
     }
 
-    /// A connection to the proxy itself, which [`Proxy::tunnel`] then makes one to a host.
+    /// Connects to the proxy itself; [`Proxy::tunnel`] then opens the tunnel to a host.
     pub(crate) fn reach(
         &self,
         resolver: &Resolver,
@@ -77,9 +77,8 @@ impl Proxy {
             .map_err(|error| format!("the proxy {self}: {error}"))
     }
 
-    /// Has the proxy connect this blocking socket to a host, a name or an address without brackets.
-    /// Afterwards everything on it is between us and that host; not a byte of that is taken, and the
-    /// socket has no time limits.
+    /// Makes the proxy connect this blocking socket to a host, a name or an address without
+    /// brackets. Reads no byte of the host's data, and leaves the socket without timeouts.
     pub(crate) fn tunnel(
         &self,
         socket: &TcpStream,
@@ -98,7 +97,7 @@ impl Proxy {
         Ok(())
     }
 
-    /// The proxy's own host, for who wants to know where its name leads.
+    /// The proxy's own host, to resolve it separately.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
@@ -117,7 +116,7 @@ fn parse(text: &str) -> Option<Proxy> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
         "http" => (Scheme::Http, 80),
-        // With curl, `h` says that the proxy resolves the name; here it always does.
+        // In curl, `h` means that the proxy resolves the name; here it always does.
         "socks5" | "socks5h" => (Scheme::Socks5, 1080),
         _ => return None,
     };
@@ -130,14 +129,14 @@ fn parse(text: &str) -> Option<Proxy> {
     if scheme == Scheme::Http
         && credentials.as_ref().is_some_and(|credentials| credentials.user.contains(&b':'))
     {
-        // RFC 7617, section 2: the colon would end the user.
+        // RFC 7617, section 2: a colon would end the user.
         return None;
     }
     let host = host.to_ascii_lowercase();
     Some(Proxy { scheme, host, port: port.unwrap_or(default_port), credentials })
 }
 
-/// How and where, and not as whom.
+/// Without credentials.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.scheme {
@@ -167,7 +166,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// What comes of a proxy that takes `steps`: so many bytes from us, then these to us.
+    /// The result with a proxy that takes `steps`: reads so many bytes, then sends these.
     pub(super) fn meet(
         text: &str,
         host: &str,

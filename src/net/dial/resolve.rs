@@ -1,4 +1,4 @@
-//! Host names to addresses, with a deadline: the system's resolver has none that one can set.
+//! Resolving host names with a deadline, which the system's resolver lacks.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use crate::sync::permits::Permits;
 use crate::sync::threads;
 
-/// Most lookups at once; each has a thread for as long as the system takes.
+/// Most lookups at once; each occupies a thread for as long as the system takes.
 const MAX_LOOKUPS: usize = 16;
-/// An answer is used again for this long, so that not every request waits for a lookup.
+/// How long an answer is cached, so that not every request waits for a lookup.
 const CACHE_TIME: Duration = Duration::from_secs(5);
 /// Most answers in the cache.
 const MAX_CACHED: usize = 256;
@@ -23,7 +23,7 @@ const MAX_CACHED: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Resolver {
     lookups: Arc<Permits>,
-    /// Guards the answers; no lookup runs while it is held.
+    /// Guards the answers; never held during a lookup.
     cached: Mutex<HashMap<String, (Instant, Vec<IpAddr>)>>,
 }
 
@@ -34,8 +34,8 @@ impl Default for Resolver {
 }
 
 impl Resolver {
-    /// The addresses of a host. An address is its own answer. The error is of the kind
-    /// [`io::ErrorKind::ResourceBusy`] where the name was not even looked up.
+    /// The addresses of a host; an address is its own answer. [`io::ErrorKind::ResourceBusy`] if
+    /// there were too many lookups to start one.
     pub fn resolve(&self, host: &str, timeout: Duration) -> io::Result<Vec<IpAddr>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![address.to_canonical()]);
@@ -71,7 +71,7 @@ impl Resolver {
                 addresses.dedup();
                 addresses
             });
-            // Disconnected: the caller has given up.
+            // Disconnected: the caller has timed out.
             let _ = found.try_send(addresses);
         })?;
         answer

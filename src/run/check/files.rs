@@ -1,4 +1,4 @@
-//! Whether the files are there that a node reads when it starts, and who else may read them.
+//! Whether the files that a node reads when it starts exist, and who else may read them.
 
 use std::fs;
 use std::io;
@@ -13,10 +13,10 @@ use crate::handler::Role;
 use crate::process::program::is_executable;
 use crate::rules::Rulebook;
 
-/// Read and write permission of everybody.
+/// Read and write permission for others.
 const OTHERS_READ_WRITE: u32 = 0o006;
 
-/// All of them. The first problem ends the step.
+/// Checks all files. The first problem ends the step.
 pub(super) fn check(config: &NodeConfig, role: Role) -> Result<String, CheckProblem> {
     let files = &config.identity;
     let is_crl_there = config.crl.required || fs::symlink_metadata(&config.crl.path).is_ok();
@@ -77,7 +77,7 @@ fn missing(role: Role) -> String {
     )
 }
 
-/// Zero where it cannot be seen.
+/// The mode; zero if it cannot be read.
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode() & 0o7777)
 }

@@ -1,8 +1,8 @@
-//! Whether systemd keeps a port open for a service that does not run: whoever connects to it starts
-//! that, and a check changes nothing.
+//! Whether systemd listens on a port for a service that is not running: connecting would start it,
+//! but a check must change nothing.
 //!
-//! In scope: what `systemctl` says of it. Not in scope: what a check makes of that. Where there is no
-//! systemd, or it says nothing in time, it keeps no port.
+//! In scope: the output of `systemctl`. Not in scope: the result of the check. Without systemd, or
+//! without an answer in time, no port counts as held.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crossbeam_channel::bounded;
 use crate::config::Bind;
 use crate::sync::threads;
 
-/// How long it may take to answer.
+/// How long `systemctl` may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most bytes of an answer: thousands of sockets.
 const MAX_ANSWER: u64 = 1 << 20;
@@ -25,11 +25,11 @@ pub(super) fn sleeping_service(bind: &Bind) -> Option<String> {
     let sockets = systemctl(&["list-sockets", "--no-legend", "--no-pager", "--plain", "--full"])?;
     let service = sockets.lines().find_map(|line| activated_by(line, bind))?;
     let state = systemctl(&["show", "--property=ActiveState", "--value", "--", &service])?;
-    // One that reloads runs, too.
+    // A reloading service is running, too.
     (!matches!(state.trim(), "active" | "reloading" | "refreshing")).then_some(service)
 }
 
-/// The service of a line `LISTEN UNIT.socket SERVICE`, where that is this address.
+/// The service of a line `LISTEN UNIT.socket SERVICE`, if `LISTEN` is this address.
 fn activated_by(line: &str, bind: &Bind) -> Option<String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let unit = words.iter().position(|word| word.ends_with(".socket"))?;
@@ -41,19 +41,19 @@ fn activated_by(line: &str, bind: &Bind) -> Option<String> {
     is_it.then(|| service.trim_end_matches(',').to_owned())
 }
 
-/// Whether a caller of the one may reach the other.
+/// Whether a connection to one may reach the other.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let [here, there] = [one, other].map(|address| address.ip().to_canonical());
     one.port() == other.port() && (here == there || here.is_unspecified() || there.is_unspecified())
 }
 
-/// What it prints; nothing where it cannot be run.
+/// The output; `None` if it cannot be run.
 fn systemctl(arguments: &[&str]) -> Option<String> {
     let mut command = Command::new("systemctl");
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().ok()?;
     let answer = child.stdout.take().and_then(read);
-    // It has ended, or its time is over.
+    // It has exited or timed out.
     let _ = child.kill();
     let _ = child.wait();
     answer
@@ -64,7 +64,7 @@ fn read(output: ChildStdout) -> Option<String> {
     threads::spawn("systemctl", move || {
         let mut text = String::new();
         let read = output.take(MAX_ANSWER).read_to_string(&mut text);
-        // Disconnected: it came too late.
+        // Disconnected: it timed out.
         let _ = sender.send(read.map(|_| text));
     })
     .ok()?;

@@ -1,4 +1,4 @@
-//! Whether the ports that a node listens on are free, or held by such a node already.
+//! Whether the ports that a node listens on are free, or held by such a node.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -17,11 +17,11 @@ use crate::handler::Role;
 use crate::net::dial::Resolver;
 use crate::sync::deadline::time_left;
 
-/// How long who holds a port may take to say who it is.
+/// How long the holder of a port may take to identify itself.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Most bytes of that.
+/// Most bytes of its answer.
 const MAX_ANSWER: usize = 4096;
-/// What no node has, so that it says what it is.
+/// A path that no node has, so that its error identifies it.
 const QUESTION: &[u8] = b"GET /check HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 /// The ports of one node.
@@ -33,13 +33,13 @@ pub(super) struct Ports<'a> {
 }
 
 impl<'a> Ports<'a> {
-    /// Those of this configuration.
+    /// The ports of this configuration.
     pub fn of(config: &'a NodeConfig, role: Role, pipe: Option<SocketAddr>) -> Self {
         let tcp = config.tcp_listen.iter().map(|(bind, _)| bind).collect();
         Self { role, http: &config.http_bind, pipe: pipe.map(Bind::Tcp), tcp }
     }
 
-    /// Binds each and lets it go, without listening.
+    /// Binds each and releases it, without listening.
     pub fn check(&self, report: &mut Report) {
         report.note(PORTS, self.look());
     }
@@ -103,7 +103,7 @@ fn taken(what: &str, bind: &Bind) -> CheckProblem {
 enum Holder {
     Nobody,
     Program,
-    /// systemd, for this service, which does not run.
+    /// systemd, for this service, which is not running.
     Manager(String),
 }
 
@@ -129,7 +129,7 @@ fn find_holder(bind: &Bind) -> io::Result<Holder> {
         return Ok(Holder::Manager(service));
     }
     match bind {
-        // One that is left over from a node that was killed is taken over.
+        // A stale socket of a killed node is replaced on start.
         Bind::Unix(path) if is_left_over(path)? => Ok(Holder::Nobody),
         _ => Ok(Holder::Program),
     }
@@ -137,7 +137,7 @@ fn find_holder(bind: &Bind) -> io::Result<Holder> {
 
 fn is_tcp_held(address: SocketAddr) -> io::Result<bool> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // As the node does it; without, connections that have just ended would be in the way.
+    // As the node does; otherwise connections in TIME_WAIT would prevent binding.
     socket.set_reuse_address(true)?;
     match socket.bind(&address.into()) {
         Ok(()) => Ok(false),
@@ -146,7 +146,7 @@ fn is_tcp_held(address: SocketAddr) -> io::Result<bool> {
     }
 }
 
-/// Whether there is a socket's file.
+/// Whether the path is a socket.
 fn is_socket(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => Ok(true),
@@ -159,10 +159,10 @@ fn is_socket(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Whether nobody listens there.
+/// Whether the socket has no listener.
 fn is_left_over(path: &Path) -> io::Result<bool> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A listener whose queue is full would hold this for as long as it likes.
+    // A listener with a full queue would block this.
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?).map_err(|error| (error.kind(), error)) {
         Err((io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound, _)) => Ok(true),
@@ -171,7 +171,7 @@ fn is_left_over(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Whether who listens there answers an unknown path with these words.
+/// Whether the listener answers an unknown path with these words.
 fn says(bind: &Bind, words: &str) -> bool {
     let address = match bind {
         Bind::Tcp(address) => Address::Tcp(address.ip().to_string(), address.port()),
@@ -185,7 +185,7 @@ fn says(bind: &Bind, words: &str) -> bool {
         return false;
     }
     let (mut answer, mut part) = (Vec::new(), [0; 1024]);
-    // One that says no more in time has said enough or not.
+    // On a timeout, decide by what was received.
     while answer.len() < MAX_ANSWER
         && let left = time_left(deadline)
         && !left.is_zero()
@@ -210,7 +210,7 @@ mod tests {
         let bind = Bind::Tcp(listener.local_addr().unwrap());
         let talker = thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
-            // Ends when nobody listens.
+            // Fails once the reader has closed.
             while socket.write_all(b"-").is_ok() {
                 thread::sleep(Duration::from_millis(50));
             }

@@ -1,4 +1,4 @@
-//! The way from a client to each of its servers, as far as it leads.
+//! The path from a client to each of its servers.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use crate::node::Trial;
 /// The time for each step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// From the name to an answered heartbeat, for each. Where there are several, each step says to which
-/// it belongs.
+/// Checks each server, from its name to an answered heartbeat. If there are several, each step
+/// names its server.
 pub(super) fn servers(targets: &[ServerTarget], identity: &Identity, report: &mut Report) {
     for target in targets {
         let mut steps = TO_SERVER.iter().map(|step| match targets {
@@ -29,7 +29,7 @@ pub(super) fn servers(targets: &[ServerTarget], identity: &Identity, report: &mu
     }
 }
 
-/// Notes each step; nothing comes after one that fails.
+/// Reports each step, up to the first that fails.
 fn walk(
     target: &ServerTarget,
     identity: &Identity,
@@ -103,7 +103,7 @@ fn walk(
     Some(())
 }
 
-/// Notes a result, and gives out what was made.
+/// Reports a result, and returns its value.
 fn take<T>(
     note: &mut dyn FnMut(Result<String, CheckProblem>) -> bool,
     result: Result<T, CheckProblem>,

@@ -12,20 +12,20 @@ pub(super) struct CheckProblem {
 }
 
 impl CheckProblem {
-    /// What happened, and what the operator does about it.
+    /// What happened, and advice for the operator.
     pub fn new(what: impl Display, advice: impl Into<String>) -> Self {
         Self { what: what.to_string(), advice: advice.into() }
     }
 }
 
-/// Prints each step when it is over.
+/// Prints each step when it is complete.
 #[derive(Default)]
 pub(super) struct Report {
     has_failed: bool,
 }
 
 impl Report {
-    /// Prints what came of a step, and for the first that fails what to do. Says whether it is fine.
+    /// Prints the result of a step, and advice for the first that fails. Returns whether it passed.
     pub fn note(&mut self, step: &str, result: Result<String, CheckProblem>) -> bool {
         match result {
             Ok(detail) => {
@@ -42,12 +42,12 @@ impl Report {
         }
     }
 
-    /// Prints that a step makes no sense after what has failed.
+    /// Prints that a step is skipped because of an earlier failure.
     pub fn skip(&mut self, step: &str) {
         line("-", step, "not tried");
     }
 
-    /// Prints what is no failure and should be known.
+    /// Prints a warning, which is not a failure.
     pub fn warn(&mut self, warning: impl Display) {
         line("note", "configuration", &warning.to_string());
     }

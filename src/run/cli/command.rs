@@ -9,15 +9,15 @@ use super::{CliFailure, Program, asked, exit_code, parse_all, printed, say};
 /// A command of a program that has several.
 #[derive(Clone, Copy, Debug)]
 pub struct Command<T> {
-    /// Its page of help. Its name is that of the program and its own.
+    /// Its help page. Its name includes the program's.
     pub page: Program,
-    /// Takes its arguments.
+    /// Parses its arguments.
     pub parse: fn(&mut Arguments) -> Result<T, CliFailure>,
 }
 
 /// As [`main`](super::main), for a program whose first argument is one of several commands.
 ///
-/// `--help` after a command is that command's own; before it, a list of all.
+/// `--help` after a command shows that command's help; before it, the list of commands.
 pub fn main_of_commands<T>(
     program: &Program,
     commands: &[Command<T>],
@@ -38,9 +38,9 @@ pub fn main_of_commands<T>(
 
 /// What the first argument of a program with commands asks for.
 enum Chosen<'a, T> {
-    /// Only this text.
+    /// Print this text only.
     Answer(String),
-    /// This command, with the arguments that are left.
+    /// Run this command with the remaining arguments.
     Command(&'a Command<T>),
 }
 
@@ -95,7 +95,7 @@ mod tests {
         },
     ];
 
-    /// What a program with these commands does: text, number or refusal.
+    /// Runs a program with these commands: text, number or error.
     fn run_command(list: &[&str]) -> Result<u32, String> {
         let list = list.iter().map(OsString::from).collect();
         let mut arguments = Arguments::from_vec(list);

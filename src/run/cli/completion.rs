@@ -1,11 +1,11 @@
-//! A program's words for the Tab key of bash; printed by `--print-completion`.
+//! Bash completion for a program; printed by `--print-completion`.
 //!
-//! In scope: commands and options. What is neither, bash completes as the name of a file.
+//! In scope: commands and options. Everything else bash completes as a file name.
 
 use super::help::COMMON;
 use super::program::Program;
 
-/// A script that bash reads by itself from a file of the program's name below
+/// A script that bash loads on demand from the file with the program's name in
 /// `/usr/share/bash-completion/completions`.
 pub(super) fn completion(program: &Program, commands: &[Program]) -> String {
     let name = program.name;
@@ -15,7 +15,7 @@ pub(super) fn completion(program: &Program, commands: &[Program]) -> String {
     }
     let words: String = commands.iter().map(|command| command.word().to_owned() + " ").collect();
     let first = words + &options(program);
-    // Before a command is chosen, that is what comes next.
+    // Without a command yet, complete the commands.
     let wanted =
         if commands.is_empty() { "$word == -*" } else { "$COMP_CWORD -eq 1 || $word == -*" };
     format!(
@@ -34,7 +34,7 @@ complete -o bashdefault -o default -F _{name} {name}"
     )
 }
 
-/// What begins with a dash among the arguments.
+/// The arguments that begin with a dash.
 fn options(program: &Program) -> String {
     let rows = program.arguments.iter().chain(&COMMON);
     let words = rows.flat_map(|(argument, _)| argument.split([' ', ',', '|']));
@@ -56,7 +56,7 @@ mod tests {
         reads: None,
     };
 
-    /// What bash proposes when Tab is pressed after these words.
+    /// What bash proposes for Tab after these words.
     fn proposed(commands: &[Program], line: &str) -> String {
         let words = line.split(' ').count() - 1;
         let script = format!(

@@ -4,23 +4,23 @@ use std::fmt::Display;
 
 use crate::config::ConfigError;
 
-/// Why a program ends without having done its work.
+/// The failure of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CliFailure {
-    /// The arguments are wrong: exit code 2 and a hint to `--help`.
+    /// Invalid arguments: exit code 2 and a hint to `--help`.
     Usage(String),
-    /// The environment is wrong: exit code 2.
+    /// An invalid environment: exit code 2.
     Environment(ConfigError),
-    /// A value in the environment is wrong, as only the program itself can tell: exit code 2.
+    /// A value in the environment that the program itself rejects: exit code 2.
     Wrong(String),
-    /// It did not work: exit code 1.
+    /// A failure at run time: exit code 1.
     Failed(String),
-    /// It worked, and the answer, which was printed, is no: exit code 1 and no further line.
+    /// Success with a negative answer, which was printed: exit code 1 and no further line.
     No,
 }
 
 impl CliFailure {
-    /// It did not work, for this reason.
+    /// A failure at run time, for this reason.
     pub fn failed(reason: impl Display) -> Self {
         Self::Failed(reason.to_string())
     }

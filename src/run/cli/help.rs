@@ -5,7 +5,7 @@ use crate::config;
 
 /// The text of `--help`, without its last line break.
 ///
-/// That of a program with commands has a line for each of them, and says how to learn more.
+/// For a program with commands, it has a line for each and refers to their own `--help`.
 pub(super) fn help(program: &Program, commands: &[Program]) -> String {
     let rows: Vec<_> = program.arguments.iter().chain(&COMMON).copied().collect();
     if commands.is_empty() {
@@ -17,13 +17,13 @@ pub(super) fn help(program: &Program, commands: &[Program]) -> String {
     page(program, commands.iter().flat_map(usages), &sections)
 }
 
-/// What a command is about, in one line: the first, where that is a whole sentence.
+/// A command's description in one line: the first line, if that is a whole sentence.
 fn brief(about: &str) -> String {
     let line = about.lines().next().unwrap_or_default();
     if line.ends_with('.') { line.to_owned() } else { statement(about) + "." }
 }
 
-/// The first statement of what a program is about, in one line and without its end.
+/// The first sentence of a program's description, in one line without the full stop.
 pub(super) fn statement(about: &str) -> String {
     let mut line = about.replace('\n', " ");
     let end = [". ", ": "].iter().filter_map(|sign| line.find(sign)).min();
@@ -31,11 +31,11 @@ pub(super) fn statement(about: &str) -> String {
     line
 }
 
-/// What every program understands.
+/// The options of every program.
 pub(super) const COMMON: [(&str, &str); 2] =
     [("-h, --help", "print this text"), ("-V, --version", "print the version")];
 
-/// What the exit codes of every program mean.
+/// The exit codes of every program.
 pub(super) const EXIT_CODES: &str = "0 done, 1 failed, 2 wrong arguments or environment";
 
 fn page(
@@ -66,7 +66,7 @@ fn page(
     text
 }
 
-/// Whole command lines, one for each way to call the program.
+/// Complete command lines, one for each usage.
 pub(super) fn usages(program: &Program) -> impl Iterator<Item = String> {
     let Program { name, usage, .. } = program;
     let lines = if usage.is_empty() { vec![""] } else { usage.lines().collect() };

@@ -1,6 +1,6 @@
-//! A manual page of what `--help` says, for `man(1)`; printed by `--print-man`.
+//! The content of `--help` as a manual page for `man(1)`; printed by `--print-man`.
 //!
-//! In scope: the text in the notation of `man(7)`. Not in scope: where a page is installed.
+//! In scope: the page in `man(7)` markup. Not in scope: where a page is installed.
 
 use super::help::{COMMON, EXIT_CODES, statement, usages};
 use super::program::Program;
@@ -12,7 +12,7 @@ pub(super) fn man(program: &Program, commands: &[Program]) -> String {
     let (name, section) = (program.name, section(program));
     let title = name.to_uppercase();
     let head = format!(".TH \"{title}\" {section} \"\" \"RestPipe {version}\"\n");
-    // No word is divided: it may be one to copy.
+    // No hyphenation: words may be copied.
     let mut page = Page(head + ".nh\n.ad l\n");
     page.heading("SH", "NAME");
     page.line(&format!("{name} - {}", summary(program.about)));
@@ -43,7 +43,7 @@ pub(super) fn man(program: &Program, commands: &[Program]) -> String {
     page.0
 }
 
-/// The pages that there are, by section and name.
+/// The existing pages, with their sections.
 const PAGES: [(&str, u8); 7] = [
     ("rp_ca", 1),
     ("rp_remoted", 1),
@@ -54,12 +54,12 @@ const PAGES: [(&str, u8); 7] = [
     ("rp_server_start", 8),
 ];
 
-/// What is set up by its environment is for who administers the machine: 8. Else 1.
+/// Section 8, for administrators, if it is configured by its environment; else 1.
 fn section(program: &Program) -> u8 {
     if program.reads.is_some() { 8 } else { 1 }
 }
 
-/// What stands after the name, in one line: the first statement of what a program is about.
+/// The description after the name, in one line: the first sentence of a program's description.
 fn summary(about: &str) -> String {
     let statement = statement(about);
     let mut letters = statement.chars();
@@ -97,7 +97,7 @@ impl Page {
         self.line(meaning);
     }
 
-    /// Those of the program, then those of its commands that it has not shown itself.
+    /// The program's examples, then those of its commands that are not among them.
     fn examples(&mut self, program: &Program, commands: &[Program]) {
         let programs = [program].into_iter().chain(commands);
         let texts: Vec<_> =
@@ -157,7 +157,7 @@ impl Page {
     }
 }
 
-/// The text as it is: no sign of it means anything to roff, and each can be copied as what it was.
+/// Escapes the text: no character has a meaning in roff, and each is copied unchanged.
 fn escaped(text: &str) -> String {
     const SIGNS: [(char, &str); 7] = [
         ('\\', "\\e"),

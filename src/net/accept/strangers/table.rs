@@ -1,9 +1,9 @@
-//! Who the strangers are, and who of them leaves for a newcomer. Pure: no socket, no clock.
+//! The table of strangers, and which one a newcomer displaces. Pure: no socket, no clock.
 //!
-//! While there is room everybody is let in, so that two thousand clients behind one address may all
-//! return at once. Without room, the address with the most strangers loses its oldest, the silent
-//! before those that were heard, to a newcomer from an address that has fewer: an honest newcomer
-//! is then let in whatever one address does. Among equals only time decides, see [`SPARED_SILENT`].
+//! While there is room every connection is admitted, so that two thousand clients behind one
+//! address can all reconnect at once. Without room, the address with the most strangers loses its
+//! oldest one, silent ones first, to a newcomer from an address that has fewer: no single address
+//! can lock out an honest newcomer. Among equals only time decides, see [`SPARED_SILENT`].
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -12,28 +12,28 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-/// How long a silent stranger is safe from newcomers whose address has no fewer strangers. An honest
-/// client speaks at once; a second leaves time for a lost segment. It also bounds what one address
-/// costs that connects again and again: all places once a second, a thread each.
+/// How long a silent stranger is safe from newcomers whose address has no fewer strangers. An
+/// honest client sends at once; a second allows for a lost segment. It also bounds the cost of one
+/// address that reconnects repeatedly: all slots once a second, a thread each.
 const SPARED_SILENT: Duration = Duration::from_secs(1);
-/// The same for one that was heard. A handshake over a slow network takes two of these seconds; on a
-/// loaded server more, where replacing what is nearly finished would make the load worse.
+/// The same for one that has sent data. A handshake over a slow network takes two of these seconds;
+/// on a loaded server more, where displacing nearly finished ones would increase the load.
 const SPARED_HEARD: Duration = Duration::from_secs(4);
 
-/// Where a stranger comes from, as far as strangers are told apart.
+/// The origin of a stranger, at the granularity of the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SourceAddress {
-    /// An IPv4 address, also one that was mapped into IPv6.
+    /// An IPv4 address, also an IPv4-mapped one.
     V4(Ipv4Addr),
-    /// The first 64 bits of an IPv6 address: whoever has one address has all that share them
-    /// (RFC 4291, section 2.5.4).
+    /// The first 64 bits of an IPv6 address: one host may use all addresses that share them (RFC
+    /// 4291, section 2.5.4).
     V6(u64),
     /// This machine, over a Unix socket.
     Local,
 }
 
 impl SourceAddress {
-    /// Of the peer of a socket.
+    /// The origin of a socket's peer.
     pub fn of(socket: &Socket) -> Self {
         let address = socket.peer_addr().ok().and_then(|address| address.as_socket());
         address.map_or(Self::Local, |address| address.ip().into())
@@ -49,7 +49,7 @@ impl From<IpAddr> for SourceAddress {
     }
 }
 
-/// The strangers, each with a handle to end it by.
+/// The strangers, each with a handle to close it.
 pub(super) struct Table<H> {
     most: usize,
     count: usize,
@@ -57,7 +57,7 @@ pub(super) struct Table<H> {
     origins: HashMap<SourceAddress, Crowd<H>>,
 }
 
-/// The strangers of one origin, by their numbers and so by their age.
+/// The strangers of one origin, by number and so by age.
 struct Crowd<H> {
     silent: BTreeMap<u64, Entry<H>>,
     heard: BTreeMap<u64, Entry<H>>,
@@ -68,22 +68,22 @@ struct Entry<H> {
     handle: H,
 }
 
-/// One who was let in.
+/// An admitted stranger.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Admission<H> {
-    /// Its number, never given again.
+    /// Its number, never reused.
     pub number: u64,
-    /// Who has to leave for it.
+    /// The stranger it displaced.
     pub displaced: Option<H>,
 }
 
 impl<H> Table<H> {
-    /// For so many at once.
+    /// For at most `most` at once.
     pub fn new(most: usize) -> Self {
         Self { most, count: 0, last: 0, origins: HashMap::new() }
     }
 
-    /// Lets a newcomer in; none where there is no place for it.
+    /// Admits a newcomer; `None` if there is no slot.
     pub fn enter(
         &mut self,
         origin: SourceAddress,
@@ -99,7 +99,7 @@ impl<H> Table<H> {
         Some(Admission { number: self.last, displaced })
     }
 
-    /// Something came of it.
+    /// Records that it sent data.
     pub fn hear(&mut self, origin: SourceAddress, number: u64) {
         if let Some(crowd) = self.origins.get_mut(&origin)
             && let Some(entry) = crowd.silent.remove(&number)
@@ -108,14 +108,14 @@ impl<H> Table<H> {
         }
     }
 
-    /// Whether it is still here.
+    /// Whether it is still in the table.
     pub fn has(&self, origin: SourceAddress, number: u64) -> bool {
         self.origins.get(&origin).is_some_and(|crowd| {
             crowd.silent.contains_key(&number) || crowd.heard.contains_key(&number)
         })
     }
 
-    /// It is a stranger no longer, or has gone. None where it was displaced.
+    /// Removes one that has authenticated or closed. `None` if it was displaced.
     pub fn leave(&mut self, origin: SourceAddress, number: u64) -> Option<H> {
         let crowd = self.origins.get_mut(&origin)?;
         let entry = crowd.silent.remove(&number).or_else(|| crowd.heard.remove(&number))?;
@@ -126,10 +126,10 @@ impl<H> Table<H> {
         Some(entry.handle)
     }
 
-    /// Takes out whoever leaves for a newcomer from there.
+    /// Removes the one that a newcomer from this origin displaces.
     fn displace(&mut self, newcomer: SourceAddress, now: Instant) -> Option<H> {
         let own = self.origins.get(&newcomer).map_or(0, Crowd::len);
-        // Of equals the one with the oldest silent stranger.
+        // Among equals the one with the oldest silent stranger.
         let heaviest =
             |(_, crowd): &(&SourceAddress, &Crowd<H>)| (crowd.len(), Reverse(crowd.first()));
         let (&origin, crowd) = self.origins.iter().max_by_key(heaviest)?;
@@ -137,7 +137,7 @@ impl<H> Table<H> {
             |entry: &Entry<H>, spared| now.saturating_duration_since(entry.since) >= spared;
         let silent = crowd.silent.first_key_value();
         let silent = silent.filter(|(_, entry)| crowd.len() > own || is_old(entry, SPARED_SILENT));
-        // To swap who has more would be no gain, and it was heard.
+        // Displacing it would only swap the addresses' counts, and it has sent data.
         let heard = crowd.heard.first_key_value();
         let heard = heard.filter(|(_, entry)| crowd.len() > own + 1 || is_old(entry, SPARED_HEARD));
         let (&number, _) = silent.or(heard)?;
@@ -156,7 +156,7 @@ impl<H> Crowd<H> {
         self.silent.len() + self.heard.len()
     }
 
-    /// Who would leave first: the oldest silent one, else the oldest.
+    /// The first to be displaced: the oldest silent one, else the oldest.
     fn first(&self) -> (bool, u64) {
         let first = |map: &BTreeMap<u64, Entry<H>>| map.keys().next().copied();
         match first(&self.silent) {
@@ -174,7 +174,7 @@ mod tests {
         text.parse::<IpAddr>().unwrap().into()
     }
 
-    /// A table whose handles are what its strangers are called, and the time.
+    /// A table whose handles are names, and a clock.
     struct Scene {
         table: Table<String>,
         now: Instant,
@@ -189,7 +189,7 @@ mod tests {
             self.now += time;
         }
 
-        /// Its number and who left for it; none where it was refused.
+        /// Its number and the one it displaced; `None` if it was refused.
         fn enter(&mut self, origin: &str, name: &str) -> Option<(u64, Option<String>)> {
             let entered = self.table.enter(from(origin), name.to_owned(), self.now)?;
             Some((entered.number, entered.displaced))
@@ -219,7 +219,7 @@ mod tests {
             let left = Some(format!("192.0.2.1 {at}"));
             assert_eq!(scene.enter("192.0.2.2", "newcomer").unwrap().1, left);
         }
-        // Two have two each now.
+        // Two addresses have two each now.
         assert_eq!(scene.enter("192.0.2.2", "newcomer"), None);
         assert_eq!(scene.enter("192.0.2.1", "one more"), None);
         assert_eq!(scene.enter("192.0.2.3", "third").unwrap().1.unwrap(), "192.0.2.1 2");
@@ -235,9 +235,9 @@ mod tests {
             |scene: &mut Scene, origin| scene.enter(origin, origin).map(|e| e.1.unwrap());
         assert_eq!(displaced(&mut scene, "192.0.2.2").unwrap(), "192.0.2.1 1");
         scene.table.hear(from("192.0.2.1"), numbers[2]);
-        // Two against none: the older one, although it was heard.
+        // Two against none: the older one, although it has sent data.
         assert_eq!(displaced(&mut scene, "192.0.2.3").unwrap(), "192.0.2.1 0");
-        // One each. A silent one leaves, the oldest; one that was heard stays.
+        // One each. The oldest silent one is displaced; one that has sent data stays.
         assert_eq!(displaced(&mut scene, "192.0.2.4").unwrap(), "192.0.2.2");
         assert_eq!(displaced(&mut scene, "192.0.2.5").unwrap(), "192.0.2.3");
         assert!(scene.table.has(from("192.0.2.1"), numbers[2]));

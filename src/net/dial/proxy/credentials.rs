@@ -1,4 +1,4 @@
-//! As whom a proxy is asked.
+//! Credentials for a proxy.
 
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 /// Longest user and longest password, in bytes (RFC 1929, section 2).
 const MAX_CREDENTIAL: usize = 255;
 
-/// A user and a password as they are sent, no longer percent-encoded.
+/// A user and a password, percent-decoded.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub user: Zeroizing<Vec<u8>>,

@@ -7,8 +7,8 @@ use crate::net::dial::address::split_host_port;
 /// Most entries of a list.
 const MAX_EXCEPTIONS: usize = 256;
 
-/// The hosts that are reached without a proxy, as in `NO_PROXY`: names with all names below them,
-/// addresses, either with a port or without, ranges of addresses (`10.0.0.0/8`), or `*`; separated by
+/// The hosts that are reached without a proxy, as in `NO_PROXY`: names including their subdomains,
+/// addresses, both with an optional port, ranges of addresses (`10.0.0.0/8`), or `*`; separated by
 /// commas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Exceptions(Vec<Exception>);
@@ -17,12 +17,12 @@ pub(crate) struct Exceptions(Vec<Exception>);
 enum Exception {
     All,
     Host(String, Option<u16>),
-    /// An address, and how many of its first bits count.
+    /// An address and its prefix length.
     Range(IpAddr, u32),
 }
 
 impl Exceptions {
-    /// Reads a list; an error when it is too long. An entry that no host is called covers none.
+    /// Parses a list; fails if it is too long. An invalid entry matches no host.
     pub fn parse(text: &str) -> Result<Self, String> {
         let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
         let entries: Vec<_> = entries.take(MAX_EXCEPTIONS + 1).map(Exception::parse).collect();
@@ -32,7 +32,7 @@ impl Exceptions {
         Ok(Self(entries))
     }
 
-    /// Whether this host, a name or an address without brackets, is among them.
+    /// Whether this host, a name or an address without brackets, matches.
     pub fn cover(&self, host: &str, port: u16) -> bool {
         let host = host.to_ascii_lowercase();
         self.0.iter().any(|exception| exception.covers(&host, port))
@@ -50,7 +50,7 @@ impl Exception {
         let bare = text.trim_start_matches("*.").trim_start_matches('.');
         match split_host_port(bare) {
             Ok((host, port)) => Self::Host(host.to_ascii_lowercase(), port),
-            // An IPv6 address without brackets, or what no host is called.
+            // An IPv6 address without brackets, or an invalid entry.
             Err(_) => Self::Host(bare.to_ascii_lowercase(), None),
         }
     }
@@ -87,9 +87,9 @@ fn range(text: &str) -> Option<Exception> {
     Some(Exception::Range(network, length))
 }
 
-/// Whether two addresses of one kind have so many first bits in common.
+/// Whether two addresses of one kind share a prefix of `length` bits.
 fn begins_alike(network: IpAddr, host: IpAddr, length: u32) -> bool {
-    // Shifted out whole, nothing is left that could differ.
+    // A shift by the full width leaves nothing that could differ.
     match (network, host.to_canonical()) {
         (IpAddr::V4(network), IpAddr::V4(host)) => {
             (network.to_bits() ^ host.to_bits()).checked_shr(32 - length).unwrap_or(0) == 0

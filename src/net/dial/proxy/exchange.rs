@@ -1,4 +1,4 @@
-//! Bytes to and from a proxy until it has connected us.
+//! Bytes to and from a proxy until the tunnel is open.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use super::error::ProxyError;
 use crate::sync::deadline::time_left;
 
-/// The socket with one deadline for the whole exchange, however slowly the bytes come.
+/// The socket with one deadline for the whole exchange, however slowly the bytes arrive.
 pub(super) struct ProxyExchange<'a> {
     pub socket: &'a TcpStream,
     pub deadline: Instant,
 }
 
 impl ProxyExchange<'_> {
-    /// Sends all of it.
+    /// Sends all bytes.
     pub fn send(&mut self, mut bytes: &[u8]) -> Result<(), ProxyError> {
         while !bytes.is_empty() {
             self.socket.set_write_timeout(Some(self.left()?))?;
@@ -28,7 +28,7 @@ impl ProxyExchange<'_> {
         Ok(())
     }
 
-    /// So many bytes, and none of those that come after them: they may be the host's.
+    /// Fills `bytes` and reads nothing beyond: later bytes may be the host's.
     pub fn receive(&mut self, bytes: &mut [u8]) -> Result<(), ProxyError> {
         let mut filled = 0;
         while filled < bytes.len() {

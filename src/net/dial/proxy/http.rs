@@ -9,12 +9,12 @@ use super::exchange::ProxyExchange;
 use crate::http1::head::{self, InvalidHead, Profile};
 use crate::net::dial::bracketed;
 
-/// Longest head of an answer, in bytes.
+/// Longest head of a response, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
 /// Most characters that are shown of a proxy's reason.
 const MAX_REASON: usize = 80;
 
-/// Asks for a connection to this host, and takes the answer.
+/// Requests a connection to this host, and reads the response.
 pub(super) fn tunnel(
     exchange: &mut ProxyExchange<'_>,
     credentials: Option<&Credentials>,
@@ -24,7 +24,7 @@ pub(super) fn tunnel(
     exchange.send(request(credentials, host, port).as_bytes())?;
     match status(&head(exchange)?)? {
         (200..=299, _) => Ok(()),
-        // 401 is for others than proxies; tinyproxy says it to a wrong password.
+        // 401 is not for proxies, but tinyproxy sends it for a wrong password.
         (407 | 401, _) => Err(ProxyError::credentials(credentials.is_some())),
         (code, reason) => Err(ProxyError::Refused(format!("{code} {reason}").trim().to_owned())),
     }
@@ -44,7 +44,7 @@ fn request(credentials: Option<&Credentials>, host: &str, port: u16) -> Zeroizin
     head
 }
 
-/// The answer's head. It is taken byte by byte, for what follows it is the host's.
+/// The response's head. Read byte by byte, since what follows is the host's.
 fn head(exchange: &mut ProxyExchange<'_>) -> Result<Vec<u8>, ProxyError> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -58,7 +58,7 @@ fn head(exchange: &mut ProxyExchange<'_>) -> Result<Vec<u8>, ProxyError> {
             Err(InvalidHead::TooLong(_)) => {
                 return Err(ProxyError::Malformed("its head has no end"));
             }
-            // It is not waited for.
+            // Do not wait for the rest.
             Err(_) => return Err(ProxyError::Malformed("it is not HTTP")),
         }
     }

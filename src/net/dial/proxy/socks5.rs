@@ -22,7 +22,7 @@ const IPV4: u8 = 1;
 const NAME: u8 = 3;
 const IPV6: u8 = 4;
 
-/// Says who we are, asks for a connection to this host, and takes the answer.
+/// Authenticates, requests a connection to this host, and reads the reply.
 pub(super) fn tunnel(
     exchange: &mut ProxyExchange<'_>,
     credentials: Option<&Credentials>,
@@ -95,7 +95,7 @@ fn request(host: &str, port: u16) -> Result<Vec<u8>, ProxyError> {
     Ok(request)
 }
 
-/// The reply, with the address that the proxy connects from, which nobody asked for.
+/// Reads the reply, including the proxy's bound address, which is unused.
 fn take_reply(exchange: &mut ProxyExchange<'_>) -> Result<(), ProxyError> {
     let mut head = [0; 4];
     exchange.receive(&mut head)?;
