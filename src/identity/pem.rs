@@ -202,9 +202,8 @@ fn sections(bytes: &[u8], file: &Path) -> Result<Vec<Section>, IdentityError> {
 
 fn decoded(section: armour::Section) -> Result<Section, String> {
     let armour::Section { label, line, text } = section;
-    let is_old_form = || {
-        text.split(|byte| *byte == b'\n').any(|line| line == b"Proc-Type: 4,ENCRYPTED")
-    };
+    let is_old_form =
+        || text.split(|byte| *byte == b'\n').any(|line| line == b"Proc-Type: 4,ENCRYPTED");
     let encrypted = label == ENCRYPTED_KEY_LABEL || is_old_form();
     let item = if encrypted {
         None
