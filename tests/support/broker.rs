@@ -131,6 +131,8 @@ impl Visitor {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return,
+                // A read with a timeout is not restarted after a process was stopped and continued (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("it does not end: {error}"),
             }
         }
