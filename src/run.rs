@@ -160,7 +160,7 @@ fn start_server(handlers: Handlers) -> Result<(), CliFailure> {
         .start()
         .map_err(CliFailure::failed)?;
     let (pipe, http) = (server.pipe_address(), server.http_address());
-    cli::say(&format!("ready pipe={pipe} http={http}{}", tcp_fields(&server.tcp_addresses())));
+    cli::announce(&format!("ready pipe={pipe} http={http}{}", tcp_fields(&server.tcp_addresses())));
     notifier.ready();
     let reload = || server.reload_within(RELOAD_TIMEOUT);
     wait_for(&signals, &notifier, config.node.drain, reload, || server.is_alive());
@@ -191,7 +191,7 @@ fn start_client(handlers: Handlers) -> Result<(), CliFailure> {
         .start()
         .map_err(CliFailure::failed)?;
     let tcp = tcp_fields(&client.tcp_addresses());
-    cli::say(&format!("ready http={}{tcp}", client.http_address()));
+    cli::announce(&format!("ready http={}{tcp}", client.http_address()));
     notifier.ready();
     let reload = || client.reload_within(RELOAD_TIMEOUT);
     wait_for(&signals, &notifier, config.node.drain, reload, || client.is_alive());

@@ -17,7 +17,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Duration;
 
+use crossbeam_channel::bounded;
 use pico_args::Arguments;
 
 pub use command::{Command, main_of_commands};
@@ -26,6 +28,7 @@ pub use program::Program;
 
 use crate::config;
 use crate::run::logging::{self, one_line};
+use crate::sync::threads;
 use completion::completion;
 use help::help;
 use man::man;
@@ -70,7 +73,7 @@ const WRONG_USAGE: u8 = 2;
 ///         log::warn!("{warning}");
 ///     }
 ///     let signals = Signals::new().map_err(CliFailure::failed)?;
-///     cli::say("ready");
+///     cli::announce("ready");
 ///     let signal = signals.receiver().recv().map_err(CliFailure::failed)?;
 ///     log::info!("stopping after {signal}");
 ///     Ok(())
@@ -81,6 +84,7 @@ pub fn main<T>(
     parse: impl FnOnce(&mut Arguments) -> Result<T, CliFailure>,
     run: impl FnOnce(T) -> Result<(), CliFailure>,
 ) -> ExitCode {
+    let _written = FlushedLog;
     let mut arguments = Arguments::from_env();
     let answer = asked(program, &[], &mut arguments);
     let result = match answer.or_else(|| printed(program, &[], &mut arguments)) {
@@ -91,6 +95,15 @@ pub fn main<T>(
         None => parse_all(arguments, parse).and_then(run),
     };
     exit_code(program, result)
+}
+
+/// Waits for the log when a program ends, also by a panic.
+struct FlushedLog;
+
+impl Drop for FlushedLog {
+    fn drop(&mut self) {
+        logging::flush();
+    }
 }
 
 /// The next argument, which must not be an option; `what` names it in the error, such as `KEY`.
@@ -157,6 +170,22 @@ pub fn read_text(file: &Path, limit: u64) -> io::Result<String> {
 pub fn say(line: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// As [`say`], for a program that goes on running: waits at most a second for a reader.
+pub fn announce(line: &str) {
+    const MOST: Duration = Duration::from_secs(1);
+    let (said, is_said) = bounded::<()>(1);
+    let text = line.to_owned();
+    let printed = threads::spawn("standard output", move || {
+        say(&text);
+        drop(said);
+    });
+    match printed {
+        // Disconnected once it is printed.
+        Ok(_) => drop(is_said.recv_timeout(MOST)),
+        Err(_) => say(line),
+    }
 }
 
 /// Prints a warning on standard error, for a program without a log.

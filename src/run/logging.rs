@@ -1,43 +1,58 @@
 //! The log: one event, one line, on standard error.
 //!
-//! In scope: the format and the filter of lines. Not in scope: what is logged.
+//! In scope: the format and the filter of lines. Not in scope: what is logged, and how it gets out
+//! (`queue`).
+
+mod queue;
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, Write as _};
 use std::sync::OnceLock;
+use std::time::Duration;
 use std::{panic, thread};
 
 use env_logger::{Builder, Target};
 use log::{Level, LevelFilter};
 use serde_json::json;
+use time::OffsetDateTime;
 
 use crate::config::{Environment, LogFormat};
+use queue::LogQueue;
 
-/// The format of the log, once [`init`] has set it.
-static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+/// How long an ending program waits for the reader of its log.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The log, once [`init`] has started it.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+struct Log {
+    format: LogFormat,
+    queue: LogQueue,
+}
 
 /// Starts logging to standard error: `info` and up, with `debug` also debug lines; `RUST_LOG`
 /// overrides both. A logger that is already installed stays. Panics are logged, too.
 ///
-/// If standard error is closed or full the line is lost; the process continues.
+/// A thread of its own writes, so that whoever logs never waits for a reader. Where nobody reads, or
+/// standard error cannot be written, lines are lost, and their number is logged later. Call
+/// [`flush`] before the process ends; [`cli::main`](crate::run::cli::main) does.
 pub fn init(env: &Environment, debug: bool, format: LogFormat) {
     let mut builder = Builder::new();
     match env.log_filter() {
         Some(filter) => builder.parse_filters(filter),
         None => builder.filter_level(if debug { LevelFilter::Debug } else { LevelFilter::Info }),
     };
-    builder.target(Target::Stderr).format(move |out, record| {
-        let time = out.timestamp_millis();
-        match format {
-            LogFormat::Text => write_line(out, time, record.level(), record.args()),
-            LogFormat::Json => write_json(out, time, record.level(), record.args()),
-        }
-    });
+    builder.format(move |out, record| out.write_all(&line(format, record.level(), record.args())));
+    // Without a thread, which only a machine at its limit refuses, nothing can run anyway.
+    let Ok(queue) = LogQueue::start(io::stderr(), move |lost| lost_lines(format, lost)) else {
+        return;
+    };
+    builder.target(Target::Pipe(Box::new(queue.clone())));
     // The only error is that a logger is already installed.
     if builder.try_init().is_ok() {
-        FORMAT.get_or_init(|| format);
+        LOG.get_or_init(|| Log { format, queue: queue.clone() });
         panic::set_hook(Box::new(move |panic| {
             let thread = thread::current();
             let place = panic.location().map_or(String::new(), |place| format!(" at {place}"));
@@ -46,19 +61,61 @@ pub fn init(env: &Environment, debug: bool, format: LogFormat) {
             // Only if requested by `RUST_BACKTRACE`; then on several lines.
             let trace = Backtrace::capture();
             if format == LogFormat::Text && trace.status() == BacktraceStatus::Captured {
-                let _ = writeln!(io::stderr().lock(), "{trace}");
+                queue.push(format!("{trace}\n").into_bytes());
             }
         }));
     }
 }
 
-/// Logs why a program fails, if the log is JSON. False if it is not, and the line must be printed.
-pub fn log_failure(line: &str) -> bool {
-    let is_read = FORMAT.get() == Some(&LogFormat::Json) && log::log_enabled!(Level::Error);
-    if is_read {
-        log::error!("{line}");
+/// Waits until the log is written, at most two seconds: where nobody reads it, the rest is lost.
+pub fn flush() {
+    if let Some(log) = LOG.get() {
+        log.queue.flush(FLUSH_TIMEOUT);
     }
-    is_read
+}
+
+/// Writes why a program fails where the log goes, after everything before it: as a line of the log
+/// if that is JSON, else as it is. Waits for a reader, as [`flush`] does. False if there is no log
+/// yet, and the line must be printed.
+pub fn log_failure(failure: &str) -> bool {
+    let Some(Log { format, queue }) = LOG.get() else { return false };
+    let is_object = *format == LogFormat::Json && log::log_enabled!(Level::Error);
+    let text = match is_object {
+        true => line(LogFormat::Json, Level::Error, failure),
+        false => format!("{failure}\n").into_bytes(),
+    };
+    queue.push_and_flush(text, FLUSH_TIMEOUT);
+    true
+}
+
+fn lost_lines(format: LogFormat, lost: u64) -> Vec<u8> {
+    let words =
+        "lines of the log are lost here: nobody read standard error, or it could not be written";
+    line(format, Level::Warn, format_args!("{lost} {words}"))
+}
+
+/// A line of the log, of now.
+fn line(format: LogFormat, level: Level, message: impl Display) -> Vec<u8> {
+    let time = timestamp(OffsetDateTime::now_utc());
+    match format {
+        LogFormat::Text => text_line(&time, level, message),
+        LogFormat::Json => json_line(&time, level, message),
+    }
+    .into_bytes()
+}
+
+/// As in RFC 3339: `2026-11-20T08:13:00.123Z`.
+fn timestamp(at: OffsetDateTime) -> String {
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second(),
+        at.millisecond()
+    )
 }
 
 /// The message of a panic.
@@ -67,26 +124,15 @@ fn payload(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no text")
 }
 
-/// Writes `2026-11-20T08:13:00.123Z INFO  client-1: connected from 127.0.0.1`.
-fn write_line(
-    out: &mut impl io::Write,
-    time: impl Display,
-    level: Level,
-    message: impl Display,
-) -> io::Result<()> {
-    writeln!(out, "{time} {level:<5} {}", one_line(message))
+/// `2026-11-20T08:13:00.123Z INFO  client-1: connected from 127.0.0.1`
+fn text_line(time: &str, level: Level, message: impl Display) -> String {
+    format!("{time} {level:<5} {}\n", one_line(message))
 }
 
-/// Writes `{"time":"2026-11-20T08:13:00.123Z","level":"info","message":"..."}`.
-fn write_json(
-    out: &mut impl io::Write,
-    time: impl Display,
-    level: Level,
-    message: impl Display,
-) -> io::Result<()> {
-    let level = level.as_str().to_ascii_lowercase();
-    let (time, message) = (time.to_string(), one_line(message));
-    writeln!(out, "{}", json!({ "time": time, "level": level, "message": message }))
+/// `{"time":"2026-11-20T08:13:00.123Z","level":"info","message":"..."}`
+fn json_line(time: &str, level: Level, message: impl Display) -> String {
+    let (level, message) = (level.as_str().to_ascii_lowercase(), one_line(message));
+    format!("{}\n", json!({ "time": time, "level": level, "message": message }))
 }
 
 /// A text as one line that is safe on a terminal: whatever would break the line, move the cursor or
@@ -141,9 +187,13 @@ mod tests {
     use super::*;
 
     fn line(level: Level, message: &str) -> String {
-        let mut out = Vec::new();
-        write_line(&mut out, "2026-11-20T08:13:00.123Z", level, message).unwrap();
-        String::from_utf8(out).unwrap()
+        text_line("2026-11-20T08:13:00.123Z", level, message)
+    }
+
+    #[test]
+    fn a_moment_has_milliseconds() {
+        let at = OffsetDateTime::from_unix_timestamp_nanos(1_795_158_476_007_999_999).unwrap();
+        assert_eq!(timestamp(at), "2026-11-20T07:07:56.007Z");
     }
 
     #[test]
@@ -174,9 +224,7 @@ mod tests {
     fn a_line_of_json_is_one_object_whatever_is_in_it() {
         for text in ["web1: \"lost\" \\", "a\nb\u{1b}\u{2028}\u{202e}\u{0}", &"\n".repeat(1 << 16)]
         {
-            let mut out = Vec::new();
-            write_json(&mut out, "2026-11-20T08:13:00.123Z", Level::Warn, text).unwrap();
-            let line = String::from_utf8(out).unwrap();
+            let line = json_line("2026-11-20T08:13:00.123Z", Level::Warn, text);
             assert_eq!(line.lines().count(), 1);
             let value: serde_json::Value = serde_json::from_str(&line).unwrap();
             assert_eq!(value["time"], "2026-11-20T08:13:00.123Z");

@@ -35,7 +35,7 @@ fn run() -> Result<(), CliFailure> {
     let signals = Signals::new().map_err(CliFailure::failed)?;
     let drain = config.drain;
     let broker = Broker::start(BrokerSettings::new(config)).map_err(CliFailure::failed)?;
-    cli::say(&format!("ready remoted={}", broker.address()));
+    cli::announce(&format!("ready remoted={}", broker.address()));
     loop {
         select! {
             recv(signals.reloads()) -> _ => broker.reload(),

@@ -83,7 +83,7 @@ fn run(ends: Ends, urls: Vec<Url>, local: &Local, idle_s: u64) -> Result<(), Cli
         Local::Port(bind) => {
             let forward =
                 BrokerForward::start(bind, way, max_connections).map_err(CliFailure::failed)?;
-            cli::say(&format!("ready listen={}", forward.address()));
+            cli::announce(&format!("ready listen={}", forward.address()));
             let signal = signals.receiver().recv().map_err(CliFailure::failed)?;
             log::info!("stopping after {signal}: at most {} s", begun.config.drain.as_secs());
             forward.stop(begun.config.drain);

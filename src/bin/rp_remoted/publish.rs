@@ -93,7 +93,7 @@ fn run(
     }
     let paths: Vec<String> = routes.iter().map(|route| route.url.path().to_owned()).collect();
     let signals = Signals::new().map_err(CliFailure::failed)?;
-    let published = move |at: usize| cli::say(&format!("ready published={}", paths[at]));
+    let published = move |at: usize| cli::announce(&format!("ready published={}", paths[at]));
     let outbound = Arc::new(begun.outbound);
     let publication = Publication::start(routes, &outbound, options, published)
         .map_err(|error| CliFailure::Wrong(error.to_string()))?;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use pico_args::Arguments;
 
-use super::{CliFailure, Program, asked, exit_code, parse_all, printed, say};
+use super::{CliFailure, FlushedLog, Program, asked, exit_code, parse_all, printed, say};
 
 /// A command of a program that has several.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,7 @@ pub fn main_of_commands<T>(
     commands: &[Command<T>],
     run: impl FnOnce(T) -> Result<(), CliFailure>,
 ) -> ExitCode {
+    let _written = FlushedLog;
     let mut arguments = Arguments::from_env();
     match choose(program, commands, &mut arguments) {
         Ok(Chosen::Answer(answer)) => {
