@@ -130,6 +130,21 @@ impl Lab {
         }
     }
 
+    /// Writes `out`, a new revocation list of this CA, which revokes this certificate alone.
+    pub fn revoke(&self, crt: &Path, ca_crt: &Path, ca_key: &Path, out: &str) {
+        self.write("index.txt", "");
+        self.write("number", "01\n");
+        self.write(
+            "crl.conf",
+            "[ca]\ndefault_ca = d\n[d]\ndatabase = index.txt\ncrlnumber = number\n\
+             default_md = sha256\n",
+        );
+        let [crt, ca_crt, ca_key] = [crt, ca_crt, ca_key].map(|path| path.to_str().unwrap());
+        let ca = ["ca", "-config", "crl.conf", "-cert", ca_crt, "-keyfile", ca_key];
+        self.openssl(&[&ca[..], &["-revoke", crt]].concat());
+        self.openssl(&[&ca[..], &["-gencrl", "-crldays", "30", "-out", out]].concat());
+    }
+
     fn request(&self, name: &str, subject: &str) {
         let (key, request) = (format!("{name}.key.pem"), format!("{name}.csr.pem"));
         self.openssl(&["req", "-new", "-key", &key, "-subj", subject, "-out", &request]);

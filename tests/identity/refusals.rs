@@ -71,18 +71,9 @@ impl Scene {
 
     /// Writes `ca.crl.pem`, which revokes this certificate, beside `name`.
     fn revoke(&self, name: &str) {
-        self.lab.write("index.txt", "");
-        self.lab.write("number", "01\n");
-        self.lab.write(
-            "crl.conf",
-            "[ca]\ndefault_ca = d\n[d]\ndatabase = index.txt\ncrlnumber = number\n\
-             default_md = sha256\n",
-        );
-        let crt = format!("{name}.crt.pem");
-        let ca = ["-config", "crl.conf", "-cert", "ca.crt.pem", "-keyfile", "ca.key.pem"];
-        self.lab.openssl(&[&["ca"], &ca[..], &["-revoke", &crt]].concat());
-        let crl = ["-gencrl", "-crldays", "30", "-out", "ca.crl.pem"];
-        self.lab.openssl(&[&["ca"], &ca[..], &crl].concat());
+        let [crt, ca_crt, ca_key] = [&format!("{name}.crt.pem"), "ca.crt.pem", "ca.key.pem"]
+            .map(|file| self.lab.path(file));
+        self.lab.revoke(&crt, &ca_crt, &ca_key, "ca.crl.pem");
     }
 
     fn path(&self, file: &str) -> String {

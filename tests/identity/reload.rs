@@ -61,20 +61,8 @@ impl Scene {
 
     /// Creates a list with `openssl` that revokes this certificate, and returns its contents.
     fn revoke(&self, crt: &Path) -> Vec<u8> {
-        self.lab.write("index.txt", "");
-        self.lab.write("number", "01\n");
-        self.lab.write(
-            "crl.conf",
-            "[ca]\ndefault_ca = d\n[d]\ndatabase = index.txt\ncrlnumber = number\n\
-             default_md = sha256\n",
-        );
-        let (ca_crt, ca_key) =
-            (self.identities.path("ca.crt.pem"), self.identities.path("ca.key.pem"));
-        let text = |path: &Path| path.to_str().unwrap().to_owned();
-        let (ca_crt, ca_key, crt) = (text(&ca_crt), text(&ca_key), text(crt));
-        let ca = ["ca", "-config", "crl.conf", "-cert", &ca_crt, "-keyfile", &ca_key];
-        self.lab.openssl(&[&ca[..], &["-revoke", &crt]].concat());
-        self.lab.openssl(&[&ca[..], &["-gencrl", "-crldays", "30", "-out", "crl.pem"]].concat());
+        let [ca_crt, ca_key] = ["ca.crt.pem", "ca.key.pem"].map(|file| self.identities.path(file));
+        self.lab.revoke(crt, &ca_crt, &ca_key, "crl.pem");
         self.lab.read("crl.pem")
     }
 

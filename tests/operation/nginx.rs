@@ -3,74 +3,20 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use restpipe::event::Reply;
 use restpipe::handler::Router;
 
 use crate::support::inside::Inside;
-use crate::support::port::free_address;
+use crate::support::nginx::{Nginx, path};
 use crate::support::{
     Answer, CURL, Identities, NGINX, PATIENCE, client, has_all, parse_answer, server,
 };
 
-/// nginx as a process, with all its files in one directory.
-struct Nginx {
-    child: Child,
-    address: SocketAddr,
-    dir: tempfile::TempDir,
-}
-
-impl Nginx {
-    /// With these sites, which get the address to listen on.
-    fn start(sites: impl Fn(SocketAddr) -> String) -> Self {
-        // nginx cannot report which port it took, so it gets one that was free a moment ago, and another
-        // if that was taken meanwhile.
-        for _ in 0..5 {
-            let address = free_address();
-            let dir = tempfile::tempdir().unwrap();
-            let text = configuration(&sites(address));
-            std::fs::write(dir.path().join("nginx.conf"), text).unwrap();
-            let child = Command::new("nginx")
-                .env("PATH", path())
-                .args(["-e", "error.log", "-c", "nginx.conf", "-p"])
-                .arg(dir.path())
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            let mut nginx = Self { child, address, dir };
-            if nginx.comes_up() {
-                return nginx;
-            }
-            let log = nginx.log();
-            assert!(log.contains("Address already in use"), "{log}");
-        }
-        panic!("no port for nginx");
-    }
-
-    fn comes_up(&mut self) -> bool {
-        let until = Instant::now() + PATIENCE;
-        while self.child.try_wait().unwrap().is_none() {
-            if TcpStream::connect(self.address).is_ok() {
-                return true;
-            }
-            assert!(Instant::now() < until, "nginx does not listen: {}", self.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        false
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("error.log")).unwrap_or_default()
-    }
-
-    /// Sends a request without the `Host` of the other tests.
-    fn ask(&self, host: &str, method: &str, path: &str, body: &[u8]) -> Answer {
-        ask_at(self.address, host, method, path, body)
-    }
+/// Sends a request to nginx without the `Host` of the other tests.
+fn ask(nginx: &Nginx, host: &str, method: &str, path: &str, body: &[u8]) -> Answer {
+    ask_at(nginx.address, host, method, path, body)
 }
 
 fn ask_at(address: SocketAddr, host: &str, method: &str, path: &str, body: &[u8]) -> Answer {
@@ -86,42 +32,6 @@ fn ask_at(address: SocketAddr, host: &str, method: &str, path: &str, body: &[u8]
     let mut answer = Vec::new();
     std::io::Read::read_to_end(&mut socket, &mut answer).unwrap();
     parse_answer(&answer)
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("nginx: {}", self.log());
-        }
-    }
-}
-
-/// Debian installs nginx where only root's search path leads.
-fn path() -> String {
-    format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default())
-}
-
-fn configuration(sites: &str) -> String {
-    format!(
-        "daemon off;
-        # One process, so that nothing is left when it is killed, and no other user.
-        master_process off;
-        pid nginx.pid;
-        error_log error.log;
-        events {{ }}
-        http {{
-            access_log off;
-            client_body_temp_path body;
-            proxy_temp_path proxy;
-            fastcgi_temp_path fastcgi;
-            uwsgi_temp_path uwsgi;
-            scgi_temp_path scgi;
-            {sites}
-        }}
-        "
-    )
 }
 
 /// The sites from the documents, in front of these two Unix sockets.
@@ -219,43 +129,43 @@ fn the_documents_requests_pass_through_nginx() {
     let nginx = Nginx::start(documented(client.ready("http"), server.ready("http")));
 
     // The four requests of the documents; the first waits until the two nodes are connected.
-    let answer = nginx.ask("rpclient.local", "GET", "/server/time", b"");
+    let answer = ask(&nginx, "rpclient.local", "GET", "/server/time", b"");
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("Content-Type"), Some("application/json"));
     assert_eq!(answer.header("X-Event-Return-Code"), Some("0"));
     assert!(answer.json()["time_from_server"].as_f64().unwrap() > 1.7e9);
-    let answer = nginx.ask("rpserver.local", "GET", "/client/localhost/time", b"");
+    let answer = ask(&nginx, "rpserver.local", "GET", "/client/localhost/time", b"");
     assert!(answer.json()["time_from_client"].as_f64().unwrap() > 1.7e9, "{answer:?}");
-    let answer = nginx.ask("rpclient.local", "GET", "/server/cat//hello%20/world", b"");
+    let answer = ask(&nginx, "rpclient.local", "GET", "/server/cat//hello%20/world", b"");
     assert_eq!(answer.text(), r#"{"result_from_server": "hello world"}"#);
-    let answer = nginx.ask("rpserver.local", "GET", "/client/localhost/cat//hello%20/world", b"");
+    let answer = ask(&nginx, "rpserver.local", "GET", "/client/localhost/cat//hello%20/world", b"");
     assert_eq!(answer.text(), r#"{"result_from_client": "hello world"}"#);
 
     // nginx must not change an encoded slash, a double slash, or a query.
-    let answer = nginx.ask("rpclient.local", "GET", "/server/cat//a%2Fb/%25/c?d=e", b"");
+    let answer = ask(&nginx, "rpclient.local", "GET", "/server/cat//a%2Fb/%25/c?d=e", b"");
     assert_eq!(answer.text(), r#"{"result_from_server": "a/b%c"}"#);
 
     // Answers other than 200 pass through with their headers and bodies.
     for (host, peer) in [("rpclient.local", "/server"), ("rpserver.local", "/client/client-1")] {
         let body = vec![0xff; 300_000];
-        let answer = nginx.ask(host, "POST", &format!("{peer}/time"), &body);
+        let answer = ask(&nginx, host, "POST", &format!("{peer}/time"), &body);
         assert_eq!((answer.status, answer.header("Allow")), (405, Some("GET")), "{answer:?}");
-        let answer = nginx.ask(host, "GET", &format!("{peer}/no/such"), b"");
+        let answer = ask(&nginx, host, "GET", &format!("{peer}/no/such"), b"");
         assert_eq!((answer.status, answer.header("X-Event-Return-Code")), (404, Some("255")));
         assert_eq!(answer.json()["error"], "unhandled");
-        let answer = nginx.ask(host, "GET", "/favicon.ico", b"");
+        let answer = ask(&nginx, host, "GET", "/favicon.ico", b"");
         assert_eq!(answer.status, 404);
         assert!(answer.text().contains("nginx"), "{answer:?}");
         // Ports belong to the name in Host, and both nodes know their names.
         let with_port = format!("{host}:{}", nginx.address.port());
-        assert_eq!(nginx.ask(&with_port, "GET", &format!("{peer}/time"), b"").status, 200);
+        assert_eq!(ask(&nginx, &with_port, "GET", &format!("{peer}/time"), b"").status, 200);
     }
 
     // nginx has no host of this name and uses its first; the node behind it checks again.
-    let answer = nginx.ask("evil.example", "GET", "/server/time", b"");
+    let answer = ask(&nginx, "evil.example", "GET", "/server/time", b"");
     assert_eq!((answer.status, answer.json()["error"].as_str()), (421, Some("host_not_allowed")));
     // Each host serves only its own paths.
-    let answer = nginx.ask("rpserver.local", "GET", "/server/time", b"");
+    let answer = ask(&nginx, "rpserver.local", "GET", "/server/time", b"");
     assert_eq!((answer.status, answer.json()["error"].as_str()), (404, Some("unknown_path")));
 }
 
@@ -276,7 +186,7 @@ fn a_body_passes_through_nginx_and_back() {
     let nginx = Nginx::start(documented(client.ready("http"), "127.0.0.1:1"));
     for length in [1, 256, 70_000, 1_000_000] {
         let body: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
-        let answer = nginx.ask("rpclient.local", "POST", "/server/echo", &body);
+        let answer = ask(&nginx, "rpclient.local", "POST", "/server/echo", &body);
         assert_eq!(answer.status, 200, "{length}");
         assert_eq!(answer.header("Content-Type"), Some("application/x-test"));
         assert!(answer.body == body, "{length} bytes came back changed");
@@ -294,16 +204,16 @@ fn the_shipped_sites_pass_on_requests_for_the_other_side_and_nothing_else() {
     let nginx = Nginx::start(shipped(client.ready("http"), server.ready("http")));
 
     for (host, peer) in [("rpclient.local", "/server"), ("rpserver.local", "/client/client-1")] {
-        let answer = nginx.ask(host, "GET", &format!("{peer}/cat//a%2Fb/%25/c?d=e"), b"");
+        let answer = ask(&nginx, host, "GET", &format!("{peer}/cat//a%2Fb/%25/c?d=e"), b"");
         assert!(answer.text().ends_with(r#": "a/b%c"}"#), "{answer:?}");
         let body: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
-        let answer = nginx.ask(host, "POST", &format!("{peer}/digest"), &body);
+        let answer = ask(&nginx, host, "POST", &format!("{peer}/digest"), &body);
         assert_eq!((answer.status, answer.json()["bytes"].as_u64()), (200, Some(3_000_000)));
-        let answer = nginx.ask(host, "GET", &format!("{peer}/bytes//3000000"), b"");
+        let answer = ask(&nginx, host, "GET", &format!("{peer}/bytes//3000000"), b"");
         assert_eq!((answer.status, answer.body.len()), (200, 3_000_000));
         // A node's status is not for everyone who can reach nginx.
         for path in ["/", "/status", "/favicon.ico", "/other/time"] {
-            let answer = nginx.ask(host, "GET", path, b"");
+            let answer = ask(&nginx, host, "GET", path, b"");
             assert_eq!(answer.status, 404, "{path}");
             assert!(answer.text().contains("nginx"), "{path}: {answer:?}");
         }
@@ -330,7 +240,7 @@ fn the_shipped_sites_are_not_there_for_other_machines() {
         default + &sites(address)
     });
     for (host, path) in [("rpclient.local", "/server/time"), ("rpserver.local", "/client/a/time")] {
-        assert_eq!(nginx.ask(host, "GET", path, b"").status, 502, "no node is behind it here");
+        assert_eq!(ask(&nginx, host, "GET", path, b"").status, 502, "no node is behind it here");
         let answer = ask_at(elsewhere(&nginx), host, "GET", path, b"");
         assert_eq!(answer.status, 418, "{host}: {answer:?}");
     }
@@ -453,7 +363,7 @@ fn the_public_site_serves_who_has_the_password_and_keeps_it_to_itself() {
         assert_eq!(get(headers, &["--user", "alice:right", "--header", &host]).0, 0, "{host}");
     }
     // Without TLS nothing is served.
-    let answer = nginx.ask(HUB, "GET", "/client/client-1/headers", b"");
+    let answer = ask(&nginx, HUB, "GET", "/client/client-1/headers", b"");
     assert_eq!(answer.status, 400, "{answer:?}");
 }
 

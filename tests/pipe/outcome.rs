@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::inside::{Door, Gate, Inside, Pair, timed};
 use crate::support::relay::Relay;
-use crate::support::{self, Identities, Setup, client, server};
+use crate::support::{self, Answer, Identities, Setup, client, server};
 
 /// Slack for "at once" on a busy machine.
 const SOON: Duration = Duration::from_secs(3);
@@ -80,6 +80,18 @@ impl Broken {
         assert_eq!(count, self.count.load(Ordering::SeqCst));
         count
     }
+
+    /// Cuts the link while the handler runs. Returns the answer, and how long it took from then on.
+    fn ask_and_cut(&self, method: &str) -> (Answer, Duration) {
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| self.ask(method));
+            self.gate.wait();
+            timed(|| {
+                self.relay.cut();
+                asking.join().unwrap()
+            })
+        })
+    }
 }
 
 #[test]
@@ -87,14 +99,7 @@ fn a_lost_link_is_502_at_once_where_doing_it_again_would_matter() {
     for path in DIRECTIONS {
         for method in ["POST", "PATCH"] {
             let broken = broken(path, "20");
-            let (answer, took) = std::thread::scope(|scope| {
-                let asking = scope.spawn(|| broken.ask(method));
-                broken.gate.wait();
-                timed(|| {
-                    broken.relay.cut();
-                    asking.join().unwrap()
-                })
-            });
+            let (answer, took) = broken.ask_and_cut(method);
             println!("{path} {method}: 502 {took:?} after the loss");
             assert_eq!(answer.status, 502, "{answer:?}");
             assert_eq!(answer.json()["error"], "outcome_unknown");
@@ -112,14 +117,7 @@ fn an_idempotent_request_is_sent_again_on_the_next_connection() {
     for path in DIRECTIONS {
         for method in ["GET", "PUT", "DELETE"] {
             let broken = broken(path, "20");
-            let (answer, took) = std::thread::scope(|scope| {
-                let asking = scope.spawn(|| broken.ask(method));
-                broken.gate.wait();
-                timed(|| {
-                    broken.relay.cut();
-                    asking.join().unwrap()
-                })
-            });
+            let (answer, took) = broken.ask_and_cut(method);
             println!("{path} {method}: answered {took:?} after the loss");
             assert_eq!((answer.status, answer.json()), (200, json!({ "run": 2 })), "{method}");
             assert_eq!(broken.count(), 2);

@@ -6,8 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::broker::{Broker, KEY, Visitor, accept, field, remoted};
+use crate::support::broker::{Broker, KEY, Visitor, field, remoted};
 use crate::support::peer::{Ended, Peer};
+use crate::support::port::accept;
 use crate::support::tls::{accepting_anybody, endless_chain, read_identity};
 use crate::support::{Identities, Node, PATIENCE};
 

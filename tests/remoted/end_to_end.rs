@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use restpipe::remoted::{self, Outbound, Proxies, Publisher, Trust, Url};
 
 use crate::processes::{self, Broker, Echo};
-use crate::support::broker::{Visitor, accept, remoted};
-use crate::support::port::free_port;
+use crate::support::broker::{Visitor, remoted};
+use crate::support::nginx::Nginx;
+use crate::support::port::{accept, free_port};
 use crate::support::{self, Identities, NGINX, Node, PATIENCE, REDIS, TINYPROXY, has_all};
 
 #[test]
@@ -23,28 +24,15 @@ fn a_web_server_is_reached_through_its_path() {
     let dir = tempfile::tempdir().unwrap();
     let body: Vec<u8> = (0..5_000_000_u32).flat_map(u32::to_le_bytes).collect();
     std::fs::write(dir.path().join("file"), &body).unwrap();
-    let port = free_port();
-    let conf = format!(
-        "daemon off; master_process off; pid {0}/pid; error_log {0}/error.log; events {{}}
-         http {{ access_log off; client_body_temp_path {0}/a; proxy_temp_path {0}/b;
-           fastcgi_temp_path {0}/c; uwsgi_temp_path {0}/d; scgi_temp_path {0}/e;
-           server {{ listen 127.0.0.1:{port} proxy_protocol; root {0};
-             location = /caller {{ return 200 $proxy_protocol_addr; }} }} }}",
-        dir.path().display()
-    );
-    std::fs::write(dir.path().join("nginx.conf"), conf).unwrap();
-    let nginx = Command::new("nginx")
-        .env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()))
-        .args(["-e", "error.log", "-c", "nginx.conf", "-p"])
-        .arg(dir.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let _nginx = processes::Killed(nginx);
-    processes::wait_listening(port);
+    let root = dir.path().display();
+    let nginx = Nginx::start(|address| {
+        format!(
+            "server {{ listen {address} proxy_protocol; root {root};
+               location = /caller {{ return 200 $proxy_protocol_addr; }} }}"
+        )
+    });
 
-    let _publish = broker.publish("/web", &format!("127.0.0.1:{port}"), &["--proxy-protocol"]);
+    let _publish = broker.publish("/web", &nginx.address.to_string(), &["--proxy-protocol"]);
     let connect = broker.connect("/web", &[]);
     let address: SocketAddr = connect.ready("listen").parse().unwrap();
     assert_eq!(support::ask(address, "GET", "/caller", &[], b"").text(), "127.0.0.1");

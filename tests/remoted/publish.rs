@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::Node;
-use crate::support::broker::{Broker, ID, KEY, Visitor, accept, field, frame, remoted, text_frame};
-use crate::support::port::free_address;
+use crate::support::broker::{Broker, ID, KEY, Visitor, field, frame, remoted, text_frame};
+use crate::support::port::{accept, free_address};
 
 /// A path published at a broker, and the local server behind it.
 struct Scene {

@@ -3,11 +3,12 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::SockRef;
 
 use super::PATIENCE;
+use super::port::accept;
 
 /// The recorded id, and its accept value.
 pub const ID: &str = "Zw1BTNkHbth2XqMg8AlKWwLegXUFWFw6i2c4QLvNxGfWPv9bcthU1tNPokn4QkyI";
@@ -53,24 +54,6 @@ impl Broker {
         assert!(head.starts_with(&format!("GET {path} HTTP/1.1\r\n")), "{head}");
         visitor.welcome_websocket(&head);
         visitor
-    }
-}
-
-/// Accepts a connection within `PATIENCE`.
-pub fn accept(listener: &TcpListener) -> TcpStream {
-    listener.set_nonblocking(true).unwrap();
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match listener.accept() {
-            Ok((socket, _)) => {
-                socket.set_nonblocking(false).unwrap();
-                return socket;
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => panic!("{error}"),
-        }
-        assert!(Instant::now() < until, "nobody came");
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

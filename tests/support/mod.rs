@@ -6,6 +6,7 @@ pub mod alone;
 pub mod broker;
 pub mod inside;
 pub mod message;
+pub mod nginx;
 pub mod peer;
 pub mod port;
 pub mod relay;

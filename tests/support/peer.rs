@@ -14,6 +14,7 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 
 use super::PATIENCE;
 use super::message::{HEARTBEAT, heartbeat_reply, message};
+use super::port::accept;
 
 /// Maximum plaintext of one TLS record.
 const RECORD: usize = 16 * 1024;
@@ -250,6 +251,8 @@ impl Peer {
                 }
                 Ok(count) => self.cipher.extend_from_slice(&chunk[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                // A read with a timeout is interrupted even by a stop of the process.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.ended = Some(abruptly(error));
                     return true;
@@ -277,23 +280,4 @@ impl Peer {
 
 fn abruptly(error: io::Error) -> Ended {
     Ended::Abruptly(error.to_string())
-}
-
-/// The next connection, with a deadline.
-pub fn accept(listener: &TcpListener) -> TcpStream {
-    listener.set_nonblocking(true).unwrap();
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match listener.accept() {
-            Ok((socket, _)) => {
-                socket.set_nonblocking(false).unwrap();
-                return socket;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                assert!(Instant::now() < until, "nobody connects");
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
 }

@@ -1,9 +1,13 @@
 //! Ports for programs that cannot report which one they took, for servers that return to theirs, and for
-//! addresses where nobody listens.
+//! addresses where nobody listens; and connections to a port of the test's own.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use super::PATIENCE;
 
 /// The lowest port that is allocated here.
 const FIRST: u16 = 10_000;
@@ -36,4 +40,22 @@ fn first_of_the_kernel() -> u16 {
     let first = range.split_whitespace().next().and_then(|first| first.parse().ok());
     // If that range was widened, a port that was free a moment ago must do.
     first.unwrap_or(32_768).max(FIRST + 10_000)
+}
+
+/// Accepts a connection within `PATIENCE`.
+pub fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match listener.accept() {
+            Ok((socket, _)) => {
+                socket.set_nonblocking(false).unwrap();
+                return socket;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => panic!("{error}"),
+        }
+        assert!(Instant::now() < until, "nobody came");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }

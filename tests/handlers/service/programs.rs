@@ -1,14 +1,11 @@
 //! nginx and Python's http.server as services, curl as the caller.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use crate::support::port::free_address;
-use crate::support::{CURL, Identities, NGINX, Node, PATIENCE, PYTHON, client, has_all, server};
+use crate::support::nginx::Nginx;
+use crate::support::{CURL, Identities, NGINX, Node, PYTHON, client, has_all, server};
 
 /// A program that is killed at the end of its test.
 struct Running(Child);
@@ -21,52 +18,24 @@ impl Drop for Running {
 }
 
 /// nginx serving the files of `dir`, on a free port and on `app.sock` there.
-fn nginx(dir: &Path) -> (Running, SocketAddr) {
-    // As root it would switch to a user who may not read the directory.
-    for _ in 0..5 {
-        let address = free_address();
-        let at = dir.display();
-        let echo = "$request_method $request_uri host=$host:$server_port peer=$http_rp_peer_name \
-                    id=$http_rp_request_id query=$args";
-        let text = format!(
-            "daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/error.log;
-            events {{ }}
-            http {{
-                access_log off; default_type application/x-test; client_max_body_size 0;
-                client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;
-                fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
-                server {{
-                    listen {address}; listen unix:{at}/app.sock;
-                    location /api/echo {{ return 200 '{echo}'; }}
-                    location /api/moved {{ return 301 http://127.0.0.1:1/elsewhere; }}
-                    location /api/files/ {{ alias {at}/files/; dav_methods PUT DELETE; }}
-                    location /echo {{ return 200 '{echo}'; }}
-                }}
-            }}"
-        );
-        std::fs::write(dir.join("nginx.conf"), text).unwrap();
-        let child = Command::new("nginx")
-            .env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()))
-            .args(["-e", "error.log", "-c", "nginx.conf", "-p"])
-            .arg(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut running = Running(child);
-        let until = Instant::now() + PATIENCE;
-        while running.0.try_wait().unwrap().is_none() {
-            let socket = UnixStream::connect(dir.join("app.sock"));
-            if TcpStream::connect(address).is_ok() && socket.is_ok() {
-                return (running, address);
-            }
-            assert!(Instant::now() < until, "nginx does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+fn nginx(dir: &Path) -> Nginx {
+    let at = dir.display();
+    let echo = "$request_method $request_uri host=$host:$server_port peer=$http_rp_peer_name \
+                id=$http_rp_request_id query=$args";
+    Nginx::start(|address| {
+        // Of an attempt whose port was taken.
         let _ = std::fs::remove_file(dir.join("app.sock"));
-    }
-    panic!("no port for nginx: {:?}", std::fs::read_to_string(dir.join("error.log")));
+        format!(
+            "default_type application/x-test; client_max_body_size 0;
+            server {{
+                listen unix:{at}/app.sock; listen {address};
+                location /api/echo {{ return 200 '{echo}'; }}
+                location /api/moved {{ return 301 http://127.0.0.1:1/elsewhere; }}
+                location /api/files/ {{ alias {at}/files/; dav_methods PUT DELETE; }}
+                location /echo {{ return 200 '{echo}'; }}
+            }}"
+        )
+    })
 }
 
 /// Both nodes; the client has this handler.
@@ -117,12 +86,13 @@ fn nginx_answers_curl_through_the_pipe() {
     }
     let dir = tempfile::tempdir().unwrap();
     let large = files(dir.path());
-    let (_nginx, address) = nginx(dir.path());
-    let nodes = Nodes::start(&format!("http://{address}/api"));
+    let nginx = nginx(dir.path());
+    let nodes = Nodes::start(&format!("http://{}/api", nginx.address));
 
     let (text, code) = nodes.curl("echo//x%2Fy?q=%20&r", &["-H", "X-Request-Id: my-id"]);
     let expected = format!(
-        "GET /api/echo//x%2Fy?q=%20&r host={address} peer=localhost id=my-id query=q=%20&r"
+        "GET /api/echo//x%2Fy?q=%20&r host={} peer=localhost id=my-id query=q=%20&r",
+        nginx.address
     );
     assert_eq!((text, code), (expected, 0));
 
@@ -175,11 +145,12 @@ fn nginx_answers_on_a_unix_socket_beside_other_handlers() {
     }
     let dir = tempfile::tempdir().unwrap();
     files(dir.path());
-    let (_nginx, address) = nginx(dir.path());
+    let nginx = nginx(dir.path());
     let unix = dir.path().join("app.sock");
     let nodes = Nodes::start(&format!(
-        "web=http+unix:{},api=http://{address}/api,*=example",
-        unix.display()
+        "web=http+unix:{},api=http://{}/api,*=example",
+        unix.display(),
+        nginx.address
     ));
     let (text, _) = nodes.curl("web/echo/v1//x?y", &[]);
     assert!(text.starts_with("GET /echo/v1//x?y host=localhost:"), "{text}");

@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::message::{EVENT, HEARTBEAT, broken_messages, heartbeat_reply, reply};
-use crate::support::peer::{Ended, Peer, accept};
+use crate::support::peer::{Ended, Peer};
+use crate::support::port::accept;
 use crate::support::scene::{KEPT_KB, assert_ten_seconds, read_to_end, wait_until};
 use crate::support::tls::{accepting, accepting_anybody, endless_chain, issue};
 use crate::support::{Identities, ask, client};

@@ -1,13 +1,13 @@
 //! Third-party programs: nginx in front, and an independent WebSocket client.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::operation::{command, ends};
 use super::scene::{Ends, Keys, Scene};
-use crate::support::port::free_address;
+use crate::support::nginx::Nginx;
 use crate::support::{NGINX, Node, PATIENCE, has_all, skip};
 
 const PATH: &str = "/test/path/";
@@ -82,49 +82,12 @@ fn an_independent_websocket_client_is_a_server_like_any_other() {
 }
 
 /// The guide's configuration, in front of this broker.
-fn nginx(broker: SocketAddr) -> Option<(Killed, SocketAddr, tempfile::TempDir)> {
+fn nginx(broker: SocketAddr) -> Nginx {
     let (_, location) = GUIDE.split_once("# rp_remoted broker behind nginx\n").unwrap();
     let (location, _) = location.split_once("\n```").unwrap();
     assert!(location.contains("127.0.0.1:37791"), "{location}");
     let location = location.replace("127.0.0.1:37791", &broker.to_string());
-    // nginx cannot report which port it took, so it gets one that was free a moment ago.
-    for _ in 0..5 {
-        let address = free_address();
-        let dir = tempfile::tempdir().unwrap();
-        let text = format!(
-            "daemon off; master_process off; pid nginx.pid; error_log error.log;
-             events {{ }}
-             http {{
-                 access_log off;
-                 client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
-                 uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-                 server {{ listen {address}; {location} }}
-             }}"
-        );
-        std::fs::write(dir.path().join("nginx.conf"), text).unwrap();
-        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-        let child = Command::new("nginx")
-            .env("PATH", path)
-            .args(["-e", "error.log", "-c", "nginx.conf", "-p"])
-            .arg(dir.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut nginx = Killed(child);
-        let until = Instant::now() + PATIENCE;
-        while nginx.0.try_wait().unwrap().is_none() {
-            if TcpStream::connect(address).is_ok() {
-                return Some((nginx, address, dir));
-            }
-            assert!(Instant::now() < until);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let log = std::fs::read_to_string(dir.path().join("error.log")).unwrap_or_default();
-        assert!(log.contains("Address already in use"), "{log}");
-    }
-    None
+    Nginx::start(|address| format!("server {{ listen {address}; {location} }}"))
 }
 
 #[test]
@@ -137,8 +100,8 @@ fn nginx_may_stand_in_front() {
     command.env("RP_REMOTED_BEHIND_PROXY", "1");
     let node = Node::start(command);
     let direct = ends(&node, &keys);
-    let (_nginx, address, _dir) = nginx(direct.address).unwrap();
-    let behind = Ends { address, keys: &keys };
+    let nginx = nginx(direct.address);
+    let behind = Ends { address: nginx.address, keys: &keys };
 
     let mut server = behind.register(PATH);
     // All three through nginx, then one of them directly.

@@ -258,14 +258,19 @@ impl Drop for OpenSsl {
     }
 }
 
+/// A broker that speaks TLS as `localhost`.
+fn over_tls(keys: &Keys, identities: &Identities) -> Node {
+    let mut command = command(keys);
+    command.env("RP_REMOTED_CRT", identities.path("localhost.crt.pem"));
+    command.env("RP_REMOTED_KEY", identities.path("localhost.key.pem"));
+    Node::start(command)
+}
+
 #[test]
 fn it_speaks_tls_by_itself() {
     let identities = Identities::new(&[]);
     let keys = Keys::new();
-    let mut command = command(&keys);
-    command.env("RP_REMOTED_CRT", identities.path("localhost.crt.pem"));
-    command.env("RP_REMOTED_KEY", identities.path("localhost.key.pem"));
-    let node = Node::start(command);
+    let node = over_tls(&keys, &identities);
     let address = ends(&node, &keys).address;
     let connect = || OpenSsl::connect(&identities, address);
 
@@ -352,10 +357,7 @@ fn over_tls_they_are_small_too() {
     const PAIRS: usize = 200;
     let identities = Identities::new(&[]);
     let keys = Keys::new();
-    let mut command = command(&keys);
-    command.env("RP_REMOTED_CRT", identities.path("localhost.crt.pem"));
-    command.env("RP_REMOTED_KEY", identities.path("localhost.key.pem"));
-    let node = Node::start(command);
+    let node = over_tls(&keys, &identities);
     let address = ends(&node, &keys).address;
     let config = crate::support::tls::dialing(None);
     let soon = || Instant::now() + PATIENCE;
