@@ -25,7 +25,7 @@ macro_rules! table {
 table! {
     BAD_REQUEST: 400, "bad_request", "the request is malformed";
     BAD_PATH: 400, "bad_path",
-        "the path is malformed; of files and services: it has a `..`, an empty name or the like";
+        "the path is malformed, or has a segment `.` or `..`; of files also: an empty name or the like";
     BAD_WAIT: 400, "bad_wait", "`RP-Wait` is malformed";
     BODY_INCOMPLETE: 400, "body_incomplete", "the request's body was cut short";
     BODY_NOT_WANTED: 400, "body_not_wanted", "a request with a body to a path of this node itself";

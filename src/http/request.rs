@@ -56,6 +56,7 @@ pub(super) fn check(
 ) -> Result<CheckedRequest, Refusal> {
     let (verb, head_only) = method(head.method)?;
     let (authority, path) = split_target(head.target)?;
+    route::check(path)?;
     guard.check(&head, authority)?;
     if let Some(endpoint) = LocalEndpoint::of(path)? {
         return LocalRequest::new(endpoint, verb).map(CheckedRequest::Local);
@@ -210,6 +211,9 @@ mod tests {
             ("GET /server/time#x HTTP/1.1", "", 400),
             ("GET /server/ HTTP/1.1", "", 200),
             ("GET /server/%ff HTTP/1.1", "", 400),
+            ("GET /server/a/../b HTTP/1.1", "", 400),
+            ("GET http://localhost/%2e/status HTTP/1.1", "", 400),
+            ("GET //status HTTP/1.1", "Origin: http://evil.example\r\n", 400),
             ("GET /nothing HTTP/1.1", "", 404),
             ("CONNECT localhost:80 HTTP/1.1", "", 405),
             ("TRACE /server/time HTTP/1.1", "", 405),

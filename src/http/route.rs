@@ -1,7 +1,10 @@
-//! Routing: every path of the port is resolved here.
+//! Routing: every path of the port is checked and resolved here.
+
+use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
+use crate::event::dots::has_dot_segment;
 use crate::event::errors;
 use crate::event::peer::Role;
 use crate::event::pipe::Peer;
@@ -47,6 +50,24 @@ impl Destination {
     }
 }
 
+/// Refuses a path that a web server in front may have read as another one. nginx decides on the
+/// path decoded, without doubled slashes, and with `.` and `..` resolved, but passes on the path as
+/// it was sent.
+///
+/// A doubled slash is refused only where this port would not read it as the server does: behind the
+/// client's name it begins the parameters, and all segments stay in their order.
+pub(super) fn check(path: &str) -> Result<(), Refusal> {
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    let bad = |message| Err(Refusal::new(errors::BAD_PATH, message));
+    if has_dot_segment(&Cow::from(percent_decode_str(path))) {
+        return bad("the path has a segment . or .., or one that could be read so");
+    }
+    if path.starts_with("//") {
+        return bad("the path begins with two slashes");
+    }
+    Ok(())
+}
+
 /// Resolves a path, including its query, for a node of this role.
 pub(super) fn find(role: Role, path: &str) -> Result<PeerRoute<'_>, Refusal> {
     match role {
@@ -86,6 +107,10 @@ fn client(rest: &str) -> Result<PeerRoute<'_>, Refusal> {
     if host.chars().any(char::is_control) {
         return Err(bad("the client's name has a control character"));
     }
+    // Decoded by a web server in front, it ends the name there.
+    if host.contains(['/', '\\']) {
+        return Err(bad("the client's name has an encoded slash or a backslash"));
+    }
     Ok(PeerRoute { destination: Destination::Client(host.to_owned()), rest })
 }
 
@@ -106,7 +131,7 @@ mod tests {
         let long = "x".repeat(255);
         let cases = [
             ("/client/web7/time", Ok(("web7", "time"))),
-            ("/client/a%2Fb/cat//x%2Fy/z?q=/", Ok(("a/b", "cat//x%2Fy/z?q=/"))),
+            ("/client/a%20b/cat//x%2Fy/z?q=/", Ok(("a b", "cat//x%2Fy/z?q=/"))),
             ("/client/%5B::1%5D/time", Ok(("::1", "time"))),
             ("/client/2001:db8::1/time", Ok(("2001:db8::1", "time"))),
             ("/client/web7/", Ok(("web7", ""))),
@@ -118,6 +143,9 @@ mod tests {
             ("/client/[]/time", Err(400)),
             ("/client/%ff/time", Err(400)),
             ("/client/a%0Ab/time", Err(400)),
+            ("/client/a%2Fb/time", Err(400)),
+            ("/client/a%5cb/time", Err(400)),
+            ("/client/a\\b/time", Err(400)),
             ("/client", Err(404)),
             ("/Client/a/b", Err(404)),
             ("/server/time", Err(404)),
@@ -126,6 +154,52 @@ mod tests {
         for (path, expected) in cases {
             let expected = expected.map(|(name, rest): (&str, &str)| (name.to_owned(), rest));
             assert_eq!(client_route(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_a_web_server_reads_as_another_is_refused() {
+        for path in [
+            "/client/victim/cat//../../../client/other/x",
+            "/client/a/../b/time",
+            "/client/a/..",
+            "/client/a/./time",
+            "/client/./time",
+            "/client/%2e/time",
+            "/client/a/%2e%2e/b/time",
+            "/client/a/.%2E/b/time",
+            "/client/a/%2e./b/time",
+            "/client/a%2f..%2fb/time",
+            "/client/a/x%2F%2e%2e%2Fy",
+            "/client/a/x%2f./y",
+            "/client/a/x\\..\\y",
+            "/client/a/x%5c..%5Cy",
+            "/client/a/x%5c%2e%2e",
+            "/client/a/..;/b/time",
+            "/client/a/..;x=y/b/time",
+            "/client/a/%2e%2e%3bx/b/time",
+            "/client/a/..%00/b",
+            "/client/a/..%20/b",
+            "/server/../metrics",
+            "/status/clients/..",
+            "//client/a/time",
+            "//",
+            "/../status?x",
+        ] {
+            let refusal = check(path).expect_err(path);
+            assert_eq!((refusal.status, refusal.error), (400, "bad_path"), "{path}");
+        }
+        for path in [
+            "/",
+            "/client/a/cat//hello%20/world",
+            "/client/a/cat//b%2Fc///d/",
+            "/client/a/file//.hidden/x..y/...",
+            "/client/a/x?../../y=/..",
+            "/client/a/%252e%252e/x",
+            "/client/a/x;y/z%5cw",
+            "/status/clients/a%2Fb",
+        ] {
+            assert_eq!(check(path), Ok(()), "{path}");
         }
     }
 
