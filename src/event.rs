@@ -3,6 +3,7 @@
 use std::io;
 
 mod body;
+pub(crate) mod dots;
 pub mod errors;
 pub mod header;
 pub mod inspect;

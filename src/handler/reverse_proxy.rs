@@ -48,7 +48,8 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Forwards events to a local HTTP service.
 ///
 /// The request carries the caller's method, path, query, headers and body, plus `RP-Peer-Name`,
-/// `RP-Peer-Fingerprint` and `RP-Request-Id`, which identify the peer and the request. The reply
+/// `RP-Peer-Fingerprint`, `RP-Peer-Address` and `RP-Request-Id`, which identify the peer and the
+/// request. The reply
 /// carries the service's status, headers and body, with code 0. Without a reply from the service,
 /// it is an error: 502 `unreachable` or `bad_answer` and 504 `service_timeout` with code 251, 400
 /// `bad_path` with code 400.

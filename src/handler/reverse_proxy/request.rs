@@ -12,19 +12,16 @@ use crate::http1::framing::Framing;
 /// Identifies the peer to the service. No other field may claim to.
 const PEER_NAME: &str = "RP-Peer-Name";
 const PEER_FINGERPRINT: &str = "RP-Peer-Fingerprint";
+/// The IP address that the pipe comes from, or leads to.
+const PEER_ADDRESS: &str = "RP-Peer-Address";
 const REQUEST_ID: &str = "RP-Request-Id";
+/// The start of all names that say who the peer is, in lower case: also of those that a later
+/// version, or another program in front of the service, may add.
+const PEER: &str = "rp-peer-";
 
 /// Fields that are written here, or apply only to this connection, in lower case. `Proxy` has no
 /// defined meaning, and programs behind CGI take it for the name of a proxy.
-const OWN: [&str; 7] = [
-    "host",
-    "content-type",
-    "expect",
-    "proxy",
-    "rp-peer-name",
-    "rp-peer-fingerprint",
-    "rp-request-id",
-];
+const OWN: [&str; 5] = ["host", "content-type", "expect", "proxy", "rp-request-id"];
 
 /// The framing of an event's body. A method that usually has a body sends an explicit length of
 /// zero (RFC 9110, section 8.6).
@@ -56,6 +53,7 @@ pub(super) fn head(
     add(&mut head, "Host", host);
     add(&mut head, PEER_NAME, &as_value(&context.peer.name));
     add(&mut head, PEER_FINGERPRINT, &as_value(&context.peer.fingerprint));
+    add(&mut head, PEER_ADDRESS, &context.peer.address.to_canonical().to_string());
     add(&mut head, REQUEST_ID, context.request_id.as_str());
     if !event.media_type.is_empty() && header::is_clean(&event.media_type) {
         add(&mut head, "Content-Type", &event.media_type);
@@ -106,7 +104,10 @@ fn as_value(text: &str) -> Cow<'_, str> {
 /// blocked one is blocked too.
 fn is_not_forwarded(name: &str) -> bool {
     let is_one = |name: &str| {
-        header::is_hop_by_hop(name) || OWN.iter().any(|own| own.eq_ignore_ascii_case(name))
+        let says_who = name.get(..PEER.len()).is_some_and(|start| start.eq_ignore_ascii_case(PEER));
+        says_who
+            || header::is_hop_by_hop(name)
+            || OWN.iter().any(|own| own.eq_ignore_ascii_case(name))
     };
     if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
         return is_one(name);
@@ -154,10 +155,11 @@ mod tests {
         head.strip_suffix("\r\n\r\n").unwrap().split("\r\n").map(str::to_owned).collect()
     }
 
-    const FIRST: [&str; 4] = [
+    const FIRST: [&str; 5] = [
         "Host: 127.0.0.1:9000",
         "RP-Peer-Name: hub",
         "RP-Peer-Fingerprint: 2f0c",
+        "RP-Peer-Address: 127.0.0.1",
         "RP-Request-Id: id-1",
     ];
 
@@ -210,6 +212,9 @@ mod tests {
             ("RP_Peer_Name", "forged"),
             ("RP_PEER-NAME", "forged"),
             ("Rp.Peer.Fingerprint", "forged"),
+            ("RP-Peer-Address", "forged"),
+            ("rp_peer_role", "forged"),
+            ("RP-PEER-", "forged"),
             ("RP_REQUEST_ID", "forged"),
             ("RP~Request|Id", "forged"),
             ("HOST", "canary"),
@@ -230,6 +235,7 @@ mod tests {
             ("X-Alphabet", "\u{e4}"),
             ("X-Kept", "1"),
             ("X_Kept", "2"),
+            ("RP-Peers", "3"),
             ("X-Forwarded-Host", "localhost:8081"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -237,7 +243,12 @@ mod tests {
         event.media_type = "a/b\r\nX-Evil: 1".to_owned();
         let mut expected = vec!["GET /api/x HTTP/1.1"];
         expected.extend(FIRST);
-        expected.extend(["X-Kept: 1", "X_Kept: 2", "X-Forwarded-Host: localhost:8081"]);
+        expected.extend([
+            "X-Kept: 1",
+            "X_Kept: 2",
+            "RP-Peers: 3",
+            "X-Forwarded-Host: localhost:8081",
+        ]);
         assert_eq!(lines(&event), expected);
     }
 

@@ -10,10 +10,11 @@ use super::harness::{CLIENT, Scene, Scripted, field, reply};
 use crate::support::{Identities, PATIENCE, client, server};
 
 /// The headers that a service may see in a plain request.
-const KNOWN: [&str; 7] = [
+const KNOWN: [&str; 8] = [
     "Host",
     "RP-Peer-Name",
     "RP-Peer-Fingerprint",
+    "RP-Peer-Address",
     "RP-Request-Id",
     "Content-Type",
     "X-Forwarded-Host",
@@ -185,7 +186,7 @@ fn the_path_arrives_as_it_was_sent() {
             "a//?b",
             "a;b=c/~!$&'()*+,:@",
             "a|b^c`{d}\"<>",
-            "a/./b/..c",
+            "a/.b/..c",
             "%C3%A4//%F0%9F%98%80",
             "http://x/",
         ] {
@@ -212,6 +213,9 @@ fn nobody_can_pretend_to_be_another_peer() {
             ("RP-Peer-Name", "forged"),
             ("rp_peer_name", "forged"),
             ("RP_Peer_Fingerprint", "forged"),
+            ("RP-Peer-Address", "forged"),
+            ("RP-Peer-Role", "forged"),
+            ("rp.peer.anything", "forged"),
             ("Rp.Request.Id", "forged"),
             ("X_Forwarded_Host", "forged"),
             ("X-Named", "1"),
@@ -224,6 +228,7 @@ fn nobody_can_pretend_to_be_another_peer() {
     assert!(!head.contains("forged"), "{head}");
     for (name, value) in [
         ("RP-Peer-Name", "localhost"),
+        ("RP-Peer-Address", "127.0.0.1"),
         ("RP-Request-Id", "mine"),
         ("X-Forwarded-Host", "localhost"),
         ("Cookie", "kept"),
