@@ -5,12 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, SubjectPublicKeyInfo};
+use rcgen::{CertificateParams, DistinguishedName, DnType, PublicKeyData, SubjectPublicKeyInfo};
 use rustls::pki_types::UnixTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
-use super::authority::check_issued;
+use super::authority::{Authority, check_issued};
 use super::crl::{Crl, Reason};
 use super::directory::Ca;
 use super::error::{CaError, CaFault};
@@ -80,7 +80,7 @@ pub fn request(dir: &Path, name: &Name) -> Result<CreatedRequest, CaError> {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name.to_string());
     let csr = params.serialize_request(&key).and_then(|csr| csr.pem()).map_err(at_csr)?;
-    let public_key = rcgen::PublicKeyData::subject_public_key_info(&key);
+    let public_key = key.subject_public_key_info();
 
     make_directory(dir)?;
     let mut new = NewFiles::default();
@@ -125,17 +125,8 @@ impl Ca<'_> {
         let authority = self.load(now)?;
         let _lock = Lock::take(self.dir)?;
         let key = usable_key(&request.public_key).map_err(|e| CaError::new(csr, e))?;
-        let certified = self.certify(&authority, order, &key, &crt, now)?;
-        self.hand_out(NewFiles::default(), &certified, &crt, Existing::Refuse)?;
-        let Certified { certificate, cut_short, .. } = certified;
-        Ok(SignedCertificate {
-            crt,
-            certificate,
-            role: order.role,
-            cut_short,
-            public_key: key_fingerprint(&request.public_key),
-            left_out: request.left_out(order),
-        })
+        let signed = self.sign_key(&authority, order, &key, crt, Existing::Refuse, now)?;
+        Ok(SignedCertificate { left_out: request.left_out(order), ..signed })
     }
 
     /// The name for the request in `csr` if the command gives none: the name that the request asks
@@ -193,17 +184,25 @@ impl Ca<'_> {
             at(CaFault::Other(format!("the certificate cannot be renewed: {why}")))
         })?;
         let key = usable_key(&old.public_key).map_err(at)?;
-        let certified = self.certify(&authority, &order, &key, &crt, now)?;
-        self.hand_out(NewFiles::default(), &certified, &crt, Existing::Replace)?;
+        self.sign_key(&authority, &order, &key, crt, Existing::Replace, now)
+    }
+
+    /// Writes a certificate for a key that is elsewhere to `crt`.
+    fn sign_key(
+        &self,
+        authority: &Authority,
+        order: &Order,
+        key: &SubjectPublicKeyInfo,
+        crt: PathBuf,
+        existing: Existing,
+        now: UnixTime,
+    ) -> Result<SignedCertificate, CaError> {
+        let certified = self.certify(authority, order, key, &crt, now)?;
+        self.hand_out(NewFiles::default(), &certified, &crt, existing)?;
         let Certified { certificate, cut_short, .. } = certified;
-        Ok(SignedCertificate {
-            crt,
-            certificate,
-            role: order.role,
-            cut_short,
-            public_key: key_fingerprint(&old.public_key),
-            left_out: Vec::new(),
-        })
+        let public_key = key_fingerprint(&key.subject_public_key_info());
+        let role = order.role;
+        Ok(SignedCertificate { crt, certificate, role, cut_short, public_key, left_out: vec![] })
     }
 
     /// Writes a certificate to `crt`, its copy first, together with the `new` files: all of them,
