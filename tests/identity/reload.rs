@@ -167,8 +167,8 @@ fn a_live_pipe_is_closed_when_its_server_is_revoked_without_a_signal() {
 #[test]
 fn a_live_pipe_is_closed_when_a_certificate_ends_and_when_its_ca_is_trusted_no_more() {
     let scene = Scene::new();
-    let [key, crt] = short_lived(&scene.identities, "web1", ExtendedKeyUsagePurpose::ClientAuth, 4);
-    let end = Instant::now() + Duration::from_secs(4);
+    let [key, crt] = short_lived(&scene.identities, "web1", ExtendedKeyUsagePurpose::ClientAuth, 8);
+    let end = Instant::now() + Duration::from_secs(8);
     replace(&scene.file("client", "node.key.pem"), key.as_bytes());
     replace(&scene.file("client", "node.crt.pem"), crt.as_bytes());
     let (server, client) = scene.pair();
