@@ -1,8 +1,9 @@
-//! What threads share: permits, deadlines, starting threads, workers, limits on repeated log lines.
+//! What threads share: permits, deadlines, starting threads, workers, limits on log lines.
 //!
 //! In scope: mechanisms without a subject of their own. Not in scope: what they are used for.
 
 pub(crate) mod deadline;
+pub(crate) mod line_budget;
 pub(crate) mod permits;
 pub(crate) mod threads;
 pub(crate) mod throttle;

@@ -23,25 +23,22 @@ const STACK_BYTES: usize = 256 * 1024;
 
 /// Starts a thread for an accepted connection, or refuses the connection with 503.
 pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
-    let refused = match shared.slots.admit(socket) {
+    let (cause, why) = match shared.slots.admit(socket) {
         Ok(slot) => {
-            let shared = Arc::clone(shared);
-            threads::spawn_with_stack(format!("http-{}", slot.id()), STACK_BYTES, move || {
-                serve(&shared, slot)
-            })
-            .err()
-            .map(|e| format!("no thread for a connection: {e}"))
+            let (name, served) = (format!("http-{}", slot.id()), Arc::clone(shared));
+            let serve = move || serve(&served, slot);
+            match threads::spawn_with_stack(name, STACK_BYTES, serve) {
+                Ok(_) => return,
+                Err(error) => ("no thread", format!("no thread for a connection: {error}")),
+            }
         }
         Err(socket) => {
             refuse_connection(socket);
-            Some(format!("{} connections are open already", shared.settings.limits.max_connections))
+            let most = shared.settings.limits.max_connections;
+            ("all places taken", format!("{most} connections are open already"))
         }
     };
-    if let Some(why) = refused
-        && let Some(more) = shared.crowded.allow()
-    {
-        log::warn!("http: turned a caller away: {why}{more}");
-    }
+    shared.callers_log.warn(cause, "http", &format!("turned a caller away: {why}"));
 }
 
 /// Runs a connection's thread. A panic costs only this connection.

@@ -299,15 +299,10 @@ impl Connection<'_> {
             id: RequestId::fresh(),
             unread: false,
         });
-        if let Some(more) = self.shared.refusals.allow() {
-            log::warn!(
-                "http: refused a request: {} {}: {} (request {}){more}",
-                refusal.status,
-                refusal.error,
-                refusal.message.escape_debug(),
-                info.id
-            );
-        }
+        let Refusal { status, error, message, .. } = refusal;
+        let id = info.id;
+        let why = format!("refused a request: {status} {error}: {message} (request {id})");
+        self.shared.callers_log.warn(error, "http", &why);
         let close = refusal.close || !info.keep_alive;
         match self.send(HttpResponse::of_refusal(refusal), close, info)? {
             After::Close => Ok(After::Linger),

@@ -15,6 +15,7 @@ use crate::http::shared::Shared;
 use crate::http::slots::ConnectionSlots;
 use crate::http::{HttpSettings, admit};
 use crate::net::accept::{self, Acceptor, BindError, Bound, SocketFile};
+use crate::sync::line_budget::LineBudget;
 use crate::sync::throttle::Throttle;
 
 /// How long to wait for connections to close after they were cut off.
@@ -80,9 +81,8 @@ impl HttpServer {
             guard: Guard::new(&settings.allowed_hosts, &address),
             budget: Budget::new(most_held),
             slots: Arc::new(ConnectionSlots::new(settings.limits.max_connections)),
-            refusals: Throttle::default(),
+            callers_log: LineBudget::new("http"),
             unknown: Throttle::default(),
-            crowded: Throttle::default(),
             panics: AtomicU64::new(0),
             settings,
             pipe,

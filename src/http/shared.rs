@@ -9,6 +9,7 @@ use crate::http::HttpSettings;
 use crate::http::budget::Budget;
 use crate::http::guard::Guard;
 use crate::http::slots::ConnectionSlots;
+use crate::sync::line_budget::LineBudget;
 use crate::sync::throttle::Throttle;
 
 /// One instance per port.
@@ -20,12 +21,10 @@ pub(super) struct Shared {
     pub guard: Guard,
     pub budget: Budget,
     pub slots: Arc<ConnectionSlots>,
-    /// Limits log lines about refused requests.
-    pub refusals: Throttle,
+    /// Limits log lines about refused requests and connections.
+    pub callers_log: Arc<LineBudget>,
     /// Limits log lines about requests whose outcome is unknown.
     pub unknown: Throttle,
-    /// Limits log lines about connections refused at the connection limit.
-    pub crowded: Throttle,
     /// The number of requests that panicked.
     pub panics: AtomicU64,
 }

@@ -2,6 +2,7 @@
 
 mod connections;
 mod duplicate_keys;
+mod refused;
 
 use std::io;
 use std::net::SocketAddr;

@@ -34,9 +34,9 @@ use super::keys::{Keyring, KeysError};
 use crate::config::Bind;
 use crate::net::accept::strangers::Strangers;
 use crate::net::accept::{self, Acceptor, BindError, SocketFile};
+use crate::sync::line_budget::LineBudget;
 use crate::sync::permits::Permits;
 use crate::sync::threads::spawn;
-use crate::sync::throttle::{Throttle, Throttles};
 use crate::sync::workers::Workers;
 pub use settings::{Bounds, BrokerSettings, Times};
 use state::BrokerState;
@@ -82,8 +82,7 @@ impl Broker {
             handshake_workers: Workers::new("remoted-tls"),
             joined: Permits::unbounded(),
             registered: Permits::unbounded(),
-            refusals: Throttles::default(),
-            crowded: Throttle::default(),
+            strangers_log: LineBudget::new("broker"),
             settings,
         });
         let watching = Arc::clone(&state);

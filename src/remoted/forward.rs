@@ -16,10 +16,9 @@ use super::url::{Side, Url};
 use super::webroute::ConnectError;
 use crate::config::Bind;
 use crate::net::accept::{Acceptor, SocketFile, listen};
+use crate::sync::line_budget::LineBudget;
 use crate::sync::permits::Permits;
 use crate::sync::workers::Workers;
-
-use crate::sync::throttle::Throttle;
 
 const _: () = assert!(CONNECT_TIMEOUT.as_secs() < 15);
 
@@ -101,8 +100,11 @@ impl BrokerForward {
     pub fn start(bind: &Bind, way: BrokerChain, max_connections: usize) -> Result<Self, String> {
         let bound = listen(bind).map_err(|error| error.to_string())?;
         let permits = Permits::new(max_connections);
-        let port =
-            Port { way: Arc::new(way), permits: Arc::clone(&permits), full: Throttle::default() };
+        let port = Port {
+            way: Arc::new(way),
+            permits: Arc::clone(&permits),
+            log: LineBudget::new(bound.address.to_string()),
+        };
         let acceptor = Acceptor::start("remoted", bound.socket, move |socket| port.admit(socket))
             .map_err(|error| error.to_string())?;
         Ok(Self { acceptor, address: bound.address, file: bound.file, permits })
@@ -134,7 +136,8 @@ pub(super) fn wait_until_closed(connections: &Permits, drain: Duration) {
 struct Port {
     way: Arc<BrokerChain>,
     permits: Arc<Permits>,
-    full: Throttle,
+    /// Limits the log lines that callers cause: anybody who reaches the port may be one.
+    log: Arc<LineBudget>,
 }
 
 impl Port {
@@ -144,32 +147,33 @@ impl Port {
             None => "a local program".to_owned(),
         };
         let Some(permit) = self.permits.take() else {
-            if let Some(more) = self.full.allow() {
-                log::warn!(
-                    "{who}: closed: all places for connections are taken (--max-connections){more}"
-                );
-            }
+            let why = "closed: all places for connections are taken (--max-connections)";
+            self.log.warn("all places taken", &who, why);
             return;
         };
-        let way = Arc::clone(&self.way);
+        let (way, log, caller) = (Arc::clone(&self.way), Arc::clone(&self.log), who.clone());
         let spawned = self.way.workers.run(move || {
             match Stream::socket(socket) {
-                Ok(near) => carry(&way, near, &who),
-                Err(error) => log::warn!("{who}: closed: {error}"),
+                Ok(near) => carry(&way, near, &caller, &log),
+                Err(error) => {
+                    log.warn("broken connection", &caller, &format!("closed: {error}"));
+                }
             }
             drop(permit);
         });
         if let Err(error) = spawned {
-            log::warn!("a connection is closed: no thread for it: {error}");
+            self.log.warn("no thread", &who, &format!("closed: no thread for it: {error}"));
         }
     }
 }
 
-fn carry(way: &Arc<BrokerChain>, near: Stream, who: &str) {
+fn carry(way: &Arc<BrokerChain>, near: Stream, who: &str, log: &Arc<LineBudget>) {
     match way.carry(near, who) {
         // A connection that breaks after it was established concerns only its two ends.
         Ok(RelayEnd::Broken(_, error)) => log::debug!("{who}: broken off: {error}"),
         Ok(RelayEnd::Complete | RelayEnd::Idle) => {}
-        Err(error) => log::warn!("{who}: not connected: {error}"),
+        Err(error) => {
+            log.warn("not connected", who, &format!("not connected: {error}"));
+        }
     }
 }

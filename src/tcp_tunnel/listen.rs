@@ -11,6 +11,7 @@ use crate::config::{Bind, TunnelTarget};
 use crate::event::pipe::{Peer, Pipe};
 use crate::event::{CODE_FINE, CODE_UNHANDLED, Event, Reply, Verb};
 use crate::net::accept::{Acceptor, Bound, SocketFile};
+use crate::sync::line_budget::LineBudget;
 use crate::sync::permits::{Permit, Permits};
 use crate::sync::workers::Workers;
 
@@ -44,12 +45,17 @@ impl TunnelListeners {
         let forward = Arc::new(forward);
         let workers = Workers::new("carry-from");
         let Bound { socket: listener, address, file, handed: _ } = bound;
+        let log = LineBudget::new(address.to_string());
         let acceptor = Acceptor::start("tcp", listener, move |socket| {
+            let warn = |cause, why: &str| {
+                log.warn(cause, &forward.to_string(), why);
+            };
             let Some(permit) = permits.take() else {
-                log::warn!("{forward}: refused a connection: {MAX_CONNECTIONS} are open");
-                return;
+                let why = format!("refused a connection: {MAX_CONNECTIONS} are open");
+                return warn("all places taken", &why);
             };
             let job = Job {
+                log: Arc::clone(&log),
                 _permit: permit,
                 forward: Arc::clone(&forward),
                 pipe: Arc::clone(&pipe),
@@ -57,7 +63,7 @@ impl TunnelListeners {
             };
             let spawned = workers.run(move || job.carry(socket));
             if let Err(error) = spawned {
-                log::warn!("{forward}: no thread for a connection: {error}");
+                warn("no thread", &format!("no thread for a connection: {error}"));
             }
         })?;
         self.0.push(Port { address, acceptor, file });
@@ -81,6 +87,8 @@ impl Drop for Port {
 
 /// One connection.
 struct Job {
+    /// Limits the log lines that callers cause: anybody who reaches the port may be one.
+    log: Arc<LineBudget>,
     _permit: Permit,
     forward: Arc<TunnelTarget>,
     pipe: Arc<dyn Pipe>,
@@ -89,10 +97,14 @@ struct Job {
 
 impl Job {
     fn carry(self, socket: Socket) {
-        let name = &self.forward;
+        let name = self.forward.to_string();
         let connection = match TunnelConnection::new(Arc::new(socket)) {
             Ok(connection) => connection,
-            Err(error) => return log::warn!("{name}: a connection cannot be set up: {error}"),
+            Err(error) => {
+                let why = format!("a connection cannot be set up: {error}");
+                self.log.warn("broken connection", &name, &why);
+                return;
+            }
         };
         match open(self.pipe.as_ref(), &self.forward, &connection, self.wait) {
             Ok(mut reply) => {
@@ -102,7 +114,8 @@ impl Job {
                 connection.wait_sent();
             }
             Err(why) => {
-                log::warn!("{name}: a connection was not carried: {why}");
+                let why = format!("a connection was not carried: {why}");
+                self.log.warn("not carried", &name, &why);
                 connection.reset();
             }
         }

@@ -16,5 +16,6 @@ mod original_peer;
 mod outcome;
 mod proxy;
 mod request_id;
+mod strangers_log;
 mod streams;
 mod targets;

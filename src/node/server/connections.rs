@@ -1,5 +1,6 @@
 //! The server's connections, each on its own thread from handshake to end.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use socket2::Socket;
 use crate::handler::{PeerIdentity, Role};
 use crate::identity::PeerCertificate;
 use crate::lifecycle::ConnectionEvent;
-use crate::link::{Alert, HandshakeError, HeartbeatMode, Link, LinkEnd, LinkParts, LinkTls, trial};
+use crate::link::{HeartbeatMode, Link, LinkEnd, LinkParts, LinkTls, trial};
 use crate::net::accept::strangers::{
     CROWDED, DISPLACED, FIRST_BYTE, GONE, SourceAddress, Stranger, Strangers, has_gone,
     reset_when_closed,
@@ -21,6 +22,8 @@ use crate::node::feed::Happening;
 use crate::node::link_registry::{Entry, LinkRegistration};
 use crate::node::peer_table::Added;
 use crate::node::server::duplicate_keys::{DuplicateKeys, Takeover};
+use crate::node::server::refused::{CERTIFICATE, Refused};
+use crate::sync::line_budget::LineBudget;
 use crate::sync::permits::Permits;
 use crate::sync::threads;
 use crate::sync::throttle::Throttles;
@@ -45,8 +48,8 @@ pub(super) struct Connections {
     open: Arc<Permits>,
     /// Number of authenticated connections so far.
     number: AtomicU64,
-    /// Rate-limits log lines about refused connections.
-    refusals: Throttles,
+    /// Limits log lines about connections that are not authenticated.
+    refusals: Arc<LineBudget>,
     /// Rate-limits log lines about duplicate keys.
     shared_keys: Throttles,
 }
@@ -60,7 +63,7 @@ impl Connections {
             strangers: Strangers::new(MAX_HANDSHAKES, HANDSHAKE_TIMEOUT),
             open: Permits::unbounded(),
             number: AtomicU64::new(0),
-            refusals: Throttles::default(),
+            refusals: LineBudget::new("pipe port"),
             shared_keys: Throttles::default(),
         }
     }
@@ -76,13 +79,13 @@ impl Connections {
         let address = socket.peer_addr().ok().and_then(|address| address.as_socket());
         let Some(address) = address else { return };
         if has_gone(&socket) {
-            return self.refuse_one_of_many(address, GONE);
+            return self.refuse(address, &Refused::of_many(GONE));
         }
         let socket = Arc::new(TcpStream::from(socket));
         let origin = SourceAddress::from(address.ip());
         let Some(stranger) = self.strangers.admit(origin, &socket, Instant::now()) else {
             reset_when_closed(&socket);
-            return self.refuse_one_of_many(address, CROWDED);
+            return self.refuse(address, &Refused::of_many(CROWDED));
         };
         let connections = Arc::clone(self);
         let spawned = threads::spawn_with_stack("pipe", STACK_BYTES, move || {
@@ -90,7 +93,8 @@ impl Connections {
             connections.serve(socket, address, stranger);
         });
         if let Err(error) = spawned {
-            self.refuse(&address.to_string(), &format!("refused: no thread for it: {error}"));
+            let why = format!("refused: no thread for it: {error}");
+            self.refuse(address, &Refused::new("no thread", why));
         }
     }
 
@@ -116,8 +120,7 @@ impl Connections {
                 log::info!("{}: lost ({address}): {end}", link.peer().name);
                 log::debug!("{}: that was connection {number}", link.peer().name);
             }
-            Err(Refused::Displaced) => self.refuse_one_of_many(address, DISPLACED),
-            Err(Refused::Because(reason)) => self.refuse(&address.to_string(), &reason),
+            Err(refused) => self.refuse(address, &refused),
         }
     }
 
@@ -131,12 +134,13 @@ impl Connections {
         let met = self.meet(&socket, address, &stranger);
         // Any other error is a consequence of the displacement.
         if stranger.is_displaced() {
-            return Err(Refused::Displaced);
+            return Err(Refused::of_many(DISPLACED));
         }
         let Some(met) = met? else { return Ok(None) };
         let socket = stranger.leave().then(|| Arc::into_inner(socket)).flatten();
-        let socket = socket.ok_or(Refused::Displaced)?;
-        let (link, number, registration) = self.join(socket, address, met)?;
+        let socket = socket.ok_or_else(|| Refused::of_many(DISPLACED))?;
+        let joined = self.join(socket, address, met);
+        let (link, number, registration) = joined.map_err(|error| Refused::broken(&error))?;
         Ok(Some((link, number, registration)))
     }
 
@@ -146,30 +150,29 @@ impl Connections {
         socket: &TcpStream,
         address: SocketAddr,
         stranger: &Stranger<TcpStream>,
-    ) -> Result<Option<Met>, String> {
-        socket.set_nodelay(true).map_err(|error| error.to_string())?;
-        if !stranger.wait_first_byte(socket).map_err(|error| error.to_string())? {
-            return Err(format!("refused: it sent nothing within {FIRST_BYTE:?}"));
+    ) -> Result<Option<Met>, Refused> {
+        socket.set_nodelay(true).map_err(|error| Refused::broken(&error))?;
+        if !stranger.wait_first_byte(socket).map_err(|error| Refused::broken(&error))? {
+            let why = format!("refused: it sent nothing within {FIRST_BYTE:?}");
+            return Err(Refused::new("silent", why));
         }
         let deadline = stranger.until;
         let (judged_by, identity) = self.core.identity.numbered();
         let (config, presented) = identity.server_handshake();
-        let (tls, chain) = LinkTls::accept(config, socket, deadline).map_err(|error| {
-            match (error, presented.summary()) {
-                (HandshakeError::Certificate(_), Some(seen)) => format!("refused: {seen}"),
-                (HandshakeError::Refused(alert), _) => refused_by(alert),
-                (error, _) => format!("refused: {error}"),
-            }
-        })?;
-        let leaf = chain.first().ok_or("refused: it sent no certificate")?;
+        let (tls, chain) = LinkTls::accept(config, socket, deadline)
+            .map_err(|error| Refused::by_handshake(error, presented.summary()))?;
+        let unusable = |why| Refused::new(CERTIFICATE, format!("refused: {why}"));
+        let leaf = chain.first().ok_or_else(|| unusable("it sent no certificate".to_owned()))?;
         let certificate = PeerCertificate::read(leaf, Role::Client)
-            .map_err(|fault| format!("refused: its certificate cannot be used: {fault}"))?;
+            .map_err(|fault| unusable(format!("its certificate cannot be used: {fault}")))?;
         if tls.is_trial() {
             let name = &certificate.name;
             return trial::answer(tls, socket, self.core.limits.max_data, deadline)
                 .map(|()| log::info!("{name}: tried from {address} whether it could connect"))
                 .map(|()| None)
-                .map_err(|end| format!("a trial of {name} was not finished: {end}"));
+                .map_err(|end| {
+                    Refused::new("trial", format!("a trial of {name} was not finished: {end}"))
+                });
         }
         Ok(Some(Met { tls, chain, certificate, judged_by }))
     }
@@ -180,7 +183,7 @@ impl Connections {
         socket: TcpStream,
         address: SocketAddr,
         met: Met,
-    ) -> Result<(Arc<Link>, u64, LinkRegistration), String> {
+    ) -> io::Result<(Arc<Link>, u64, LinkRegistration)> {
         let Met { tls, chain, certificate, judged_by } = met;
         let peer = PeerIdentity {
             name: certificate.name.clone(),
@@ -200,8 +203,7 @@ impl Connections {
             takes_over: false,
             on_draining: Box::new(|| ()),
             on_ready: Box::new(move |link| connections.note_ready(link, address, number)),
-        })
-        .map_err(|error| error.to_string())?;
+        })?;
         let entry = Entry::new(Arc::clone(&link), certificate, chain, judged_by);
         let registration = self.core.registry.register(entry);
         Ok((link, number, registration))
@@ -281,23 +283,15 @@ impl Connections {
         }
     }
 
-    /// Logs why a connection was refused, rate-limited by reason.
-    fn refuse(&self, who: &str, why: &str) {
-        self.core.feed.publish_unauthenticated(Happening::Refusal, who, why);
-        if let Some(more) = self.refusals.allow(why) {
-            log::warn!("{who}: {why}{more}");
+    /// Reports a refused connection. All are counted; those beyond the budget of log lines are not
+    /// published to listeners either, who could not keep up.
+    fn refuse(&self, address: SocketAddr, refused: &Refused) {
+        let (who, Refused { cause, why }) = (address.to_string(), refused);
+        if self.refusals.warn(cause, &who, why) {
+            self.core.feed.publish_unauthenticated(Happening::Refusal, &who, why);
+        } else {
+            self.core.feed.count_only(Happening::Refusal);
         }
-    }
-
-    /// Like [`Connections::refuse`], for refusals that may occur thousands of times a second: all
-    /// are counted, but only logged ones are published to listeners.
-    fn refuse_one_of_many(&self, who: SocketAddr, why: &str) {
-        let Some(more) = self.refusals.allow(why) else {
-            return self.core.feed.count_only(Happening::Refusal);
-        };
-        let (who, why) = (who.to_string(), format!("refused: {why}"));
-        self.core.feed.publish_unauthenticated(Happening::Refusal, &who, &why);
-        log::warn!("{who}: {why}{more}");
     }
 
     /// Waits until all connections have ended, or the deadline.
@@ -313,29 +307,4 @@ struct Met {
     certificate: PeerCertificate,
     /// The number of the identity that judged the certificate.
     judged_by: u64,
-}
-
-/// Why a connection was refused.
-enum Refused {
-    /// Displaced to make room for a newcomer.
-    Displaced,
-    /// For this reason.
-    Because(String),
-}
-
-impl From<String> for Refused {
-    fn from(reason: String) -> Self {
-        Self::Because(reason)
-    }
-}
-
-/// The client rejected us; only the client knows why.
-fn refused_by(alert: Alert) -> String {
-    if alert.is_about_certificate() {
-        format!(
-            "the client there refused this server's certificate ({alert}): see the client's log"
-        )
-    } else {
-        format!("the client there ended the TLS handshake ({alert}): see the client's log")
-    }
 }

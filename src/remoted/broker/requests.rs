@@ -34,15 +34,15 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_retries(4);
 /// The time for a refused connection to read the last response.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The cause, for the log, of a connection that gets no thread.
+const NO_THREAD: &str = "no thread";
 /// The longest path in a log line, in characters.
 const MAX_LOGGED_PATH: usize = 100;
 
 /// Gives a new connection a thread, or closes it if a bound is reached. It never blocks.
 pub(super) fn admit(socket: Socket, broker: &Arc<BrokerState>) {
-    let crowded = |why: &str| {
-        if let Some(more) = broker.crowded.allow() {
-            log::warn!("closed a new connection: {why}{more}");
-        }
+    let close = |cause: &'static str, why: &str| {
+        broker.strangers_log.warn(cause, "broker", &format!("closed a new connection: {why}"));
     };
     // Possibly a check whether the port is open, so nothing is logged.
     if has_gone(&socket) {
@@ -52,11 +52,11 @@ pub(super) fn admit(socket: Socket, broker: &Arc<BrokerState>) {
     let socket = Arc::new(socket);
     let Some(permit) = broker.connections.take() else {
         reset_when_closed(&socket);
-        return crowded("there are as many as there may be");
+        return close("all places taken", "there are as many as there may be");
     };
     let Some(stranger) = broker.strangers.admit(origin, &socket, Instant::now()) else {
         reset_when_closed(&socket);
-        return crowded(CROWDED);
+        return close(CROWDED, CROWDED);
     };
     let (tls, visited) = (broker.tls(), Arc::clone(broker));
     let started = match tls {
@@ -72,7 +72,7 @@ pub(super) fn admit(socket: Socket, broker: &Arc<BrokerState>) {
         }),
     };
     if let Err(error) = started {
-        crowded(&error.to_string());
+        close(NO_THREAD, &error.to_string());
     }
 }
 
@@ -93,8 +93,8 @@ fn visitor(
     if has_begun {
         return Some(visitor);
     }
-    let name = &visitor.name;
-    broker.warn_of(name, format_args!("{name}: closed: it sent nothing within {FIRST_BYTE:?}"));
+    let why = format!("closed: it sent nothing within {FIRST_BYTE:?}");
+    broker.strangers_log.warn("silent", &visitor.name, &why);
     None
 }
 
@@ -102,14 +102,17 @@ fn shake_hands(visitor: Visitor, tls: Arc<ServerConfig>, broker: Arc<BrokerState
     let deadline = visitor.deadline(broker.settings.times.head);
     let Visitor { stream, name, permit, stranger } = visitor;
     match Stream::tls_server(stream, tls, deadline) {
-        Err(error) => broker.warn_of(&name, format_args!("{name}: no TLS: {error}")),
+        Err(error) => {
+            broker.strangers_log.warn("no TLS", &name, &format!("no TLS: {error}"));
+        }
         Ok(stream) => {
             let attended = Arc::clone(&broker);
             let visitor = Visitor { stream, name, permit, stranger };
             if let Err(error) =
                 broker.request_workers.run(move || serve_requests(visitor, &attended))
             {
-                log::warn!("closed a new connection: {error}");
+                let why = format!("closed a new connection: {error}");
+                broker.strangers_log.warn(NO_THREAD, "broker", &why);
             }
         }
     }
@@ -127,7 +130,7 @@ fn serve_requests(mut visitor: Visitor, broker: &Arc<BrokerState>) {
             }
             // Also after a complete request: a peer may send them without a pause.
             (_, Some(why)) => {
-                broker.warn_of(&visitor.name, format_args!("{}: closed: {why}", visitor.name));
+                broker.strangers_log.warn("no key", &visitor.name, &format!("closed: {why}"));
                 return hang_up(visitor, deadline);
             }
         };
@@ -140,11 +143,11 @@ fn serve_requests(mut visitor: Visitor, broker: &Arc<BrokerState>) {
         let refusal = refused.refusal;
         visitor = refused.visitor;
         let Visitor { name, .. } = &visitor;
-        let line = format!("{name}: refused on {}: {}", logged_path(&request), refusal.reason);
+        let why = format!("refused on {}: {}", logged_path(&request), refusal.reason);
         if refusal.is_stranger {
-            broker.warn_of(name, format_args!("{line}"));
+            broker.strangers_log.warn("wrong key", name, &why);
         } else {
-            log::warn!("{line}");
+            log::warn!("{name}: {why}");
         }
         let answer = refusal.answer(request.method == "HEAD");
         let sent = visitor.stream.write_all_within(&answer, deadline);
@@ -166,7 +169,7 @@ fn act_on(
     let classified = classify(request, &broker.keys());
     let has_key = !classified.as_ref().is_err_and(|refusal| refusal.is_stranger);
     if has_key && !visitor.show_key() {
-        broker.warn_of(&visitor.name, format_args!("{}: closed: {DISPLACED}", visitor.name));
+        broker.strangers_log.warn(DISPLACED, &visitor.name, &format!("closed: {DISPLACED}"));
         return Ok(());
     }
     let (key, intent) = match classified {
@@ -205,14 +208,14 @@ fn call(
 
 fn refuse_head(mut visitor: Visitor, error: &HeadError, broker: &BrokerState) {
     let reason = error.to_string();
-    let refusal = match error {
+    let (cause, refusal) = match error {
         HeadError::Nothing => return,
-        HeadError::Ended | HeadError::Failed(_) => None,
-        HeadError::TooSlow => Some(BrokerRefusal::too_slow(reason.clone())),
-        HeadError::TooLarge => Some(BrokerRefusal::too_large(reason.clone())),
-        HeadError::Malformed(_) => Some(BrokerRefusal::malformed(reason.clone())),
+        HeadError::Ended | HeadError::Failed(_) => ("broken connection", None),
+        HeadError::TooSlow => ("too slow", Some(BrokerRefusal::too_slow(reason.clone()))),
+        HeadError::TooLarge => ("too large", Some(BrokerRefusal::too_large(reason.clone()))),
+        HeadError::Malformed(_) => ("no HTTP", Some(BrokerRefusal::malformed(reason.clone()))),
     };
-    broker.warn_of(&visitor.name, format_args!("{}: refused: {reason}", visitor.name));
+    broker.strangers_log.warn(cause, &visitor.name, &format!("refused: {reason}"));
     if let Some(refusal) = refusal {
         let deadline = Instant::now() + broker.settings.times.probe;
         let _ = visitor.stream.write_all_within(&refusal.answer(false), deadline);

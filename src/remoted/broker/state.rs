@@ -1,6 +1,5 @@
 //! The state shared by all connections of a broker.
 
-use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -11,8 +10,8 @@ use super::settings::BrokerSettings;
 use super::waiting_callers::WaitingCallers;
 use crate::net::accept::strangers::Strangers;
 use crate::remoted::keys::Keyring;
+use crate::sync::line_budget::LineBudget;
 use crate::sync::permits::Permits;
-use crate::sync::throttle::{Throttle, Throttles};
 use crate::sync::workers::Workers;
 
 pub(super) struct BrokerState {
@@ -34,10 +33,8 @@ pub(super) struct BrokerState {
     pub joined: Arc<Permits>,
     /// Counts registered servers, and those that are being sent a close frame.
     pub registered: Arc<Permits>,
-    /// Limits the log lines about refused connections: one per address and interval.
-    pub refusals: Throttles,
-    /// The same for connections beyond the bounds.
-    pub crowded: Throttle,
+    /// Limits the log lines about connections without a key.
+    pub strangers_log: Arc<LineBudget>,
 }
 
 impl BrokerState {
@@ -47,13 +44,5 @@ impl BrokerState {
 
     pub fn tls(&self) -> Option<Arc<ServerConfig>> {
         self.tls.read().clone()
-    }
-
-    /// Logs a warning about a connection, limited per address.
-    pub fn warn_of(&self, name: &str, line: fmt::Arguments<'_>) {
-        let address = name.rsplit_once(':').map_or(name, |(address, _)| address);
-        if let Some(more) = self.refusals.allow(address) {
-            log::warn!("{line}{more}");
-        }
     }
 }

@@ -210,6 +210,38 @@ fn a_wrong_key_and_an_unknown_path_are_told_apart_in_the_log() {
     }
 }
 
+/// Each refusal is new: another path, on one connection or from other addresses.
+#[test]
+fn those_without_a_key_have_one_budget_of_lines_and_a_new_cause_is_still_seen() {
+    const REFUSED: usize = 150;
+    let keys = Keys::new();
+    let mut node = Node::start(command(&keys));
+    let ends = ends(&node, &keys);
+    for at in 0..REFUSED {
+        let own = std::net::Ipv4Addr::new(127, 0, 1, at as u8);
+        let mut caller = Wire::connect_from(own.into(), ends.address);
+        caller.send(webroute(&format!("/none/{at}"), "x", "wrong-key"));
+        caller.answer();
+    }
+    let mut odd = Wire::connect(ends.address);
+    odd.send("no HTTP\r\n\r\n");
+    odd.answer();
+    node.wait_log(&["WARN", "127.0.0.1:", "refused: "]);
+    let refused =
+        |node: &Node| node.log().iter().filter(|line| line.contains("refused on /none/")).count();
+    // Perhaps a minute ended on the way.
+    assert!(refused(&node) <= 42, "{:#?}", node.log());
+    node.signal("TERM");
+    assert!(node.wait_exit().success());
+    let left_out = REFUSED - refused(&node);
+    node.wait_log(&["broker: ", " more lines of the last minute about ", "wrong key: "]);
+    let counts = node.log().into_iter().filter_map(|line| {
+        let (_, count) = line.split_once("wrong key: ")?;
+        count.trim_end_matches(')').parse::<usize>().ok()
+    });
+    assert_eq!(counts.sum::<usize>(), left_out, "{:#?}", node.log());
+}
+
 /// A connection to the broker through OpenSSL.
 struct OpenSsl {
     child: Child,
