@@ -138,6 +138,7 @@ impl HttpServer {
             file.remove();
         }
         acceptor.stop();
+        self.shared.callers_log.finish();
         self.shared.slots.stop(self.handed);
     }
 

@@ -156,6 +156,7 @@ impl Broker {
         }
         self.state.waiting_callers.stop();
         let _ = watcher.join();
+        self.state.strangers_log.finish();
     }
 }
 

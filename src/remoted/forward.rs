@@ -136,44 +136,59 @@ pub(super) fn wait_until_closed(connections: &Permits, drain: Duration) {
 struct Port {
     way: Arc<BrokerChain>,
     permits: Arc<Permits>,
-    /// Limits the log lines that callers cause: anybody who reaches the port may be one.
+    /// Limits the log lines that callers from other machines cause.
     log: Arc<LineBudget>,
 }
 
 impl Port {
     fn admit(&self, socket: Socket) {
-        let who = match socket.peer_addr().ok().and_then(|address| address.as_socket()) {
-            Some(address) => address.to_string(),
-            None => "a local program".to_owned(),
+        let address = socket.peer_addr().ok().and_then(|address| address.as_socket());
+        let is_remote = address.is_some_and(|address| !address.ip().to_canonical().is_loopback());
+        let caller = Caller {
+            name: address.map_or_else(|| "a local program".to_owned(), |a| a.to_string()),
+            log: is_remote.then(|| Arc::clone(&self.log)),
         };
         let Some(permit) = self.permits.take() else {
-            let why = "closed: all places for connections are taken (--max-connections)";
-            self.log.warn("all places taken", &who, why);
-            return;
+            return caller.warn(
+                "all places taken",
+                "closed: all places for connections are taken (--max-connections)",
+            );
         };
-        let (way, log, caller) = (Arc::clone(&self.way), Arc::clone(&self.log), who.clone());
+        let (way, served) = (Arc::clone(&self.way), caller.clone());
         let spawned = self.way.workers.run(move || {
             match Stream::socket(socket) {
-                Ok(near) => carry(&way, near, &caller, &log),
-                Err(error) => {
-                    log.warn("broken connection", &caller, &format!("closed: {error}"));
-                }
+                Ok(near) => carry(&way, near, &served),
+                Err(error) => served.warn("broken connection", &format!("closed: {error}")),
             }
             drop(permit);
         });
         if let Err(error) = spawned {
-            self.log.warn("no thread", &who, &format!("closed: no thread for it: {error}"));
+            caller.warn("no thread", &format!("closed: no thread for it: {error}"));
         }
     }
 }
 
-fn carry(way: &Arc<BrokerChain>, near: Stream, who: &str, log: &Arc<LineBudget>) {
-    match way.carry(near, who) {
-        // A connection that breaks after it was established concerns only its two ends.
-        Ok(RelayEnd::Broken(_, error)) => log::debug!("{who}: broken off: {error}"),
-        Ok(RelayEnd::Complete | RelayEnd::Idle) => {}
-        Err(error) => {
-            log.warn("not connected", who, &format!("not connected: {error}"));
+/// Who connected, and how its log lines are limited, if they are.
+#[derive(Clone)]
+struct Caller {
+    name: String,
+    log: Option<Arc<LineBudget>>,
+}
+
+impl Caller {
+    fn warn(&self, cause: &'static str, why: &str) {
+        match &self.log {
+            Some(log) => drop(log.warn(cause, &self.name, why)),
+            None => log::warn!("{}: {why}", self.name),
         }
+    }
+}
+
+fn carry(way: &Arc<BrokerChain>, near: Stream, caller: &Caller) {
+    match way.carry(near, &caller.name) {
+        // A connection that breaks after it was established concerns only its two ends.
+        Ok(RelayEnd::Broken(_, error)) => log::debug!("{}: broken off: {error}", caller.name),
+        Ok(RelayEnd::Complete | RelayEnd::Idle) => {}
+        Err(error) => caller.warn("not connected", &format!("not connected: {error}")),
     }
 }

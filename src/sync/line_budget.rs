@@ -78,9 +78,10 @@ impl LineBudget {
         }
     }
 
-    fn report(&self) {
-        let left_out = self.period.lock().take_over(Instant::now());
-        self.log_left_out(left_out);
+    /// Reports what was left out so far, and begins a new period.
+    pub fn finish(&self) {
+        let period = std::mem::take(&mut *self.period.lock());
+        self.log_left_out(period.left_out());
     }
 
     fn log_left_out(&self, left_out: Option<String>) {
@@ -92,8 +93,7 @@ impl LineBudget {
 
 impl Drop for LineBudget {
     fn drop(&mut self) {
-        let left_out = self.period.get_mut().left_out();
-        self.log_left_out(left_out);
+        self.finish();
     }
 }
 
@@ -113,7 +113,8 @@ fn report_all(due: &Receiver<Report>) {
     while let Ok((end, budget)) = due.recv() {
         std::thread::sleep(time_left(end));
         if let Some(budget) = budget.upgrade() {
-            budget.report();
+            let left_out = budget.period.lock().take_over(Instant::now());
+            budget.log_left_out(left_out);
         }
     }
 }

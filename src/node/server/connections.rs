@@ -297,6 +297,7 @@ impl Connections {
     /// Waits until all connections have ended, or the deadline.
     pub fn wait_closed(&self, deadline: Instant) {
         self.open.wait_empty(deadline);
+        self.refusals.finish();
     }
 }
 
