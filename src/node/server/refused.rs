@@ -47,9 +47,8 @@ impl Refused {
             );
             Self::new("this server's certificate", why)
         } else {
-            let why = format!(
-                "the client there ended the TLS handshake ({alert}): see the client's log"
-            );
+            let why =
+                format!("the client there ended the TLS handshake ({alert}): see the client's log");
             Self::new("ended by the client", why)
         }
     }
