@@ -137,10 +137,11 @@ impl Body {
         }
     }
 
-    /// Takes the body out. What remains of a stream fails when read.
+    /// Takes the body out. What remains fails when read, unless the body is empty.
     pub fn take_out(&mut self) -> Self {
         let left = match &self.0 {
-            Kind::Whole(_) => Self::empty(),
+            Kind::Whole(bytes) if bytes.get_ref().is_empty() => Self::empty(),
+            Kind::Whole(bytes) => Self::from_source(Spent, Some(bytes.get_ref().len() as u64)),
             Kind::Stream(Stream { length, .. }) => Self::from_source(Spent, *length),
             Kind::LeftOut { length } => Self::left_out(*length),
         };
@@ -220,7 +221,7 @@ fn left_out() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "only the head was asked for")
 }
 
-/// What remains of a stream that was taken.
+/// What remains of a body that was taken.
 struct Spent;
 
 impl Source for Spent {
@@ -351,6 +352,16 @@ mod tests {
         assert_eq!(body.read(&mut []).unwrap(), 0, "it is asked for nothing");
         let mut bytes = Vec::new();
         assert_eq!(body.read_to_end(&mut bytes).unwrap(), 12);
+    }
+
+    #[test]
+    fn what_remains_of_a_body_that_was_taken_is_no_empty_body() {
+        for mut body in [Body::from("abc"), Body::stream(&b"abc"[..], Some(3))] {
+            assert_eq!(body.take_out().gather(3).unwrap(), b"abc");
+            assert_eq!((body.whole(), body.length()), (None, Some(3)));
+            assert!(body.gather(3).is_err());
+        }
+        assert_eq!(Body::empty().take_out(), Body::empty());
     }
 
     #[test]
