@@ -190,6 +190,11 @@ impl Link {
         self.health.is_ready()
     }
 
+    /// Whether a heartbeat was answered on it. Only meaningful on the side that sends them.
+    pub fn is_proved(&self) -> bool {
+        self.health.round_trip().is_some()
+    }
+
     /// Whether an older link of this client is still open and left to the client to close.
     pub fn takes_over(&self) -> bool {
         self.health.takes_over()

@@ -2,6 +2,7 @@
 //! while a new certificate replaces the old or an earlier server becomes usable again.
 
 mod dial_loop;
+mod redial;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

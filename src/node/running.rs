@@ -123,9 +123,7 @@ impl RunningNode {
         self.http_server.stop_accepting();
         drop(std::mem::take(&mut *self.ports.lock()));
         let peers = u32::try_from(self.core.registry.entries().len()).unwrap_or(u32::MAX);
-        let spread = RECONNECT_SPREAD_PER_PEER
-            .saturating_mul(peers)
-            .clamp(MIN_RECONNECT_SPREAD, MAX_RECONNECT_SPREAD);
+        let spread = reconnect_spread(peers);
         self.core.service.stop(spread);
         self.core.peers.stop();
         // Listed only now: a later link learns of the stop once it is authenticated.
@@ -155,6 +153,13 @@ impl RunningNode {
             statsd.finish();
         }
     }
+}
+
+/// The time over which this many clients of a stopping server come back.
+pub(super) fn reconnect_spread(peers: u32) -> Duration {
+    RECONNECT_SPREAD_PER_PEER
+        .saturating_mul(peers)
+        .clamp(MIN_RECONNECT_SPREAD, MAX_RECONNECT_SPREAD)
 }
 
 /// Opens the local ports that lead to peers' targets.

@@ -6,6 +6,7 @@ use restpipe::handler::Router;
 
 use crate::support::inside::timed;
 use crate::support::port::{free_address, free_port};
+use crate::support::relay::Relay;
 use crate::support::{Identities, Node, PATIENCE, client, server};
 
 /// The promise is one second; a busy machine gets two more.
@@ -156,4 +157,65 @@ fn two_live_clients_of_one_name_are_noticed_and_every_request_is_answered() {
     server.wait_log(&["client-1: lost", "replaced by a newer connection from 127.0.0.1:"]);
     let said = server.wait_log(&["client-1: ", "WARN", "more than one machine"]);
     assert_eq!(server.get("/client/client-1/name").status, 200, "{said}");
+}
+
+#[test]
+fn two_machines_with_one_key_behind_one_address_do_not_go_on_replacing_each_other() {
+    let identities = Identities::new(&["client-1"]);
+    let server = server(&identities).start();
+    let setup = client(&identities, "client-1", server.pipe());
+    let machines = [setup.start(), setup.start()];
+    let staying_away = |machine: &Node| {
+        let log = machine.log();
+        let line =
+            log.iter().find(|line| line.contains("another machine uses this client's key"))?;
+        let seconds = line.rsplit("for ").next()?.trim_end_matches(" s").parse::<u64>();
+        Some(seconds.unwrap())
+    };
+    let until = Instant::now() + PATIENCE;
+    let seconds = loop {
+        match machines.iter().find_map(staying_away) {
+            Some(seconds) => break seconds,
+            None => assert!(Instant::now() < until, "log: {:#?}", server.log()),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert!((30..=40).contains(&seconds), "{seconds} s");
+    let takeovers = || {
+        let log = server.log();
+        log.iter().filter(|line| line.contains("in place of an older connection")).count()
+    };
+    let taken = takeovers();
+    assert!(taken <= 5, "{taken} takeovers before anybody is told");
+    // Before, there were ten in this time.
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(takeovers(), taken);
+    assert_eq!(server.get("/client/client-1/time").status, 200);
+    server.wait_log(&["client-1: two machines use the key of this name", "more than one machine"]);
+}
+
+#[test]
+fn a_link_that_is_closed_or_lost_again_and_again_is_dialled_soon_each_time() {
+    let identities = Identities::new(&["client-1"]);
+    let server = server(&identities).start();
+    let relay = Relay::to(server.pipe());
+    let _client = client(&identities, "client-1", relay.address()).start();
+    let returns = |what: &str| {
+        let (answer, took) = timed(|| server.get_when_up("/client/client-1/time"));
+        println!("{what}: answered after {took:?}: {answer:?}");
+        assert!(took < KILLED, "{what}: {took:?}");
+    };
+    returns("started");
+    // Each lives for moments only. If the waits grew, they would be seconds by now.
+    for _ in 0..8 {
+        let skip = server.log().len();
+        relay.cut();
+        server.wait_log_from(skip, &["client-1: lost"]);
+        returns("lost");
+    }
+    for _ in 0..8 {
+        let closed = server.ask("DELETE", "/status/clients/client-1", &[], b"");
+        assert!(closed.status < 300, "{closed:?}");
+        returns("closed by the operator");
+    }
 }

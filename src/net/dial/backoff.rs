@@ -22,6 +22,11 @@ impl Backoff {
         bound.mul_f64(random.clamp(0.0, 1.0))
     }
 
+    /// Goes on as if there had been this many attempts at most.
+    pub fn ease(&mut self, most: u32) {
+        self.attempts = self.attempts.min(most);
+    }
+
     /// Starts again with the shortest wait, once a link was up for a while.
     pub fn reset(&mut self) {
         self.attempts = 0;
@@ -41,7 +46,10 @@ mod tests {
         for _ in 0..1000 {
             assert!(backoff.next_wait(1.0) <= MAX_WAIT);
         }
+        backoff.ease(2);
+        assert_eq!(backoff.next_wait(1.0).as_millis(), 400);
         backoff.reset();
+        backoff.ease(2);
         assert_eq!(backoff.next_wait(1.0), FIRST_WAIT);
         assert_eq!(backoff.next_wait(0.0), Duration::ZERO);
     }

@@ -9,24 +9,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::redial::{EndedPipe, HowEnded, Redial};
 use super::{Dialer, Dialled, News, Purpose, refused_by};
 use crate::lifecycle::ConnectionEvent;
 use crate::link::{Link, LinkEnd};
 use crate::metrics::meter::Mark;
-use crate::net::dial::{self, Backoff};
 use crate::node::feed::Happening;
-use crate::wire::GoodbyeReason;
 
-/// A link that lived this long was healthy; after its loss the backoff starts over. Longer than any
-/// backoff: if two machines share a certificate, each link lives as long as the other machine
-/// waits, and that must not reset the backoff.
-const STABLE_AFTER: Duration = Duration::from_secs(60);
-const _: () = assert!(STABLE_AFTER.as_secs() > dial::MAX_WAIT.as_secs());
-/// How long to wait if another machine uses this one's key, plus up to
-/// [`DUPLICATE_IDENTITY_JITTER`].
-const DUPLICATE_IDENTITY_WAIT: Duration = Duration::from_secs(30);
-/// See [`DUPLICATE_IDENTITY_WAIT`].
-const DUPLICATE_IDENTITY_JITTER: Duration = Duration::from_secs(10);
 /// Clients that lose a server at the same moment connect to the next one within this time.
 const NEXT_SERVER_JITTER: Duration = Duration::from_millis(200);
 /// A superseded link stays open at least this long, for requests that were about to use it.
@@ -71,7 +60,7 @@ struct DialLoop<'a> {
     /// An earlier server is being tried.
     trying: bool,
     pipes: Vec<Pipe>,
-    backoff: Backoff,
+    redial: Redial,
     /// When to dial next, if at all.
     due: Option<Instant>,
     /// Counts attempts and promotions.
@@ -92,7 +81,7 @@ impl Dialer {
             trial_due: None,
             trying: false,
             pipes: Vec::new(),
-            backoff: Backoff::default(),
+            redial: Redial::default(),
             due: Some(Instant::now()),
             number: 0,
             failed: 0,
@@ -136,7 +125,7 @@ impl DialLoop<'_> {
             Err(reason) => {
                 log::warn!("{}: not connected: {reason}", self.target(self.aim));
                 self.report_failure(self.aim, reason);
-                self.dial_next(Duration::ZERO);
+                self.dial_next(false);
             }
         }
     }
@@ -155,7 +144,7 @@ impl DialLoop<'_> {
     }
 
     /// Dials the next server: soon, or after a backoff if no server could be reached.
-    fn dial_next(&mut self, least: Duration) {
+    fn dial_next(&mut self, is_duplicate: bool) {
         self.aim = (self.aim + 1) % self.dialer.targets.len();
         self.missed += 1;
         if self.missed < self.dialer.targets.len() {
@@ -163,7 +152,7 @@ impl DialLoop<'_> {
         } else {
             self.missed = 0;
             self.aim = 0;
-            self.dial_later(least);
+            self.dial_later(is_duplicate);
         }
     }
 
@@ -225,6 +214,7 @@ impl DialLoop<'_> {
         let pipe = self.pipes.remove(at);
         let target = self.target(pipe.target);
         let was_superseded = matches!(pipe.stage, Stage::Superseded(_));
+        let how = HowEnded::new(end, link.spread().is_some());
         if link.is_ready() {
             log::info!("{target}: lost: {end}");
             self.warn_of_double(&pipe, end);
@@ -233,9 +223,11 @@ impl DialLoop<'_> {
                 self.lost_at = Some(SystemTime::now());
                 self.dialer.core.requests.meter.mark(Mark::Lost);
             }
-            if pipe.started.elapsed() >= STABLE_AFTER {
-                self.backoff.reset();
-            }
+            self.redial.note_end(EndedPipe {
+                lived: pipe.started.elapsed(),
+                is_proved: link.is_proved(),
+                how,
+            });
         } else {
             let reason = match end {
                 LinkEnd::Stopping => None,
@@ -263,7 +255,7 @@ impl DialLoop<'_> {
         let is_needed = !self.pipes.iter().any(is_asked) && self.due.is_none();
         let was_refused = pipe.stage == Stage::Coming && !link.is_ready();
         if !was_superseded && (is_needed || was_refused) {
-            let is_duplicate = matches!(end, LinkEnd::Dismissed(goodbye) if goodbye.reason == GoodbyeReason::DuplicateIdentity);
+            let is_duplicate = how == HowEnded::DuplicateIdentity;
             match link.spread() {
                 // The server announced its shutdown, and when to reconnect.
                 Some(spread) => self.due = Some(Instant::now() + spread.mul_f64(fastrand::f64())),
@@ -272,17 +264,9 @@ impl DialLoop<'_> {
                     if pipe.stage == Stage::Current {
                         self.missed = 0;
                     }
-                    self.dial_next(if is_duplicate {
-                        DUPLICATE_IDENTITY_WAIT
-                    } else {
-                        Duration::ZERO
-                    });
+                    self.dial_next(is_duplicate);
                 }
-                None => self.dial_later(if is_duplicate {
-                    DUPLICATE_IDENTITY_WAIT
-                } else {
-                    Duration::ZERO
-                }),
+                None => self.dial_later(is_duplicate),
             }
         }
     }
@@ -306,17 +290,19 @@ impl DialLoop<'_> {
         }
     }
 
-    /// Dials again after a random backoff of at least `least`.
-    fn dial_later(&mut self, least: Duration) {
-        let mut wait = self.backoff.next_wait(fastrand::f64());
-        if !least.is_zero() {
-            wait = least + DUPLICATE_IDENTITY_JITTER.mul_f64(fastrand::f64());
+    /// Dials again after a random wait: a long one if another machine uses this one's key.
+    fn dial_later(&mut self, is_duplicate: bool) {
+        let wait = if is_duplicate {
+            let wait = Redial::stay_away(fastrand::f64());
             log::warn!(
                 "{}: another machine uses this client's key; staying away for {:.0} s",
                 self.target(self.aim),
                 wait.as_secs_f64()
             );
-        }
+            wait
+        } else {
+            self.redial.next_wait(fastrand::f64())
+        };
         log::debug!("{}: dialling again in {:.1} s", self.target(self.aim), wait.as_secs_f64());
         self.due = Some(Instant::now() + wait);
     }

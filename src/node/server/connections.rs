@@ -235,18 +235,18 @@ impl Connections {
         let old = replaced.peer().address;
         let takeover = match link.takes_over() {
             true => Takeover::Usual,
-            false => self.duplicate_keys.note(&peer.name, old, peer.address, Instant::now()),
+            false => self.duplicate_keys.note(&peer.name, Instant::now()),
         };
         self.warn_of(takeover, &peer.name, old, peer.address);
         let why = match takeover {
             Takeover::DuplicateIdentity => "two machines seem to share this key",
-            Takeover::Usual | Takeover::Often => "in place of an older connection",
+            Takeover::Usual => "in place of an older connection",
         };
         self.core.feed.publish(Happening::Takeover, Some(peer), &format!("{why}, from {old}"));
         for gone in gone {
             gone.close(match takeover {
                 Takeover::DuplicateIdentity => LinkEnd::DuplicateIdentity(address.to_string()),
-                Takeover::Usual | Takeover::Often => LinkEnd::Replaced(address.to_string()),
+                Takeover::Usual => LinkEnd::Replaced(address.to_string()),
             });
         }
     }
@@ -269,16 +269,17 @@ impl Connections {
         if takeover == Takeover::Usual || self.shared_keys.allow(name).is_none() {
             return;
         }
-        if takeover == Takeover::DuplicateIdentity {
+        let found = self.duplicate_keys.found();
+        if old == new {
             log::warn!(
-                "{name}: two machines use the key of this name, {old} and {new}, and each replaces \
-                 the other ({} such takeovers so far); give each an identity of its own",
-                self.duplicate_keys.found()
+                "{name}: two machines use the key of this name, or its line breaks again and again: \
+                 connections from {new} replace each other ({found} such takeovers so far); is its \
+                 certificate in use on more than one machine? give each an identity of its own"
             );
         } else {
             log::warn!(
-                "{name}: its connections from {new} replace each other again and again: is its \
-                 certificate in use on more than one machine?"
+                "{name}: two machines use the key of this name, {old} and {new}, and each replaces \
+                 the other ({found} such takeovers so far); give each an identity of its own"
             );
         }
     }
