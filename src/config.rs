@@ -113,6 +113,9 @@ pub struct ServerConfig {
     pub node: NodeConfig,
     /// The address on which pipes are accepted.
     pub pipe_bind: SocketAddr,
+    /// Host names, lower case, that a request may use for a client besides its name and its
+    /// address: they are looked up. `localhost` is always understood.
+    pub lookup_hosts: Vec<String>,
 }
 
 /// The settings of a client.

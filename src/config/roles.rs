@@ -41,7 +41,9 @@ impl ServerConfig {
         let node = node(&settings, identity, &own, &mut warnings)?;
         let ip = settings.read(&var::PIPE_IP, value::ip)?;
         let port = settings.read(&var::PIPE_PORT, value::bind_port)?;
-        Ok((Self { node, pipe_bind: SocketAddr::new(ip, port) }, warnings))
+        let pipe_bind = SocketAddr::new(ip, port);
+        let lookup_hosts = settings.read(&var::LOOKUP_HOSTS, value::hosts)?;
+        Ok((Self { node, pipe_bind, lookup_hosts }, warnings))
     }
 }
 
@@ -326,6 +328,7 @@ mod tests {
         assert_eq!(warnings, []);
         assert_eq!(server.pipe_bind.to_string(), "0.0.0.0:1234");
         assert_eq!(server.node.http_bind.to_string(), "127.0.0.1:8081");
+        assert_eq!(server.lookup_hosts, [] as [&str; 0]);
         assert_eq!(server.node.handler, None);
         assert_eq!(server.node.exec_timeout, secs(60));
         assert_eq!(server.node.rules, None);
@@ -361,6 +364,7 @@ mod tests {
         let (server, _) = server(&[
             ("RP_SERVER_BIND_INTERFACE", "::1"),
             ("RP_SERVER_BIND_PORT", "0"),
+            ("RP_SERVER_LOOKUP_HOSTS", "Web1.lan,web2.lan"),
             ("RP_SERVER_CERT_PATH", "/a"),
             ("RP_SERVER_KEY_FILENAME", "k"),
             ("RP_SERVER_CRT_FILENAME", "c"),
@@ -381,6 +385,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(server.pipe_bind.to_string(), "[::1]:0");
+        assert_eq!(server.lookup_hosts, ["web1.lan", "web2.lan"]);
         assert_eq!(server.node.identity.key.to_str(), Some("/a/k"));
         assert_eq!(server.node.identity.crt.to_str(), Some("/a/c"));
         assert_eq!(server.node.identity.ca.to_str(), Some("/a/ca"));
@@ -512,6 +517,7 @@ mod tests {
             ("RP_SERVER_KEY_FILENAME", "../key"),
             ("RP_SERVER_HTTP_BIND", "8081"),
             ("RP_HTTP_ALLOWED_HOSTS", "a:80"),
+            ("RP_SERVER_LOOKUP_HOSTS", "10.0.0.1:80"),
             ("RP_CONNECTION_WAIT_S", "86401"),
             ("RP_REPLY_TIMEOUT_S", "0"),
             ("RP_EXEC_TIMEOUT_S", "0"),

@@ -127,6 +127,9 @@ table! {
         "the local HTTP port: IP:PORT or unix:PATH (mode 0660)";
     ALLOWED_HOSTS: ["RP_HTTP_ALLOWED_HOSTS"], "rpserver.local,rpclient.local", NODES, FILE_TOO,
         "accepted Host names beside loopback ones, separated by commas";
+    LOOKUP_HOSTS: ["RP_SERVER_LOOKUP_HOSTS"], "", SERVER, FILE_TOO,
+        "host names that are looked up where /client/HOST/ names no client, separated by commas; \
+         localhost always counts";
     TCP_TARGETS: ["RP_TCP_TARGETS"], "", NODES, FILE_TOO,
         "servers that peers may reach, as NAME=HOST:PORT or NAME=unix:PATH, separated by commas";
     TCP_LISTEN: ["RP_TCP_LISTEN"], "", NODES, FILE_TOO,

@@ -38,7 +38,7 @@ table! {
     NOT_FOUND: 404, "not_found", "of files: there is none";
     UNHANDLED: 404, "unhandled", "code 255: no handler for this noun";
     UNKNOWN_PEER: 404, "unknown_peer",
-        "a client that was never seen and whose name does not resolve";
+        "a client that was never seen, asked for later than 30 s after the start";
     UNKNOWN_PATH: 404, "unknown_path",
         "neither `/server/...` on a client nor `/client/...` on the server";
     NOT_CONNECTED: 404, "not_connected",
@@ -68,7 +68,7 @@ table! {
         "code 251: the handler failed; or a script's exit code, from 1 to 249";
     METHOD_NOT_IMPLEMENTED: 501, "method_not_implemented", "an unknown method";
     CODING_NOT_IMPLEMENTED: 501, "coding_not_implemented", "an unknown transfer coding";
-    OUTCOME_UNKNOWN: 502, "outcome_unknown", "the pipe was lost before the reply";
+    OUTCOME_UNKNOWN: 502, "outcome_unknown", "the pipe was lost before the reply, at least once";
     NOT_CARRIED: 502, "not_carried", "the peer is an original RestPipe and cannot be sent this";
     UNREACHABLE: 502, "unreachable",
         "code 251: no connection to the local service of the other side; of TCP: to the target";

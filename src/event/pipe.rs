@@ -37,8 +37,8 @@ use crate::event::{Event, Reply};
 pub trait Pipe: Send + Sync {
     /// Sends `event` to `peer` and waits for its reply.
     ///
-    /// `wait` is how long the request may wait for a disconnected peer; zero fails at once. The
-    /// reply timeout is a setting of the pipe. A streamed body is taken out of `event` and read on
+    /// `wait` is how long the request may wait for a disconnected peer, in total; zero fails at
+    /// once. The reply timeout is a setting of the pipe, and a total as well. A streamed body is taken out of `event` and read on
     /// its own thread while it is sent; the reply may begin before that has ended. The reply's body
     /// may be a stream too, which arrives while it is read.
     ///
@@ -72,16 +72,20 @@ impl Caller for Patient {
 pub enum Peer<'a> {
     /// The server, as seen from a client.
     Server,
-    /// A client, by its certificate's name, its IP address, or a host name that resolves to it.
+    /// A client, by its certificate's name, its IP address, `localhost`, or a name that the
+    /// server's settings allow to look up.
     Client(&'a str),
 }
 
 /// Why a request has no reply. The doc of each says whether the event may have been handled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// No client with this name was ever connected, and it is neither an address nor resolvable.
-    /// Not sent.
-    #[error("no client {0:?} was ever connected, and the name does not resolve to an address")]
+    /// No client with this name was ever connected, and it is neither an address nor the name of a
+    /// host that may be and was found. Not sent.
+    #[error(
+        "no client {0:?} was ever connected; names of hosts are looked up only where \
+         RP_SERVER_LOOKUP_HOSTS lists them"
+    )]
     UnknownPeer(String),
     /// More than one client matches by address; these are their names. Not sent.
     #[error(

@@ -14,4 +14,4 @@ pub(crate) use backoff::{Backoff, MAX_WAIT};
 pub(crate) use connect::connect;
 pub(crate) use proxy::Exceptions;
 pub use proxy::Proxy;
-pub(crate) use resolve::Resolver;
+pub(crate) use resolve::{Lookup, Resolver};

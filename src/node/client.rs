@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::core::Core;
 use super::dialer::{Dialer, MAX_QUEUED_NEWS, News};
-use super::requests::SERVER;
+use super::peer_finder::SERVER;
 use super::running::{CLOSE_TIMEOUT, RunningNode};
 use super::{Builder, StartError};
 use crate::config::{ClientConfig, ServerTarget, TargetMode};
@@ -46,8 +46,7 @@ impl Client {
 
     pub(super) fn launch(builder: Builder<ClientConfig>) -> Result<Self, StartError> {
         let Builder { config, handler, handler_name, listeners, sockets } = builder;
-        let restarts = sockets.http.is_some();
-        let core = Core::new(Role::Client, &config.node, handler, listeners, restarts)?;
+        let core = Core::new(Role::Client, &config.node, Vec::new(), handler, listeners)?;
         let (running, ended) = bounded::<()>(0);
         let mut dialling = Vec::new();
         for (key, targets) in routes(&config) {

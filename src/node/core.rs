@@ -11,6 +11,7 @@ use rustls::pki_types::UnixTime;
 use super::StartError;
 use super::feed::{Feed, Happening};
 use super::link_registry::LinkRegistry;
+use super::peer_finder::PeerFinder;
 use super::peer_table::PeerTable;
 use super::requests::Requests;
 use crate::config::NodeConfig;
@@ -22,14 +23,14 @@ use crate::link::{EventService, Link, LinkEnd};
 use crate::metrics::exposition::Metrics;
 use crate::metrics::meter::Meter;
 use crate::metrics::statsd::StatsdSender;
-use crate::net::dial::Resolver;
+use crate::net::dial::{self, Resolver};
 use crate::rules::Rulebook;
 use crate::tcp_tunnel::Targets;
 use crate::wire::FrameLimits;
 
-/// After a restart that callers should not notice, an unknown name may be that of a client that is
-/// still reconnecting, for this long.
-const RESTART_GRACE: Duration = Duration::from_secs(30);
+/// After the start an unknown name may be that of a client that has not come back yet, for this
+/// long: none waits longer before it dials again.
+const UNKNOWN_NAMES_WAIT: Duration = dial::MAX_WAIT;
 
 /// The state shared by the parts of a node.
 pub(super) struct Core {
@@ -54,13 +55,13 @@ pub(super) struct Core {
 }
 
 impl Core {
-    /// `restarts`: callers should not notice a restart of this node.
+    /// `lookup_hosts`: see [`ServerConfig`](crate::config::ServerConfig).
     pub fn new(
         role: Role,
         config: &NodeConfig,
+        lookup_hosts: Vec<String>,
         handler: Arc<dyn Handler>,
         listeners: EventListeners,
-        restarts: bool,
     ) -> Result<Arc<Self>, StartError> {
         let now = UnixTime::now();
         let identity =
@@ -90,10 +91,13 @@ impl Core {
         });
         let resolver = Arc::new(Resolver::default());
         let requests = Arc::new(Requests {
-            peers: Arc::clone(&peers),
-            resolver: Arc::clone(&resolver),
+            finder: PeerFinder {
+                peers: Arc::clone(&peers),
+                resolver: Arc::clone(&resolver),
+                host_names: lookup_hosts,
+                unknown_until: Instant::now() + UNKNOWN_NAMES_WAIT,
+            },
             reply_timeout: config.reply_timeout,
-            restart_grace: restarts.then(|| Instant::now() + RESTART_GRACE),
             meter,
         });
         Ok(Arc::new(Self {

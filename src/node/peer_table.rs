@@ -1,33 +1,32 @@
 //! Who is connected, by name, and the requests that wait for absent peers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 
+use super::known_names::KnownNames;
 use crate::link::Link;
 
 /// Maximum requests waiting for peers.
 const MAX_WAITING: usize = 1024;
-/// Maximum names remembered after their link has ended.
-const MAX_SEEN: usize = 65_536;
 
 /// The links of a node.
 #[derive(Default)]
 pub(super) struct PeerTable {
     /// Guards the table. Never held across I/O.
     state: Mutex<State>,
-    /// Signalled when a link is added or the node is stopping.
-    changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     links: HashMap<String, Entry>,
-    seen: HashSet<String>,
-    waiting: usize,
+    known: KnownNames,
+    /// The requests that wait, by a number of their own.
+    waiting: HashMap<u64, Waiter>,
+    last_waiter: u64,
     stopping: bool,
     /// All links lead to equivalent servers: requests go to the least loaded one.
     alike: bool,
@@ -38,6 +37,22 @@ struct Entry {
     number: u64,
     /// The previous link, while it finishes what is in flight.
     superseded: Option<Arc<Link>>,
+}
+
+/// A request that waits.
+struct Waiter {
+    key: String,
+    /// A client with another name may be the right one.
+    by_address: bool,
+    /// Wakes it. One pending wake-up is enough.
+    wake: Sender<()>,
+}
+
+/// The place of a request among those that wait; dropping it gives the place back.
+pub(super) struct WaitingPlace<'a> {
+    table: &'a PeerTable,
+    number: u64,
+    changed: Receiver<()>,
 }
 
 /// The result of [`PeerTable::add`].
@@ -56,19 +71,17 @@ pub(super) enum Added {
 pub(super) struct PeerQuery<'a> {
     /// The peer's name.
     pub name: &'a str,
-    /// Addresses to match if there is no peer of that name.
+    /// Addresses to match if there never was a peer of that name.
     pub addresses: &'a [IpAddr],
 }
 
 /// Why no link was found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FindError {
-    /// No such peer in time.
+    /// There is no such peer now.
     Away,
     /// Several peers have one of the addresses; these are their names.
     Ambiguous(Vec<String>),
-    /// Too many waiting requests.
-    Full,
     /// The node is stopping.
     Stopping,
 }
@@ -77,7 +90,7 @@ impl PeerTable {
     /// A table for a client: a request goes to the least loaded of its servers, whatever the name.
     pub fn of_servers() -> Self {
         let state = State { alike: true, ..State::default() };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        Self { state: Mutex::new(state) }
     }
 
     /// Adds a link under a name; the newest connection of a name wins. `number` counts connections
@@ -97,9 +110,7 @@ impl PeerTable {
         if state.links.get(&name).is_some_and(|entry| entry.number > number) {
             return Added::TooLate;
         }
-        if state.seen.len() < MAX_SEEN {
-            state.seen.insert(name.clone());
-        }
+        state.known.add(&name);
         let old = state.links.remove(&name);
         let mut entry = Entry { link: Arc::clone(link), number, superseded: None };
         let added = match old {
@@ -110,10 +121,9 @@ impl PeerTable {
             }
             Some(old) => Added::InPlaceOf(old.link, old.superseded),
         };
+        state.wake(|waiter| waiter.by_address || waiter.key == name);
         state.links.insert(name, entry);
         note(&added, state.links.len());
-        drop(state);
-        self.changed.notify_all();
         added
     }
 
@@ -132,12 +142,12 @@ impl PeerTable {
 
     /// Number of requests waiting for absent peers.
     pub fn waiting(&self) -> usize {
-        self.state.lock().waiting
+        self.state.lock().waiting.len()
     }
 
     /// Whether a peer of this name is or was connected.
     pub fn knows(&self, name: &str) -> bool {
-        self.state.lock().seen.contains(&key(name))
+        self.state.lock().knows(&key(name))
     }
 
     /// The link of this name, if it is connected.
@@ -162,49 +172,66 @@ impl PeerTable {
         }
     }
 
-    /// Finds the link, waiting for it until the deadline.
-    pub fn wait_for(
-        &self,
-        wanted: &PeerQuery<'_>,
-        deadline: Instant,
-    ) -> Result<Arc<Link>, FindError> {
-        let mut state = self.state.lock();
-        let mut counted = false;
-        let found = loop {
+    /// Finds the link, if it is connected.
+    pub fn find(&self, wanted: &PeerQuery<'_>) -> Result<Arc<Link>, FindError> {
+        let state = self.state.lock();
+        match state.find(wanted) {
             // Even while the node is stopping: its callers' requests are finished.
-            if let Some(found) = state.find(wanted) {
-                break found;
-            }
-            if state.stopping {
-                break Err(FindError::Stopping);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break Err(FindError::Away);
-            }
-            if !counted {
-                if state.waiting >= MAX_WAITING {
-                    break Err(FindError::Full);
-                }
-                state.waiting += 1;
-                counted = true;
-            }
-            self.changed.wait_for(&mut state, left);
-        };
-        if counted {
-            state.waiting -= 1;
+            Some(found) => found,
+            None if state.stopping => Err(FindError::Stopping),
+            None => Err(FindError::Away),
         }
-        found
+    }
+
+    /// Takes a place among the requests that wait: it hears of a peer of this name that comes, with
+    /// `by_address` of any that comes, and of the node's stop. `None` if too many wait.
+    pub fn wait_for(&self, name: &str, by_address: bool) -> Option<WaitingPlace<'_>> {
+        let mut state = self.state.lock();
+        if state.waiting.len() >= MAX_WAITING {
+            return None;
+        }
+        let (wake, changed) = bounded(1);
+        state.last_waiter += 1;
+        let number = state.last_waiter;
+        // Whatever its name, any server will do.
+        let by_address = by_address || state.alike;
+        state.waiting.insert(number, Waiter { key: key(name), by_address, wake });
+        Some(WaitingPlace { table: self, number, changed })
     }
 
     /// Ends every wait, and permits no new one.
     pub fn stop(&self) {
-        self.state.lock().stopping = true;
-        self.changed.notify_all();
+        let mut state = self.state.lock();
+        state.stopping = true;
+        state.wake(|_| true);
+    }
+}
+
+impl WaitingPlace<'_> {
+    /// Gets a message when it is worth looking again.
+    pub fn changed(&self) -> &Receiver<()> {
+        &self.changed
+    }
+}
+
+impl Drop for WaitingPlace<'_> {
+    fn drop(&mut self) {
+        self.table.state.lock().waiting.remove(&self.number);
     }
 }
 
 impl State {
+    fn wake(&self, is_meant: impl Fn(&Waiter) -> bool) {
+        for waiter in self.waiting.values().filter(|waiter| is_meant(waiter)) {
+            // Full: it looks again anyway.
+            let _ = waiter.wake.try_send(());
+        }
+    }
+
+    fn knows(&self, key: &str) -> bool {
+        self.known.contains(key) || self.links.contains_key(key)
+    }
+
     fn named(&self, name: &str) -> Option<Arc<Link>> {
         if self.alike && self.links.len() > 1 {
             let open = self.links.values().map(|entry| &entry.link).filter(|link| link.is_open());
@@ -222,7 +249,8 @@ impl State {
         if let Some(link) = self.named(wanted.name) {
             return Some(Ok(link));
         }
-        if wanted.addresses.is_empty() {
+        // A client's name means that client alone.
+        if wanted.addresses.is_empty() || self.knows(&key(wanted.name)) {
             return None;
         }
         let mut matching = self

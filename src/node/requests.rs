@@ -1,38 +1,25 @@
 //! One request to a peer: find its link, send it, and decide what a lost link means for the caller.
 //!
 //! A request that was never written may be sent on the next connection. One that was written and
-//! then lost is sent again only if it is idempotent.
+//! then lost is sent again only if it is idempotent, and a few times at most; whatever comes after,
+//! its caller learns in the end that it may have been handled.
 
-use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::peer_table::{FindError, PeerQuery, PeerTable};
+use super::peer_finder::PeerFinder;
+use super::request_limits::RequestLimits;
 use crate::event::pipe::{Caller, Peer, Pipe, RequestError};
 use crate::event::{Event, Reply};
 use crate::link::{Link, Unanswered};
 use crate::metrics::meter::{Mark, Meter};
-use crate::net::dial::Resolver;
 use crate::wire::Unsendable;
 
-/// Minimum timeout of a name lookup, however short the request's wait.
-const MIN_LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Maximum wait for an absent peer.
-const MAX_WAIT: Duration = Duration::from_secs(86_400);
-
-/// The key of a client's server in its peer table, whatever the certificate says.
-pub(super) const SERVER: &str = "server";
-
-/// Sends requests to the peers of a peer table.
+/// Sends requests to peers.
 pub(super) struct Requests {
-    pub peers: Arc<PeerTable>,
-    pub resolver: Arc<Resolver>,
+    pub finder: PeerFinder,
     /// Time limit for the reply.
     pub reply_timeout: Duration,
-    /// Until then, unknown names are waited for as well; absent if they never are.
-    pub restart_grace: Option<Instant>,
     pub meter: Arc<dyn Meter>,
 }
 
@@ -44,90 +31,77 @@ impl Pipe for Requests {
         wait: Duration,
         caller: &dyn Caller,
     ) -> Result<Reply, RequestError> {
-        let wait = wait.min(MAX_WAIT);
-        let deadline = Instant::now() + wait;
-        let name = match peer {
-            Peer::Server => SERVER,
-            Peer::Client(name) => name,
-        };
+        let mut limits = RequestLimits::new(wait, self.reply_timeout);
         // The fast path: the peer is addressed by name and connected.
-        let mut link = match self.peers.named(name) {
+        let mut link = match self.finder.named(peer) {
             Some(link) => link,
-            None => self.find(peer, name, wait, deadline)?,
+            None => self.find(peer, &mut limits, caller)?,
         };
+        // What became of it when it was last written.
+        let mut written = None;
         loop {
-            let began = Instant::now();
-            self.meter.mark(Mark::Asking);
-            let (outcome, answer) = link.request(event, self.reply_timeout, &|| caller.is_gone());
-            let lost = match answer {
-                Ok(reply) => {
-                    self.meter.mark(Mark::Replied { outcome, took: began.elapsed() });
-                    return Ok(reply);
-                }
-                Err(error) => {
-                    self.meter.mark(Mark::Unanswered { outcome });
-                    match error {
-                        Unanswered::NotSent(_) => None,
-                        Unanswered::Lost(end) if may_repeat(event) => Some(end),
-                        error => return Err(self.explain(&link, error)),
-                    }
-                }
+            let sent = limits.replying(|timeout| self.send(&link, event, timeout, caller));
+            let unanswered = match sent {
+                Ok(reply) => return Ok(reply),
+                Err(unanswered) => unanswered,
             };
-            let (name_there, id) = (&link.peer().name, event.request_id);
-            log::debug!("{name_there}: request {id} is sent again: {}", event.target);
-            link = match (self.find(peer, name, wait, deadline), lost) {
-                (Ok(link), _) => link,
-                (Err(error), None) => return Err(error),
-                (Err(_), Some(end)) => return Err(self.explain(&link, Unanswered::Lost(end))),
+            let may_repeat = match &unanswered {
+                Unanswered::NotSent(_) => true,
+                Unanswered::Lost(_) => {
+                    limits.sendings -= 1;
+                    may_repeat(event)
+                }
+                _ => false,
+            };
+            let error = in_the_end(self.explain(&link, unanswered), written);
+            if !may_repeat || limits.are_spent() {
+                return Err(error);
+            }
+            if caller.is_gone() {
+                return Err(RequestError::CallerGone);
+            }
+            let (name, id) = (&link.peer().name, event.request_id);
+            log::debug!("{name}: request {id} is sent again: {}", event.target);
+            written = matches!(error, RequestError::OutcomeUnknown { .. }).then_some(error);
+            link = match self.find(peer, &mut limits, caller) {
+                Ok(link) => link,
+                Err(error) => return Err(in_the_end(error, written)),
             };
         }
     }
 }
 
 impl Requests {
-    /// Finds the link of a peer that is absent or addressed by IP address.
+    /// Finds the link of a peer that is away or asked for by its address.
     fn find(
         &self,
         peer: Peer<'_>,
-        name: &str,
-        wait: Duration,
-        deadline: Instant,
+        limits: &mut RequestLimits,
+        caller: &dyn Caller,
     ) -> Result<Arc<Link>, RequestError> {
-        let addresses = match peer {
-            Peer::Client(host) if !self.peers.knows(host) => {
-                // Looking up a client's name may take longer than the client's reconnect.
-                match host.parse::<IpAddr>() {
-                    Err(_) if self.is_in_restart_grace() => Vec::new(),
-                    _ => self.addresses(host, deadline)?,
-                }
-            }
-            Peer::Server | Peer::Client(_) => Vec::new(),
-        };
-        let wanted = PeerQuery { name, addresses: &addresses };
-        let found = self.peers.wait_for(&wanted, deadline);
+        let found = limits.waiting(|wait| self.finder.find(peer, wait, caller));
         if found.is_err() {
             self.meter.mark(Mark::NotAsked);
         }
-        found.map_err(|error| match error {
-            FindError::Away => RequestError::Away { peer: describe(peer), waited: wait },
-            FindError::Ambiguous(names) => RequestError::Ambiguous(names),
-            FindError::Full => {
-                RequestError::Full("too many requests wait for peers that are away".to_owned())
-            }
-            FindError::Stopping => RequestError::Stopping,
-        })
+        found
     }
 
-    fn is_in_restart_grace(&self) -> bool {
-        self.restart_grace.is_some_and(|until| Instant::now() < until)
-    }
-
-    fn addresses(&self, host: &str, deadline: Instant) -> Result<Vec<IpAddr>, RequestError> {
-        let timeout = deadline.saturating_duration_since(Instant::now()).max(MIN_LOOKUP_TIMEOUT);
-        self.resolver.resolve(host, timeout).map_err(|error| {
-            log::debug!("{}: not resolved: {error}", host.escape_debug());
-            not_resolved(host, &error)
-        })
+    /// Sends a request on this link and waits for the reply.
+    fn send(
+        &self,
+        link: &Link,
+        event: &mut Event,
+        timeout: Duration,
+        caller: &dyn Caller,
+    ) -> Result<Reply, Unanswered> {
+        let began = Instant::now();
+        self.meter.mark(Mark::Asking);
+        let (outcome, answer) = link.request(event, timeout, &|| caller.is_gone());
+        self.meter.mark(match answer {
+            Ok(_) => Mark::Replied { outcome, took: began.elapsed() },
+            Err(_) => Mark::Unanswered { outcome },
+        });
+        answer
     }
 
     fn explain(&self, link: &Link, error: Unanswered) -> RequestError {
@@ -156,20 +130,18 @@ fn may_repeat(event: &Event) -> bool {
     event.verb.is_idempotent() && event.body.whole().is_some()
 }
 
-fn describe(peer: Peer<'_>) -> String {
-    match peer {
-        Peer::Server => "the server".to_owned(),
-        Peer::Client(name) => name.escape_debug().to_string(),
-    }
-}
-
-/// A name is reported as unknown only after a failed lookup.
-fn not_resolved(host: &str, error: &io::Error) -> RequestError {
-    match error.kind() {
-        io::ErrorKind::ResourceBusy => {
-            RequestError::Full("too many host names are being looked up".to_owned())
-        }
-        _ => RequestError::UnknownPeer(host.to_owned()),
+/// What the caller is told: an error that says that the request was not handled is not true of one
+/// that was written earlier.
+fn in_the_end(error: RequestError, written: Option<RequestError>) -> RequestError {
+    match (error, written) {
+        (
+            error @ (RequestError::CallerGone
+            | RequestError::NoReply { .. }
+            | RequestError::OutcomeUnknown { .. }),
+            _,
+        )
+        | (error, None) => error,
+        (_, Some(written)) => written,
     }
 }
 
@@ -178,10 +150,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_was_not_looked_up_is_not_called_unknown() {
-        let busy = io::Error::from(io::ErrorKind::ResourceBusy);
-        assert!(matches!(not_resolved("web1", &busy), RequestError::Full(_)));
-        let unknown = io::Error::from(io::ErrorKind::NotFound);
-        assert_eq!(not_resolved("web1", &unknown), RequestError::UnknownPeer("web1".to_owned()));
+    fn a_request_that_was_once_written_is_never_said_to_be_unsent() {
+        let unknown = |reason: &str| RequestError::OutcomeUnknown {
+            peer: "web1".to_owned(),
+            reason: reason.to_owned(),
+        };
+        let waited = Duration::from_secs(1);
+        for error in [
+            RequestError::UnknownPeer("web1".to_owned()),
+            RequestError::Ambiguous(Vec::new()),
+            RequestError::Away { peer: "web1".to_owned(), waited },
+            RequestError::Full(String::new()),
+            RequestError::Stopping,
+            RequestError::NotCarried(String::new()),
+            RequestError::TooLarge(String::new()),
+            RequestError::Body(String::new()),
+        ] {
+            assert_eq!(in_the_end(error.clone(), Some(unknown("reset"))), unknown("reset"));
+            assert_eq!(in_the_end(error.clone(), None), error);
+        }
+        for error in [
+            RequestError::CallerGone,
+            RequestError::NoReply { peer: "web1".to_owned(), waited },
+            unknown("a later one"),
+        ] {
+            assert_eq!(in_the_end(error.clone(), Some(unknown("reset"))), error);
+        }
     }
 }

@@ -52,8 +52,7 @@ impl Server {
                 (socket, address, false)
             }
         };
-        let restarts = sockets.http.is_some();
-        let core = Core::new(Role::Server, &config.node, handler, listeners, restarts)?;
+        let core = Core::new(Role::Server, &config.node, config.lookup_hosts, handler, listeners)?;
         // Clients see a new certificate when they next connect.
         let on_new_certificate = Box::new(|| ());
         let connections = Arc::new(Connections::new(Arc::clone(&core)));

@@ -10,6 +10,7 @@ mod four_requests;
 mod hostile;
 mod library;
 mod life;
+mod limits;
 mod names;
 mod newcomers;
 mod original_peer;

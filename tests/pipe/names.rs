@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::alone::alone;
 use crate::support::inside::timed;
-use crate::support::port::free_address;
+use crate::support::port::{free_address, free_port};
 use crate::support::{Answer, Identities, PATIENCE, client, parse_answer, server};
 
 /// Slack for "at once" on a busy machine.
@@ -23,16 +23,69 @@ fn assert_away(answer: &Answer) {
     assert!(answer.json()["message"].is_string());
 }
 
+/// After the start, a name may be that of a client that has not come back yet; it is no host's.
 #[test]
-fn an_unknown_name_is_404_at_once() {
-    let identities = Identities::new(&[]);
+fn an_unknown_name_is_waited_for_soon_after_the_start() {
+    let identities = Identities::new(&["other"]);
     let server = server(&identities).start();
-    for name in ["no-such-client.invalid", "a%2Db.invalid", "%C3%A9.invalid"] {
-        let (answer, took) = timed(|| server.get(&format!("/client/{name}/time")));
-        assert_eq!(answer.status, 404, "{answer:?}");
-        assert_eq!(answer.json()["error"], "unknown_peer");
-        assert!(took < Duration::from_secs(10), "{took:?}");
+    let other = Router::new().on("post_job", |_, _| Ok("by another client"));
+    let _other = client(&identities, "other", server.pipe()).dial(other);
+    assert_eq!(server.ask("POST", "/client/other/job", &[], b"").status, 200);
+    // The system resolves the last one to the other client's address.
+    for name in ["no-such-client.invalid", "a%2Db.invalid", "%C3%A9.invalid", "127.1"] {
+        let wait = [("RP-Wait", "0.3")];
+        let ask = || server.ask("POST", &format!("/client/{name}/job"), &wait, b"");
+        let (answer, took) = timed(ask);
+        assert_away(&answer);
+        assert!(took >= Duration::from_millis(290) && took < SOON, "{took:?}");
     }
+}
+
+#[test]
+fn a_restarted_server_waits_for_the_clients_that_it_had() {
+    let identities = Identities::new(&["client-1"]);
+    let setup = server(&identities).set("BIND_PORT", free_port());
+    let mut node = setup.start();
+    let _client = client(&identities, "client-1", node.pipe()).start();
+    node.get_when_up("/client/client-1/time");
+    for signal in ["TERM", "KILL", "TERM"] {
+        node.signal(signal);
+        node.wait_exit();
+        node = setup.start();
+        // At once: the client has not come back yet.
+        let answer = node.get("/client/client-1/time");
+        assert_eq!(answer.status, 200, "after SIG{signal}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_name_that_was_a_clients_means_no_other_client() {
+    let identities = Identities::new(&["127.0.0.1", "other"]);
+    let server = server(&identities).start();
+    let named = |name: &'static str| Router::new().on("get_name", move |_, _| Ok(name));
+    let gone = client(&identities, "127.0.0.1", server.pipe()).dial(named("127.0.0.1"));
+    assert_eq!(server.get("/client/127.0.0.1/name").text(), "127.0.0.1");
+    let _other = client(&identities, "other", server.pipe()).dial(named("other"));
+    assert_eq!(server.get("/client/other/name").text(), "other");
+    assert_eq!(server.get("/client/127.0.0.1/name").text(), "127.0.0.1");
+    drop(gone);
+    server.wait_log(&["127.0.0.1: lost"]);
+    assert_away(&server.ask("GET", "/client/127.0.0.1/name", &[("RP-Wait", "0")], b""));
+    assert_eq!(server.get("/client/localhost/name").text(), "other");
+}
+
+/// The names of hosts that the operator allows are looked up.
+#[test]
+fn a_host_is_found_by_name_where_the_operator_allows_it() {
+    let identities = Identities::new(&["client-1"]);
+    let name = "ip6-localhost";
+    let resolves = std::net::ToSocketAddrs::to_socket_addrs(&(name, 0)).is_ok();
+    let on = |bind| server(&identities).set("BIND_IP", bind).set("RP_SERVER_LOOKUP_HOSTS", name);
+    let server = on("::1").start();
+    let _client = client(&identities, "client-1", server.pipe()).start();
+    server.get_when_up("/client/client-1/time");
+    let answer = server.ask("GET", &format!("/client/{name}/time"), &[("RP-Wait", "1")], b"");
+    assert_eq!(answer.status, if resolves { 200 } else { 503 }, "{answer:?}");
 }
 
 #[test]
