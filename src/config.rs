@@ -9,9 +9,10 @@
 mod by_hand;
 mod environment;
 mod error;
-mod file;
+pub(crate) mod file;
 mod handler;
 mod help;
+pub(crate) mod nearest;
 mod proxy;
 mod remoted;
 mod roles;
@@ -78,6 +79,8 @@ pub struct NodeConfig {
     pub debug: bool,
     /// The format of log lines.
     pub log_format: LogFormat,
+    /// The filter of log lines; absent: `info`, or with `debug` all.
+    pub log_filter: Option<String>,
 }
 
 /// The format of log lines.

@@ -31,39 +31,30 @@ mod handlers;
 pub mod logging;
 mod set_identity;
 pub mod signals;
+mod systemctl;
 mod systemd;
+mod task;
 mod tcp;
+mod unit;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select, tick};
-use pico_args::Arguments;
 
-use check_rule::Asked;
 use cli::{CliFailure, Program};
 pub use handlers::Handlers;
 pub use set_identity::{client_set_identity, server_set_identity};
 use signals::Signals;
 use systemd::Notifier;
+use task::Task;
 pub use tcp::tcp;
 
 use crate::config::{Bind, ClientConfig, Environment, NodeConfig, Reader, ServerConfig, Warning};
 use crate::handler::Role;
 use crate::lifecycle::ConnectionEvent;
 use crate::node::{Client, Handed, Server};
-
-/// The usage lines of a node's program.
-const USAGE: &str = "\n--check\n--check-rule PEER VERB NOUN";
-/// What they mean.
-const ARGUMENTS: &[(&str, &str)] = &[
-    ("--check", "say step by step whether this node would start and connect, and what to do if"),
-    ("", "not; change nothing. Exit code: 0 it would, 1 it would not"),
-    ("--check-rule", "say whether RP_RULES_FILE lets PEER ask this, and by which line; start"),
-    ("", "nothing. PEER is a certificate's name, NOUN as in a URL. Exit code: 0 allowed,"),
-    ("", "1 refused, 2 the rules cannot be used"),
-];
 
 /// How long reloading the files may take, so that signals are received in time.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,20 +66,24 @@ pub fn server(name: &'static str, handlers: Handlers) -> ExitCode {
         about: "Runs a RestPipe server in the foreground: clients dial it, and local programs ask \
                 them\nby HTTP. SIGTERM or SIGINT finishes what is in flight and ends it;\n\
                 SIGHUP reads the files of identity and rules anew.",
-        usage: USAGE,
-        arguments: ARGUMENTS,
+        usage: task::USAGE,
+        arguments: task::ARGUMENTS,
         examples: "BIND_PORT=4000 {name}\n\
                    curl http://127.0.0.1:8081/client/CLIENT-NAME/time",
         reads: Some(Reader::ServerStart),
     };
-    cli::main(&program, Task::parse, |task| match task {
-        Task::Check => check::server(&handlers),
-        Task::CheckRule(asked) => {
-            let (config, warnings) = ServerConfig::from_environment(&Environment::from_process())?;
-            asked.answer(&program, &config.node, &warnings)
-        }
-        Task::Run => start_server(handlers),
-    })
+    cli::main(
+        &program,
+        |arguments| Task::parse(arguments, Reader::ServerStart),
+        |(task, source)| match (task, source.environment()?) {
+            (Task::Check, env) => check::server(&handlers, &env),
+            (Task::CheckRule(asked), env) => {
+                let (config, warnings) = ServerConfig::from_environment(&env)?;
+                asked.answer(&program, &config.node, &warnings)
+            }
+            (Task::Run, env) => start_server(handlers, &env),
+        },
+    )
 }
 
 /// Runs a client until SIGTERM or SIGINT: the complete `main` of a program with this name.
@@ -99,44 +94,31 @@ pub fn client(name: &'static str, handlers: Handlers) -> ExitCode {
                 programs\nask the server by HTTP. SIGTERM or SIGINT finishes what is in flight and \
                 ends it;\n\
                 SIGHUP reads the files of identity and rules anew.",
-        usage: USAGE,
-        arguments: ARGUMENTS,
+        usage: task::USAGE,
+        arguments: task::ARGUMENTS,
         examples: "RP_CLIENT_TARGET_HOSTNAME=pipe.example.com {name}\n\
                    curl http://127.0.0.1:8082/server/time",
         reads: Some(Reader::ClientStart),
     };
-    cli::main(&program, Task::parse, |task| match task {
-        Task::Check => check::client(&handlers),
-        Task::CheckRule(asked) => {
-            let (config, warnings) = ClientConfig::from_environment(&Environment::from_process())?;
-            asked.answer(&program, &config.node, &warnings)
-        }
-        Task::Run => start_client(handlers),
-    })
+    cli::main(
+        &program,
+        |arguments| Task::parse(arguments, Reader::ClientStart),
+        |(task, source)| match (task, source.environment()?) {
+            (Task::Check, env) => check::client(&handlers, &env),
+            (Task::CheckRule(asked), env) => {
+                let (config, warnings) = ClientConfig::from_environment(&env)?;
+                asked.answer(&program, &config.node, &warnings)
+            }
+            (Task::Run, env) => start_client(handlers, &env),
+        },
+    )
 }
 
-/// What the arguments of a node's program ask for.
-enum Task {
-    Run,
-    Check,
-    CheckRule(Asked),
-}
-
-impl Task {
-    fn parse(arguments: &mut Arguments) -> Result<Self, CliFailure> {
-        if arguments.contains("--check") {
-            return Ok(Self::Check);
-        }
-        Asked::parse(arguments).map(|asked| asked.map_or(Self::Run, Self::CheckRule))
-    }
-}
-
-fn start_server(handlers: Handlers) -> Result<(), CliFailure> {
-    let env = Environment::from_process();
-    let (config, warnings) = ServerConfig::from_environment(&env)?;
+fn start_server(handlers: Handlers, env: &Environment) -> Result<(), CliFailure> {
+    let (config, warnings) = ServerConfig::from_environment(env)?;
     let handler = handlers.choose(&config.node, Role::Server)?;
-    begin_log(&env, &config.node, &warnings);
-    let sockets = handed_sockets(&env, true)?;
+    begin_log(&config.node, &warnings);
+    let sockets = handed_sockets(env, true)?;
     let (default, _) = ServerConfig::from_environment(&Environment::default())?;
     let [pipe, default_pipe] = [config.pipe_bind, default.pipe_bind].map(Bind::Tcp);
     let (http, default_http) = (&config.node.http_bind, &default.node.http_bind);
@@ -144,7 +126,7 @@ fn start_server(handlers: Handlers) -> Result<(), CliFailure> {
     warn_if_ignored(sockets.http_address(), "RP_SERVER_HTTP_BIND is", http, default_http);
     warn_if_public(sockets.http_address());
     let signals = Signals::new().map_err(CliFailure::failed)?;
-    let notifier = Arc::new(Notifier::new(&env));
+    let notifier = Arc::new(Notifier::new(env));
     let status = Arc::clone(&notifier);
     let server = Server::builder(config.clone())
         .shared_handler(handler)
@@ -169,18 +151,17 @@ fn start_server(handlers: Handlers) -> Result<(), CliFailure> {
     Ok(())
 }
 
-fn start_client(handlers: Handlers) -> Result<(), CliFailure> {
-    let env = Environment::from_process();
-    let (config, warnings) = ClientConfig::from_environment(&env)?;
+fn start_client(handlers: Handlers, env: &Environment) -> Result<(), CliFailure> {
+    let (config, warnings) = ClientConfig::from_environment(env)?;
     let handler = handlers.choose(&config.node, Role::Client)?;
-    begin_log(&env, &config.node, &warnings);
-    let sockets = handed_sockets(&env, false)?;
+    begin_log(&config.node, &warnings);
+    let sockets = handed_sockets(env, false)?;
     let (default, _) = ClientConfig::from_environment(&Environment::default())?;
     let (http, default_http) = (&config.node.http_bind, &default.node.http_bind);
     warn_if_ignored(sockets.http_address(), "RP_CLIENT_HTTP_BIND is", http, default_http);
     warn_if_public(sockets.http_address());
     let signals = Signals::new().map_err(CliFailure::failed)?;
-    let notifier = Arc::new(Notifier::new(&env));
+    let notifier = Arc::new(Notifier::new(env));
     let [connected, lost] = [Arc::clone(&notifier), Arc::clone(&notifier)];
     let client = Client::builder(config.clone())
         .shared_handler(handler)
@@ -205,8 +186,8 @@ fn tcp_fields(addresses: &[Bind]) -> String {
     addresses.iter().map(|address| format!(" tcp={address}")).collect()
 }
 
-fn begin_log(env: &Environment, config: &NodeConfig, warnings: &[Warning]) {
-    logging::init(env, config.debug, config.log_format);
+fn begin_log(config: &NodeConfig, warnings: &[Warning]) {
+    logging::init_with(config.log_filter.as_deref(), config.debug, config.log_format);
     for warning in warnings {
         log::warn!("{warning}");
     }

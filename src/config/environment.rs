@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use super::error::{ConfigError, SettingOrigin, Warning};
 use super::file;
-use super::variables::{self, LOG_FILTER, Variable};
+use super::nearest::nearest;
+use super::variables::{self, LOG_FILTER, VARIABLES, Variable};
 
 /// The variables of a process, or of a test.
 #[derive(Clone, Default)]
@@ -19,6 +20,8 @@ pub struct Environment {
     values: BTreeMap<OsString, OsString>,
     /// The variables of the service manager.
     manager: BTreeMap<OsString, OsString>,
+    /// A file of further values; if absent, a variable may name one.
+    config: Option<PathBuf>,
 }
 
 /// Values that may be, or hold, a secret are left out.
@@ -41,8 +44,14 @@ impl Environment {
         Self::from_pairs(std::env::vars_os())
     }
 
+    /// With this file of further settings, as `--config` gives it, in place of the one that
+    /// `RP_*_USER_CONFIG_MODULE` names.
+    pub fn with_config(self, config: Option<PathBuf>) -> Self {
+        Self { config, ..self }
+    }
+
     /// An environment of these variables only. An empty value means unset, except for
-    /// `RP_STATSD_HOST`, `RP_STATSD_PORT` and `RP_CLIENT_PROXY`.
+    /// `RP_CLIENT_PROXY`.
     pub fn from_pairs<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Self
     where
         N: Into<OsString>,
@@ -73,8 +82,8 @@ impl Environment {
         self.manager.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
-    /// `RUST_LOG`, if it is set and UTF-8. The configuration of a role fails if `env_logger` cannot
-    /// parse it.
+    /// `RUST_LOG` of the process, if it is set and UTF-8. The configuration of a role fails if it is
+    /// no filter.
     pub fn log_filter(&self) -> Option<&str> {
         self.values.get(OsStr::new(LOG_FILTER.names[0]))?.to_str()
     }
@@ -87,8 +96,12 @@ impl Environment {
     ) -> Result<(Settings, Vec<Warning>), ConfigError> {
         let mut warnings = Vec::new();
         let mut settings = Settings { layers: vec![self.process_layer(&mut warnings)?] };
-        if let Some(named) = settings.find(file)? {
-            settings.layers.push(file_layer(named, &mut warnings)?);
+        let named = match &self.config {
+            Some(path) => Some(("--config".to_owned(), path.clone())),
+            None => settings.find(file)?.map(|given| (given.name, PathBuf::from(given.text))),
+        };
+        if let Some((name, path)) = named {
+            settings.layers.push(file_layer(name, path, &mut warnings)?);
         }
         Ok((settings, warnings))
     }
@@ -115,13 +128,18 @@ impl Environment {
     }
 }
 
-fn file_layer(named: Given, warnings: &mut Vec<Warning>) -> Result<Layer, ConfigError> {
-    let path = PathBuf::from(named.text);
-    let mut values = file::read(&path).map_err(|reason| ConfigError::File {
-        name: named.name,
-        path: path.clone(),
-        reason,
-    })?;
+fn file_layer(
+    named_by: String,
+    path: PathBuf,
+    warnings: &mut Vec<Warning>,
+) -> Result<Layer, ConfigError> {
+    let unusable =
+        |reason| ConfigError::File { name: named_by.clone(), path: path.clone(), reason };
+    let mut values = file::read(&path).map_err(unusable)?;
+    if let Some(name) = values.keys().find(|name| variables::names_a_file(name)) {
+        // To a unit of systemd it would be a file of its own.
+        return Err(unusable(format!("sets {name}; a file of settings names no other")));
+    }
     let origin = SettingOrigin::File(path);
     values.retain(|name, _| match variables::find(name) {
         Some(variable) if variable.allowed_in_file => true,
@@ -138,7 +156,8 @@ fn file_layer(named: Given, warnings: &mut Vec<Warning>) -> Result<Layer, Config
 }
 
 fn unknown(name: &str, origin: SettingOrigin) -> Warning {
-    Warning::UnknownName { name: name.to_owned(), origin, suggestion: variables::nearest(name) }
+    let names = VARIABLES.iter().flat_map(|variable| variable.names).copied();
+    Warning::UnknownName { name: name.to_owned(), origin, suggestion: nearest(name, names) }
 }
 
 /// The prefix of this program's own variables.
@@ -289,27 +308,27 @@ mod tests {
 
     #[test]
     fn the_file_sets_what_the_process_does_not() {
-        let content = b"BIND_PORT=7\nDEBUG=1\nRP_DRAIN_S=2";
+        let content = b"BIND_PORT=7\nDEBUG=1\nRP_DRAIN_S=2\nRUST_LOG=warn\nhttps_proxy=p:1";
         let (settings, warnings) = with_file(content, &[("RP_SERVER_BIND_PORT", "8")]).unwrap();
         assert_eq!(text(&settings, &PIPE_PORT).as_deref(), Some("8"));
         assert_eq!(text(&settings, &DEBUG).as_deref(), Some("1"));
         assert_eq!(text(&settings, &variables::DRAIN).as_deref(), Some("2"));
+        // As for a unit of systemd, which gives them to the process.
+        assert_eq!(text(&settings, &LOG_FILTER).as_deref(), Some("warn"));
+        assert_eq!(text(&settings, &variables::HTTPS_PROXY).as_deref(), Some("p:1"));
         assert_eq!(warnings, [""; 0]);
     }
 
     #[test]
     fn names_in_the_file_that_change_nothing_are_warned_about() {
-        let content = b"BIND_PROT=1\nRUST_LOG=trace\nRP_SERVER_USER_CONFIG_MODULE=/x\nCOLOUR=red\n";
-        let (settings, warnings) = with_file(content, &[]).unwrap();
-        assert_eq!(text(&settings, &LOG_FILTER), None);
+        let content = b"BIND_PROT=1\nRP_REMOTED_BIND=unix:/x\nCOLOUR=red\nRP_CLIENT_TARGETS=all\n";
+        let (_, warnings) = with_file(content, &[]).unwrap();
         assert_eq!(
             warnings,
             [
                 "BIND_PROT in \"FILE\" is not known and changes nothing; did you mean BIND_PORT?",
                 "COLOUR in \"FILE\" is not known and changes nothing",
-                "RP_SERVER_USER_CONFIG_MODULE in \"FILE\" changes nothing: it is read from the \
-                 process environment only",
-                "RUST_LOG in \"FILE\" changes nothing: it is read from the process environment \
+                "RP_REMOTED_BIND in \"FILE\" changes nothing: it is read from the process environment \
                  only",
             ]
         );
@@ -324,6 +343,21 @@ mod tests {
             }
             other => panic!("{:?}", other.map(|(_, warnings)| warnings)),
         }
+    }
+
+    #[test]
+    fn a_file_of_the_command_line_wins_over_the_variables_and_names_no_other() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"BIND_PORT=7").unwrap();
+        let env = Environment::from_pairs([("RP_SERVER_USER_CONFIG_MODULE", "/no/such/file")]);
+        let env = env.with_config(Some(file.path().to_owned()));
+        let (settings, _) = env.settings(&SERVER_FILE).unwrap();
+        assert_eq!(text(&settings, &PIPE_PORT).as_deref(), Some("7"));
+
+        file.write_all(b"\nRP_CLIENT_USER_CONFIG_MODULE=/x").unwrap();
+        let error = env.settings(&SERVER_FILE).err().unwrap().to_string();
+        let expected = "sets RP_CLIENT_USER_CONFIG_MODULE; a file of settings names no other";
+        assert!(error.starts_with("--config names ") && error.ends_with(expected), "{error}");
     }
 
     #[test]

@@ -10,10 +10,21 @@ use super::Bind;
 pub enum SettingOrigin {
     /// The process environment.
     Process,
-    /// A file that `RP_*_USER_CONFIG_MODULE` names.
+    /// A file that `--config` or `RP_*_USER_CONFIG_MODULE` names.
     File(PathBuf),
     /// The program that made the configuration.
     Program,
+}
+
+impl SettingOrigin {
+    /// In words, for a line of its own.
+    pub(super) fn whence(&self) -> String {
+        match self {
+            Self::Process => "from the environment".to_owned(),
+            Self::File(path) => format!("from {}", path.display().to_string().escape_debug()),
+            Self::Program => "from the program".to_owned(),
+        }
+    }
 }
 
 /// Written behind a variable's name.
@@ -101,6 +112,13 @@ pub enum Warning {
         /// Where it was given.
         origin: SettingOrigin,
     },
+    /// A value of `DEBUG` that is another program's.
+    ForeignDebug {
+        /// The value.
+        given: String,
+        /// Where it was given.
+        origin: SettingOrigin,
+    },
     /// The local HTTP port can be reached from other machines.
     PublicHttp {
         /// The variable, or other source of the address.
@@ -130,6 +148,12 @@ impl fmt::Display for Warning {
             Self::ProcessOnly { name, origin } => write!(
                 f,
                 "{name}{origin} changes nothing: it is read from the process environment only"
+            ),
+            Self::ForeignDebug { given, origin } => write!(
+                f,
+                "DEBUG{origin} is {}, which is neither 0 nor 1; it is taken for another program's, and \
+                 changes nothing",
+                Shown(given)
             ),
             Self::PublicHttp { name, bind } => write!(
                 f,

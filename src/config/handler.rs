@@ -51,7 +51,7 @@ pub struct Mount {
 /// One handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandlerSpec {
-    /// `example`, or one that the program has registered under this name.
+    /// `example`, `none`, or one that the program has registered under this name.
     Named(String),
     /// `files:DIR` and `files+rw:DIR`: the files of a directory.
     Files {

@@ -57,12 +57,10 @@ pub struct TlsFiles {
 impl BrokerConfig {
     /// The settings of a broker, checked. The warnings are for the log.
     pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
-        let (settings, warnings) = env.settings_of_process()?;
+        let (settings, mut warnings) = env.settings_of_process()?;
         let bind = settings.read(&var::REMOTED_BIND, str::parse::<Bind>)?;
         let is_bound = settings.find(&var::REMOTED_BIND)?.is_some();
-        if settings.find(&var::LOG_FILTER)?.is_some() {
-            settings.read(&var::LOG_FILTER, value::log_filter)?;
-        }
+        settings.log_filter()?;
         let config = Self {
             bind: is_bound.then(|| bind.clone()),
             default_bind: bind,
@@ -74,7 +72,7 @@ impl BrokerConfig {
             },
             is_behind_proxy: settings.read(&var::REMOTED_PROXY, value::switch)?,
             drain: settings.read(&var::DRAIN, |text| value::seconds(text, 0.0, DRAIN_MAX_S))?,
-            debug: settings.read(&var::DEBUG, value::switch)?,
+            debug: settings.debug(&mut warnings)?,
             log_format: settings.read(&var::LOG_FORMAT, value::log_format)?,
         };
         Ok((config, warnings))
@@ -103,17 +101,15 @@ pub struct EndConfig {
 impl EndConfig {
     /// The settings, checked except for keys and proxies. The warnings are for the log.
     pub fn from_environment(env: &Environment) -> Result<(Self, Vec<Warning>), ConfigError> {
-        let (settings, warnings) = env.settings_of_process()?;
-        if settings.find(&var::LOG_FILTER)?.is_some() {
-            settings.read(&var::LOG_FILTER, value::log_filter)?;
-        }
+        let (settings, mut warnings) = env.settings_of_process()?;
+        settings.log_filter()?;
         let config = Self {
             key: secret(&settings, &var::REMOTED_APIKEY)?,
             https_proxy: secret(&settings, &var::HTTPS_PROXY)?.unwrap_or_default(),
             http_proxy: secret(&settings, &var::HTTP_PROXY)?.unwrap_or_default(),
             no_proxy: secret(&settings, &var::NO_PROXY)?.unwrap_or_default(),
             drain: settings.read(&var::DRAIN, |text| value::seconds(text, 0.0, DRAIN_MAX_S))?,
-            debug: settings.read(&var::DEBUG, value::switch)?,
+            debug: settings.debug(&mut warnings)?,
             log_format: settings.read(&var::LOG_FORMAT, value::log_format)?,
         };
         Ok((config, warnings))

@@ -118,6 +118,27 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// `DEBUG`: a common name, so that any other value than ours is a warning and not an error.
+    pub(super) fn debug(&self, warnings: &mut Vec<Warning>) -> Result<bool, ConfigError> {
+        match self.find(&var::DEBUG)? {
+            None => Ok(false),
+            Some(given) => Ok(value::switch(&given.text).unwrap_or_else(|_| {
+                warnings.push(Warning::ForeignDebug { given: given.text, origin: given.origin });
+                false
+            })),
+        }
+    }
+
+    /// `RUST_LOG`, if it is set.
+    pub(super) fn log_filter(&self) -> Result<Option<String>, ConfigError> {
+        match self.find(&var::LOG_FILTER)? {
+            Some(_) => self.read(&var::LOG_FILTER, value::log_filter).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
 /// The variables that have a different name for each role.
 struct Own {
     role: Role,
@@ -135,9 +156,6 @@ fn node(
     let http_bind = settings.read(http, str::parse)?;
     let name = settings.find(http)?.map_or(http.names[0].to_owned(), |given| given.name);
     warnings.extend(Warning::if_public(&name, &http_bind));
-    if settings.find(&var::LOG_FILTER)?.is_some() {
-        settings.read(&var::LOG_FILTER, value::log_filter)?;
-    }
     let crl = crl(settings, &identity)?;
     Ok(NodeConfig {
         identity,
@@ -158,8 +176,9 @@ fn node(
         hook: hook(settings, own.hook)?,
         statsd: statsd(settings)?,
         drain: settings.read(&var::DRAIN, drain)?,
-        debug: settings.read(&var::DEBUG, value::switch)?,
+        debug: settings.debug(warnings)?,
         log_format: settings.read(&var::LOG_FORMAT, value::log_format)?,
+        log_filter: settings.log_filter()?,
     })
 }
 
@@ -179,27 +198,15 @@ fn hook(settings: &Settings, variable: &Variable) -> Result<Option<Hook>, Config
     if is_set { settings.read(variable, value::hook).map(Some) } else { Ok(None) }
 }
 
-/// Absent if both are set to empty. Only one of them empty is an error.
+/// Absent if neither is set.
 fn statsd(settings: &Settings) -> Result<Option<Statsd>, ConfigError> {
-    let (host, port) = (&var::STATSD_HOST, &var::STATSD_PORT);
-    let is_empty = |variable| {
-        settings.find(variable).map(|given| given.is_some_and(|given| given.text.is_empty()))
+    const HOST: &str = "localhost";
+    let host = match settings.find(&var::STATSD_HOST)? {
+        Some(_) => settings.read(&var::STATSD_HOST, value::host)?,
+        None if settings.find(&var::STATSD_PORT)?.is_some() => HOST.to_owned(),
+        None => return Ok(None),
     };
-    let both = [is_empty(host)?, is_empty(port)?];
-    if both == [true, true] {
-        return Ok(None);
-    }
-    let or_none = |expected: Expected| {
-        if both == [false, false] {
-            return expected;
-        }
-        let (host, port) = (host.names[0], port.names[0]);
-        format!("{expected}; for no statsd, set both {host} and {port} to nothing")
-    };
-    Ok(Some(Statsd {
-        host: settings.read(host, |text| value::host(text).map_err(or_none))?,
-        port: settings.read(port, |text| value::target_port(text).map_err(or_none))?,
-    }))
+    Ok(Some(Statsd { host, port: settings.read(&var::STATSD_PORT, value::target_port)? }))
 }
 
 /// The file of revocation lists is beside the identity.
@@ -217,7 +224,7 @@ fn crl(settings: &Settings, identity: &IdentityFiles) -> Result<CrlFile, ConfigE
 }
 
 /// Interval and timeout. If only the interval is set, the timeout follows it.
-fn heartbeat(settings: &Settings) -> Result<(Duration, Duration), ConfigError> {
+pub(super) fn heartbeat(settings: &Settings) -> Result<(Duration, Duration), ConfigError> {
     let interval = settings.read(&var::HEARTBEAT_INTERVAL, heartbeat_interval)?;
     if settings.find(&var::HEARTBEAT_TIMEOUT)?.is_none() {
         return Ok((interval, 2 * interval));
@@ -326,7 +333,7 @@ mod tests {
     fn the_defaults_are_the_documented_ones() {
         let (server, warnings) = server(&[]).unwrap();
         assert_eq!(warnings, []);
-        assert_eq!(server.pipe_bind.to_string(), "0.0.0.0:1234");
+        assert_eq!(server.pipe_bind.to_string(), "[::]:1234");
         assert_eq!(server.node.http_bind.to_string(), "127.0.0.1:8081");
         assert_eq!(server.lookup_hosts, [] as [&str; 0]);
         assert_eq!(server.node.handler, None);
@@ -338,7 +345,7 @@ mod tests {
         assert_eq!(server.node.max_body_bytes, 16 << 20);
         assert_eq!(server.node.drain, secs(10));
         assert_eq!(server.node.hook, None);
-        assert_eq!(server.node.statsd, statsd_at("localhost", 8125));
+        assert_eq!(server.node.statsd, None);
         assert!(!server.node.debug);
         let identity = server.node.identity;
         assert_eq!(identity.key.to_str(), Some("/var/lib/restpipe/restpipe.server.key.pem"));
@@ -427,24 +434,44 @@ mod tests {
     }
 
     #[test]
-    fn statsd_is_off_where_both_values_are_empty_and_not_where_one_is() {
+    fn statsd_is_off_unless_one_of_its_values_is_set() {
         let statsd = |pairs: &[(&str, &str)]| server(pairs).map(|(server, _)| server.node.statsd);
         let (host, port) = ("RP_STATSD_HOST", "RP_STATSD_PORT");
+        assert_eq!(statsd(&[]), Ok(None));
         assert_eq!(statsd(&[(host, ""), (port, "")]), Ok(None));
         assert_eq!(statsd(&[(host, "h")]), Ok(statsd_at("h", 8125)));
         assert_eq!(statsd(&[(port, "9")]), Ok(statsd_at("localhost", 9)));
-        for pairs in [&[(host, "")][..], &[(host, ""), (port, "9")]] {
-            assert_eq!(
-                statsd(pairs).unwrap_err().to_string(),
-                "RP_STATSD_HOST is \"\"; accepted is a host name or an IP address without port and \
-                 brackets; for no statsd, set both RP_STATSD_HOST and RP_STATSD_PORT to nothing"
+        assert_eq!(statsd(&[(host, ""), (port, "9")]), Ok(statsd_at("localhost", 9)));
+        assert_eq!(statsd(&[(host, "h"), (port, "9")]), Ok(statsd_at("h", 9)));
+        assert!(statsd(&[(port, "0")]).is_err());
+        assert!(statsd(&[(host, "a b")]).is_err());
+    }
+
+    #[test]
+    fn a_value_of_debug_that_is_not_ours_is_a_warning() {
+        for (given, debug) in [("0", false), ("false", false), ("1", true), ("true", true)] {
+            let (server, warnings) = server(&[("DEBUG", given)]).unwrap();
+            assert_eq!((server.node.debug, warnings), (debug, vec![]), "{given}");
+        }
+        for given in ["yes", "*", "express:*", "2", "True"] {
+            let (server, warnings) = server(&[("DEBUG", given)]).unwrap();
+            let text = warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            assert!(
+                !server.node.debug && text.starts_with(&format!("DEBUG is \"{given}\", which"))
             );
         }
-        for pairs in [&[(port, "")][..], &[(host, "h"), (port, "")]] {
-            let error = statsd(pairs).unwrap_err().to_string();
-            assert!(error.starts_with("RP_STATSD_PORT is \"\""), "{error}");
+    }
+
+    #[test]
+    fn a_filter_of_the_log_may_stand_in_the_file() {
+        let (server, _) = server(&[("RUST_LOG", "warn")]).unwrap();
+        assert_eq!(server.node.log_filter.as_deref(), Some("warn"));
+        for filter in ["loud", "restpipe=loud"] {
+            let error = client_error(&[("RUST_LOG", filter)]);
+            assert!(
+                error.starts_with(&format!("RUST_LOG is \"{filter}\"; accepted is a log filter"))
+            );
         }
-        assert!(statsd(&[(port, "0")]).is_err());
     }
 
     #[test]
@@ -494,7 +521,6 @@ mod tests {
                 "RP_EVENT_HANDLER is \"a=http://...@host/,b=https://x\"; accepted is an http URL \
                  without a user and password, in \"a=http://...@host/\"",
             ),
-            (("DEBUG", "yes"), "DEBUG is \"yes\"; accepted is 0 or 1"),
             (
                 ("RP_CLIENT_CRT_FILENAME", "ca.crt.pem"),
                 "RP_CA_CRT_FILENAME is \"ca.crt.pem\"; accepted is another file name than that of \

@@ -93,19 +93,33 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, Expected> {
     }
 }
 
-/// A log filter as `env_logger` reads it: `LEVEL`, `TARGET` or `TARGET=LEVEL`, separated by commas,
-/// then optionally `/` and a text to search for. `env_logger` itself would only warn about an
-/// invalid one.
-pub(super) fn log_filter(text: &str) -> Result<(), Expected> {
+/// A log filter as `env_logger` reads it, each part with a level: `LEVEL` or `TARGET=LEVEL`,
+/// separated by commas, then optionally `/` and a text to search for. `restpipe` and what is below it
+/// may stand alone, for all levels; of another word, `env_logger` would make a filter that nothing
+/// passes.
+pub(super) fn log_filter(text: &str) -> Result<String, Expected> {
     let (directives, searched) = text.split_once('/').unwrap_or((text, ""));
-    let readable = |directive: &str| match directive.split_once('=') {
-        None => true,
-        Some((_, level)) => level.trim().is_empty() || level.trim().parse::<LevelFilter>().is_ok(),
+    let is_level = |text: &str| text.parse::<LevelFilter>().is_ok();
+    let is_target = |text: &str| {
+        let is_clean = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
+        !text.is_empty() && text.bytes().all(is_clean)
     };
-    if directives.split(',').all(readable) && !searched.contains('/') && !has_control(text) {
-        Ok(())
+    let is_ours = |text: &str| {
+        text.strip_prefix("restpipe")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::") && is_target(rest))
+    };
+    let is_filter = |directive: &str| match directive.split_once('=') {
+        None => is_level(directive) || is_ours(directive),
+        Some((target, level)) => is_target(target) && is_level(level.trim()),
+    };
+    let mut directives =
+        directives.split(',').map(str::trim).filter(|directive| !directive.is_empty()).peekable();
+    let has_some = directives.peek().is_some();
+    if has_some && directives.all(is_filter) && !searched.contains('/') && !has_control(text) {
+        Ok(text.to_owned())
     } else {
-        Err("a log filter, such as warn or info,restpipe=debug".to_owned())
+        let levels = "off, error, warn, info, debug or trace";
+        Err(format!("a log filter, such as warn or info,restpipe::link=debug; a level is {levels}"))
     }
 }
 
@@ -257,11 +271,37 @@ mod tests {
 
     #[test]
     fn log_filters() {
-        let good = ["warn", "WARN", "restpipe=debug", "off, restpipe::link = trace", "a=,b/text"];
+        let good = [
+            "warn",
+            "WARN",
+            "restpipe=debug",
+            "off, restpipe::link= trace",
+            "info,restpipe::link",
+            "restpipe",
+            "my_program=debug,",
+            "info/text",
+        ];
         check(
             log_filter,
-            &good.map(|text| (text, ())),
-            &["a=b", "a=b=c", "info/a/b", "a=debug/\n"],
+            &good.map(|text| (text, text.to_owned())),
+            &[
+                "loud",
+                "inof",
+                "1",
+                "true",
+                ",",
+                "a=b",
+                "a=b=c",
+                "a=",
+                "=debug",
+                "a =debug",
+                "a b=debug",
+                "info/a/b",
+                "a=debug/\n",
+                "info loud",
+                "restpipes",
+                "restpipe::a b",
+            ],
         );
     }
 

@@ -33,6 +33,22 @@ pub enum Reader {
     RemotedEnd,
 }
 
+impl Reader {
+    /// The variable that names a file of further settings.
+    pub(super) fn settings_file(self) -> Option<&'static Variable> {
+        match self {
+            ServerStart | ServerSetIdentity => Some(&SERVER_FILE),
+            ClientStart | ClientSetIdentity => Some(&CLIENT_FILE),
+            RemotedBroker | RemotedEnd => None,
+        }
+    }
+
+    /// Whether there may be a file of further settings, which `--config` names.
+    pub fn takes_config(self) -> bool {
+        self.settings_file().is_some()
+    }
+}
+
 use Reader::{
     ClientSetIdentity, ClientStart, RemotedBroker, RemotedEnd, ServerSetIdentity, ServerStart,
 };
@@ -70,8 +86,8 @@ macro_rules! table {
 }
 
 table! {
-    PIPE_IP: ["BIND_IP", "RP_SERVER_BIND_INTERFACE"], "0.0.0.0", SERVER, FILE_TOO,
-        "IP address that the pipe port is bound to";
+    PIPE_IP: ["BIND_IP", "RP_SERVER_BIND_INTERFACE"], "::", SERVER, FILE_TOO,
+        "IP address that the pipe port is bound to; ::, every one, of IPv4 too";
     PIPE_PORT: ["BIND_PORT", "RP_SERVER_BIND_PORT"], "1234", SERVER, FILE_TOO,
         "the pipe port; 0: any free one";
     TARGET_HOSTNAME: ["RP_CLIENT_TARGET_HOSTNAME"], "localhost", CLIENT, FILE_TOO,
@@ -85,10 +101,10 @@ table! {
     PROXY: ["RP_CLIENT_PROXY"], "", CLIENT, FILE_TOO,
         "proxy to the server: http://USER:PASSWORD@HOST:PORT (CONNECT) or socks5://...; set to \
          nothing: none; not set: HTTPS_PROXY";
-    HTTPS_PROXY: ["https_proxy", "HTTPS_PROXY"], "", OUT, PROCESS_ONLY,
+    HTTPS_PROXY: ["https_proxy", "HTTPS_PROXY"], "", OUT, FILE_TOO,
         "the machine's HTTP proxy, HOST or HOST:PORT, also with http:// and USER:PASSWORD@ before it: to a \
          server that is not this machine (see RP_CLIENT_PROXY), and to brokers with TLS (rwss, rwrs)";
-    NO_PROXY: ["no_proxy", "NO_PROXY"], "", OUT, PROCESS_ONLY,
+    NO_PROXY: ["no_proxy", "NO_PROXY"], "", OUT, FILE_TOO,
         "names with all below them, addresses, each with a port or without, and ranges such as \
          10.0.0.0/8, separated by commas, that are reached without a proxy; * for all";
     SERVER_DIRECTORY: ["RP_SERVER_CERT_PATH"], "/var/lib/restpipe", SERVER_IDENTITY, FILE_TOO,
@@ -109,7 +125,7 @@ table! {
         "file name of the revocation lists, beside the CA's certificate; used where it exists, and \
          must be there where this is set";
     HANDLER: ["RP_EVENT_HANDLER", "RP_EVENT_HANDLER_FQ_CLASS"], "example", NODES, FILE_TOO,
-        "what answers events: example, files:DIR, files+rw:DIR, exec:DIR, http://HOST:PORT/PREFIX, \
+        "what answers events: example, none, files:DIR, files+rw:DIR, exec:DIR, http://HOST:PORT/PREFIX, \
          http+unix:PATH, or several as SEGMENT=HANDLER,... with *=HANDLER for what is left; a program \
          with handlers of its own has another default";
     EXEC_TIMEOUT: ["RP_EXEC_TIMEOUT_S"], "60", NODES, FILE_TOO,
@@ -145,8 +161,9 @@ table! {
         "exec:PATH, a program that is run when a client comes or goes, and while there is none";
     CLIENT_HOOK: ["RP_CLIENT_CONNECTION_STATE_CHANGE_EVENT_CLASS"], "", CLIENT, FILE_TOO,
         "exec:PATH, a program that is run when the server is reached or not reached";
-    STATSD_HOST: ["RP_STATSD_HOST"], "localhost", NODES, FILE_TOO,
-        "host name or IP address of statsd; none where this and the port are set to nothing";
+    STATSD_HOST: ["RP_STATSD_HOST"], "", NODES, FILE_TOO,
+        "host name or IP address of statsd; localhost where only the port is set, and where neither is, \
+         none";
     STATSD_PORT: ["RP_STATSD_PORT"], "8125", NODES, FILE_TOO,
         "the UDP port of statsd";
     REMOTED_BIND: ["RP_REMOTED_BIND"], "127.0.0.1:37791", BROKER, PROCESS_ONLY,
@@ -171,23 +188,26 @@ table! {
     DRAIN: ["RP_DRAIN_S"], "10", RUNNING, FILE_TOO,
         "seconds that a stopping node finishes what is in flight";
     DEBUG: ["DEBUG"], "0", RUNNING, FILE_TOO,
-        "1: debug log, and failures of handlers are sent with their traceback";
+        "1: debug log, and failures of handlers are sent with their traceback; other values than 0 and 1 \
+         are another program's, and change nothing";
     LOG_FORMAT: ["RP_LOG_FORMAT"], "text", RUNNING, FILE_TOO,
         "text: lines for people; json: one JSON object a line, of time, level and message";
-    LOG_FILTER: ["RUST_LOG"], "", RUNNING, PROCESS_ONLY,
-        "log filter, such as warn or restpipe=trace; wins over DEBUG";
+    LOG_FILTER: ["RUST_LOG"], "", RUNNING, FILE_TOO,
+        "log filter, such as warn or info,restpipe::link=trace; wins over DEBUG";
     SERVER_FILE: ["RP_SERVER_USER_CONFIG_MODULE"], "", SERVER_IDENTITY, PROCESS_ONLY,
-        "file of NAME=value lines; what is set outside it wins";
+        "file of NAME=value lines, as --config names it; what is set outside it wins";
     CLIENT_FILE: ["RP_CLIENT_USER_CONFIG_MODULE"], "", CLIENT_IDENTITY, PROCESS_ONLY,
-        "file of NAME=value lines; what is set outside it wins";
+        "file of NAME=value lines, as --config names it; what is set outside it wins";
 }
-
-/// The variables for which an empty value differs from unset.
-const EMPTY_COUNTS: &[Variable] = &[STATSD_HOST, STATSD_PORT, PROXY];
 
 /// Whether an empty value of this variable differs from unset.
 pub(super) fn empty_counts(name: &str) -> bool {
-    EMPTY_COUNTS.iter().any(|variable| variable.names.contains(&name))
+    PROXY.names.contains(&name)
+}
+
+/// Whether this variable names a file of settings.
+pub(super) fn names_a_file(name: &str) -> bool {
+    [SERVER_FILE, CLIENT_FILE].iter().any(|variable| variable.names.contains(&name))
 }
 
 /// The variables that may hold a secret and are never shown.
@@ -212,43 +232,6 @@ pub(super) fn find(name: &str) -> Option<&'static Variable> {
     VARIABLES.iter().find(|variable| variable.names.contains(&name))
 }
 
-/// The known name closest to `name`, at most two typing errors away, if there is only one.
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    // Longer input is not a typing error, and the distance below stays cheap.
-    const MAX_NAME: usize = 64;
-    const MAX_DISTANCE: usize = 2;
-    if name.len() > MAX_NAME {
-        return None;
-    }
-    let names = VARIABLES.iter().flat_map(|variable| variable.names);
-    let near: Vec<(usize, &'static str)> = names
-        .map(|known| (distance(name, known), *known))
-        .filter(|(distance, _)| *distance <= MAX_DISTANCE)
-        .collect();
-    let least = near.iter().map(|(distance, _)| *distance).min()?;
-    let mut best = near.iter().filter(|(distance, _)| *distance == least);
-    match (best.next(), best.next()) {
-        (Some((_, known)), None) => Some(known),
-        _ => None,
-    }
-}
-
-/// The Levenshtein distance: the number of insertions, deletions and replacements.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, right) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(left != *right);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -267,29 +250,5 @@ mod tests {
             }
         }
         assert!(find("RP_NO_SUCH").is_none());
-    }
-
-    #[test]
-    fn the_distance_counts_single_changes() {
-        for (a, b, expected) in
-            [("", "", 0), ("a", "", 1), ("abc", "abc", 0), ("abc", "axc", 1), ("abcd", "bcde", 2)]
-        {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-            assert_eq!(distance(b, a), expected, "{b} {a}");
-        }
-    }
-
-    #[test]
-    fn only_an_obvious_slip_gets_a_suggestion() {
-        let cases = [
-            ("RP_CLIENT_TARGET_HOSTNAM", Some("RP_CLIENT_TARGET_HOSTNAME")),
-            ("RP_CLEINT_TARGET_PORT", Some("RP_CLIENT_TARGET_PORT")),
-            ("RP_DRAIN_SECONDS", None),
-            ("RP_COLOUR", None),
-        ];
-        for (name, expected) in cases {
-            assert_eq!(nearest(name), expected, "{name}");
-        }
-        assert_eq!(nearest(&"R".repeat(100_000)), None);
     }
 }

@@ -20,7 +20,7 @@ use socket2::Socket;
 
 pub use handed::{Handed, HandoverError};
 pub use socket::BindError;
-pub(crate) use socket::{BACKLOG, Bound, SocketFile, listen};
+pub(crate) use socket::{BACKLOG, Bound, SocketFile, bind_tcp, listen};
 
 use crate::sync::threads;
 use crate::sync::throttle::Throttle;

@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
 use super::core::Core;
 use super::running::{CLOSE_TIMEOUT, RunningNode};
@@ -19,7 +19,7 @@ use crate::config::{Bind, ServerConfig};
 use crate::event::pipe::{Peer, RequestError};
 use crate::event::{Event, Reply};
 use crate::handler::{Handler, Role};
-use crate::net::accept::{Acceptor, BACKLOG, Bound};
+use crate::net::accept::{Acceptor, BACKLOG, Bound, bind_tcp};
 use connections::Connections;
 
 /// A running server. Dropping it stops it without finishing requests in flight.
@@ -127,9 +127,7 @@ impl Drop for Server {
 }
 
 fn listen(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
+    let socket = bind_tcp(address)?;
     socket.listen(BACKLOG)?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
     Ok((socket, bound))

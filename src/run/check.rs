@@ -35,9 +35,9 @@ const fn least_descriptors(role: Role) -> u64 {
 }
 
 /// Checks a client's settings, the way to each of its servers, and its ports.
-pub(super) fn client(handlers: &Handlers) -> Result<(), CliFailure> {
+pub(super) fn client(handlers: &Handlers, env: &Environment) -> Result<(), CliFailure> {
     let mut report = Report::default();
-    let read = ClientConfig::from_environment(&Environment::from_process());
+    let read = ClientConfig::from_environment(env);
     match usable(read, |config| &config.node, handlers, Role::Client, &mut report) {
         Some(config) => {
             let targets = config.targets();
@@ -59,9 +59,9 @@ pub(super) fn client(handlers: &Handlers) -> Result<(), CliFailure> {
 }
 
 /// Checks a server's settings and its ports.
-pub(super) fn server(handlers: &Handlers) -> Result<(), CliFailure> {
+pub(super) fn server(handlers: &Handlers, env: &Environment) -> Result<(), CliFailure> {
     let mut report = Report::default();
-    let read = ServerConfig::from_environment(&Environment::from_process());
+    let read = ServerConfig::from_environment(env);
     match usable(read, |config| &config.node, handlers, Role::Server, &mut report) {
         Some(config) => {
             let pipe = config.pipe_bind;

@@ -8,7 +8,9 @@ mod completion;
 mod failure;
 mod help;
 mod man;
+mod options;
 mod program;
+pub(super) mod source;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -32,6 +34,7 @@ use crate::sync::threads;
 use completion::completion;
 use help::help;
 use man::man;
+use source::SettingsSource;
 
 /// Exit code after a failure.
 const FAILED: u8 = 1;
@@ -86,13 +89,13 @@ pub fn main<T>(
 ) -> ExitCode {
     let _written = FlushedLog;
     let mut arguments = Arguments::from_env();
-    let answer = asked(program, &[], &mut arguments);
-    let result = match answer.or_else(|| printed(program, &[], &mut arguments)) {
-        Some(answer) => {
+    let result = match answered(program, &[], &mut arguments) {
+        Ok(Some(answer)) => {
             say(&answer);
             Ok(())
         }
-        None => parse_all(arguments, parse).and_then(run),
+        Ok(None) => parse_all(program, arguments, parse).and_then(run),
+        Err(failure) => Err(failure),
     };
     exit_code(program, result)
 }
@@ -198,31 +201,42 @@ fn print_error(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// The output of `--help` or `--version`, if one of them is given.
-fn asked(program: &Program, commands: &[Program], arguments: &mut Arguments) -> Option<String> {
+/// The output of an option that every program has, if one of them is given.
+fn answered(
+    program: &Program,
+    commands: &[Program],
+    arguments: &mut Arguments,
+) -> Result<Option<String>, CliFailure> {
     if arguments.contains(["-h", "--help"]) {
-        return Some(help(program, commands));
+        return Ok(Some(help(program, commands)));
     }
-    let version = || format!("{} {}", program.file_name(), env!("CARGO_PKG_VERSION"));
-    arguments.contains(["-V", "--version"]).then(version)
-}
-
-/// The output of the options for packaging, which `--help` does not list.
-fn printed(program: &Program, commands: &[Program], arguments: &mut Arguments) -> Option<String> {
+    if arguments.contains(["-V", "--version"]) {
+        return Ok(Some(format!("{} {}", program.file_name(), env!("CARGO_PKG_VERSION"))));
+    }
     if arguments.contains("--print-man") {
-        return Some(man(program, commands));
+        return Ok(Some(man(program, commands)));
     }
     if arguments.contains("--print-completion") {
-        return Some(completion(program, commands));
+        return Ok(Some(completion(program, commands)));
     }
-    let settings = |reader| config::settings_text(program.name, reader);
-    program.reads.filter(|_| arguments.contains("--print-settings")).map(settings)
+    match program.reads {
+        Some(reader) if arguments.contains("--print-settings") => {
+            let env = SettingsSource::parse(arguments, reader)?.environment()?;
+            let (text, warnings) = config::settings_text(program.name, reader, &env)?;
+            warnings.iter().for_each(|warning| warn(program, warning));
+            Ok(Some(text))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn parse_all<T>(
+    program: &Program,
     mut arguments: Arguments,
     parse: impl FnOnce(&mut Arguments) -> Result<T, CliFailure>,
 ) -> Result<T, CliFailure> {
+    // Before anything is missed that was given under a wrong name.
+    options::check(program, &arguments.clone().finish())?;
     let parsed = parse(&mut arguments)?;
     match arguments.finish().first() {
         None => Ok(parsed),
@@ -285,7 +299,7 @@ mod tests {
 
     /// Parses these as a program with a required argument, an optional one and an option.
     fn parse(list: &[&str]) -> Result<(OsString, Option<OsString>, Option<u32>), CliFailure> {
-        parse_all(arguments(list), |arguments| {
+        parse_all(&PROGRAM, arguments(list), |arguments| {
             let days = option(arguments, "--days", str::parse::<u32>)?;
             Ok((positional(arguments, "KEY")?, optional_positional(arguments)?, days))
         })
@@ -324,15 +338,17 @@ mod tests {
     fn failures_have_their_exit_codes_and_stay_one_line() {
         let failed = report(&PROGRAM, &CliFailure::failed("no\nidea"));
         assert_eq!(failed, (1, "rp_test: no\\nidea".to_owned()));
-        let env = Environment::from_pairs([("DEBUG", "x")]);
+        let env = Environment::from_pairs([("BIND_PORT", "x")]);
         let error = ServerConfig::from_environment(&env).map(|(config, _)| config).unwrap_err();
-        let expected = "rp_test: DEBUG is \"x\"; accepted is 0 or 1".to_owned();
+        let expected = "rp_test: BIND_PORT is \"x\"; accepted is a port from 1 to 65535, or 0 for \
+                        any free one"
+            .to_owned();
         assert_eq!(report(&PROGRAM, &error.into()), (2, expected));
     }
 
     #[test]
     fn help_and_version_are_answered_wherever_they_stand() {
-        let ask = |list| asked(&PROGRAM, &[], &mut arguments(list));
+        let ask = |list: &[&str]| answered(&PROGRAM, &[], &mut arguments(list)).unwrap();
         let version = format!("rp_test {}", env!("CARGO_PKG_VERSION"));
         assert_eq!(ask(&["k", "--version"]), Some(version.clone()));
         assert_eq!(ask(&["-V"]), Some(version));
@@ -343,7 +359,8 @@ mod tests {
 
     #[test]
     fn the_texts_of_a_package_are_printed_where_there_are_any() {
-        let ask = |program: &Program, word| printed(program, &[], &mut arguments(&[word]));
+        let ask =
+            |program: &Program, word| answered(program, &[], &mut arguments(&[word])).unwrap();
         let starts = |word, start: &str| ask(&PROGRAM, word).unwrap().starts_with(start);
         assert!(starts("--print-man", ".TH \"RP_TEST\" 8"));
         assert!(starts("--print-completion", "# Completion of rp_test"));
@@ -362,10 +379,14 @@ mod tests {
             "  rp_test KEY [CA]",
             "  rp_test --list\n",
             "Arguments:",
-            "  KEY            a key",
-            "  --days N       how long",
-            "  -h, --help     print this text",
-            "  -V, --version  print the version\n",
+            "  KEY                 a key",
+            "  --days N            how long",
+            "  --print-settings    print every setting with its value and where that comes from, as a file",
+            "                      of settings; no secrets",
+            "  --print-man         print the manual page",
+            "  --print-completion  print the completion for bash",
+            "  -h, --help          print this text",
+            "  -V, --version       print the version\n",
             "Environment (name, default, meaning):",
             "  BIND_IP or ",
         ];

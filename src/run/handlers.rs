@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use crate::config::{ConfigError, HandlerChoice, HandlerSpec, Mounting, NodeConfig};
-use crate::handler::{Exec, Files, Handler, Mounts, Role, Service, example};
+use crate::handler::{Exec, Files, Handler, Mounts, Role, Router, Service, example};
 
 /// The built-in handler.
 const EXAMPLE: &str = "example";
+/// The one that handles nothing.
+const NONE: &str = "none";
 
-/// The handlers that `RP_EVENT_HANDLER` can name. `example` is always among them.
+/// The handlers that `RP_EVENT_HANDLER` can name. `example` and `none` are always among them.
 #[derive(Default)]
 pub struct Handlers {
     registered: Vec<(String, Arc<dyn Handler>)>,
 }
 
 impl Handlers {
-    /// `example` only.
+    /// `example` and `none` only.
     pub fn new() -> Self {
         Self::default()
     }
@@ -84,11 +86,13 @@ impl Handlers {
         if let Some((_, handler)) = self.registered.iter().find(|(known, _)| known == name) {
             return Ok(Arc::clone(handler));
         }
-        if name == EXAMPLE {
-            return Ok(Arc::new(example(role)));
+        match name {
+            EXAMPLE => return Ok(Arc::new(example(role))),
+            NONE => return Ok(Arc::new(Router::new())),
+            _ => {}
         }
         let names = self.registered.iter().map(|(name, _)| name.as_str());
-        Err(choice.not_among(name, &names.chain([EXAMPLE]).collect::<Vec<_>>()))
+        Err(choice.not_among(name, &names.chain([EXAMPLE, NONE]).collect::<Vec<_>>()))
     }
 }
 
@@ -100,7 +104,6 @@ fn shared(handler: impl Handler + 'static) -> Arc<dyn Handler> {
 mod tests {
     use super::*;
     use crate::config::{ClientConfig, Environment};
-    use crate::handler::Router;
 
     fn choose(handlers: &Handlers, asked: &str) -> Result<Arc<dyn Handler>, ConfigError> {
         let set = (!asked.is_empty()).then_some(("RP_EVENT_HANDLER", asked));
@@ -122,20 +125,20 @@ mod tests {
     #[test]
     fn a_handler_is_chosen_by_name_and_the_first_by_default() {
         assert!(choose(&Handlers::new(), "").is_ok());
-        for name in ["", "a", "b", "example"] {
+        for name in ["", "a", "b", "example", "none", "x=none"] {
             assert!(choose(&both(), name).is_ok(), "{name}");
         }
         let (config, _) = ClientConfig::from_environment(&Environment::default()).unwrap();
         let name = |handlers: Handlers| handlers.name(&config.node);
         assert_eq!((name(both()), name(Handlers::new())), ("a".to_owned(), "example".to_owned()));
-        assert_eq!(error("c"), "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example");
+        assert_eq!(error("c"), "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example, none");
     }
 
     #[test]
     fn handlers_of_every_kind_are_mounted() {
         assert!(choose(&both(), "x=a,y=http://127.0.0.1:9000/v1,*=example").is_ok());
         assert!(choose(&both(), "http+unix:/run/app.sock").is_ok());
-        assert_eq!(error("x=a,*=c"), "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example");
+        assert_eq!(error("x=a,*=c"), "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example, none");
         assert!(error("x=a,*=files:/no/such/directory").contains("files:/no/such/directory"));
     }
 }

@@ -39,8 +39,13 @@ struct Log {
 /// standard error cannot be written, lines are lost, and their number is logged later. Call
 /// [`flush`] before the process ends; [`cli::main`](crate::run::cli::main) does.
 pub fn init(env: &Environment, debug: bool, format: LogFormat) {
+    init_with(env.log_filter(), debug, format);
+}
+
+/// As [`init`], with this filter in place of `RUST_LOG`.
+pub fn init_with(filter: Option<&str>, debug: bool, format: LogFormat) {
     let mut builder = Builder::new();
-    match env.log_filter() {
+    match filter {
         Some(filter) => builder.parse_filters(filter),
         None => builder.filter_level(if debug { LevelFilter::Debug } else { LevelFilter::Info }),
     };

@@ -8,6 +8,7 @@ use rustls::pki_types::UnixTime;
 use crate::config::{Environment, IdentityFiles, Reader};
 use crate::event::peer::Role;
 use crate::identity::{self, GivenFiles};
+use crate::run::cli::source::{self, SettingsSource};
 use crate::run::cli::{self, CliFailure, Program};
 
 /// Checks a server's key, certificate and CA, then installs them: the complete `main` of a program
@@ -17,11 +18,12 @@ pub fn server_set_identity(name: &'static str) -> ExitCode {
         name,
         about: "Checks a server's key, certificate and CA, then installs them.\n\
                 Nothing is written unless all checks pass. The files get mode 0600.",
-        usage: "KEY CRT CA",
+        usage: "[--config FILE] KEY CRT CA",
         arguments: &[
             KEY,
             CRT,
             ("CA", "the certificate of the CA that signed it and the clients' certificates, PEM"),
+            source::CONFIG,
         ],
         examples: "{name} server.key.pem server.crt.pem ca.crt.pem",
         reads: Some(Reader::ServerSetIdentity),
@@ -36,12 +38,13 @@ pub fn client_set_identity(name: &'static str) -> ExitCode {
         name,
         about: "Checks a client's key, certificate and CA, then installs them.\n\
                 Nothing is written unless all checks pass. The files get mode 0600.",
-        usage: "KEY CRT [CA]",
+        usage: "[--config FILE] KEY CRT [CA]",
         arguments: &[
             KEY,
             CRT,
             ("CA", "the certificate of the CA that signed it and the server's certificate, PEM;"),
             ("", "may be left out where one is installed already"),
+            source::CONFIG,
         ],
         examples: "{name} client.key.pem client.crt.pem ca.crt.pem",
         reads: Some(Reader::ClientSetIdentity),
@@ -53,8 +56,17 @@ const KEY: (&str, &str) = ("KEY", "the private key, PEM, not encrypted");
 const CRT: (&str, &str) = ("CRT", "its certificate, PEM, with intermediate certificates after it");
 
 fn main(program: &Program, role: Role) -> ExitCode {
-    let parse = |arguments: &mut Arguments| given_files(arguments, role);
-    cli::main(program, parse, |given| install(program, role, &given))
+    let reader = match role {
+        Role::Server => Reader::ServerSetIdentity,
+        Role::Client => Reader::ClientSetIdentity,
+    };
+    let parse = |arguments: &mut Arguments| {
+        let source = SettingsSource::parse(arguments, reader)?;
+        Ok((given_files(arguments, role)?, source))
+    };
+    cli::main(program, parse, |(given, source)| {
+        install(program, role, &given, &source.environment()?)
+    })
 }
 
 fn given_files(arguments: &mut Arguments, role: Role) -> Result<GivenFiles, CliFailure> {
@@ -68,11 +80,15 @@ fn given_files(arguments: &mut Arguments, role: Role) -> Result<GivenFiles, CliF
     })
 }
 
-fn install(program: &Program, role: Role, given: &GivenFiles) -> Result<(), CliFailure> {
-    let env = Environment::from_process();
+fn install(
+    program: &Program,
+    role: Role,
+    given: &GivenFiles,
+    env: &Environment,
+) -> Result<(), CliFailure> {
     let (place, warnings) = match role {
-        Role::Server => IdentityFiles::server(&env)?,
-        Role::Client => IdentityFiles::client(&env)?,
+        Role::Server => IdentityFiles::server(env)?,
+        Role::Client => IdentityFiles::client(env)?,
     };
     for warning in warnings {
         cli::warn(program, warning);

@@ -11,6 +11,7 @@ mod nginx;
 mod page;
 mod programs;
 mod restart;
+mod settings;
 mod statsd;
 mod status;
 mod stop;

@@ -104,7 +104,8 @@ fn wrong_arguments_and_values_are_exit_2() {
             ("RP_MAX_BODY_BYTES", "-1"),
             ("RP_MAX_BODY_BYTES", "16M"),
             ("RP_DRAIN_S", "1e400"),
-            ("DEBUG", "maybe\nnot"),
+            ("RUST_LOG", "loud"),
+            ("RP_LOG_FORMAT", "maybe\nnot"),
             ("RP_EVENT_HANDLER", "no-such-handler"),
             ("RP_EVENT_HANDLER_FQ_CLASS", "my_project.events.Handler"),
         ];

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use restpipe::config::{Environment, ServerConfig};
+
 use crate::support;
 
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/systemd");
@@ -24,7 +26,7 @@ fn write_units(dir: &Path, programs: &Path) -> Vec<PathBuf> {
         fs::write(&path, text).unwrap();
         paths.push(path);
     }
-    assert_eq!(paths.len(), 5, "{paths:?}");
+    assert_eq!(paths.len(), 6, "{paths:?}");
     paths
 }
 
@@ -34,6 +36,30 @@ fn units() -> (tempfile::TempDir, Vec<PathBuf>) {
     let paths = write_units(dir.path(), programs());
     (dir, paths)
 }
+
+/// Lines that systemd and we have to read alike.
+const SETTINGS: [&str; 20] = [
+    "RP_RULES_FILE=/a",
+    "  RP_RULES_FILE = /a b  ",
+    "RP_RULES_FILE=\t/a b\t",
+    "RP_RULES_FILE=",
+    "RP_RULES_FILE=\"\"",
+    "RP_RULES_FILE=\"/a b \"  ",
+    "RP_RULES_FILE='/a \"b\" \\ #'",
+    "RP_RULES_FILE=/a#b;c",
+    "RP_RULES_FILE=/a;b ; c",
+    "RP_RULES_FILE=/$HOME/${HOME}/`x`/%h",
+    "RP_RULES_FILE=/it's",
+    "RP_RULES_FILE=/a\"b\"",
+    "RP_RULES_FILE=/a\\ b\\#c\\\\d\\n",
+    "RP_RULES_FILE=\"/\\$\\`\\\"\\\\ \\n \\' \\a\"",
+    "RP_RULES_FILE='/\\$\\n'",
+    "RP_RULES_FILE=/a=b=c",
+    "RP_RULES_FILE==/a",
+    "RP_RULES_FILE=/ä",
+    "RP_RULES_FILE=/a\r",
+    "#RP_RULES_FILE=/a",
+];
 
 const SYSTEMD: (&str, &str) = ("systemd-analyze", "systemd");
 
@@ -94,6 +120,11 @@ fn systemd_restarts_both_nodes_and_their_callers_notice_nothing() {
     let path = |name: &str| room.path().join(name);
     fs::create_dir(path("units")).unwrap();
     write_units(&path("units"), Path::new("/mnt/bin"));
+    fs::create_dir(path("env")).unwrap();
+    for (at, line) in SETTINGS.iter().enumerate() {
+        let text = format!("; a comment\n{line}\n# another");
+        fs::write(path("env").join(format!("{at}.env")), text).unwrap();
+    }
     let boot = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/operation/systemd/boot.sh");
     let booted = Command::new(boot).arg(room.path()).arg(programs()).output().unwrap();
     if !path("booted").exists() {
@@ -113,6 +144,29 @@ fn systemd_restarts_both_nodes_and_their_callers_notice_nothing() {
     let [before, after] = ["before", "after"].map(|name| read(name).replace("\n\n", "\n"));
     assert_eq!(before, service("active").repeat(2), "{}", story());
     assert_eq!(after, service("active") + &service("inactive"), "the check has started it");
+    for (at, line) in SETTINGS.iter().enumerate() {
+        let environment = read(&format!("env/{at}.read"));
+        let by_systemd =
+            environment.split('\0').find_map(|pair| pair.strip_prefix("RP_RULES_FILE="));
+        let env = Environment::default().with_config(Some(path("env").join(format!("{at}.env"))));
+        let (ours, _) = ServerConfig::from_environment(&env).unwrap();
+        let ours = ours.node.rules.map(|path| path.to_str().unwrap().to_owned());
+        assert_eq!(
+            ours.as_deref(),
+            by_systemd.filter(|text| !text.is_empty()),
+            "{line}: {}",
+            story()
+        );
+    }
+    assert!(read("without_ipv6").starts_with("ready pipe=0.0.0.0:"), "{}", story());
+    assert!(!read("broker").is_empty(), "{}", story());
+    let settings = read("unit_settings");
+    for line in ["RP_DRAIN_S=7", "RP_TCP_TARGETS=\"a=unix:/x y\""] {
+        assert!(settings.lines().any(|found| found == line), "{line}: {settings}");
+    }
+    let wrong = "EnvironmentFile=/etc/restpipe/client.env: line 1 has a remark behind its value";
+    assert!(read("unit_wrong").contains(wrong), "{}", read("unit_wrong"));
+    assert!(read("unit_check").contains("ok      files: "), "{}", read("unit_check"));
     let check = read("check");
     assert!(check.contains("systemd holds 127.0.0.1:8082 for restpipe-client.service"), "{check}");
 }

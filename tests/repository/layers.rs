@@ -91,7 +91,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("pico_args::Arguments::from_env", &["run/cli"]),
     ("Arguments::from_env", &["run/cli"]),
     ("Environment::from_process", &["run", "bin/rp_remoted"]),
-    ("dotenvy", &["config/file"]),
     ("env_logger", &["run/logging"]),
     ("signal_hook", &["run/signals"]),
     // Other processes, and exiting this one.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -60,12 +60,39 @@ impl BindError {
 }
 
 fn listen_tcp(address: SocketAddr) -> io::Result<Bound> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
+    let socket = bind_tcp(address)?;
     socket.listen(BACKLOG)?;
     let address = socket.local_addr()?.as_socket().unwrap_or(address);
     Ok(Bound { socket, address: Bind::Tcp(address), file: None, handed: false })
+}
+
+/// Binds a TCP socket. `[::]` is every address, of IPv4 too; on a machine without IPv6 it is
+/// `0.0.0.0`.
+pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
+    let is_all = address.ip() == Ipv6Addr::UNSPECIFIED;
+    match bind_exactly(address, is_all) {
+        Err(error) if is_all && lacks_ipv6(&error) => {
+            bind_exactly((Ipv4Addr::UNSPECIFIED, address.port()).into(), false)
+        }
+        bound => bound,
+    }
+}
+
+fn bind_exactly(address: SocketAddr, takes_ipv4: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if takes_ipv4 {
+        // Whatever `net.ipv6.bindv6only` says.
+        socket.set_only_v6(false)?;
+    }
+    // Otherwise connections in TIME_WAIT would prevent a restart.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Whether the kernel has no IPv6, or no address of it.
+fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
 fn listen_unix(path: &Path) -> Result<Bound, String> {

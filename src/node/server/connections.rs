@@ -77,7 +77,10 @@ impl Connections {
     pub fn admit(self: &Arc<Self>, socket: Socket) {
         // Without a peer address the connection has ended already.
         let address = socket.peer_addr().ok().and_then(|address| address.as_socket());
-        let Some(address) = address else { return };
+        // An IPv4 address on a socket of IPv6 is that of the client all the same.
+        let canonical =
+            |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let Some(address) = address.map(canonical) else { return };
         if has_gone(&socket) {
             return self.refuse(address, &Refused::of_many(GONE));
         }

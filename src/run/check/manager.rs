@@ -1,24 +1,14 @@
 //! Whether systemd listens on a port for a service that is not running: connecting would start it,
 //! but a check must change nothing.
 //!
-//! In scope: the output of `systemctl`. Not in scope: the result of the check. Without systemd, or
+//! In scope: which service that is. Not in scope: the result of the check. Without systemd, or
 //! without an answer in time, no port counts as held.
 
-use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{ChildStdout, Command, Stdio};
-use std::time::Duration;
-
-use crossbeam_channel::bounded;
 
 use crate::config::Bind;
-use crate::sync::threads;
-
-/// How long `systemctl` may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Most bytes of an answer: thousands of sockets.
-const MAX_ANSWER: u64 = 1 << 20;
+use crate::run::systemctl::systemctl;
 
 /// The service that a connection to this address would start.
 pub(super) fn sleeping_service(bind: &Bind) -> Option<String> {
@@ -45,30 +35,6 @@ fn activated_by(line: &str, bind: &Bind) -> Option<String> {
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let [here, there] = [one, other].map(|address| address.ip().to_canonical());
     one.port() == other.port() && (here == there || here.is_unspecified() || there.is_unspecified())
-}
-
-/// The output; `None` if it cannot be run.
-fn systemctl(arguments: &[&str]) -> Option<String> {
-    let mut command = Command::new("systemctl");
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().ok()?;
-    let answer = child.stdout.take().and_then(read);
-    // It has exited or timed out.
-    let _ = child.kill();
-    let _ = child.wait();
-    answer
-}
-
-fn read(output: ChildStdout) -> Option<String> {
-    let (sender, receiver) = bounded(1);
-    threads::spawn("systemctl", move || {
-        let mut text = String::new();
-        let read = output.take(MAX_ANSWER).read_to_string(&mut text);
-        // Disconnected: it timed out.
-        let _ = sender.send(read.map(|_| text));
-    })
-    .ok()?;
-    receiver.recv_timeout(ANSWER_TIMEOUT).ok()?.ok()
 }
 
 #[cfg(test)]

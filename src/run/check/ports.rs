@@ -14,6 +14,7 @@ use super::report::{CheckProblem, Report};
 use super::steps::PORTS;
 use crate::config::{Address, Bind, NodeConfig};
 use crate::handler::Role;
+use crate::net::accept::bind_tcp;
 use crate::net::dial::Resolver;
 use crate::sync::deadline::time_left;
 
@@ -136,11 +137,8 @@ fn find_holder(bind: &Bind) -> io::Result<Holder> {
 }
 
 fn is_tcp_held(address: SocketAddr) -> io::Result<bool> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // As the node does; otherwise connections in TIME_WAIT would prevent binding.
-    socket.set_reuse_address(true)?;
-    match socket.bind(&address.into()) {
-        Ok(()) => Ok(false),
+    match bind_tcp(address) {
+        Ok(_) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(true),
         Err(error) => Err(error),
     }

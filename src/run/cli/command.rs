@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use pico_args::Arguments;
 
-use super::{CliFailure, FlushedLog, Program, asked, exit_code, parse_all, printed, say};
+use super::{CliFailure, FlushedLog, Program, answered, exit_code, parse_all, say};
 
 /// A command of a program that has several.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,8 @@ pub fn main_of_commands<T>(
             ExitCode::SUCCESS
         }
         Ok(Chosen::Command(command)) => {
-            exit_code(&command.page, parse_all(arguments, command.parse).and_then(run))
+            let parsed = parse_all(&command.page, arguments, command.parse);
+            exit_code(&command.page, parsed.and_then(run))
         }
         Err(failure) => exit_code(program, Err(failure)),
     }
@@ -57,13 +58,12 @@ fn choose<'a, T>(
     };
     let Some(word) = arguments.subcommand()? else {
         let pages: Vec<_> = commands.iter().map(|command| command.page).collect();
-        let answer = asked(program, &pages, arguments);
-        let answer = answer.or_else(|| printed(program, &pages, arguments));
+        let answer = answered(program, &pages, arguments)?;
         return answer.map(Chosen::Answer).ok_or_else(|| wrong("no command"));
     };
     let found = commands.iter().find(|command| command.page.word() == word);
     let command = found.ok_or_else(|| wrong(&format!("unknown command {word:?}")))?;
-    Ok(match asked(&command.page, &[], arguments) {
+    Ok(match answered(&command.page, &[], arguments)? {
         Some(answer) => Chosen::Answer(answer),
         None => Chosen::Command(command),
     })
@@ -103,9 +103,8 @@ mod tests {
         let refused = |program: &Program, failure| report(program, &failure).1;
         match choose(&PROGRAM, &COMMANDS, &mut arguments).map_err(|f| refused(&PROGRAM, f))? {
             Chosen::Answer(text) => Err(text),
-            Chosen::Command(command) => {
-                parse_all(arguments, command.parse).map_err(|f| refused(&command.page, f))
-            }
+            Chosen::Command(command) => parse_all(&command.page, arguments, command.parse)
+                .map_err(|f| refused(&command.page, f)),
         }
     }
 

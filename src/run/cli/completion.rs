@@ -2,7 +2,7 @@
 //!
 //! In scope: commands and options. Everything else bash completes as a file name.
 
-use super::help::COMMON;
+use super::options;
 use super::program::Program;
 
 /// A script that bash loads on demand from the file with the program's name in
@@ -36,9 +36,8 @@ complete -o bashdefault -o default -F _{name} {name}"
 
 /// The arguments that begin with a dash.
 fn options(program: &Program) -> String {
-    let rows = program.arguments.iter().chain(&COMMON);
-    let words = rows.flat_map(|(argument, _)| argument.split([' ', ',', '|']));
-    words.filter(|word| word.starts_with('-')).collect::<Vec<_>>().join(" ")
+    let words = options::options(program).into_iter().map(|(option, _)| option);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -71,7 +70,10 @@ mod tests {
 
     #[test]
     fn options_are_proposed_and_files_left_to_bash() {
-        assert_eq!(proposed(&[], "rp_test -"), "--dir -h --help -V --version");
+        assert_eq!(
+            proposed(&[], "rp_test -"),
+            "--dir --print-man --print-completion -h --help -V --version"
+        );
         assert_eq!(proposed(&[], "rp_test file --d"), "--dir");
         assert_eq!(proposed(&[], "rp_test fi"), "");
     }
@@ -81,9 +83,15 @@ mod tests {
         let command = |name, arguments| Program { name, arguments, ..PROGRAM };
         let list = command("rp_test list", &[("--all", "all")]);
         let commands = [list, command("rp_test wait", &[])];
-        assert_eq!(proposed(&commands, "rp_test "), "list wait --dir -h --help -V --version");
+        assert_eq!(
+            proposed(&commands, "rp_test "),
+            "list wait --dir --print-man --print-completion -h --help -V --version"
+        );
         assert_eq!(proposed(&commands, "rp_test w"), "wait");
-        assert_eq!(proposed(&commands, "rp_test list --"), "--all --help --version");
+        assert_eq!(
+            proposed(&commands, "rp_test list --"),
+            "--all --print-man --print-completion --help --version"
+        );
         assert_eq!(proposed(&commands, "rp_test wait "), "");
     }
 }

@@ -7,7 +7,7 @@ use crate::config;
 ///
 /// For a program with commands, it has a line for each and refers to their own `--help`.
 pub(super) fn help(program: &Program, commands: &[Program]) -> String {
-    let rows: Vec<_> = program.arguments.iter().chain(&COMMON).copied().collect();
+    let rows: Vec<_> = program.arguments.iter().copied().chain(common(program)).collect();
     if commands.is_empty() {
         return page(program, usages(program), &[("Arguments", &rows)]);
     }
@@ -31,9 +31,23 @@ pub(super) fn statement(about: &str) -> String {
     line
 }
 
-/// The options of every program.
-pub(super) const COMMON: [(&str, &str); 2] =
-    [("-h, --help", "print this text"), ("-V, --version", "print the version")];
+/// The options of every program, and of one that reads settings.
+pub(super) fn common(program: &Program) -> impl Iterator<Item = (&'static str, &'static str)> {
+    const PRINT_SETTINGS: [(&str, &str); 2] = [
+        (
+            "--print-settings",
+            "print every setting with its value and where that comes from, as a file",
+        ),
+        ("", "of settings; no secrets"),
+    ];
+    const ALL: [(&str, &str); 4] = [
+        ("--print-man", "print the manual page"),
+        ("--print-completion", "print the completion for bash"),
+        ("-h, --help", "print this text"),
+        ("-V, --version", "print the version"),
+    ];
+    PRINT_SETTINGS.into_iter().filter(|_| program.reads.is_some()).chain(ALL)
+}
 
 /// The exit codes of every program.
 pub(super) const EXIT_CODES: &str = "0 done, 1 failed, 2 wrong arguments or environment";

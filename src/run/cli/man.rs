@@ -2,7 +2,7 @@
 //!
 //! In scope: the page in `man(7)` markup. Not in scope: where a page is installed.
 
-use super::help::{COMMON, EXIT_CODES, statement, usages};
+use super::help::{EXIT_CODES, common, statement, usages};
 use super::program::Program;
 use crate::config::{Reader, VARIABLES};
 
@@ -23,7 +23,7 @@ pub(super) fn man(program: &Program, commands: &[Program]) -> String {
     page.text(program.about);
     page.heading("SH", "OPTIONS");
     page.arguments(program.arguments);
-    page.arguments(&COMMON);
+    page.arguments(&common(program).collect::<Vec<_>>());
     if !commands.is_empty() {
         page.heading("SH", "COMMANDS");
     }
@@ -206,6 +206,12 @@ mod tests {
             r"\fBKEY\fR",
             "a key,",
             r"\&.or \(ga\en\(aq",
+            ".TP",
+            r"\fB\-\-print\-man\fR",
+            "print the manual page",
+            ".TP",
+            r"\fB\-\-print\-completion\fR",
+            "print the completion for bash",
             ".TP",
             r"\fB\-h, \-\-help\fR",
             "print this text",

@@ -46,7 +46,43 @@ done
 touch /tmp/enough
 wait
 
+# The broker, with keys that belong to its user.
+runuser -u restpipe -- /mnt/bin/rp_remoted keys /var/lib/restpipe/remoted.json
+systemctl start restpipe-broker
+until curl -sS http://127.0.0.1:37791/ >/mnt/room/broker; do sleep 0.1; done
+systemctl stop restpipe-broker
+
+# How systemd reads files of settings.
+for file in /mnt/room/env/*.env; do
+    name=$(basename "$file" .env)
+    printf '%s\n' '[Service]' Type=oneshot "EnvironmentFile=$file" \
+        "ExecStart=/bin/sh -c 'env -0 >/mnt/room/env/$name.read'" >"/etc/systemd/system/env-$name.service"
+done
+# A server on a machine without IPv6.
+printf '%s\n' '[Service]' Type=notify ExecStart=/mnt/bin/rp_server_start \
+    Environment='BIND_PORT=0 RP_SERVER_HTTP_BIND=127.0.0.1:0' RestrictAddressFamilies='AF_UNIX AF_INET' \
+    StandardOutput=truncate:/mnt/room/without_ipv6 >/etc/systemd/system/without-ipv6.service
+# The client gets settings from a drop-in and a file.
+mkdir -p /etc/restpipe /etc/systemd/system/restpipe-client.service.d
+printf '%s\n' '[Service]' 'Environment="RP_TCP_TARGETS=a=unix:/x y" RP_DRAIN_S=4' \
+    >/etc/systemd/system/restpipe-client.service.d/test.conf
+echo 'RP_DRAIN_S=7' >/etc/restpipe/client.env
+systemctl daemon-reload
+for file in /mnt/room/env/*.env; do
+    systemctl start "env-$(basename "$file" .env)" || true
+done
+systemctl start without-ipv6
+
+as_node() {
+    runuser -u restpipe -- /mnt/bin/rp_client_start --unit restpipe-client "$@"
+}
+as_node --print-settings >/mnt/room/unit_settings
+echo 'RP_DRAIN_S=7 # less' >/etc/restpipe/client.env
+as_node --check >/mnt/room/unit_wrong 2>&1 || true
+rm /etc/restpipe/client.env
+
 systemctl stop restpipe-client
+as_node --check >/mnt/room/unit_check || true
 runuser -u restpipe -- /mnt/bin/rp_client_start --check >/mnt/room/check
 systemctl show --property=ActiveState,Result,NRestarts restpipe-server restpipe-client >/mnt/room/after
 touch /mnt/room/finished

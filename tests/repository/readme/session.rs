@@ -52,7 +52,10 @@ impl World {
             }
         }
         for (machine, role) in [("hub", "server"), ("fileserver", "client")] {
-            let settings = format!("rp_{role}_start --print-settings > /etc/restpipe/{role}.env");
+            // As in the package, without the settings of this environment.
+            let settings = format!(
+                "env -i $(command -v rp_{role}_start) --print-settings > /etc/restpipe/{role}.env"
+            );
             world.shell(machine, &settings);
         }
         let write = |machine: &str, path: &str, text: &str, mode| {
@@ -128,10 +131,7 @@ impl World {
         command.env("RP_SERVER_CERT_PATH", &identity).env("RP_CLIENT_CERT_PATH", &identity);
         command.env("RP_SERVER_HTTP_BIND", "127.0.0.1:0").env("RP_CLIENT_HTTP_BIND", "127.0.0.1:0");
         command.env("RP_CLIENT_SERVER_NAME", "hub.example.com");
-        command
-            .env("RP_STATSD_HOST", "")
-            .env("RP_STATSD_PORT", "")
-            .env("RP_REMOTED_BIND", "127.0.0.1:0");
+        command.env("RP_REMOTED_BIND", "127.0.0.1:0");
         command.env("RP_REMOTED_CONFIG", self.dir(machine).join("var/lib/restpipe/remoted.json"));
         if let Some(pipe) = self.ports.get("1234") {
             command.env("RP_CLIENT_TARGET_PORT", pipe);
@@ -252,7 +252,8 @@ impl World {
         // The shell becomes the program, so that killing it kills the program.
         shell.args(["-c", &format!("exec env {text}")]).envs(env.iter().cloned());
         let running = Running::new(shell, &format!("{machine}$ {command}"));
-        let line = running.line.clone();
+        // Where BIND_IP is not set, as for the reader.
+        let line = running.line.replace("pipe=127.0.0.1:", "pipe=[::]:");
         let words = line.split_whitespace().filter_map(|word| word.split_once('='));
         for (what, address) in words {
             let port = address.rsplit(':').next().unwrap().to_owned();
