@@ -43,7 +43,8 @@ pub struct Event {
     pub target: Target,
     /// The body's media type; empty if none was given.
     pub media_type: String,
-    /// The caller's headers without hop-by-hop ones. An original peer sends none.
+    /// The caller's headers without hop-by-hop ones, whose values are text as [`header`] says. An
+    /// original peer sends none.
     pub headers: Vec<(String, String)>,
     /// The body, any bytes; empty if there is none.
     pub body: Body,

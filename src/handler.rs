@@ -26,7 +26,7 @@ pub use mounts::Mounts;
 pub use reverse_proxy::Service;
 pub use router::Router;
 
-use crate::event::{Event, Reply, RequestId, Verb};
+use crate::event::{Event, Reply, RequestId, Verb, errors, header};
 
 /// Answers events. One value serves all threads at once.
 ///
@@ -68,6 +68,13 @@ pub trait Handler: Send + Sync {
     /// read while it is sent.
     fn handle(&self, context: &Context, event: &mut Event) -> Result<Reply, Failure>;
 
+    /// Whether this event would only be passed on, so that its parameters and query may be anything.
+    /// For other events that cannot be read ([`Target::check`](crate::event::Target::check)) the
+    /// node answers 400 itself. A handler that wraps others asks the one that would be called.
+    fn passes_on(&self, _event: &Event) -> bool {
+        false
+    }
+
     /// The node has stopped, and no reply will be delivered: running calls must finish, and may
     /// take a moment. A handler that wraps others calls their `stop`.
     fn stop(&self) {}
@@ -80,7 +87,7 @@ pub struct Context {
     pub role: Role,
     /// The requesting peer.
     pub peer: Arc<PeerIdentity>,
-    /// The id of the request in the logs of both sides, and in the caller's `X-Request-Id`.
+    /// The id of the request in the logs of both sides, and in the answer's `RP-Request-Id`.
     pub request_id: RequestId,
     /// Set when the reply is no longer awaited.
     pub cancelled: Arc<AtomicBool>,
@@ -97,8 +104,16 @@ impl Context {
 /// Converts a handler's result into the reply that is sent. `debug` includes the trace of a
 /// failure.
 pub fn answer(handler: &dyn Handler, context: &Context, event: &mut Event, debug: bool) -> Reply {
+    if let Err(error) = event.target.check()
+        && !handler.passes_on(event)
+    {
+        return errors::BAD_PATH.reply(&error.to_string());
+    }
     let failure = match handler.handle(context, event) {
-        Ok(reply) => return reply,
+        Ok(mut reply) => {
+            remove_unsendable(&mut reply, context, event);
+            return reply;
+        }
         Err(failure) => failure,
     };
     match failure {
@@ -117,6 +132,25 @@ pub fn answer(handler: &dyn Handler, context: &Context, event: &mut Event, debug
             );
             Reply::exception(&class, &message, if debug { &trace } else { "" })
         }
+    }
+}
+
+/// Removes headers that are none, such as one with a line feed in its value, and says so.
+fn remove_unsendable(reply: &mut Reply, context: &Context, event: &Event) {
+    let mut removed = header::remove_unsendable(&mut reply.headers);
+    if !header::is_clean(&reply.media_type) {
+        reply.media_type.clear();
+        removed.push("Content-Type".to_owned());
+    }
+    if !removed.is_empty() {
+        log::warn!(
+            "{}: the reply of {} (request {}) lost headers that cannot be sent, or are too many or \
+             too long: {}",
+            context.peer.name,
+            event.method_name().escape_debug(),
+            context.request_id,
+            removed.join(", ").escape_debug()
+        );
     }
 }
 

@@ -25,6 +25,7 @@ mod route;
 mod server;
 mod shared;
 mod slots;
+mod steering;
 mod streamed;
 mod upload;
 

@@ -107,7 +107,8 @@ pub enum RequestError {
     /// This node is stopping. Not sent.
     #[error("this node is stopping")]
     Stopping,
-    /// The peer is an original RestPipe and cannot be sent this (the text says what). Not sent.
+    /// The peer is an original RestPipe and cannot be sent this, or the headers are none (the text
+    /// says what). Not sent.
     #[error("{0}")]
     NotCarried(String),
     /// The body is longer than the peer takes (the text says how long). Not sent.

@@ -38,7 +38,8 @@ pub struct Reply {
     pub body: Body,
     /// The HTTP status; if absent, it follows from the code.
     pub status: Option<u16>,
-    /// Further headers of the HTTP response. The caller's side drops invalid ones.
+    /// Further headers of the HTTP response, whose values are text as [`header`](super::header)
+    /// says. Those that cannot be sent are dropped, with a warning in the log.
     pub headers: Vec<(String, String)>,
 }
 

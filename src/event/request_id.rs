@@ -5,7 +5,7 @@ use std::fmt;
 /// Longest id accepted from a caller or a peer, in bytes.
 const MAX_BYTES: usize = 64;
 
-/// The id of one request, the same in the caller's `X-Request-Id` and in the logs of both sides: 1
+/// The id of one request, the same in the answer's `RP-Request-Id` and in the logs of both sides: 1
 /// to 64 of the characters `A-Z a-z 0-9 . _ -`, so that it is safe in headers and log lines.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId {

@@ -2,6 +2,9 @@
 //!
 //! It is split before each piece is decoded, once, so an encoded slash inside a parameter stays
 //! inside it. The noun may be empty; it then names the root of the handler.
+//!
+//! The path must be UTF-8 once decoded: rules decide by it. What only a handler reads is judged only
+//! there ([`Target::check`]): a service may be sent any query.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +15,7 @@ use thiserror::Error;
 /// Longest accepted target, in bytes, encoded or decoded. The head of a request is limited to 16
 /// KiB as a whole, as is a target from a peer.
 const MAX_TARGET: usize = 16 * 1024;
-/// Most parameters and most query fields.
+/// Most parameters and most query fields that a handler reads.
 const MAX_PIECES: usize = 256;
 
 /// A parsed target.
@@ -22,6 +25,8 @@ pub struct Target {
     noun: String,
     parameters: Vec<String>,
     query: Vec<(String, String)>,
+    /// Why there are no parameters or no query, although they were sent. `raw` then has them.
+    unreadable: Option<TargetError>,
     /// Its first segment was removed: a path of two leading slashes then needs no further slash.
     prefix_stripped: bool,
 }
@@ -35,27 +40,48 @@ impl Target {
             None => (raw, None),
         };
         let (noun, parameters) = split_parameters(path);
-        limit("parameters", parameters.len(), MAX_PIECES)?;
-        let parameters =
-            parameters.into_iter().map(decode).collect::<Result<Vec<_>, TargetError>>()?;
-        let query = query.map_or(Ok(Vec::new()), parse_query)?;
         let noun = decode(noun)?;
+        let mut unreadable = None;
+        let parameters = match parse_parameters(parameters) {
+            Err(error @ TargetError::TooMany { .. }) => {
+                decode(path)?;
+                unreadable = Some(error);
+                Vec::new()
+            }
+            parameters => parameters?,
+        };
+        let query = parse_query(query.unwrap_or_default()).unwrap_or_else(|error| {
+            unreadable = Some(error);
+            Vec::new()
+        });
         // Without anything to decode, only slashes after the noun that start no parameter are lost.
         let same = raw.bytes().all(is_plain) && (!parameters.is_empty() || raw == noun);
         let raw = (!same).then(|| raw.to_owned());
-        Ok(Self { raw, noun, parameters, query, prefix_stripped: false })
+        Ok(Self { raw, noun, parameters, query, unreadable, prefix_stripped: false })
+    }
+
+    /// Fails if there are no [`Target::parameters`] or no [`Target::query`] although they were sent:
+    /// there are too many, or the query is not UTF-8. The node answers such an event with 400, and
+    /// only a handler that [passes it on](crate::handler::Handler::passes_on) receives it.
+    pub fn check(&self) -> Result<(), TargetError> {
+        self.unreadable.map_or(Ok(()), Err)
     }
 
     /// Parses a noun as the original sends it: decoded as a whole, and without a query.
     pub fn from_decoded(noun: &str) -> Result<Self, TargetError> {
         limit("target bytes", noun.len(), MAX_TARGET)?;
         let (noun, parameters) = split_parameters(noun);
-        limit("parameters", parameters.len(), MAX_PIECES)?;
+        limit("parameters", count_parameters(parameters), MAX_PIECES)?;
         Ok(Self {
             raw: None,
             noun: noun.to_owned(),
-            parameters: parameters.into_iter().map(str::to_owned).collect(),
+            parameters: parameters
+                .into_iter()
+                .flat_map(|p| p.split('/'))
+                .map(str::to_owned)
+                .collect(),
             query: Vec::new(),
+            unreadable: None,
             prefix_stripped: false,
         })
     }
@@ -98,6 +124,7 @@ impl Target {
             noun: noun.strip_prefix('/').unwrap_or(noun).to_owned(),
             parameters: self.parameters.clone(),
             query: self.query.clone(),
+            unreadable: self.unreadable,
             prefix_stripped: true,
         };
         if let Some(raw) = &self.raw {
@@ -105,7 +132,8 @@ impl Target {
             let slashes =
                 if rest.starts_with("//") { 0 } else { usize::from(rest.starts_with('/')) };
             let raw = &rest[slashes..];
-            let is_needed = raw != target.decoded() || !raw.bytes().all(is_plain);
+            let is_needed =
+                self.unreadable.is_some() || raw != target.decoded() || !raw.bytes().all(is_plain);
             target.raw = is_needed.then(|| raw.to_owned());
         }
         target
@@ -123,6 +151,10 @@ impl Target {
 
     /// The form of the original: noun and parameters decoded as one string, no query.
     pub fn decoded(&self) -> Cow<'_, str> {
+        if let (Some(_), Some(raw)) = (self.unreadable, &self.raw) {
+            let path = raw.split('?').next().unwrap_or_default();
+            return percent_decode_str(path).decode_utf8_lossy();
+        }
         if self.parameters.is_empty() {
             return Cow::Borrowed(&self.noun);
         }
@@ -205,21 +237,29 @@ impl fmt::Display for Target {
 }
 
 /// Noun and parameters; nothing after the double slash means no parameter.
-fn split_parameters(path: &str) -> (&str, Vec<&str>) {
+fn split_parameters(path: &str) -> (&str, Option<&str>) {
     match path.split_once("//") {
-        Some((noun, "")) => (noun, Vec::new()),
-        Some((noun, parameters)) => (noun, parameters.split('/').collect()),
-        None => (path, Vec::new()),
+        Some((noun, "")) => (noun, None),
+        Some((noun, parameters)) => (noun, Some(parameters)),
+        None => (path, None),
     }
+}
+
+fn count_parameters(parameters: Option<&str>) -> usize {
+    parameters.map_or(0, |parameters| parameters.split('/').count())
+}
+
+fn parse_parameters(parameters: Option<&str>) -> Result<Vec<String>, TargetError> {
+    limit("parameters", count_parameters(parameters), MAX_PIECES)?;
+    parameters.into_iter().flat_map(|parameters| parameters.split('/')).map(decode).collect()
 }
 
 /// `a=b&c` by the rules of HTML forms: a plus sign is a space.
 fn parse_query(query: &str) -> Result<Vec<(String, String)>, TargetError> {
-    let fields: Vec<&str> = query.split('&').filter(|field| !field.is_empty()).collect();
-    limit("query fields", fields.len(), MAX_PIECES)?;
-    let form = |text: &str| decode(&text.replace('+', " "));
-    fields
-        .into_iter()
+    let fields = || query.split('&').filter(|field| !field.is_empty());
+    limit("query fields", fields().count(), MAX_PIECES)?;
+    let form = |text: &str| decode(&text.replace('+', " ")).map_err(|_| TargetError::QueryNotUtf8);
+    fields()
         .map(|field| {
             let (name, value) = field.split_once('=').unwrap_or((field, ""));
             Ok((form(name)?, form(value)?))
@@ -239,9 +279,12 @@ fn limit(what: &'static str, count: usize, most: usize) -> Result<(), TargetErro
 /// Why a target cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
-    /// A piece is not UTF-8 once decoded.
+    /// The path is not UTF-8 once decoded.
     #[error("the path is not UTF-8 once decoded")]
     NotUtf8,
+    /// The query is not UTF-8 once decoded.
+    #[error("the query is not UTF-8 once decoded")]
+    QueryNotUtf8,
     /// More of something than the limit.
     #[error("more than {most} {what}")]
     TooMany {
@@ -388,11 +431,34 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_refused() {
-        assert_eq!(Target::parse("cat//%ff"), Err(TargetError::NotUtf8));
-        let many = format!("cat//{}", "/".repeat(300));
-        assert!(matches!(Target::parse(&many), Err(TargetError::TooMany { .. })));
+        let many = format!("cat//{}%ff", "/".repeat(300));
+        for path in ["%ff", "cat//%ff", "cat//%C3/%BC", "a%fc?b", &many] {
+            assert_eq!(Target::parse(path), Err(TargetError::NotUtf8), "{path}");
+        }
         let long = "x".repeat(MAX_TARGET + 1);
         assert!(matches!(Target::parse(&long), Err(TargetError::TooMany { .. })));
+    }
+
+    #[test]
+    fn what_no_handler_reads_is_kept_as_it_was_sent() {
+        let fields = format!("a/x?{}", "b=c&".repeat(300));
+        let parameters = format!("a/x//{}%20", "b/".repeat(300));
+        let slashes = format!("a/x//{}", "/".repeat(300));
+        for raw in ["a/x?b=%FC", "a/x?%FC&c", &fields, &parameters, &slashes] {
+            let target = parse(raw);
+            assert_eq!((target.noun(), target.raw()), ("a/x", Some(raw)));
+            assert!(target.check().is_err(), "{raw}");
+            assert!(target.query().is_empty(), "half a query is none");
+            assert_eq!(target.as_path(), format!("/{raw}"));
+            let below = target.without_first_segment();
+            assert_eq!((below.noun(), below.raw()), ("x", raw.strip_prefix("a/")));
+            assert_eq!(below.check(), target.check());
+        }
+        assert_eq!(parse(&parameters).decoded(), format!("a/x//{} ", "b/".repeat(300)));
+        assert_eq!(parse("a//b?%FC").decoded(), "a//b");
+        assert_eq!(parse("a?%FC").check().unwrap_err(), TargetError::QueryNotUtf8);
+        let at_most = format!("a?{}", "b&".repeat(MAX_PIECES));
+        assert_eq!((parse(&at_most).check(), parse(&at_most).query().len()), (Ok(()), MAX_PIECES));
     }
 
     #[test]

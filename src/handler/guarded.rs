@@ -49,6 +49,10 @@ impl Handler for Guarded {
         }
     }
 
+    fn passes_on(&self, event: &Event) -> bool {
+        self.inner.passes_on(event)
+    }
+
     fn stop(&self) {
         self.inner.stop();
     }

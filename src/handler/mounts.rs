@@ -70,6 +70,11 @@ impl Handler for Mounts {
         }
     }
 
+    fn passes_on(&self, event: &Event) -> bool {
+        let mounted = self.by_segment.get(&*event.target.first_segment());
+        mounted.or(self.rest.as_ref()).is_some_and(|handler| handler.passes_on(event))
+    }
+
     fn stop(&self) {
         self.by_segment.values().chain(&self.rest).for_each(|handler| handler.stop());
     }

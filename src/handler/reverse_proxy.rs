@@ -191,6 +191,10 @@ impl Handler for Service {
             fault.reply(&self.name)
         }))
     }
+
+    fn passes_on(&self, _: &Event) -> bool {
+        true
+    }
 }
 
 /// Reads heads until a final one (RFC 9110, section 15.2).

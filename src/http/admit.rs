@@ -61,12 +61,12 @@ fn serve(shared: &Shared, slot: ConnectionSlot) {
 fn refuse_connection(socket: Socket) {
     let refusal = Refusal::closing(errors::FULL, "too many connections are open")
         .with_header("Retry-After", "1");
-    let HttpResponse { status, headers, body } = HttpResponse::of_refusal(&refusal);
+    let HttpResponse { head, body } = HttpResponse::of_refusal(&refusal);
     let mut bytes = Vec::new();
     if socket.set_nonblocking(true).is_ok()
         && let body = body.whole().unwrap_or_default()
         && let length = Framing::Length(body.len() as u64)
-        && print_head(&mut bytes, status, headers, length, Some("close")).is_ok()
+        && print_head(&mut bytes, head, length, Some("close")).is_ok()
     {
         bytes.extend_from_slice(body);
         // Best effort: if the socket is full, the response is lost. A request that has already

@@ -239,7 +239,7 @@ impl Connection<'_> {
         match (reply, refused) {
             (Ok(reply), _) => {
                 let answer = HttpResponse::of_reply(reply, &event);
-                log(answer.status, "");
+                log(answer.status(), "");
                 if answer.body.whole().is_some() {
                     return self.send(answer, false, info);
                 }

@@ -5,6 +5,9 @@
 
 pub(super) mod forward;
 
+use std::borrow::Cow;
+
+use crate::event::header;
 use crate::http::refusal::Refusal;
 use crate::http1::framing::Framing;
 use crate::http1::head::{
@@ -22,7 +25,7 @@ pub(super) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Inval
     head::find_end(bytes, seen, Profile::LocalPort, MAX_BYTES)
 }
 
-/// What this port uses from a head; text is ASCII.
+/// What this port uses from a head; borrowed text is ASCII.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RequestHead<'a> {
     /// As sent: methods are case-sensitive.
@@ -38,12 +41,13 @@ pub(super) struct RequestHead<'a> {
     /// Sent by browsers with every request.
     pub fetch_site: Option<&'a str>,
     /// Empty if missing.
-    pub content_type: &'a str,
+    pub content_type: Cow<'a, str>,
     /// The `RP-Wait` field.
     pub wait: Option<&'a str>,
     /// The `Expect` field.
     pub expect: Option<&'a str>,
-    /// The `X-Request-Id` field if there is exactly one; not validated.
+    /// The `RP-Request-Id` field, or without one `X-Request-Id`, if there is exactly one; not
+    /// validated.
     pub request_id: Option<&'a str>,
     /// The fields that are forwarded to the peer.
     pub headers: Vec<(String, String)>,
@@ -59,6 +63,9 @@ pub(super) struct RequestHead<'a> {
 pub(super) fn parse(bytes: &[u8]) -> Result<RequestHead<'_>, Refusal> {
     let mut room = [NO_FIELD; MAX_FIELDS];
     let ParsedRequest { method, target, http_1_0, fields } = head::parse_request(bytes, &mut room)?;
+    if !target.is_ascii() {
+        return Err(Refusal::malformed("the path is not ASCII; other bytes are encoded (%C3%BC)"));
+    }
     let mut found = Fields::default();
     for field in fields {
         found.take(field)?;
@@ -76,10 +83,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<RequestHead<'_>, Refusal> {
         host: found.host,
         origin: found.origin,
         fetch_site: found.fetch_site,
-        content_type: found.content_type.unwrap_or(""),
+        content_type: found.content_type.unwrap_or_default(),
         wait: found.wait,
         expect: found.expect,
-        request_id: found.request_id.filter(|_| !found.more_request_ids),
+        request_id: found.request_id.only().or(found.foreign_request_id.only()),
         headers: forward::headers(fields, &connection),
         framing: Framing::of_request(length, transfer_encoding, http_1_0)?,
         keep_alive: connection.keeps_alive(http_1_0),
@@ -92,20 +99,38 @@ struct Fields<'a> {
     host: Option<&'a str>,
     origin: Option<&'a str>,
     fetch_site: Option<&'a str>,
-    content_type: Option<&'a str>,
+    content_type: Option<Cow<'a, str>>,
     content_length: Option<&'a str>,
     transfer_encoding: Option<&'a str>,
     wait: Option<&'a str>,
     expect: Option<&'a str>,
-    request_id: Option<&'a str>,
-    more_request_ids: bool,
+    request_id: Id<'a>,
+    foreign_request_id: Id<'a>,
     upgrade: Option<&'a str>,
+}
+
+/// A field that is no reason to refuse a request, whatever it is.
+#[derive(Default)]
+struct Id<'a> {
+    value: Option<&'a str>,
+    more: bool,
+}
+
+impl<'a> Id<'a> {
+    fn take(&mut self, value: &'a [u8]) {
+        let value = std::str::from_utf8(value).unwrap_or_default();
+        self.more |= self.value.replace(value).is_some();
+    }
+
+    fn only(&self) -> Option<&'a str> {
+        self.value.filter(|_| !self.more)
+    }
 }
 
 impl<'a> Fields<'a> {
     fn take(&mut self, field: &Field<'a>) -> Result<(), Refusal> {
         // Most fields of a browser or a proxy are none of these; the length rules them out quickly.
-        if !matches!(field.name.len(), 4 | 6 | 7 | 12 | 14 | 17) {
+        if !matches!(field.name.len(), 4 | 6 | 7 | 12..=14 | 17) {
             return Ok(());
         }
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
@@ -115,8 +140,6 @@ impl<'a> Fields<'a> {
             &mut self.origin
         } else if is("sec-fetch-site") {
             &mut self.fetch_site
-        } else if is("content-type") {
-            &mut self.content_type
         } else if is("content-length") {
             &mut self.content_length
         } else if is("transfer-encoding") {
@@ -128,23 +151,33 @@ impl<'a> Fields<'a> {
         } else if is("upgrade") {
             &mut self.upgrade
         } else {
-            if is("x-request-id") {
-                // A duplicate affects nothing, so it is no reason to refuse the request.
-                self.more_request_ids |= self.request_id.replace(text(field)?).is_some();
+            if is("rp-request-id") {
+                self.request_id.take(field.value);
+            } else if is("x-request-id") {
+                self.foreign_request_id.take(field.value);
+            } else if is("content-type") {
+                let again = self.content_type.replace(header::from_bytes(field.value));
+                return once(field, again.is_some());
             }
             return Ok(());
         };
-        if single.replace(text(field)?).is_some() {
-            return Err(Refusal::malformed(format!("more than one {} field", field.name)));
-        }
-        Ok(())
+        let again = single.replace(text(field)?);
+        once(field, again.is_some())
+    }
+}
+
+fn once(field: &Field<'_>, again: bool) -> Result<(), Refusal> {
+    match again {
+        false => Ok(()),
+        true => Err(Refusal::malformed(format!("more than one {} field", field.name))),
     }
 }
 
 fn text<'a>(field: &Field<'a>) -> Result<&'a str, Refusal> {
-    let value = std::str::from_utf8(field.value)
-        .map_err(|_| Refusal::malformed("a header field is not ASCII"))?;
-    Ok(value.trim_matches([' ', '\t']))
+    match std::str::from_utf8(field.value) {
+        Ok(value) if value.is_ascii() => Ok(value.trim_matches([' ', '\t'])),
+        _ => Err(Refusal::malformed(format!("the {} field is not ASCII", field.name))),
+    }
 }
 
 #[cfg(test)]
@@ -184,18 +217,36 @@ mod tests {
             host: Some("localhost:1"),
             origin: Some("null"),
             fetch_site: Some("none"),
-            content_type: "a/b",
+            content_type: "a/b".into(),
             wait: Some("3"),
             expect: Some("100-continue"),
             request_id: Some("a-1"),
-            headers: [("Origin", "null"), ("Sec-Fetch-Site", "none"), ("Accept", "*/*")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .to_vec(),
+            headers: [
+                ("X-Request-ID", "a-1"),
+                ("Origin", "null"),
+                ("Sec-Fetch-Site", "none"),
+                ("Accept", "*/*"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
             framing: Framing::Length(12),
             keep_alive: false,
             upgrade: None,
         };
         assert_eq!(head, expected);
+    }
+
+    #[test]
+    fn of_two_ids_our_own_counts_and_of_several_none() {
+        let id = |fields: &str| {
+            let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            parse(bytes.as_bytes()).unwrap().request_id.map(str::to_owned)
+        };
+        assert_eq!(id(""), None);
+        assert_eq!(id("X-Request-Id: a\r\n"), Some("a".to_owned()));
+        assert_eq!(id("X-Request-Id: a\r\nRP-Request-Id: b\r\n"), Some("b".to_owned()));
+        assert_eq!(id("X-Request-Id: a\r\nx-request-id: a\r\n"), None);
+        assert_eq!(id("RP-Request-Id: a\r\nRP-Request-Id: a\r\n"), None);
     }
 
     #[test]
@@ -234,7 +285,16 @@ mod tests {
             (b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", 400),
             (b"GET / HTTP/1.1\r\nHost: a\x00b\r\n\r\n", 400),
             (b"GET /\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            (b"GET / HTTP/1.1\r\nHost: a\r\nX: \xff\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: \xff\r\n\r\n", 200),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nCookie: town=Z\xc3\xbcrich\r\n\r\n", 200),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: \xff\r\n\r\n", 200),
+            (b"GET / HTTP/1.1\r\nHost: a\xff\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nOrigin: \xc3\xa4\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX\xc3\xa4: b\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: \x7f\r\n\r\n", 400),
+            (b"G\xc3\xa4T / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\xff\r\nHost: a\r\n\r\n", 400),
+            (b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
             (b"GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n", 400),
             (b"GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n", 400),

@@ -69,12 +69,12 @@ pub(super) fn check(
     let is_tunnel =
         verb == Verb::Get && head.upgrade.is_some_and(|to| to.eq_ignore_ascii_case("tcp"));
     let mut headers = head.headers;
-    headers.extend(authority.or(head.host).map(forward::host));
+    forward::add_host(&mut headers, authority.or(head.host));
     Ok(CheckedRequest::Peer(PeerRequest {
         destination: route.destination,
         verb,
         target,
-        media_type: head.content_type.to_owned(),
+        media_type: head.content_type.into_owned(),
         headers,
         wait: wait(head.wait, settings.connection_wait)?,
         head_only,
@@ -190,6 +190,8 @@ mod tests {
         assert_eq!(request.headers, [("X-Forwarded-Host".to_owned(), "localhost".to_owned())]);
         let request = ask("GET http://localhost:1/server/a HTTP/1.1", "A: b\r\n").unwrap();
         assert_eq!(request.headers[1].1, "localhost:1", "it goes before the Host field");
+        let request = ask("GET /server/a HTTP/1.1", "x-forwarded-host: b\r\n").unwrap();
+        assert_eq!(request.headers, [("x-forwarded-host".to_owned(), "b".to_owned())]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Turns a reply or a refusal into an HTTP response.
 //!
-//! In scope: status, headers, and the headers a peer may not set. Not in scope: serialization.
+//! In scope: status, headers, and the headers a peer may not set. Not in scope: serialization, and
+//! which headers act on more than the response (`steering`).
 
 use tiny_http::Header;
 
@@ -9,52 +10,74 @@ use crate::event::{
     header,
 };
 use crate::http::refusal::Refusal;
+use crate::http::steering::is_steering;
 
 /// Headers that this port sets itself.
-const OWN: [&str; 5] = ["date", "server", "x-event-return-code", "x-request-id", "content-type"];
+const OWN: [&str; 4] = ["date", "server", "x-event-return-code", "rp-request-id"];
 
 /// An HTTP response.
 pub(super) struct HttpResponse {
-    /// The HTTP status, 200 to 599.
-    pub status: u16,
-    /// All headers except those that frame the message.
-    pub headers: Vec<Header>,
+    pub head: ResponseHead,
     /// The body, buffered or streamed.
     pub body: Body,
+}
+
+/// The head of a response, without the headers that frame the message.
+pub(super) struct ResponseHead {
+    /// The HTTP status, 200 to 599.
+    pub status: u16,
+    /// The headers set by this node.
+    pub headers: Vec<Header>,
+    /// The peer's headers, each of which can be sent.
+    pub fields: Vec<(String, String)>,
 }
 
 impl HttpResponse {
     /// The response that carries the peer's reply to `event`.
     pub fn of_reply(reply: Reply, event: &Event) -> Self {
         let status = status(&reply);
-        let mut headers = Vec::with_capacity(5 + reply.headers.len().min(header::MAX_FIELDS));
+        let Reply { code, mut media_type, mut body, headers: fields, .. } = reply;
+        if code == CODE_UNHANDLED && body.length() == Some(0) {
+            body = json(&unhandled(&fields, status, event));
+            "application/json".clone_into(&mut media_type);
+        }
+        let own_type = !media_type.is_empty() && header::is_clean(&media_type);
+        let passes = |name: &str| {
+            if is_steering(name) {
+                log::debug!(
+                    "http: request {}: the reply's header {name} acts on more than the reply and \
+                     was not passed on",
+                    event.request_id
+                );
+                return false;
+            }
+            let is = |other: &str| other.eq_ignore_ascii_case(name);
+            !OWN.into_iter().any(is) && !(own_type && is("content-type"))
+        };
+        let mut fields: Vec<(String, String)> =
+            header::forwardable(fields).filter(|(name, _)| passes(name)).collect();
+        let mut headers = Vec::with_capacity(4);
         push(&mut headers, "Server", "restpipe");
-        let mut body = reply.body;
-        let no_body = body.length() == Some(0);
-        let mut media_type = reply.media_type.as_str();
-        if reply.code == CODE_UNHANDLED && no_body {
-            body = json(&unhandled(&reply.headers, status, event));
-            media_type = "application/json";
+        if own_type && media_type.is_ascii() {
+            push(&mut headers, "Content-Type", &media_type);
+        } else if own_type {
+            fields.push(("Content-Type".to_owned(), media_type));
         }
-        let own_type = !media_type.is_empty() && header::is_clean(media_type);
-        if own_type {
-            push(&mut headers, "Content-Type", media_type);
-        }
-        match reply.code {
+        match code {
             CODE_FINE => push(&mut headers, "X-Event-Return-Code", "0"),
             code => push(&mut headers, "X-Event-Return-Code", &code.to_string()),
         }
-        for (name, value) in header::forwardable(reply.headers.iter().map(|(n, v)| (n, v))) {
-            if !is_own(name, own_type) {
-                push(&mut headers, name, value);
-            }
-        }
-        Self { status, headers, body }
+        Self { head: ResponseHead { status, headers, fields }, body }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.head.status
     }
 
     /// Adds the request id.
     pub fn with_request_id(mut self, id: &RequestId) -> Self {
-        push(&mut self.headers, "X-Request-Id", id.as_str());
+        push(&mut self.head.headers, "RP-Request-Id", id.as_str());
         self
     }
 
@@ -65,12 +88,12 @@ impl HttpResponse {
         push(&mut headers, "Content-Type", media_type);
         push(&mut headers, "Cache-Control", "no-store");
         push(&mut headers, "X-Content-Type-Options", "nosniff");
-        Self { status, headers, body }
+        Self { head: ResponseHead { status, headers, fields: Vec::new() }, body }
     }
 
     /// Adds a header set by this node.
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
-        push(&mut self.headers, name, value);
+        push(&mut self.head.headers, name, value);
         self
     }
 
@@ -82,7 +105,8 @@ impl HttpResponse {
         for (name, value) in &refusal.headers {
             push(&mut headers, name, value);
         }
-        Self { status: refusal.status, headers, body: json(refusal) }
+        let head = ResponseHead { status: refusal.status, headers, fields: Vec::new() };
+        Self { head, body: json(refusal) }
     }
 }
 
@@ -114,14 +138,9 @@ fn json(refusal: &Refusal) -> Body {
     Reply::json(&refusal.json()).body
 }
 
-/// Adds a header that was validated or is set by this node.
+/// Adds a header that is set by this node, or is known to be ASCII.
 fn push(headers: &mut Vec<Header>, name: &str, value: &str) {
     headers.extend(Header::from_bytes(name, value));
-}
-
-fn is_own(name: &str, own_type: bool) -> bool {
-    let own = if own_type { &OWN[..] } else { &OWN[..OWN.len() - 1] };
-    own.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -133,9 +152,16 @@ mod tests {
         HttpResponse::of_reply(reply, &Event::new(Verb::Get, "time/utc").unwrap())
     }
 
+    fn all(answer: &HttpResponse) -> Vec<(String, String)> {
+        let ResponseHead { headers, fields, .. } = &answer.head;
+        let own = headers.iter().map(|h| (h.field.to_string(), h.value.to_string()));
+        own.chain(fields.iter().cloned()).collect()
+    }
+
     fn field(answer: &HttpResponse, name: &'static str) -> Option<String> {
-        let mut found = answer.headers.iter().filter(|h| h.field.equiv(name));
-        let value = found.next().map(|h| h.value.to_string());
+        let all = all(answer).into_iter();
+        let mut found = all.filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        let value = found.next().map(|(_, value)| value);
         assert_eq!(found.count(), 0, "{name} twice");
         value
     }
@@ -160,7 +186,7 @@ mod tests {
             let mut reply = Reply::new("a/b", "x").with_code(code);
             reply.status = status;
             let answer = answer(reply);
-            assert_eq!(answer.status, expected, "{status:?} {code}");
+            assert_eq!(answer.status(), expected, "{status:?} {code}");
             assert_eq!(field(&answer, "X-Event-Return-Code"), Some(code.to_string()));
             assert_eq!(answer.body, "x".into());
         }
@@ -169,7 +195,7 @@ mod tests {
     #[test]
     fn an_empty_unhandled_reply_gets_a_body() {
         let unhandled = answer(Reply::unhandled());
-        assert_eq!(unhandled.status, 404);
+        assert_eq!(unhandled.status(), 404);
         assert_eq!(field(&unhandled, "Content-Type").unwrap(), "application/json");
         let body: serde_json::Value =
             serde_json::from_slice(unhandled.body.whole().unwrap()).unwrap();
@@ -177,7 +203,7 @@ mod tests {
         assert!(body["message"].as_str().unwrap().contains("get_time_utc"), "{body}");
 
         let wrong = answer(Reply::wrong_verb(&[Verb::Post]));
-        assert_eq!((wrong.status, field(&wrong, "Allow").unwrap().as_str()), (405, "POST"));
+        assert_eq!((wrong.status(), field(&wrong, "Allow").unwrap().as_str()), (405, "POST"));
         let body: serde_json::Value = serde_json::from_slice(wrong.body.whole().unwrap()).unwrap();
         assert_eq!(body["error"], "wrong_verb");
     }
@@ -194,23 +220,30 @@ mod tests {
             ("Date", "now"),
             ("Server", "x"),
             ("X-Event-Return-Code", "9"),
-            ("X-Request-ID", "9"),
+            ("RP-Request-ID", "9"),
+            ("X-Request-Id", "the service's"),
             ("X-Split", "a\r\nX-Evil: 1"),
             ("X Space", "a"),
             ("X-Evil: 1\r\nX", "a"),
             ("", "a"),
-            ("X-Alphabet", "ä"),
+            ("X-Byte", "\u{e4}"),
+            ("X-Alphabet", "\u{100}"),
             ("X-Nul", "\0"),
+            ("x-accel-redirect", "/secret"),
+            ("Service-Worker-Allowed", "/"),
+            ("Clear-Site-Data", "*"),
         ];
         reply.headers = sent.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let answer = answer(reply);
-        let names: Vec<String> = answer.headers.iter().map(|h| h.field.to_string()).collect();
-        assert_eq!(names, ["Server", "X-Event-Return-Code", "X-Fine", "X-Empty"]);
+        let names: Vec<String> = all(&answer).into_iter().map(|(name, _)| name).collect();
+        let expected =
+            ["Server", "X-Event-Return-Code", "X-Fine", "X-Empty", "X-Request-Id", "X-Byte"];
+        assert_eq!(names, expected);
     }
 
     #[test]
     fn the_media_type_goes_before_a_header_of_that_name() {
-        for (media_type, expected) in [("a/b", "a/b"), ("", "c/d")] {
+        for (media_type, expected) in [("a/b", "a/b"), ("", "c/d"), ("a\u{e4}", "a\u{e4}")] {
             let reply = Reply::new(media_type, "").with_header("Content-Type", "c/d");
             assert_eq!(field(&answer(reply), "Content-Type").unwrap(), expected);
         }

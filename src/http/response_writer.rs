@@ -8,7 +8,8 @@ use std::time::Instant;
 use socket2::Socket;
 use tiny_http::{HTTPVersion, Response, StatusCode};
 
-use crate::http::response::HttpResponse;
+use crate::event::header;
+use crate::http::response::{HttpResponse, ResponseHead};
 use crate::http1::framing::Framing;
 
 /// Bodies up to this size are copied after the head; larger ones are written from their own buffer.
@@ -44,11 +45,11 @@ impl<'a> ResponseWriter<'a> {
         framed: Framed,
         deadline: Instant,
     ) -> io::Result<()> {
-        let HttpResponse { status, headers, body } = answer;
-        let body = body.whole().filter(|_| has_body(status)).unwrap_or_default();
+        let HttpResponse { head, body } = answer;
+        let body = body.whole().filter(|_| has_body(head.status)).unwrap_or_default();
         self.buffer.clear();
         let length = Framing::Length(body.len() as u64);
-        print_head(&mut self.buffer, status, headers, length, framed.connection)?;
+        print_head(&mut self.buffer, head, length, framed.connection)?;
         let mut body = if framed.head_only { &[] } else { body };
         if body.len() <= COPY_BYTES {
             self.buffer.extend_from_slice(body);
@@ -64,13 +65,12 @@ impl<'a> ResponseWriter<'a> {
     /// Writes the head of a response whose body is streamed or omitted.
     pub fn head(
         &mut self,
-        status: u16,
-        headers: Vec<tiny_http::Header>,
+        head: ResponseHead,
         framing: Framing,
         connection: Option<&str>,
     ) -> io::Result<()> {
         self.buffer.clear();
-        print_head(&mut self.buffer, status, headers, framing, connection)?;
+        print_head(&mut self.buffer, head, framing, connection)?;
         write_all(self.socket, &[&self.buffer, &[]], None)
     }
 }
@@ -94,11 +94,11 @@ pub(super) fn has_body(status: u16) -> bool {
 /// Appends the head of a response.
 pub(super) fn print_head(
     buffer: &mut Vec<u8>,
-    status: u16,
-    headers: Vec<tiny_http::Header>,
+    head: ResponseHead,
     framing: Framing,
     connection: Option<&str>,
 ) -> io::Result<()> {
+    let ResponseHead { status, headers, fields } = head;
     let length = match framing {
         // A length beyond `usize` cannot occur for a body in memory.
         Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
@@ -116,6 +116,14 @@ pub(super) fn print_head(
     let is_unsaid = !matches!(framing, Framing::Length(_)) || matches!(status, 204 | 304);
     if is_unsaid && buffer.ends_with(no_length) {
         buffer.truncate(buffer.len() - no_length.len());
+    }
+    // Not by the serializer either, whose values are ASCII.
+    for (name, value) in &fields {
+        if let Some(value) = header::to_bytes(value) {
+            for part in [name.as_bytes(), b": ", &value, b"\r\n"] {
+                buffer.extend_from_slice(part);
+            }
+        }
     }
     if framing == Framing::Chunked {
         buffer.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -165,10 +173,31 @@ mod tests {
     }
 
     fn announced(status: u16, length: Framing, connection: Option<&str>) -> String {
+        let headers = vec![tiny_http::Header::from_bytes("Server", "restpipe").unwrap()];
+        String::from_utf8(printed(status, headers, &[], length, connection)).unwrap()
+    }
+
+    fn printed(
+        status: u16,
+        headers: Vec<tiny_http::Header>,
+        fields: &[(&str, &str)],
+        length: Framing,
+        connection: Option<&str>,
+    ) -> Vec<u8> {
+        let fields = fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let mut buffer = Vec::new();
-        let server = tiny_http::Header::from_bytes("Server", "restpipe").unwrap();
-        print_head(&mut buffer, status, vec![server], length, connection).unwrap();
-        String::from_utf8(buffer).unwrap()
+        let head = ResponseHead { status, headers, fields };
+        print_head(&mut buffer, head, length, connection).unwrap();
+        buffer
+    }
+
+    #[test]
+    fn the_peers_fields_are_written_byte_by_byte() {
+        let fields = [("X-A", "Z\u{c3}\u{bc}rich \u{fc}"), ("Location", "/")];
+        let bytes = printed(200, Vec::new(), &fields, Framing::Chunked, Some("close"));
+        let end = b"\r\nX-A: Z\xc3\xbcrich \xfc\r\nLocation: /\r\n\
+            Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+        assert!(bytes.ends_with(end), "{}", bytes.escape_ascii());
     }
 
     fn lines(text: &str) -> Vec<&str> {

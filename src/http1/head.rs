@@ -15,8 +15,9 @@ pub(crate) const NO_FIELD: Field<'static> = httparse::EMPTY_HEADER;
 /// Which bytes a reader accepts in a head, and as its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// Requests to the local port: visible ASCII, space, tab, and CR LF in pairs. Parsers disagree
-    /// about a lone LF, a NUL or a byte above 127 (RFC 9112, section 2.2).
+    /// Requests to the local port: visible ASCII, space, tab, CR LF in pairs, and bytes above 127,
+    /// which are checked in context. Parsers disagree about a lone LF or a NUL (RFC 9112, section
+    /// 2.2).
     LocalPort,
     /// Replies of a local service: CR LF in pairs. Other bytes are checked in context.
     ServiceReply,
@@ -43,8 +44,6 @@ pub(crate) enum InvalidHead {
     LoneCr,
     #[error("the head has an LF without a CR")]
     LoneLf,
-    #[error("the head is not ASCII")]
-    NotAscii,
     #[error("the head has a control character")]
     ControlCharacter,
     #[error("it is not HTTP")]
@@ -67,8 +66,8 @@ pub(crate) fn find_end(
     max_bytes: usize,
 ) -> Result<Option<usize>, InvalidHead> {
     let end = match profile {
-        Profile::LocalPort => in_pairs(bytes, seen, true)?,
-        Profile::ServiceReply => in_pairs(bytes, seen, false)?,
+        Profile::LocalPort => in_pairs(bytes, seen, false)?,
+        Profile::ServiceReply => in_pairs(bytes, seen, true)?,
         Profile::Upgrade => blank_line(bytes, seen, &[b"\r\n\r\n"]),
         Profile::ProxyAnswer => {
             let begun = bytes.len().min(VERSION.len());
@@ -85,11 +84,15 @@ pub(crate) fn find_end(
     Ok(end)
 }
 
-fn in_pairs(bytes: &[u8], seen: usize, is_ascii: bool) -> Result<Option<usize>, InvalidHead> {
+fn in_pairs(
+    bytes: &[u8],
+    seen: usize,
+    may_have_controls: bool,
+) -> Result<Option<usize>, InvalidHead> {
     // Whether a CR at the end is valid depends on the next byte.
     for at in seen.saturating_sub(1)..bytes.len() {
         match bytes[at] {
-            0x20..=0x7e | b'\t' => {}
+            0x20..=0x7e | b'\t' | 0x80.. => {}
             b'\r' if bytes.get(at + 1).is_none_or(|next| *next == b'\n') => {}
             b'\n' if at > 0 && bytes[at - 1] == b'\r' => {
                 if bytes[..at].ends_with(b"\r\n\r") {
@@ -98,8 +101,7 @@ fn in_pairs(bytes: &[u8], seen: usize, is_ascii: bool) -> Result<Option<usize>, 
             }
             b'\r' => return Err(InvalidHead::LoneCr),
             b'\n' => return Err(InvalidHead::LoneLf),
-            _ if !is_ascii => {}
-            0x80.. => return Err(InvalidHead::NotAscii),
+            _ if may_have_controls => {}
             _ => return Err(InvalidHead::ControlCharacter),
         }
     }
@@ -265,7 +267,7 @@ mod tests {
         let cr = InvalidHead::LoneCr;
         /// The result of each profile for the bytes.
         type Found = [Result<Option<usize>, InvalidHead>; 4];
-        let cases: [(&[u8], Found); 6] = [
+        let cases: [(&[u8], Found); 7] = [
             (
                 b"HTTP/1.1 200\r\nA: b\r\n\r\nx",
                 [Ok(Some(22)), Ok(Some(22)), Ok(Some(22)), Ok(Some(22))],
@@ -279,9 +281,10 @@ mod tests {
                 [Err(lf.clone()), Err(lf.clone()), Ok(Some(21)), Ok(Some(21))],
             ),
             (b"HTTP/1.1 200\rA: b\r\n\r\n", [Err(cr.clone()), Err(cr), Ok(Some(21)), Ok(Some(21))]),
+            (b"HTTP/1.1 2\xff\r\n\r\n", [Ok(Some(15)), Ok(Some(15)), Ok(Some(15)), Ok(Some(15))]),
             (
-                b"HTTP/1.1 2\xff\r\n\r\n",
-                [Err(InvalidHead::NotAscii), Ok(Some(15)), Ok(Some(15)), Ok(Some(15))],
+                b"HTTP/1.1 2\x7f\r\n\r\n",
+                [Err(InvalidHead::ControlCharacter), Ok(Some(15)), Ok(Some(15)), Ok(Some(15))],
             ),
             (
                 b"GET / HTTP/1.1\r\n\r\n",

@@ -113,7 +113,8 @@ impl Requests {
                 RequestError::Full(format!("too many requests to {peer} are in flight"))
             }
             Unanswered::Unsendable(
-                why @ (Unsendable::NotSevenBit(_) | Unsendable::NoConnections),
+                why
+                @ (Unsendable::NotSevenBit(_) | Unsendable::NoConnections | Unsendable::Headers),
             ) => RequestError::NotCarried(format!("{peer}: {why}")),
             Unanswered::Unsendable(why @ Unsendable::TooLarge { .. }) => {
                 RequestError::TooLarge(format!("{peer}: {why}"))

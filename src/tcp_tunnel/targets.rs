@@ -67,6 +67,10 @@ impl Handler for Targets {
         }
     }
 
+    fn passes_on(&self, event: &Event) -> bool {
+        event.verb != Verb::Connect && self.inner.passes_on(event)
+    }
+
     fn stop(&self) {
         self.inner.stop();
     }

@@ -69,6 +69,8 @@ pub enum Unsendable {
     NotSevenBit(&'static str),
     /// The peer is an original RestPipe, which does not tunnel connections.
     NoConnections,
+    /// A header is none, or there are too many, or they are too long. None that came by HTTP is.
+    Headers,
     /// The body exceeds the peer's limit.
     TooLarge {
         /// Its length in bytes.
@@ -85,6 +87,9 @@ impl fmt::Display for Unsendable {
                 write!(f, "{what} has bytes that an original RestPipe cannot take")
             }
             Self::NoConnections => write!(f, "an original RestPipe carries no connections"),
+            Self::Headers => {
+                write!(f, "its headers cannot be sent, or are too many or too long")
+            }
             Self::TooLarge { length, most } => {
                 write!(f, "a body of {length} bytes is more than the peer takes ({most})")
             }

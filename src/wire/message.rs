@@ -220,6 +220,23 @@ mod tests {
     }
 
     #[test]
+    fn any_bytes_of_a_header_survive_and_one_that_is_none_is_an_error() {
+        let bytes: Vec<u8> = (0x20..=0xff).filter(|byte| *byte != 0x7f).collect();
+        let value = crate::event::header::from_bytes(&bytes).into_owned();
+        let mut event = Event::new(Verb::Get, "x").unwrap();
+        event.headers = vec![("X-A".into(), value), ("Connection".into(), "close".into())];
+        let bytes = encode_event(9, &event, whole(&event.body), EXTENDED).unwrap();
+        let Message::Event(seen, None) = decode_bytes(&bytes).1 else { panic!("no event") };
+        assert_eq!(seen.headers, event.headers[..1]);
+        for (name, value) in [("X-A", "a\nb"), ("X A", "a"), ("X-A", "\u{100}")] {
+            event.headers = vec![(name.into(), value.into())];
+            let encoded = encode_event(9, &event, whole(&event.body), EXTENDED);
+            assert_eq!(encoded, Err(Unsendable::Headers), "{name} {value:?}");
+            assert!(encode_event(9, &event, whole(&event.body), ORIGINAL).is_ok());
+        }
+    }
+
+    #[test]
     fn a_body_in_pieces_is_announced() {
         let event = Event::new(Verb::Put, "x").unwrap();
         for length in [None, Some(1 << 40)] {

@@ -233,7 +233,7 @@ fn every_byte_arrives_as_it_is_or_is_refused() {
                 "server:",
                 "content-",
                 "x-event-return-code:",
-                "x-request-id:",
+                "rp-request-id:",
                 "connection:",
                 "transfer-encoding:",
             ];

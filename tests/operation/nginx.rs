@@ -238,6 +238,32 @@ fn no_path_leads_past_an_access_rule_of_nginx() {
 }
 
 #[test]
+fn a_reply_makes_nginx_send_nothing_of_its_own() {
+    if !has_all(&[NGINX]) {
+        return;
+    }
+    let identities = Identities::new(&["client-1"]);
+    let server = server(&identities).start();
+    let router = Router::new().on("get_page", |_, _| {
+        Ok(Reply::from("the reply").with_header("X-Accel-Redirect", "/internal/secret"))
+    });
+    let _client = client(&identities, "client-1", server.pipe()).dial(router);
+    let node = server.http();
+    let nginx = Nginx::start(|address| {
+        format!(
+            "server {{
+                listen {address};
+                location /client/ {{ proxy_pass http://{node}; }}
+                location /internal/ {{ internal; return 200 secret; }}
+            }}"
+        )
+    });
+    server.get_when_up("/client/client-1/page");
+    let answer = ask(&nginx, "localhost", "GET", "/client/client-1/page", b"");
+    assert_eq!((answer.status, answer.text()), (200, "the reply"));
+}
+
+#[test]
 fn a_body_passes_through_nginx_and_back() {
     if !has_all(&[NGINX]) {
         return;

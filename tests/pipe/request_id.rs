@@ -15,9 +15,9 @@ use crate::support::{self, Answer, Identities, Node, client, server};
 fn id(answer: &Answer) -> &str {
     let mut lines = answer.head.lines();
     let count =
-        lines.by_ref().filter(|line| line.to_lowercase().starts_with("x-request-id:")).count();
+        lines.by_ref().filter(|line| line.to_lowercase().starts_with("rp-request-id:")).count();
     assert_eq!(count, 1, "{answer:?}");
-    answer.header("X-Request-Id").unwrap()
+    answer.header("RP-Request-Id").unwrap()
 }
 
 fn is_fresh(id: &str) -> bool {
@@ -27,7 +27,7 @@ fn is_fresh(id: &str) -> bool {
 /// Text that no caller and no peer may get into a log.
 fn hostile() -> Vec<String> {
     let mut ids: Vec<String> =
-        ["a b", "a,b", "a/b", "a*", "*", "%41", "a%0Ab", "\"a\"", "{}", "<b>", "a\tb"]
+        ["a b", "a,b", "a/b", "a*", "*", "%41", "a%0Ab", "\"a\"", "{}", "<b>", "a\tb", "größe"]
             .map(str::to_owned)
             .to_vec();
     ids.extend([65, 256, 8192].map(|length| "x".repeat(length)));
@@ -41,7 +41,7 @@ fn the_caller_and_the_handler_have_the_same_id() {
             "get_other",
             |_, _| {
                 let mut reply = Reply::from("x");
-                reply.headers.push(("X-Request-Id".to_owned(), "another".to_owned()));
+                reply.headers.push(("RP-Request-Id".to_owned(), "another".to_owned()));
                 Ok(reply)
             },
         )
@@ -58,8 +58,10 @@ fn the_caller_and_the_handler_have_the_same_id() {
         }
         let longest = "x".repeat(64);
         for given in ["a", "My-Id_1.2", "6f1c1bd4-9d0f-4d6a-8f0a-3d2f5f0f7b11", &longest] {
-            let answer = asker.ask("GET", path, &[("x-request-ID", given)], b"");
-            assert_eq!((answer.text(), id(&answer)), (given, given));
+            for name in ["rp-request-ID", "x-request-ID"] {
+                let answer = asker.ask("GET", path, &[(name, given)], b"");
+                assert_eq!((answer.text(), id(&answer)), (given, given));
+            }
         }
         for given in hostile() {
             let answer = asker.ask("GET", path, &[("X-Request-Id", &given)], b"");
@@ -88,7 +90,7 @@ fn every_answer_has_one_whoever_gives_it() {
         assert_eq!((answer.status, id(&answer)), (status, "my-id"), "{answer:?}");
     }
     // If the head is malformed, none of it is used.
-    for bad in ["a\u{1b}[2J", "ä", "a\0"] {
+    for bad in ["a\u{1b}[2J", "a\0"] {
         let answer = node.ask("GET", "/server/time", &[("X-Request-Id", bad)], b"");
         assert_eq!(answer.status, 400, "{bad:?}");
         assert!(is_fresh(id(&answer)), "{bad:?}: {answer:?}");

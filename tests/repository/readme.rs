@@ -116,7 +116,7 @@ fn the_program_with_its_own_handlers_answers() {
     assert_eq!(answer.json(), json!({"sum": 42}));
     let answer = server.get("/client/fileserver/sum//1/two");
     assert_eq!((answer.status, answer.header("X-Event-Return-Code")), (500, Some("251")));
-    let id = answer.header("X-Request-Id").unwrap();
+    let id = answer.header("RP-Request-Id").unwrap();
     client.wait_log(&["WARN", &format!("localhost: get_sum failed (request {id}): ParseIntError")]);
     let answer = server.ask("POST", "/client/fileserver/note", &[], b"hello");
     assert_eq!(answer.text(), "5 bytes from localhost");

@@ -452,7 +452,8 @@ pub fn ask(
 pub fn parse_answer(bytes: &[u8]) -> Answer {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
     let end = end.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(bytes)));
-    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    // Bytes above 127 become the characters of the same number.
+    let head: String = bytes[..end].iter().map(|byte| char::from(*byte)).collect();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Answer { status, head, body: bytes[end + 4..].to_vec() }
 }

@@ -1,6 +1,8 @@
 //! The environment of a script, which contains only these variables.
 
-use crate::event::Event;
+use std::borrow::Cow;
+
+use crate::event::{Event, header};
 use crate::handler::Context;
 use crate::process::program::PATH;
 
@@ -19,13 +21,14 @@ const QUERY: &str = "RP_QUERY_";
 /// The complete environment, whose size is bounded by the limits on targets. Fails with the name of
 /// a variable whose value contains a NUL.
 pub(super) fn of(context: &Context, event: &Event) -> Result<Vec<(String, String)>, String> {
+    let media_type = as_text(&event.media_type);
     let values = [
         event.verb.as_str(),
         event.target.noun(),
         &context.peer.name,
         &context.peer.fingerprint,
         context.request_id.as_str(),
-        &event.media_type,
+        &media_type,
     ];
     let mut variables = vec![("PATH".to_owned(), PATH.to_owned())];
     variables.extend(
@@ -44,6 +47,15 @@ pub(super) fn of(context: &Context, event: &Event) -> Result<Vec<(String, String
         Some((name, _)) => Err(name.clone()),
         None => Ok(variables),
     }
+}
+
+/// A header's value as the text that its bytes are, if they are UTF-8.
+fn as_text(value: &str) -> Cow<'_, str> {
+    if value.is_ascii() {
+        return Cow::Borrowed(value);
+    }
+    let bytes = header::to_bytes(value).map(Cow::into_owned).unwrap_or_default();
+    String::from_utf8(bytes).map_or(Cow::Borrowed(value), Cow::Owned)
 }
 
 /// Replaces every character that a shell variable cannot contain with an underscore.
@@ -97,6 +109,15 @@ mod tests {
             "RP_CONTENT_TYPE=text/plain",
         ];
         assert_eq!(shown[1..], expected);
+    }
+
+    #[test]
+    fn a_media_type_is_text_where_its_bytes_are() {
+        for (value, text) in
+            [("a/b", "a/b"), ("a; n=Z\u{c3}\u{bc}rich", "a; n=Zürich"), ("a\u{fc}", "a\u{fc}")]
+        {
+            assert_eq!(as_text(value), text);
+        }
     }
 
     #[test]

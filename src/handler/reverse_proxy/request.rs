@@ -55,8 +55,8 @@ pub(super) fn head(
     add(&mut head, PEER_FINGERPRINT, &as_value(&context.peer.fingerprint));
     add(&mut head, PEER_ADDRESS, &context.peer.address.to_canonical().to_string());
     add(&mut head, REQUEST_ID, context.request_id.as_str());
-    if !event.media_type.is_empty() && header::is_clean(&event.media_type) {
-        add(&mut head, "Content-Type", &event.media_type);
+    if !event.media_type.is_empty() {
+        add_field(&mut head, "Content-Type", &event.media_type);
     }
     match framing(event) {
         // For responses only.
@@ -68,7 +68,7 @@ pub(super) fn head(
         header::forwardable(event.headers.iter().map(|(name, value)| (name, value)))
     {
         if !is_not_forwarded(name) && !is_named(event, name) {
-            add(&mut head, name, value);
+            add_field(&mut head, name, value);
         }
     }
     head.extend_from_slice(b"\r\n");
@@ -84,6 +84,15 @@ pub(super) fn is_head(event: &Event) -> bool {
 fn add(head: &mut Vec<u8>, name: &str, value: &str) {
     for part in [name, ": ", value, "\r\n"] {
         head.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// Adds a field of the caller's, with the bytes that its value stands for.
+fn add_field(head: &mut Vec<u8>, name: &str, value: &str) {
+    if let Some(value) = header::to_bytes(value) {
+        for part in [name.as_bytes(), b": ", &value, b"\r\n"] {
+            head.extend_from_slice(part);
+        }
     }
 }
 
@@ -151,7 +160,7 @@ mod tests {
 
     fn lines(event: &Event) -> Vec<String> {
         let head = head("/api", "127.0.0.1:9000", &context("hub"), event).unwrap();
-        let head = String::from_utf8(head).unwrap();
+        let head: String = head.into_iter().map(char::from).collect();
         head.strip_suffix("\r\n\r\n").unwrap().split("\r\n").map(str::to_owned).collect()
     }
 
@@ -232,10 +241,12 @@ mod tests {
             ("X_Forwarded_Host", "canary"),
             ("X-Split", "a\r\nX-Evil: 1"),
             ("X-Evil: 1\r\nX", "a"),
-            ("X-Alphabet", "\u{e4}"),
+            ("X-Alphabet", "\u{100}"),
             ("X-Kept", "1"),
             ("X_Kept", "2"),
             ("RP-Peers", "3"),
+            ("X-Byte", "\u{e4}"),
+            ("X-Request-Id", "the caller's"),
             ("X-Forwarded-Host", "localhost:8081"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -247,6 +258,8 @@ mod tests {
             "X-Kept: 1",
             "X_Kept: 2",
             "RP-Peers: 3",
+            "X-Byte: \u{e4}",
+            "X-Request-Id: the caller's",
             "X-Forwarded-Host: localhost:8081",
         ]);
         assert_eq!(lines(&event), expected);

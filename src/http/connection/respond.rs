@@ -36,7 +36,8 @@ impl Connection<'_> {
         answer: HttpResponse,
         info: RequestInfo,
     ) -> io::Result<(Sent, After)> {
-        let HttpResponse { status, headers, mut body } = answer.with_request_id(&info.id);
+        let HttpResponse { head, mut body } = answer.with_request_id(&info.id);
+        let status = head.status;
         let length = body.length().map(Framing::Length);
         if info.head_only || !response_writer::has_body(status) {
             // The body is not sent; dropping it stops its sender.
@@ -47,13 +48,13 @@ impl Connection<'_> {
                 _ => Framing::None,
             };
             let (keep, connection) = self.keep(false, info);
-            self.writer.head(status, headers, framing, connection)?;
+            self.writer.head(head, framing, connection)?;
             return Ok((Sent::Whole, self.after(keep, info)));
         }
         let unknown = if info.http_1_0 { Framing::Close } else { Framing::Chunked };
         let framing = length.unwrap_or(unknown);
         let (keep, connection) = self.keep(framing == Framing::Close, info);
-        self.writer.head(status, headers, framing, connection)?;
+        self.writer.head(head, framing, connection)?;
         let socket = self.slot.socket();
         if framing == Framing::Close {
             // The end of the connection delimits the body, so any close before the end of the body

@@ -1,24 +1,27 @@
 //! Which header fields of a request are forwarded to the peer.
 //!
 //! In scope: dropping fields that belong to this connection (RFC 9110, section 7.6.1) or are
-//! carried in another form. Not in scope: their syntax, which was validated with the head: visible
-//! ASCII, spaces and tabs.
+//! carried in another form. Not in scope: their syntax, which was validated with the head.
 
 use crate::event::header;
 use crate::http1::head::{ConnectionOptions, Field};
 
 /// Fields that are not forwarded, besides the connection's own and those that `Connection` names.
 /// `Host` is forwarded as [`FORWARDED_HOST`].
-const OWN: [&str; 6] =
-    ["content-type", "expect", "rp-wait", "x-request-id", "host", "x-forwarded-host"];
+const OWN: [&str; 5] = ["content-type", "expect", "rp-wait", "rp-request-id", "host"];
 
-/// The field that carries the request's `Host` to the peer.
-pub(in crate::http) fn host(host: &str) -> (String, String) {
-    (FORWARDED_HOST.to_owned(), host.to_owned())
-}
-
-/// The name under which the caller addressed this node.
+/// The name under which the caller addressed this node, or the web server in front of it, which
+/// then sends this field itself.
 const FORWARDED_HOST: &str = "X-Forwarded-Host";
+
+/// Adds the request's `Host`, unless a web server in front has added the one that it was sent.
+pub(in crate::http) fn add_host(headers: &mut Vec<(String, String)>, host: Option<&str>) {
+    if let Some(host) = host
+        && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(FORWARDED_HOST))
+    {
+        headers.push((FORWARDED_HOST.to_owned(), host.to_owned()));
+    }
+}
 
 /// The forwarded fields, in order.
 pub(super) fn headers(
@@ -31,9 +34,7 @@ pub(super) fn headers(
         if is_not_forwarded(field.name) || connection.names(field.name) {
             continue;
         }
-        if let Ok(value) = std::str::from_utf8(field.value) {
-            headers.push((field.name.to_owned(), value.trim_matches([' ', '\t']).to_owned()));
-        }
+        headers.push((field.name.to_owned(), header::from_bytes(field.value).into_owned()));
     }
     headers
 }
@@ -71,8 +72,7 @@ mod tests {
             ("Content-Type", "a/b"),
             ("Expect", "100-continue"),
             ("RP-Wait", "5"),
-            ("X-Request-Id", "abc"),
-            ("X-Forwarded-Host", "forged"),
+            ("RP-Request-Id", "abc"),
         ];
         assert_eq!(forwarded(&stay), []);
         for (name, value) in stay {

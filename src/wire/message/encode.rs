@@ -107,6 +107,13 @@ pub fn encode_event(
         ],
         payload.data(),
     )?;
+    let headers = if capabilities.extended { write_headers(&event.headers) } else { Vec::new() };
+    if capabilities.extended && headers.len() < event.headers.len() {
+        let stay = event.headers.iter().filter(|(name, _)| header::is_hop_by_hop(name)).count();
+        if headers.len() + stay < event.headers.len() {
+            return Err(Unsendable::Headers);
+        }
+    }
     let (stream, length) = payload.stream();
     let message = pb::Event {
         version: VERSION,
@@ -116,7 +123,7 @@ pub fn encode_event(
         data: Some(Cow::Borrowed(payload.data())),
         target: event.target.raw().filter(|_| capabilities.extended).map(Cow::Borrowed),
         request_id: capabilities.extended.then(|| Cow::Borrowed(event.request_id.as_str())),
-        headers: if capabilities.extended { write_headers(&event.headers) } else { Vec::new() },
+        headers,
         stream,
         length,
         head_only: (capabilities.extended && event.head_only).then_some(true),

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use restpipe::config::ServiceAddress;
-use restpipe::handler::{Router, Service};
+use restpipe::handler::{Handler, Router, Service};
 
 use crate::support::inside::Inside;
 use crate::support::{Answer, Identities, PATIENCE, Setup, ask, client, parse_answer, server};
@@ -76,7 +76,8 @@ impl Visit {
         Self { stream }
     }
 
-    /// The next head, with its empty line; `None` if the caller closes.
+    /// The next head, with its empty line, each byte as the character of the same number; `None` if
+    /// the caller closes.
     pub fn head(&mut self) -> Option<String> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -88,7 +89,7 @@ impl Visit {
                 Err(error) => panic!("{error}; so far {:?}", head.escape_ascii().to_string()),
             }
         }
-        Some(String::from_utf8(head).unwrap())
+        Some(head.into_iter().map(char::from).collect())
     }
 
     /// The next request with its body, by its `Content-Length` if present.
@@ -146,15 +147,15 @@ pub struct Scene {
 pub const CLIENT: &str = "/client/client-1/";
 
 impl Scene {
-    pub fn new(service: Service) -> Self {
-        Self::with(service, |setup| setup)
+    pub fn new(handler: impl Handler + 'static) -> Self {
+        Self::with(handler, |setup| setup)
     }
 
     /// With modified settings for both.
-    pub fn with(service: Service, change: impl Fn(Setup) -> Setup) -> Self {
+    pub fn with(handler: impl Handler + 'static, change: impl Fn(Setup) -> Setup) -> Self {
         let identities = Identities::new(&["client-1"]);
         let server = change(server(&identities)).serve(Router::new());
-        let client = change(client(&identities, "client-1", server.pipe())).dial(service);
+        let client = change(client(&identities, "client-1", server.pipe())).dial(handler);
         // Any answer means that they are connected.
         assert_eq!(client.get("/server/are-you-there").status, 404);
         Self { server, _client: client }

@@ -5,5 +5,6 @@ mod bytes;
 mod connections;
 mod faults;
 mod harness;
+mod passing;
 mod programs;
 mod streams;
