@@ -158,8 +158,13 @@ impl Connection<'_> {
                 info.started = Instant::now();
                 self.ask(request, body.into(), None, info)
             }
-            Err(refusal) => self.refuse(&refusal, Some(info)),
+            Err(refusal) => self.refuse(&self.incomplete(refusal), Some(info)),
         }
+    }
+
+    /// Why a body is not complete: this refusal, unless it is this node that waits no longer.
+    fn incomplete(&self, refusal: Refusal) -> Refusal {
+        if self.slot.input_was_ended() { RequestError::Stopping.into() } else { refusal }
     }
 
     /// Waits for a complete head and returns its length; `None` if the caller closed the connection
@@ -195,7 +200,11 @@ impl Connection<'_> {
                     let message = "the head did not arrive in time";
                     return Err(Refusal::closing(errors::HEAD_TIMEOUT, message));
                 }
-                Ok(Some(0) | None) | Err(_) => return Ok(None),
+                Ok(Some(0) | None) | Err(_) => {
+                    // A caller that is in the middle of its request waits for an answer.
+                    let is_owed = deadline.is_some() && self.slot.input_was_ended();
+                    return if is_owed { Err(RequestError::Stopping.into()) } else { Ok(None) };
+                }
                 Ok(Some(_)) => {}
             }
         }
@@ -260,7 +269,9 @@ impl Connection<'_> {
                 Ok(After::Close)
             }
             // The upload's refusal describes the body error more precisely.
-            (Err(RequestError::Body(_)), Some(refusal)) => self.refuse(&refusal, Some(info)),
+            (Err(RequestError::Body(_)), Some(refusal)) => {
+                self.refuse(&self.incomplete(refusal), Some(info))
+            }
             (Err(error), _) => {
                 self.note_unknown(&error, request_id);
                 let refusal = Refusal::from(error);

@@ -14,15 +14,18 @@ use crate::http::guard::Guard;
 use crate::http::shared::Shared;
 use crate::http::slots::ConnectionSlots;
 use crate::http::{HttpSettings, admit};
-use crate::net::accept::{self, Acceptor, BindError, Bound, SocketFile};
+use crate::net::accept::{self, Acceptor, AtStop, BindError, Bound, SocketFile};
 use crate::sync::line_budget::LineBudget;
 use crate::sync::throttle::Throttle;
+
+/// How long callers with an unfinished request have to read that the node is stopping.
+const LAST_WORDS_WAIT: Duration = Duration::from_millis(500);
 
 /// How long to wait for connections to close after they were cut off.
 const CUT_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a newly accepted connection may take to send its first request when the port is handed
-/// over, so that callers do not notice the process exit.
+/// How long a caller that has connected just before the stop may take to send its first request: it
+/// cannot know of the stop.
 const FIRST_REQUEST_WAIT: Duration = Duration::from_secs(1);
 
 /// A running local HTTP port. Dropping it stops accepting.
@@ -32,8 +35,6 @@ pub struct HttpServer {
     /// Guards the accepting state. Stopping joins the accept thread while holding this lock; that
     /// thread never takes it.
     accepting: Mutex<Option<Accepting>>,
-    /// The port was handed over to the next process: no caller may notice that this one exits.
-    handed: bool,
 }
 
 struct Accepting {
@@ -89,13 +90,14 @@ impl HttpServer {
             inspect,
         });
         let admitting = Arc::clone(&shared);
-        let started = Acceptor::start_bound("http", listener, handed, move |socket| {
+        let at_stop = if handed { AtStop::Leave } else { AtStop::Admit };
+        let started = Acceptor::start("http", listener, at_stop, move |socket| {
             admit::admit(socket, &admitting);
         });
         match started {
             Ok(acceptor) => {
                 let accepting = Mutex::new(Some(Accepting { acceptor, file }));
-                Ok(Self { shared, address, accepting, handed })
+                Ok(Self { shared, address, accepting })
             }
             Err(e) => {
                 if let Some(file) = file {
@@ -130,7 +132,8 @@ impl HttpServer {
     }
 
     /// Closes the listener, its socket file and idle connections at once. Requests in flight are
-    /// answered with `Connection: close`. Idempotent.
+    /// answered with `Connection: close`, and so is the first request of a connection that has sent
+    /// none yet. Idempotent.
     pub fn stop_accepting(&self) {
         let mut accepting = self.accepting.lock();
         let Some(Accepting { mut acceptor, file }) = accepting.take() else { return };
@@ -139,30 +142,32 @@ impl HttpServer {
         }
         acceptor.stop();
         self.shared.callers_log.finish();
-        self.shared.slots.stop(self.handed);
+        self.shared.slots.stop(true);
     }
 
     /// Stops accepting and waits until no request is in flight, not counting event streams. Returns
-    /// whether that happened before the deadline.
+    /// whether that happened before the deadline. Connections without any request yet are closed
+    /// after a second.
     pub fn finish(&self, deadline: Instant) -> bool {
         self.stop_accepting();
-        if self.handed {
-            let soon = Instant::now() + FIRST_REQUEST_WAIT;
-            if self.shared.slots.wait_answered(soon.min(deadline)) {
-                return true;
-            }
-            self.shared.slots.stop(false);
+        let soon = Instant::now() + FIRST_REQUEST_WAIT;
+        if self.shared.slots.wait_answered(soon.min(deadline)) {
+            return true;
         }
+        self.shared.slots.stop(false);
         self.shared.slots.wait_answered(deadline)
     }
 
     /// Stops accepting and waits until no request is in flight; cuts off those still in flight at
-    /// `deadline`. Returns whether none had to be cut off; then all threads of the port have ended.
+    /// `deadline`. Callers that have not sent all of their request by then are told so. Returns
+    /// whether none had to be cut off; then all threads of the port have ended.
     pub fn drain(&self, deadline: Instant) -> bool {
         if self.finish(deadline) && self.shared.slots.wait_empty(deadline) {
             return true;
         }
         log::warn!("http: {} connections cut off at the end of the drain", self.connections());
+        self.shared.slots.end_input();
+        self.shared.slots.wait_empty(Instant::now() + LAST_WORDS_WAIT);
         self.shared.slots.cut();
         // A connection that waits for the pipe ends when the pipe does.
         self.shared.slots.wait_empty(Instant::now() + CUT_WAIT);

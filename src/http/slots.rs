@@ -90,11 +90,14 @@ impl ConnectionSlots {
             // before it reads `stopping`.
             let spared = keep_fresh && connected.new.load(Ordering::SeqCst);
             if !spared && !connected.busy.load(Ordering::SeqCst) {
-                connected.read_shut_down.store(true, Ordering::SeqCst);
-                // Fails if the caller has already closed it.
-                let _ = connected.socket.shutdown(Shutdown::Read);
+                connected.end_input();
             }
         }
+    }
+
+    /// Ends the input of all connections: what has not arrived by now is not waited for any longer.
+    pub fn end_input(&self) {
+        self.table.lock().open.values().for_each(|connected| connected.end_input());
     }
 
     /// Closes all connections, even those processing a request.
@@ -126,6 +129,15 @@ impl ConnectionSlots {
     /// The number of open connections.
     pub fn count(&self) -> usize {
         self.table.lock().open.len()
+    }
+}
+
+impl Connected {
+    /// What has arrived can still be read, and the response can still be written.
+    fn end_input(&self) {
+        self.read_shut_down.store(true, Ordering::SeqCst);
+        // Fails if the caller has already closed it.
+        let _ = self.socket.shutdown(Shutdown::Read);
     }
 }
 
@@ -162,6 +174,11 @@ impl ConnectionSlot {
         self.connected.listens.store(listens, Ordering::SeqCst);
     }
 
+    /// Whether the end of the input was made here, not by the caller.
+    pub fn input_was_ended(&self) -> bool {
+        self.connected.read_shut_down.load(Ordering::SeqCst)
+    }
+
     /// Whether the port is stopping and this connection must close.
     pub fn stopping(&self) -> bool {
         let is_spared = || {
@@ -181,7 +198,7 @@ impl Caller for ConnectionSlot {
             Ok(count) => count == 0,
             Err(e) => !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
         };
-        closed && !self.connected.read_shut_down.load(Ordering::SeqCst)
+        closed && !self.input_was_ended()
     }
 }
 

@@ -31,65 +31,56 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// A port that accepts connections. Dropping it stops it.
 pub(crate) struct Acceptor {
     listener: Socket,
+    at_stop: AtStop,
     stopping: Arc<AtomicBool>,
     /// Dropped to wake the thread from a pause.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
     /// Whether accepting succeeds.
     accepts: Arc<AtomicBool>,
-    /// For a socket shared with other processes: shut down to wake the thread, as the socket itself
-    /// must not be touched.
-    waker: Option<UnixStream>,
+    /// Shut down to wake the thread: a socket that is shared with other processes must not be
+    /// touched.
+    waker: UnixStream,
+}
+
+/// What becomes of the connections in the accept queue when a port is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AtStop {
+    /// They are refused.
+    Refuse,
+    /// They are admitted: their callers get an answer.
+    Admit,
+    /// They are left to the other processes that share the socket.
+    Leave,
 }
 
 impl Acceptor {
-    /// Accepts on a bound socket; see [`Acceptor::start`].
-    pub fn start_bound(
-        what: &'static str,
-        bound: Socket,
-        handed: bool,
-        admit: impl Fn(Socket) + Send + 'static,
-    ) -> io::Result<Self> {
-        if !handed {
-            return Self::start(what, bound, admit);
-        }
-        let (waker, woken) = UnixStream::pair()?;
-        let mut acceptor = Self::launch(what, bound, Some(woken), admit)?;
-        acceptor.waker = Some(waker);
-        Ok(acceptor)
-    }
-
     /// Starts accepting on a new thread. `what` names the port in log lines. `admit` gets each
     /// connection and must not block.
     pub fn start(
         what: &'static str,
         listener: Socket,
-        admit: impl Fn(Socket) + Send + 'static,
-    ) -> io::Result<Self> {
-        Self::launch(what, listener, None, admit)
-    }
-
-    fn launch(
-        what: &'static str,
-        listener: Socket,
-        woken: Option<UnixStream>,
+        at_stop: AtStop,
         admit: impl Fn(Socket) + Send + 'static,
     ) -> io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = bounded(0);
+        let (waker, woken) = UnixStream::pair()?;
+        // The caller of a connection that was announced may have gone: `accept` must not block.
+        listener.set_nonblocking(true)?;
         let accepting = listener.try_clone()?;
         let stopping_seen = Arc::clone(&stopping);
         let accepts = Arc::new(AtomicBool::new(true));
         let outcome = Arc::clone(&accepts);
         let thread = threads::spawn(format!("{what}-accept"), move || {
-            let accept = || match &woken {
-                Some(woken) => accept_shared(&accepting, woken),
-                None => accepting.accept().map(|(socket, _)| socket),
-            };
-            run(what, accept, &stopping_seen, &stopped, &outcome, admit);
+            let accept = || accept(&accepting, &woken);
+            run(what, accept, &stopping_seen, &stopped, &outcome, &admit);
+            if at_stop == AtStop::Admit {
+                admit_queued(&accepting, admit);
+            }
         })?;
         let (stop, thread) = (Some(stop), Some(thread));
-        Ok(Self { listener, stopping, stop, thread, accepts, waker: None })
+        Ok(Self { listener, at_stop, stopping, stop, thread, accepts, waker })
     }
 
     /// Whether its thread runs: a panic would have ended it.
@@ -102,21 +93,19 @@ impl Acceptor {
         Arc::clone(&self.accepts)
     }
 
-    /// Closes the port. Connections in the accept queue are refused, or left to the other processes
-    /// that share the socket.
+    /// Closes the port.
     pub fn stop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         self.stopping.store(true, Ordering::Release);
-        // On Linux this wakes a thread in `accept`, and refuses further connections.
-        let woken = match self.waker.take() {
-            Some(waker) => waker.shutdown(Shutdown::Both),
-            None => self.listener.shutdown(Shutdown::Both),
-        };
         drop(self.stop.take());
-        match woken {
+        match self.waker.shutdown(Shutdown::Both) {
             // The thread blocks on nothing else, so this is short.
             Ok(()) => drop(thread.join()),
             Err(error) => log::warn!("the listener does not stop: {error}"),
+        }
+        if self.at_stop != AtStop::Leave {
+            // On Linux this refuses further connections.
+            let _ = self.listener.shutdown(Shutdown::Both);
         }
     }
 }
@@ -128,7 +117,7 @@ impl Drop for Acceptor {
 }
 
 /// Waits for a connection; fails if woken.
-fn accept_shared(listener: &Socket, woken: &UnixStream) -> io::Result<Socket> {
+fn accept(listener: &Socket, woken: &UnixStream) -> io::Result<Socket> {
     let mut waiting = [PollFd::new(listener, PollFlags::IN), PollFd::new(woken, PollFlags::IN)];
     poll(&mut waiting, None)?;
     if !waiting[1].revents().is_empty() {
@@ -137,13 +126,29 @@ fn accept_shared(listener: &Socket, woken: &UnixStream) -> io::Result<Socket> {
     listener.accept().map(|(socket, _)| socket)
 }
 
+/// Admits the connections in the accept queue, and no more than fit into one.
+fn admit_queued(listener: &Socket, admit: impl Fn(Socket)) {
+    for _ in 0..BACKLOG {
+        match listener.accept() {
+            Ok((socket, _)) => admit(socket),
+            // The caller has gone, or a signal arrived.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                ) => {}
+            Err(_) => return,
+        }
+    }
+}
+
 fn run(
     what: &str,
     accept: impl Fn() -> io::Result<Socket>,
     stopping: &AtomicBool,
     stopped: &Receiver<()>,
     accepts: &AtomicBool,
-    admit: impl Fn(Socket),
+    admit: &impl Fn(Socket),
 ) {
     let errors = Throttle::default();
     loop {
@@ -194,8 +199,10 @@ mod tests {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let (seen, admitted) = bounded(1);
-        let mut acceptor =
-            Acceptor::start("test", listener.into(), move |_| seen.send(()).unwrap()).unwrap();
+        let mut acceptor = Acceptor::start("test", listener.into(), AtStop::Refuse, move |_| {
+            seen.send(()).unwrap();
+        })
+        .unwrap();
         TcpStream::connect(address).unwrap();
         admitted.recv_timeout(Duration::from_secs(10)).unwrap();
         acceptor.stop();
@@ -209,7 +216,7 @@ mod tests {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let (held, let_go) = bounded::<()>(0);
-        let acceptor = Acceptor::start("test", listener.into(), move |_| {
+        let acceptor = Acceptor::start("test", listener.into(), AtStop::Refuse, move |_| {
             let _ = let_go.recv();
             std::panic::resume_unwind(Box::new("a defect"));
         })
@@ -236,7 +243,36 @@ mod tests {
         };
         let accepts = AtomicBool::new(true);
         let admit = |_| admitted.set(admitted.get() + 1);
-        run("test", accept, &stopping, &stopped, &accepts, admit);
+        run("test", accept, &stopping, &stopped, &accepts, &admit);
         assert_eq!(admitted.get(), 1);
+    }
+
+    #[test]
+    fn connections_in_the_queue_are_admitted_where_their_callers_get_an_answer() {
+        const WAITING: usize = 20;
+        // One may be accepted before the thread notices the stop.
+        for (at_stop, expected) in [(AtStop::Admit, WAITING..=WAITING), (AtStop::Leave, 0..=1)] {
+            let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+            let address = listener.local_addr().unwrap();
+            let shared = listener.try_clone().unwrap();
+            let (seen, admitted) = bounded(WAITING + 1);
+            let (held, let_go) = bounded::<()>(0);
+            let mut acceptor = Acceptor::start("test", listener.into(), at_stop, move |_| {
+                seen.send(()).unwrap();
+                let _ = let_go.recv();
+            })
+            .unwrap();
+            // The thread is busy with the first; the others wait in the queue.
+            let _first = TcpStream::connect(address).unwrap();
+            admitted.recv_timeout(Duration::from_secs(10)).unwrap();
+            let _others = [(); WAITING].map(|()| TcpStream::connect(address).unwrap());
+            acceptor.stopping.store(true, Ordering::Release);
+            drop(held);
+            acceptor.stop();
+            let count = admitted.try_iter().count();
+            assert!(expected.contains(&count), "{at_stop:?}: {count}");
+            shared.set_nonblocking(true).unwrap();
+            assert_eq!(shared.accept().is_ok(), at_stop == AtStop::Leave);
+        }
     }
 }

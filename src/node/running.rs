@@ -23,7 +23,7 @@ const MAX_DRAIN: Duration = Duration::from_secs(3600);
 /// How long links have to close cleanly when a node stops.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long answers to callers that outlast the drain may take.
-const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(500);
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Spread of the reconnects to a stopping server, per client, ...
 const RECONNECT_SPREAD_PER_PEER: Duration = Duration::from_millis(5);
 /// ... up to this total.

@@ -19,7 +19,7 @@ use crate::config::{Bind, ServerConfig};
 use crate::event::pipe::{Peer, RequestError};
 use crate::event::{Event, Reply};
 use crate::handler::{Handler, Role};
-use crate::net::accept::{Acceptor, BACKLOG, Bound, bind_tcp};
+use crate::net::accept::{Acceptor, AtStop, BACKLOG, Bound, bind_tcp};
 use connections::Connections;
 
 /// A running server. Dropping it stops it without finishing requests in flight.
@@ -60,8 +60,9 @@ impl Server {
             RunningNode::start(core, &config.node, handler_name, sockets.http, on_new_certificate)?;
         let admitting = Arc::clone(&connections);
         let admit = move |socket| admitting.admit(socket);
+        let at_stop = if handed { AtStop::Leave } else { AtStop::Refuse };
         let acceptor =
-            Acceptor::start_bound("pipe", listener, handed, admit).map_err(StartError::Thread)?;
+            Acceptor::start("pipe", listener, at_stop, admit).map_err(StartError::Thread)?;
         node.view.watch(acceptor.accepts());
         Ok(Self { node, pipe_address, acceptor, connections, stopped: false })
     }

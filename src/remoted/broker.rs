@@ -33,7 +33,7 @@ use parking_lot::{Mutex, RwLock};
 use super::keys::{Keyring, KeysError};
 use crate::config::Bind;
 use crate::net::accept::strangers::Strangers;
-use crate::net::accept::{self, Acceptor, BindError, SocketFile};
+use crate::net::accept::{self, Acceptor, AtStop, BindError, SocketFile};
 use crate::sync::line_budget::LineBudget;
 use crate::sync::permits::Permits;
 use crate::sync::threads::spawn;
@@ -89,7 +89,7 @@ impl Broker {
         let watcher = spawn("remoted-waiting", move || watching.waiting_callers.watch())
             .map_err(BrokerError::System)?;
         let admitting = Arc::clone(&state);
-        let started = Acceptor::start("remoted", bound.socket, move |socket| {
+        let started = Acceptor::start("remoted", bound.socket, AtStop::Refuse, move |socket| {
             requests::admit(socket, &admitting);
         });
         let acceptor = started.map_err(|error| {

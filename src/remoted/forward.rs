@@ -15,7 +15,7 @@ use super::stream::Stream;
 use super::url::{Side, Url};
 use super::webroute::ConnectError;
 use crate::config::Bind;
-use crate::net::accept::{Acceptor, SocketFile, listen};
+use crate::net::accept::{Acceptor, AtStop, SocketFile, listen};
 use crate::sync::line_budget::LineBudget;
 use crate::sync::permits::Permits;
 use crate::sync::workers::Workers;
@@ -105,8 +105,10 @@ impl BrokerForward {
             permits: Arc::clone(&permits),
             log: LineBudget::new(bound.address.to_string()),
         };
-        let acceptor = Acceptor::start("remoted", bound.socket, move |socket| port.admit(socket))
-            .map_err(|error| error.to_string())?;
+        let acceptor = Acceptor::start("remoted", bound.socket, AtStop::Refuse, move |socket| {
+            port.admit(socket)
+        })
+        .map_err(|error| error.to_string())?;
         Ok(Self { acceptor, address: bound.address, file: bound.file, permits })
     }
 

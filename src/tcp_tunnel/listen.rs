@@ -10,7 +10,7 @@ use super::connection::TunnelConnection;
 use crate::config::{Bind, TunnelTarget};
 use crate::event::pipe::{Peer, Pipe};
 use crate::event::{CODE_FINE, CODE_UNHANDLED, Event, Reply, Verb};
-use crate::net::accept::{Acceptor, Bound, SocketFile};
+use crate::net::accept::{Acceptor, AtStop, Bound, SocketFile};
 use crate::sync::line_budget::LineBudget;
 use crate::sync::permits::{Permit, Permits};
 use crate::sync::workers::Workers;
@@ -46,7 +46,7 @@ impl TunnelListeners {
         let workers = Workers::new("carry-from");
         let Bound { socket: listener, address, file, handed: _ } = bound;
         let log = LineBudget::new(address.to_string());
-        let acceptor = Acceptor::start("tcp", listener, move |socket| {
+        let acceptor = Acceptor::start("tcp", listener, AtStop::Refuse, move |socket| {
             let warn = |cause, why: &str| {
                 log.warn(cause, &forward.to_string(), why);
             };

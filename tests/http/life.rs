@@ -54,6 +54,8 @@ fn stopping_refuses_new_callers_and_lets_requests_end() {
         }),
     );
     let mut idle = running.call();
+    idle.send("GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(idle.answer().status, 404);
     let mut busy = running.call();
     busy.send(&GET.repeat(2));
     in_pipe.recv_timeout(PATIENCE).unwrap();
@@ -66,6 +68,55 @@ fn stopping_refuses_new_callers_and_lets_requests_end() {
     assert!(busy.is_closed(), "the second request is not taken up");
     assert!(running.server.drain(Instant::now() + PATIENCE));
     assert_eq!(running.pipe.seen().len(), 1);
+}
+
+#[test]
+fn who_has_just_connected_gets_an_answer_from_a_port_that_stops() {
+    let running = start();
+    let mut new = running.call();
+    running.server.stop_accepting();
+    // It cannot know of the stop.
+    new.send(&GET.repeat(2));
+    let answer = new.answer();
+    assert_eq!((answer.status, answer.header("Connection")), (200, Some("close")));
+    assert!(new.is_closed(), "the second request is not taken up");
+    assert!(running.server.drain(Instant::now() + PATIENCE));
+}
+
+#[test]
+fn who_has_just_connected_and_says_nothing_holds_up_a_stop_for_a_moment() {
+    let running = start();
+    let mut silent = running.call();
+    let started = Instant::now();
+    assert!(running.server.drain(started + PATIENCE));
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(900) && took < PATIENCE / 2, "{took:?}");
+    assert!(silent.is_closed());
+}
+
+#[test]
+fn who_is_in_the_middle_of_a_request_at_the_end_of_a_drain_is_told() {
+    let running = start();
+    let put = "PUT /server/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: ";
+    let parts = ["G", "GET /server/time HTTP/1.1\r\nHost: lo"].map(str::to_owned);
+    let bodies = ["9\r\n\r\nhalf", "100000\r\n\r\nhalf"].map(|rest| format!("{put}{rest}"));
+    let mut callers: Vec<_> = parts
+        .into_iter()
+        .chain(bodies)
+        .map(|part| {
+            let mut caller = running.call();
+            caller.send(&part);
+            caller
+        })
+        .collect();
+    assert!(!running.server.drain(Instant::now() + Duration::from_millis(200)));
+    for caller in &mut callers {
+        let answer = caller.answer();
+        assert_eq!((answer.status, answer.error().as_str()), (503, "stopping"));
+        assert_eq!(answer.header("Connection"), Some("close"));
+        assert!(caller.is_closed());
+    }
+    assert_eq!(running.server.connections(), 0);
 }
 
 #[test]

@@ -232,6 +232,36 @@ fn a_client_without_its_server_stops_quickly_and_its_callers_are_told() {
     });
 }
 
+/// Of many callers at once, some are in the accept queue when the node stops, some have just
+/// connected, and some wait for a client.
+#[test]
+fn every_caller_that_is_connected_gets_an_answer_from_a_stopping_node() {
+    const CALLERS: usize = 300;
+    let identities = Identities::new(&["client-1"]);
+    let mut server = server(&identities).set("RP_SERVER_LOOKUP_HOSTS", "no.such.invalid").start();
+    // It accepts nothing for now.
+    server.signal("STOP");
+    let mut callers: Vec<TcpStream> =
+        (0..CALLERS).map(|_| TcpStream::connect(server.http()).unwrap()).collect();
+    let names = ["client-1", "localhost", "127.0.0.9", "no.such.invalid", "away"];
+    for (caller, name) in callers.iter_mut().zip(names.iter().cycle()) {
+        let text = format!("GET /client/{name}/time HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        caller.write_all(text.as_bytes()).unwrap();
+        caller.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    }
+    server.signal("TERM");
+    server.signal("CONT");
+    assert_eq!(server.wait_exit().code(), Some(0));
+    for (number, caller) in callers.iter_mut().enumerate() {
+        let mut answer = Vec::new();
+        let read = caller.read_to_end(&mut answer);
+        assert!(read.is_ok() && !answer.is_empty(), "caller {number}: {read:?}");
+        let answer = support::parse_answer(&answer);
+        let error = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(["stopping", "unknown_peer"].contains(&error.as_str()), "{answer:?}");
+    }
+}
+
 /// Reads an answer without a body.
 fn read_head(socket: &mut TcpStream) {
     let mut head = Vec::new();
