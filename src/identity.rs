@@ -22,6 +22,7 @@ pub(crate) mod trust;
 pub(crate) mod verify;
 
 use std::fmt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -72,6 +73,8 @@ pub struct Identity {
     role: Role,
     crt: PathBuf,
     crl: Option<PathBuf>,
+    /// The warning about the key's file, if others can read it.
+    open_key: Option<String>,
     provider: Arc<CryptoProvider>,
     certified: Arc<CertifiedKey>,
     trust: Arc<TrustStore>,
@@ -137,6 +140,7 @@ impl Identity {
             role,
             crt: files.crt.clone(),
             crl: crl.cloned(),
+            open_key: open_key(&files.key),
             provider,
             certified,
             trust,
@@ -213,11 +217,14 @@ impl Identity {
         self.crl.as_deref()
     }
 
-    /// Notices about this node's own files that expire soon or have expired.
+    /// Notices about this node's own files: those that expire soon or have expired, and a private key
+    /// that others can read.
     pub fn notices(&self, now: UnixTime) -> Vec<ExpiryNotice> {
         let mut notices = Vec::new();
         let own = ExpiryNotice::certificate("this node's certificate", &self.own, now);
         notices.extend(own.map(|own| own.in_file(&self.crt)));
+        let open_key = self.open_key.clone();
+        notices.extend(open_key.map(|text| ExpiryNotice { key: "open key".to_owned(), text }));
         if let Some(file) = &self.crl {
             for list in self.trust.lists.iter().filter(|list| list.is_due(CRL_WARNING_LEAD, now)) {
                 let (file, issuer) = (text::shown(file), &list.issuer);
@@ -235,6 +242,20 @@ impl Identity {
         }
         notices
     }
+}
+
+/// The warning about a private key's file that every user of the machine can read or write.
+pub fn open_key(file: &Path) -> Option<String> {
+    const OTHERS: u32 = 0o006;
+    let mode = std::fs::metadata(file).ok()?.permissions().mode();
+    let file = text::shown(file);
+    (mode & OTHERS != 0).then(|| {
+        format!(
+            "{file}: every user of this machine may use the private key (mode {:04o}): chmod 600 it, and \
+             make another key if one may have read it",
+            mode & 0o7777
+        )
+    })
 }
 
 /// How many seconds before a revocation list's next update to warn: seven days.

@@ -97,6 +97,7 @@ impl Ca<'_> {
         let (key_file, crt) =
             (self.path(&key_file(&order.name)), self.path(&crt_file(&order.name)));
         refuse_existing(&[&key_file, &crt])?;
+        check_client_name(order).map_err(|fault| CaError::new(&crt, fault))?;
         let authority = self.load(now)?;
         let _lock = Lock::take(self.dir)?;
         let at_key = |fault: CaFault| CaError::new(&key_file, fault);
@@ -122,6 +123,7 @@ impl Ca<'_> {
         let crt = csr.with_file_name(crt_file(&order.name));
         let request = CertificateRequest::read(csr)?;
         refuse_existing(&[&crt])?;
+        check_client_name(order).map_err(|fault| CaError::new(&crt, fault))?;
         let authority = self.load(now)?;
         let _lock = Lock::take(self.dir)?;
         let key = usable_key(&request.public_key).map_err(|e| CaError::new(csr, e))?;
@@ -244,7 +246,8 @@ fn newest<'a>(
         record.name == text && place.is_none_or(|place| place.public_key == record.public_key)
     };
     let mut own = records.iter().filter(is_own);
-    if own.clone().next().is_none() {
+    let count = own.clone().count();
+    if count == 0 {
         return Err(CaFault::NeverIssued(name.clone()));
     }
     let is_lost = |record: &&Record| {
@@ -255,12 +258,38 @@ fn newest<'a>(
     let is_good = |record: &&Record| {
         list.find(&record.serial).is_none() && !lost.contains(&&record.public_key)
     };
-    own.rfind(is_good).ok_or_else(|| {
+    own.clone().rfind(is_good).ok_or_else(|| {
+        let is_unrevoked = |record: &&Record| list.find(&record.serial).is_none();
+        let has_others = records.iter().filter(|record| record.name == text).count() > count;
+        let what = match (own.rfind(is_unrevoked), has_others) {
+            (Some(other), _) => format!(
+                "a certificate with the same key is revoked, and with it the key, though {} for {name} \
+                 is not and still counts (rp_ca revoke {name} revokes it too)",
+                other.serial_text()
+            ),
+            (None, false) => format!("all certificates for {name} are revoked, and with them their key"),
+            (None, true) => format!(
+                "all certificates for {name} with the key of this one are revoked, and with them the key"
+            ),
+        };
         CaFault::Other(format!(
-            "all certificates for {name} are revoked, and with them their key; make a new identity \
-             under a new name, or move the old files away first"
+            "{what}; make a new identity under a new name, or move the old files away first"
         ))
     })
+}
+
+/// Refuses a client that could not be asked for: in a target, `server` is the server itself.
+fn check_client_name(order: &Order) -> Result<(), CaFault> {
+    const TAKEN: &str = "server";
+    match (order.role, &order.name) {
+        (Role::Client, Name::Dns(name)) if name.eq_ignore_ascii_case(TAKEN) => {
+            Err(CaFault::Other(format!(
+                "a client cannot have the name {name:?}, by which clients call their server; choose \
+                 another"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The certificate that the new one will replace. It must have been issued here, so that a copy

@@ -10,6 +10,8 @@ use std::str::FromStr;
 use rcgen::SanType;
 use rustls::pki_types::DnsName;
 
+use crate::identity::text::is_invisible;
+
 /// The longest name, in characters: the limit of a common name (RFC 5280, `ub-common-name`).
 pub const MAX_NAME: usize = 64;
 
@@ -79,7 +81,8 @@ impl FromStr for CaName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let is_clean = |c: char| c.is_alphanumeric() || c == ' ' || c.is_ascii_graphic();
+        let is_clean =
+            |c: char| (c.is_alphanumeric() || c == ' ' || c.is_ascii_graphic()) && !is_invisible(c);
         if text.trim().is_empty() {
             Err(NameError("a name has at least one character"))
         } else if text.chars().count() > MAX_NAME {
@@ -122,9 +125,18 @@ mod tests {
         for name in ["Example CA", "Prüfstelle 7 (Zürich)", "a", &"ä".repeat(64)] {
             assert_eq!(name.parse::<CaName>(), Ok(CaName(name.to_owned())));
         }
-        for name in
-            ["", "  ", "a\nb", "a\0", "\u{1b}[2J", "a\u{202e}b", "a\u{200b}", &"a".repeat(65)]
-        {
+        for name in [
+            "",
+            "  ",
+            "a\nb",
+            "a\0",
+            "\u{1b}[2J",
+            "a\u{202e}b",
+            "a\u{200b}",
+            "a\u{3164}",
+            "\u{115f}",
+            &"a".repeat(65),
+        ] {
             assert!(name.parse::<CaName>().is_err(), "{name:?}");
         }
     }

@@ -15,7 +15,7 @@ use x509_parser::x509::X509Version;
 
 use super::date::Date;
 use super::error::IdentityFault;
-use super::text::{clean, hex};
+use super::text::{clean, hex, is_invisible};
 use crate::event::peer::Role;
 
 /// The longest name of an owner, in characters.
@@ -107,6 +107,12 @@ pub(crate) fn check_dates(
     }
 }
 
+/// Whether a CA's key may sign revocation lists: without key usages, it may do anything.
+pub(crate) fn may_sign_lists(certificate: &X509Certificate<'_>) -> bool {
+    let usage = certificate.key_usage().ok().flatten();
+    usage.is_none_or(|usage| usage.value.crl_sign())
+}
+
 /// Whether a client can find a server by this certificate: it has a DNS name or an IP address.
 pub(crate) fn has_server_name(certificate: &X509Certificate<'_>) -> bool {
     alternative_names(certificate)
@@ -148,7 +154,8 @@ pub(crate) fn subject(certificate: &X509Certificate<'_>) -> String {
 const NAME_MISSING: &str =
     "the certificate has no name: neither a subject alternative DNS name nor a common name";
 const NAME_TOO_LONG: &str = "the name in the certificate is longer than 255 characters";
-const NAME_HAS_CONTROL: &str = "the name in the certificate has control characters";
+const NAME_HAS_INVISIBLE: &str =
+    "the name in the certificate has characters that are invisible or reorder others";
 
 fn name(certificate: &X509Certificate<'_>, role: Role) -> Result<String, &'static str> {
     let dns = alternative_names(certificate).find_map(|name| match name {
@@ -171,20 +178,13 @@ fn name(certificate: &X509Certificate<'_>, role: Role) -> Result<String, &'stati
 fn check_name(name: &str) -> Result<(), &'static str> {
     if name.trim().is_empty() {
         Err(NAME_MISSING)
-    } else if name.chars().any(is_invisible) {
-        Err(NAME_HAS_CONTROL)
+    } else if name.chars().any(|c| is_invisible(c) || c.is_whitespace() && c != ' ') {
+        Err(NAME_HAS_INVISIBLE)
     } else if name.chars().count() > MAX_NAME {
         Err(NAME_TOO_LONG)
     } else {
         Ok(())
     }
-}
-
-/// Control characters, line and paragraph separators, and those that reorder or hide others.
-fn is_invisible(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-        || c == '\u{feff}'
 }
 
 fn alternative_names<'a>(
@@ -274,16 +274,44 @@ mod tests {
     #[test]
     fn names_that_would_lie_in_a_log_are_refused() {
         let fault = |name: &str| client_name(Some(name), &[]).unwrap_err();
-        for name in ["a\nb", "a\0", "\u{1b}[2J", "a\u{85}", "a\u{202e}b", "a\u{2028}", "a\u{feff}"]
-        {
-            assert_eq!(fault(name), IdentityFault::Other(NAME_HAS_CONTROL.to_owned()), "{name:?}");
+        for name in [
+            "a\nb",
+            "a\0",
+            "\u{1b}[2J",
+            "a\u{85}",
+            "a\u{202e}b",
+            "a\u{2028}",
+            "a\u{feff}",
+            "a\u{ad}b",
+            "a\u{e0062}",
+            "a\u{e01ef}",
+            "a\u{fe0f}",
+            "a\u{34f}",
+            "\u{61c}a",
+            "\u{115f}",
+            "a\u{3164}",
+            "a\u{ffa0}",
+            "a\u{180e}",
+            "a\u{2800}",
+            "a\u{a0}b",
+            "a\u{3000}",
+            "a\u{2009}b",
+            "a\u{fffa}",
+            "a\u{1d173}",
+            "a\u{2065}",
+        ] {
+            assert_eq!(
+                fault(name),
+                IdentityFault::Other(NAME_HAS_INVISIBLE.to_owned()),
+                "{name:?}"
+            );
         }
         assert_eq!(fault(""), IdentityFault::Other(NAME_MISSING.to_owned()));
         assert_eq!(fault("  "), IdentityFault::Other(NAME_MISSING.to_owned()));
         assert!(client_name(Some(&"ä".repeat(255)), &[]).is_ok());
         assert_eq!(fault(&"ä".repeat(256)), IdentityFault::Other(NAME_TOO_LONG.to_owned()));
         let dns_with_control = client_name(Some("fine"), &[dns("a\u{7f}")]);
-        assert_eq!(dns_with_control, Err(IdentityFault::Other(NAME_HAS_CONTROL.to_owned())));
+        assert_eq!(dns_with_control, Err(IdentityFault::Other(NAME_HAS_INVISIBLE.to_owned())));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
-use webpki::{CertRevocationList, OwnedCertRevocationList};
+use webpki::{Cert, CertRevocationList, OwnedCertRevocationList, VerifiedPath};
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
@@ -20,8 +20,9 @@ use super::text::{clean, shown};
 /// One list, its signature checked.
 #[derive(Debug)]
 pub(crate) struct RevocationList {
-    /// As the check of a chain needs it.
-    pub list: CertRevocationList<'static>,
+    list: CertRevocationList<'static>,
+    /// The public key of the CA that signed it: two CAs may have one name.
+    signer: Vec<u8>,
     /// The CA, for messages.
     pub issuer: String,
     /// When its CA expects to publish the next one.
@@ -66,30 +67,39 @@ fn check(
 
     let issuer = clean(&parsed.issuer().to_string().chars().take(MAX_ISSUER).collect::<String>());
     let mut known = false;
-    let mut signed = false;
+    let mut signer = None;
     for candidate in issuers {
         let Ok(certificate) = certificate::parse(candidate) else { continue };
         if certificate.subject().as_raw() == parsed.issuer().as_raw() {
             known = true;
-            // That the list names the same key is checked again for each certificate.
-            signed |= is_signed_by(
+            let has_signed = is_signed_by(
                 certificate.public_key(),
                 &parsed.signature_algorithm,
                 parsed.tbs_cert_list.as_ref(),
                 &parsed.signature_value,
             );
+            if has_signed && !certificate::may_sign_lists(&certificate) {
+                return Err(IdentityFault::Other(format!(
+                    "the revocation list is signed by {issuer}, whose certificate does not allow \
+                     that (key usage cRLSign)"
+                )));
+            }
+            if has_signed {
+                signer = Some(certificate.public_key().raw.to_owned());
+            }
         }
     }
-    match (known, signed) {
+    match (known, signer) {
         (false, _) => Err(IdentityFault::Other(format!(
             "the revocation list is from {issuer}, which is not a CA in {}",
             shown(ca)
         ))),
-        (true, false) => Err(IdentityFault::Other(format!(
+        (true, None) => Err(IdentityFault::Other(format!(
             "the revocation list names {issuer} as its issuer, whose key has not signed it"
         ))),
-        (true, true) => Ok(RevocationList {
+        (true, Some(signer)) => Ok(RevocationList {
             list: list.into(),
+            signer,
             issuer,
             next_update: next_update.to_datetime().into(),
             this_update: parsed.last_update().to_datetime().into(),
@@ -99,6 +109,53 @@ fn check(
 
 /// How much of an issuer's name is shown, in characters.
 const MAX_ISSUER: usize = 255;
+
+/// Whether a CA of a verified path has revoked a certificate of it. A certificate whose CA has no
+/// list passes, and an overdue list still applies: it is better than none.
+pub(crate) fn check_path(
+    lists: &[RevocationList],
+    path: &VerifiedPath<'_>,
+) -> Result<(), webpki::Error> {
+    let leaf: &Cert<'_> = path.end_entity();
+    let mut issued = leaf;
+    for issuer in path.intermediate_certificates() {
+        let key = issuer.subject_public_key_info();
+        check_one(lists, issued, |signer| signer == key.as_ref())?;
+        issued = issuer;
+    }
+    let key = &path.anchor().subject_public_key_info;
+    check_one(lists, issued, |signer| is_key_of_anchor(signer, key))
+}
+
+fn check_one(
+    lists: &[RevocationList],
+    certificate: &Cert<'_>,
+    is_issuer: impl Fn(&[u8]) -> bool,
+) -> Result<(), webpki::Error> {
+    let mut scopes = Vec::new();
+    let own = lists
+        .iter()
+        .filter(|list| list.list.issuer() == certificate.issuer() && is_issuer(&list.signer));
+    for RevocationList { list, .. } in own {
+        let scope = list.issuing_distribution_point();
+        // An older one of the same scope has no effect.
+        if scopes.contains(&scope) {
+            continue;
+        }
+        scopes.push(scope);
+        if list.find_serial(certificate.serial())?.is_some() {
+            return Err(webpki::Error::CertRevoked);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a trust anchor has this key: of its, only the content is kept, without tag and length.
+fn is_key_of_anchor(key: &[u8], content: &[u8]) -> bool {
+    /// Tag and length of a key: 2 to 4 bytes, as it is shorter than 64 KiB.
+    const HEADER: std::ops::RangeInclusive<usize> = 2..=4;
+    key.ends_with(content) && HEADER.contains(&(key.len() - content.len()))
+}
 
 impl RevocationList {
     /// Whether the next one is due within `ahead` seconds of `now`, or overdue.

@@ -8,15 +8,13 @@ use std::path::{Path, PathBuf};
 use rustls::RootCertStore;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use webpki::{
-    CertRevocationList, EndEntityCert, KeyUsage, RevocationOptionsBuilder, UnknownStatusPolicy,
-};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
 use super::certificate::{self, PeerCertificate};
 use super::chain;
 use super::date::Date;
 use super::error::IdentityFault;
-use super::revocation::RevocationList;
+use super::revocation::{self, RevocationList};
 use crate::event::peer::Role;
 
 /// The trusted CAs, and what they have revoked.
@@ -79,13 +77,8 @@ impl TrustStore {
             Role::Server => KeyUsage::server_auth(),
             Role::Client => KeyUsage::client_auth(),
         };
-        let lists: Vec<&CertRevocationList<'_>> =
-            self.lists.iter().map(|revoked| &revoked.list).collect();
-        // The whole chain is looked up. A certificate whose CA has no list passes, and an overdue
-        // list still applies: it is better than none.
-        let revocation = RevocationOptionsBuilder::new(&lists)
-            .ok()
-            .map(|options| options.with_status_policy(UnknownStatusPolicy::Allow).build());
+        // `webpki` would look for a list by the CA's name alone.
+        let is_unrevoked = |path: &VerifiedPath<'_>| revocation::check_path(&self.lists, path);
         let fault = |error| chain_fault(error, &self.ca, role);
         EndEntityCert::try_from(leaf)
             .map_err(fault)?
@@ -95,8 +88,8 @@ impl TrustStore {
                 intermediates,
                 now,
                 usage,
-                revocation,
                 None,
+                Some(&is_unrevoked),
             )
             .map_err(fault)?;
         Ok(())

@@ -93,7 +93,7 @@ fn usable<T>(
     });
     match chosen {
         Ok((config, warnings)) => {
-            warnings.iter().for_each(|warning| report.warn(warning));
+            warnings.iter().for_each(|warning| report.remark(CONFIGURATION, warning));
             Some(config)
         }
         Err(error) => {
@@ -132,6 +132,7 @@ fn identity(config: &NodeConfig, role: Role, report: &mut Report) -> Option<Iden
             report.note(IDENTITY, Ok(format!("{} (sha256 {})", own.name, own.fingerprint)));
             let until = format!("{clock}; the certificate is valid until {}", own.expires);
             report.note(CLOCK, Ok(until));
+            identity.notices(now).iter().for_each(|notice| report.remark(IDENTITY, &notice.text));
             Some(identity)
         }
         Err(error) if matches!(error.fault, IdentityFault::NotYetValid(_)) => {

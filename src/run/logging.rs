@@ -19,6 +19,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::config::{Environment, LogFormat};
+use crate::identity::text::is_invisible;
 use queue::LogQueue;
 
 /// How long an ending program waits for the reader of its log.
@@ -140,8 +141,8 @@ fn json_line(time: &str, level: Level, message: impl Display) -> String {
     format!("{}\n", json!({ "time": time, "level": level, "message": message }))
 }
 
-/// A text as one line that is safe on a terminal: whatever would break the line, move the cursor or
-/// change the text direction is escaped, and a long text is truncated.
+/// A text as one line that is safe on a terminal: whatever would break the line, move the cursor,
+/// change the text direction or be invisible is escaped, and a long text is truncated.
 pub fn one_line(text: impl Display) -> String {
     let mut line = OneLine { text: String::new(), is_cut: false };
     // An error is either our own, at the limit, or that of a `Display` implementation.
@@ -170,7 +171,7 @@ impl fmt::Write for OneLine {
                 self.is_cut = true;
                 return Err(fmt::Error);
             }
-            if is_unsafe_to_show(c) {
+            if is_invisible(c) {
                 self.text.extend(c.escape_default());
             } else {
                 self.text.push(c);
@@ -178,13 +179,6 @@ impl fmt::Write for OneLine {
         }
         Ok(())
     }
-}
-
-fn is_unsafe_to_show(c: char) -> bool {
-    // Line and paragraph separator; marks, embeddings, overrides and isolates of direction (UAX 9).
-    let breaks_or_turns = matches!(c, '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{200e}' | '\u{200f}'
-        | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || breaks_or_turns
 }
 
 #[cfg(test)]
@@ -219,6 +213,7 @@ mod tests {
             ("a\nb\r\n\tc", "a\\nb\\r\\n\\tc"),
             ("\u{1b}[2J\0\u{7f}\u{85}\u{9b}", "\\u{1b}[2J\\u{0}\\u{7f}\\u{85}\\u{9b}"),
             ("a\u{2028}b\u{2029}\u{202e}c", "a\\u{2028}b\\u{2029}\\u{202e}c"),
+            ("web\u{ad}1\u{e0062}", "web\\u{ad}1\\u{e0062}"),
         ] {
             assert_eq!(one_line(text), expected);
         }

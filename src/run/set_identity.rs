@@ -7,7 +7,7 @@ use rustls::pki_types::UnixTime;
 
 use crate::config::{Environment, IdentityFiles, Reader};
 use crate::event::peer::Role;
-use crate::identity::{self, GivenFiles};
+use crate::identity::{self, ExpiryNotice, GivenFiles};
 use crate::run::cli::source::{self, SettingsSource};
 use crate::run::cli::{self, CliFailure, Program};
 
@@ -95,6 +95,13 @@ fn install(
     }
     let own =
         identity::install(given, &place, role, UnixTime::now()).map_err(CliFailure::failed)?;
+    // The installed copy has mode 0600; this one may have been read.
+    if let Some(text) = identity::open_key(&given.key) {
+        cli::warn(program, text);
+    }
+    if let Some(notice) = ExpiryNotice::certificate("the certificate", &own, UnixTime::now()) {
+        cli::warn(program, notice.text);
+    }
     cli::say(&format!(
         "installed    {}\nname         {}\nexpires      {}\nsha256       {}",
         place.crt.display(),

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use restpipe::ca::{self, Ca, Order, Reason, RevocationTarget};
-use restpipe::config::IdentityFiles;
+use restpipe::config::{CrlFile, IdentityFiles};
 use restpipe::handler::Role;
 use restpipe::identity::Identity;
 use rustls::pki_types::UnixTime;
@@ -471,4 +471,115 @@ fn the_terminal_is_asked_where_there_is_one() {
     assert!(child.wait().unwrap().success());
     let seen = String::from_utf8(seen).unwrap();
     assert!(seen.contains("next update") && !seen.contains("horse"), "{seen}");
+}
+
+#[test]
+fn renewing_after_one_certificate_was_revoked_says_what_is_so() {
+    let lab = Lab::new();
+    let dir = lab.path("");
+    made(&dir, &["init"]);
+    made(&dir, &["issue", "web1", "--client"]);
+    lab.write("old.pem", lab.read("web1.crt.pem"));
+    made(&dir, &["renew", "web1"]);
+    let serial = printed(&lab, &["x509", "-in", "web1.crt.pem", "-noout", "-serial"]);
+    let serial = serial.trim().strip_prefix("serial=").unwrap().to_lowercase();
+    made(&dir, &["revoke", "old.pem"]);
+    let line = refused(&dir, 1, &["renew", "web1"]);
+    let words = format!("with it the key, though {serial} for web1 is not and still counts");
+    assert!(line.contains(&words) && !line.contains("all certificates"), "{line}");
+    made(&dir, &["verify", "web1.crt.pem"]);
+    made(&dir, &["revoke", "web1"]);
+    let line = refused(&dir, 1, &["renew", "web1"]);
+    assert!(
+        line.contains("all certificates for web1 are revoked, and with them their key"),
+        "{line}"
+    );
+
+    // Another key of the same name, whose certificate is not in place.
+    for file in ["web1.key.pem", "web1.crt.pem"] {
+        fs::rename(lab.path(file), lab.path(&format!("old.{file}"))).unwrap();
+    }
+    made(&dir, &["issue", "web1", "--client"]);
+    fs::rename(lab.path("old.web1.crt.pem"), lab.path("web1.crt.pem")).unwrap();
+    let line = refused(&dir, 1, &["renew", "web1"]);
+    assert!(line.contains("web1 with the key of this one are revoked"), "{line}");
+}
+
+#[test]
+fn a_client_does_not_get_the_servers_name() {
+    let lab = Lab::new();
+    let dir = lab.path("");
+    made(&dir, &["init"]);
+    for name in ["server", "Server"] {
+        let line = refused(&dir, 1, &["issue", name, "--client"]);
+        assert!(line.contains("by which clients call their server; choose another"), "{line}");
+    }
+    assert!(!lab.path("server.key.pem").exists());
+    made(&dir, &["request", "server"]);
+    let line = refused(&dir, 1, &["sign", "server.csr.pem", "--client"]);
+    assert!(line.contains("by which clients call their server"), "{line}");
+    made(&dir, &["sign", "server.csr.pem", "--client", "--name", "web1", "--san", "server"]);
+    made(&dir, &["issue", "server2", "--client"]);
+    fs::remove_file(lab.path("server.key.pem")).unwrap();
+    made(&dir, &["issue", "server", "--server"]);
+}
+
+#[test]
+fn a_key_that_others_can_read_is_warned_about() {
+    let lab = Lab::new();
+    let dir = lab.path("");
+    made(&dir, &["init"]);
+    fs::set_permissions(lab.path("ca.key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
+    let output = rp_ca::rp_ca(&dir, &["issue", "web1", "--client"]);
+    assert!(output.status.success(), "{output:?}");
+    let line = String::from_utf8(output.stderr).unwrap();
+    let words = "every user of this machine may use the private key (mode 0644): chmod 600 it";
+    assert!(
+        line.starts_with("rp_ca issue: warning: ./ca.key.pem: ") && line.contains(words),
+        "{line}"
+    );
+}
+
+/// Two CAs of one name: a list of one says nothing about what the other has issued.
+#[test]
+fn a_list_is_that_of_the_ca_that_signed_it() {
+    let [one, other] = [Lab::new(), Lab::new()];
+    for lab in [&one, &other] {
+        made(&lab.path(""), &["init", "--name", "Example CA"]);
+        for name in ["web1", "web2"] {
+            made(&lab.path(""), &["issue", name, "--client"]);
+        }
+    }
+    made(&one.path(""), &["issue", "hub", "--server"]);
+    made(&one.path(""), &["revoke", "web1"]);
+    let list = one.read("ca.crl.pem");
+    let [ours, theirs] = [&one, &other].map(|lab| lab.read("ca.crt.pem"));
+    let chain = |lab: &Lab, name: &str| {
+        let file = lab.path(&format!("{name}.crt.pem"));
+        restpipe::identity::pem::certificates(&fs::read(&file).unwrap(), &file).unwrap()
+    };
+    let files = one.files("hub", "both");
+    for cas in
+        [[&ours, &theirs].map(Clone::clone).concat(), [theirs.clone(), ours.clone()].concat()]
+    {
+        one.write("both.crt.pem", cas);
+        let judge = |list: &[u8], of: &Lab, name: &str| {
+            one.write("list.pem", list);
+            let crl = CrlFile { path: one.path("list.pem"), required: true };
+            let now = UnixTime::now();
+            let identity = Identity::load_with_crl(&files, &crl, Role::Server, now).unwrap();
+            identity.judge(&chain(of, name), now).map_err(|fault| fault.to_string())
+        };
+        let revoked = Err("the certificate is revoked".to_owned());
+        assert_eq!(judge(&list, &one, "web1"), revoked);
+        for (lab, name) in [(&one, "web2"), (&other, "web1"), (&other, "web2")] {
+            assert_eq!(judge(&list, lab, name), Ok(()), "{name}");
+        }
+        made(&other.path(""), &["revoke", "web2"]);
+        let both = [list.clone(), other.read("ca.crl.pem")].concat();
+        assert_eq!(judge(&both, &one, "web1"), revoked);
+        assert_eq!(judge(&both, &other, "web2"), revoked);
+        assert_eq!(judge(&both, &one, "web2"), Ok(()));
+        assert_eq!(judge(&both, &other, "web1"), Ok(()));
+    }
 }

@@ -57,7 +57,8 @@ fn assert_fails((code, lines): (i32, Vec<String>), step: &str, words: &str, advi
     let next = lines[failed + 1].strip_prefix("        what to do: ");
     assert!(next.is_some_and(|next| next.contains(advice)), "{lines:#?}");
     assert_eq!(lines.iter().filter(|line| line.contains("what to do")).count(), 1);
-    assert!(lines[..failed].iter().all(|line| line.starts_with("ok ")), "{lines:#?}");
+    let is_fine = |line: &String| line.starts_with("ok ") || line.starts_with("note ");
+    assert!(lines[..failed].iter().all(is_fine), "{lines:#?}");
 }
 
 fn words(lines: &[String]) -> Vec<&str> {
@@ -256,6 +257,35 @@ fn dates_are_the_certificates_fault_or_the_clocks() {
     let (code, lines) = check(&setup);
     assert!(lines[2].starts_with("ok      key and certificate"), "{lines:#?}");
     assert_fails((code, lines), "clock", "is not valid before ", "set the clock");
+}
+
+#[test]
+fn a_certificate_that_ends_soon_and_an_open_key_are_told_everywhere() {
+    // Two days, so that it ends within thirty.
+    let (dir, setup) = made(0);
+    let (_, lines) = check(&setup);
+    let ends = lines.iter().find(|line| line.starts_with("note    key and certificate: "));
+    assert!(ends.is_some_and(|line| line.ends_with("in 1 day: renew it")), "{lines:#?}");
+
+    let key = dir.path().join("web1.key.pem");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let open = "every user of this machine may use the private key (mode 0644)";
+    let node = setup.start();
+    node.wait_log(&["WARN", "web1.crt.pem: this node's certificate", "in 1 day: renew it"]);
+    node.wait_log(&["WARN", "web1.key.pem: ", open]);
+    let mut install = Command::new(env!("CARGO_BIN_EXE_rp_client_set_identity"));
+    let to = tempfile::tempdir().unwrap();
+    install.env_clear().env("RP_CLIENT_CERT_PATH", to.path());
+    let output =
+        install.args(["web1.key.pem", "web1.crt.pem", "ca.crt.pem"].map(|f| dir.path().join(f)));
+    let output = output.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let warned = String::from_utf8(output.stderr).unwrap();
+    for words in
+        ["rp_client_set_identity: warning: the certificate (sha256 ", "in 1 day: renew it", open]
+    {
+        assert!(warned.contains(words), "{warned}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use pico_args::Arguments;
 use restpipe::ca::{self, Ca, CaError, Name, NewCa, Order, Passphrase, Reason, RevocationTarget};
 use restpipe::event::peer::Role;
+use restpipe::identity::open_key;
 use restpipe::run::cli::{self, CliFailure, Command, Program};
 use rustls::pki_types::UnixTime;
 
@@ -137,6 +138,9 @@ impl Opened {
     }
 
     fn with<T>(&self, act: impl FnOnce(Ca<'_>) -> T) -> T {
+        if let Some(text) = open_key(&self.dir.join("ca.key.pem")) {
+            cli::warn(self.page, text);
+        }
         let ask = |key: &Path| match &self.passphrase_file {
             Some(file) => passphrase(file, self.page),
             None => Passphrase::from_terminal(key),

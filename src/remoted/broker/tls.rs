@@ -6,7 +6,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 
 use crate::config::TlsFiles;
-use crate::identity::{check_chain, pem};
+use crate::identity::{check_chain, open_key, pem};
 
 /// TLS 1.3 with this certificate. Peers authenticate with their keys, so sessions may be resumed.
 pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, String> {
@@ -17,6 +17,9 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, Strin
     if let Some((certificate, intermediates)) = chain.split_first() {
         check_chain(certificate, intermediates)
             .map_err(|fault| format!("{}: {fault}", files.crt.display()))?;
+    }
+    if let Some(text) = open_key(&files.key) {
+        log::warn!("{text}");
     }
     let key = pem::private_key(&read(&files.key)?, &files.key).map_err(|e| e.to_string())?;
     let fits = |error| {

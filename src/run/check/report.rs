@@ -48,8 +48,8 @@ impl Report {
     }
 
     /// Prints a warning, which is not a failure.
-    pub fn warn(&mut self, warning: impl Display) {
-        line("note", "configuration", &warning.to_string());
+    pub fn remark(&mut self, step: &str, warning: impl Display) {
+        line("note", step, &warning.to_string());
     }
 
     /// The verdict, as an exit code.
