@@ -63,6 +63,10 @@ pub struct NodeConfig {
     pub http_bind: Bind,
     /// Accepted `Host` names besides loopback ones, lower case.
     pub http_allowed_hosts: Vec<String>,
+    /// Whether a browser may ask peers without showing for which page.
+    pub http_unproven_browsers: bool,
+    /// The peers whose web pages get the rights of the whole port; `*` for all.
+    pub http_trusted_pages: Vec<String>,
     /// How long a request waits for a disconnected peer.
     pub connection_wait: Duration,
     /// How long a request waits for its reply.

@@ -46,6 +46,10 @@ pub struct HttpSettings {
     pub role: Role,
     /// Accepted `Host` and `Origin` names besides loopback names.
     pub allowed_hosts: Vec<String>,
+    /// Whether requests of browsers pass that show no page they come from.
+    pub admit_unproven_browsers: bool,
+    /// The peers, as named in paths, whose pages are not put in a sandbox; `*` for all.
+    pub trusted_pages: Vec<String>,
     /// The largest body held in memory, in bytes. A streamed body may be longer.
     pub max_body_bytes: usize,
     /// How long a request waits for a disconnected peer, unless the caller asks for less.
@@ -61,6 +65,8 @@ impl HttpSettings {
             bind: Bind::Tcp(([127, 0, 0, 1], 0).into()),
             role,
             allowed_hosts: Vec::new(),
+            admit_unproven_browsers: false,
+            trusted_pages: Vec::new(),
             max_body_bytes: 16 * 1024 * 1024,
             connection_wait: Duration::from_secs(20),
             limits: HttpLimits::default(),

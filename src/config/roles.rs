@@ -170,6 +170,8 @@ fn node(
         tcp_listen: settings.read(&var::TCP_LISTEN, |text| tcp::listen(text, own.role))?,
         http_bind,
         http_allowed_hosts: settings.read(&var::ALLOWED_HOSTS, value::hosts)?,
+        http_unproven_browsers: settings.read(&var::UNPROVEN_BROWSERS, value::switch)?,
+        http_trusted_pages: settings.read(&var::TRUSTED_PAGES, value::peers)?,
         connection_wait: settings.read(&var::CONNECTION_WAIT, connection_wait)?,
         reply_timeout: settings.read(&var::REPLY_TIMEOUT, reply_timeout)?,
         max_body_bytes: settings.read(&var::MAX_BODY, max_body)?,
@@ -339,7 +341,9 @@ mod tests {
         assert_eq!(server.node.handler, None);
         assert_eq!(server.node.exec_timeout, secs(60));
         assert_eq!(server.node.rules, None);
-        assert_eq!(server.node.http_allowed_hosts, ["rpserver.local", "rpclient.local"]);
+        assert_eq!(server.node.http_allowed_hosts, [""; 0]);
+        assert!(!server.node.http_unproven_browsers);
+        assert_eq!(server.node.http_trusted_pages, [""; 0]);
         assert_eq!(server.node.connection_wait, secs(20));
         assert_eq!(server.node.reply_timeout, secs(60));
         assert_eq!(server.node.max_body_bytes, 16 << 20);
@@ -381,6 +385,8 @@ mod tests {
             ("RP_RULES_FILE", "/a/rules"),
             ("RP_SERVER_HTTP_BIND", "unix:/tmp/rp.sock"),
             ("RP_HTTP_ALLOWED_HOSTS", "A.local"),
+            ("RP_HTTP_UNPROVEN_BROWSERS", "1"),
+            ("RP_HTTP_TRUSTED_PAGES", "web1, 10.0.0.5"),
             ("RP_CONNECTION_WAIT_S", "0"),
             ("RP_REPLY_TIMEOUT_S", "0.5"),
             ("RP_MAX_BODY_BYTES", "5"),
@@ -408,6 +414,8 @@ mod tests {
         assert_eq!(server.node.rules, Some("/a/rules".into()));
         assert_eq!(server.node.http_bind, Bind::Unix("/tmp/rp.sock".into()));
         assert_eq!(server.node.http_allowed_hosts, ["a.local"]);
+        assert!(server.node.http_unproven_browsers);
+        assert_eq!(server.node.http_trusted_pages, ["web1", "10.0.0.5"]);
         assert_eq!(server.node.connection_wait, secs(0));
         assert_eq!(server.node.reply_timeout, Duration::from_millis(500));
         assert_eq!(server.node.max_body_bytes, 5);
@@ -543,6 +551,8 @@ mod tests {
             ("RP_SERVER_KEY_FILENAME", "../key"),
             ("RP_SERVER_HTTP_BIND", "8081"),
             ("RP_HTTP_ALLOWED_HOSTS", "a:80"),
+            ("RP_HTTP_UNPROVEN_BROWSERS", "yes"),
+            ("RP_HTTP_TRUSTED_PAGES", "a\nb"),
             ("RP_SERVER_LOOKUP_HOSTS", "10.0.0.1:80"),
             ("RP_CONNECTION_WAIT_S", "86401"),
             ("RP_REPLY_TIMEOUT_S", "0"),

@@ -84,6 +84,17 @@ pub(super) fn hosts(text: &str) -> Result<Vec<String>, Expected> {
     Ok(hosts)
 }
 
+/// Names of peers as in paths, or `*`.
+pub(super) fn peers(text: &str) -> Result<Vec<String>, Expected> {
+    const MAX_PEERS: usize = 64;
+    let names: Vec<String> =
+        text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    if names.len() > MAX_PEERS || has_control(text) {
+        return Err(format!("up to {MAX_PEERS} names of peers, separated by commas, or *"));
+    }
+    Ok(names)
+}
+
 /// `text` or `json`.
 pub(super) fn log_format(text: &str) -> Result<LogFormat, Expected> {
     match text {

@@ -141,8 +141,13 @@ table! {
         "the local HTTP port: IP:PORT or unix:PATH (mode 0660)";
     CLIENT_HTTP: ["RP_CLIENT_HTTP_BIND"], "127.0.0.1:8082", CLIENT, FILE_TOO,
         "the local HTTP port: IP:PORT or unix:PATH (mode 0660)";
-    ALLOWED_HOSTS: ["RP_HTTP_ALLOWED_HOSTS"], "rpserver.local,rpclient.local", NODES, FILE_TOO,
-        "accepted Host names beside loopback ones, separated by commas";
+    ALLOWED_HOSTS: ["RP_HTTP_ALLOWED_HOSTS"], "", NODES, FILE_TOO,
+        "accepted Host names beside loopback ones, separated by commas; their web pages may use the port";
+    UNPROVEN_BROWSERS: ["RP_HTTP_UNPROVEN_BROWSERS"], "0", NODES, FILE_TOO,
+        "1: a browser may ask peers without showing for which page; any page can then ask";
+    TRUSTED_PAGES: ["RP_HTTP_TRUSTED_PAGES"], "", NODES, FILE_TOO,
+        "peers, as named in paths, whose web pages get the rights of the whole port instead of a \
+         sandbox, separated by commas; * for all";
     LOOKUP_HOSTS: ["RP_SERVER_LOOKUP_HOSTS"], "", SERVER, FILE_TOO,
         "host names that are looked up where /client/HOST/ names no client, separated by commas; \
          localhost always counts";

@@ -31,7 +31,8 @@ table! {
     BODY_NOT_WANTED: 400, "body_not_wanted", "a request with a body to a path of this node itself";
     PARTIAL_PUT: 400, "partial_put", "of files: only a part was to be stored";
     NOT_PASSABLE: 400, "exception", "code 251: a script cannot be passed what was asked";
-    ORIGIN_NOT_ALLOWED: 403, "origin_not_allowed", "a web page of another site asks";
+    ORIGIN_NOT_ALLOWED: 403, "origin_not_allowed",
+        "a web page of another site asks, or a browser that does not show for which page";
     REFUSED: 403, "refused", "code 253: the other side's rules do not allow it; it was not handled";
     FORBIDDEN: 403, "forbidden", "of files: not permitted, or it leads out of the directory";
     NOT_A_FILE: 403, "not_a_file", "of files: a FIFO, socket or device";

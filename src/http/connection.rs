@@ -247,7 +247,8 @@ impl Connection<'_> {
         };
         match (reply, refused) {
             (Ok(reply), _) => {
-                let answer = HttpResponse::of_reply(reply, &event);
+                let answer =
+                    HttpResponse::of_reply(reply, &event, self.shared.trusts(&destination));
                 log(answer.status(), "");
                 if answer.body.whole().is_some() {
                     return self.send(answer, false, info);

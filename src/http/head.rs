@@ -59,6 +59,14 @@ pub(super) struct RequestHead<'a> {
     pub upgrade: Option<&'a str>,
 }
 
+impl RequestHead<'_> {
+    /// The value of the first forwarded field with this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        headers.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
 /// Parses a complete head, as delimited by [`find_end`]. Every error closes the connection.
 pub(super) fn parse(bytes: &[u8]) -> Result<RequestHead<'_>, Refusal> {
     let mut room = [NO_FIELD; MAX_FIELDS];

@@ -61,6 +61,7 @@ pub(super) fn check(
     if let Some(endpoint) = LocalEndpoint::of(path)? {
         return LocalRequest::new(endpoint, verb).map(CheckedRequest::Local);
     }
+    guard.check_proof(&head)?;
     let route = route::find(settings.role, path)?;
     let target =
         Target::parse(route.rest).map_err(|e| Refusal::new(errors::BAD_PATH, e.to_string()))?;
@@ -165,7 +166,7 @@ mod tests {
 
     fn ask(line: &str, fields: &str) -> Result<PeerRequest, Refusal> {
         let settings = HttpSettings::new(Role::Client);
-        let guard = Guard::new(&[], &settings.bind);
+        let guard = Guard::new(&settings, &settings.bind);
         let bytes = format!("{line}\r\nHost: localhost\r\n{fields}\r\n");
         match check(parse(bytes.as_bytes()).unwrap(), &settings, &guard)? {
             CheckedRequest::Peer(request) => Ok(request),
@@ -223,6 +224,8 @@ mod tests {
             ("get /server/time HTTP/1.1", "", 501),
             ("POST /server/time HTTP/1.1", "Expect: more\r\n", 417),
             ("GET /server/time HTTP/1.1", "Origin: http://evil.example\r\n", 403),
+            ("GET /server/time HTTP/1.1", "User-Agent: Mozilla/5.0 (X11)\r\n", 403),
+            ("GET /status HTTP/1.1", "User-Agent: Mozilla/5.0 (X11)\r\n", 299),
             ("GET /server/time HTTP/1.1", "RP-Wait: soon\r\n", 400),
         ];
         for (line, fields, status) in cases {
@@ -235,7 +238,7 @@ mod tests {
     #[test]
     fn garbled_heads_are_understood_or_refused() {
         let settings = HttpSettings::new(Role::Server);
-        let guard = Guard::new(&[], &settings.bind);
+        let guard = Guard::new(&settings, &settings.bind);
         let whole = b"PUT http://localhost/client/a%41/cat//x?y=z HTTP/1.1\r\nHost: [::1]:80\r\n\
             Content-Length: 5\r\nOrigin: http://localhost\r\nRP-Wait: 1.5\r\n\r\n";
         let mut random = fastrand::Rng::with_seed(7);

@@ -30,11 +30,20 @@ pub(super) struct ResponseHead {
     pub headers: Vec<Header>,
     /// The peer's headers, each of which can be sent.
     pub fields: Vec<(String, String)>,
+    /// Whether a browser opens the response as a document without rights at this port.
+    pub sandboxed: bool,
+}
+
+impl ResponseHead {
+    fn of_node(status: u16, headers: Vec<Header>) -> Self {
+        Self { status, headers, fields: Vec::new(), sandboxed: false }
+    }
 }
 
 impl HttpResponse {
-    /// The response that carries the peer's reply to `event`.
-    pub fn of_reply(reply: Reply, event: &Event) -> Self {
+    /// The response that carries the peer's reply to `event`. Unless the peer is `trusted` with the
+    /// rights of this port's own pages, a browser opens it in a sandbox.
+    pub fn of_reply(reply: Reply, event: &Event, trusted: bool) -> Self {
         let status = status(&reply);
         let Reply { code, mut media_type, mut body, headers: fields, .. } = reply;
         if code == CODE_UNHANDLED && body.length() == Some(0) {
@@ -52,7 +61,9 @@ impl HttpResponse {
                 return false;
             }
             let is = |other: &str| other.eq_ignore_ascii_case(name);
-            !OWN.into_iter().any(is) && !(own_type && is("content-type"))
+            !OWN.into_iter().any(is)
+                && !(own_type && is("content-type"))
+                && !(!trusted && is("x-content-type-options"))
         };
         let mut fields: Vec<(String, String)> =
             header::forwardable(fields).filter(|(name, _)| passes(name)).collect();
@@ -67,7 +78,7 @@ impl HttpResponse {
             CODE_FINE => push(&mut headers, "X-Event-Return-Code", "0"),
             code => push(&mut headers, "X-Event-Return-Code", &code.to_string()),
         }
-        Self { head: ResponseHead { status, headers, fields }, body }
+        Self { head: ResponseHead { status, headers, fields, sandboxed: !trusted }, body }
     }
 
     /// The HTTP status.
@@ -88,7 +99,7 @@ impl HttpResponse {
         push(&mut headers, "Content-Type", media_type);
         push(&mut headers, "Cache-Control", "no-store");
         push(&mut headers, "X-Content-Type-Options", "nosniff");
-        Self { head: ResponseHead { status, headers, fields: Vec::new() }, body }
+        Self { head: ResponseHead::of_node(status, headers), body }
     }
 
     /// Adds a header set by this node.
@@ -105,8 +116,7 @@ impl HttpResponse {
         for (name, value) in &refusal.headers {
             push(&mut headers, name, value);
         }
-        let head = ResponseHead { status: refusal.status, headers, fields: Vec::new() };
-        Self { head, body: json(refusal) }
+        Self { head: ResponseHead::of_node(refusal.status, headers), body: json(refusal) }
     }
 }
 
@@ -149,7 +159,7 @@ mod tests {
     use crate::event::Verb;
 
     fn answer(reply: Reply) -> HttpResponse {
-        HttpResponse::of_reply(reply, &Event::new(Verb::Get, "time/utc").unwrap())
+        HttpResponse::of_reply(reply, &Event::new(Verb::Get, "time/utc").unwrap(), false)
     }
 
     fn all(answer: &HttpResponse) -> Vec<(String, String)> {
@@ -228,6 +238,7 @@ mod tests {
             ("", "a"),
             ("X-Byte", "\u{e4}"),
             ("X-Alphabet", "\u{100}"),
+            ("X-Content-Type-Options", "sniff"),
             ("X-Nul", "\0"),
             ("x-accel-redirect", "/secret"),
             ("Service-Worker-Allowed", "/"),

@@ -17,6 +17,12 @@ const COPY_BYTES: usize = 4 * 1024;
 /// A buffer that many headers grew beyond this size is not reused.
 const KEPT_BYTES: usize = 16 * 1024;
 
+/// Opens a peer's document in a browser as one of an origin of its own: its scripts run, but cannot
+/// ask in the name of this port, read its storage or register a service worker. What is no document
+/// is not taken for one.
+const SANDBOX: &[u8] = b"Content-Security-Policy: sandbox allow-scripts allow-forms allow-popups \
+    allow-modals allow-downloads\r\nX-Content-Type-Options: nosniff\r\n";
+
 /// Options for framing a response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Framed {
@@ -98,7 +104,7 @@ pub(super) fn print_head(
     framing: Framing,
     connection: Option<&str>,
 ) -> io::Result<()> {
-    let ResponseHead { status, headers, fields } = head;
+    let ResponseHead { status, headers, fields, sandboxed } = head;
     let length = match framing {
         // A length beyond `usize` cannot occur for a body in memory.
         Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
@@ -117,7 +123,11 @@ pub(super) fn print_head(
     if is_unsaid && buffer.ends_with(no_length) {
         buffer.truncate(buffer.len() - no_length.len());
     }
-    // Not by the serializer either, whose values are ASCII.
+    // A policy of the peer's own applies besides.
+    if sandboxed {
+        buffer.extend_from_slice(SANDBOX);
+    }
+    // Not by the serializer, whose values are ASCII.
     for (name, value) in &fields {
         if let Some(value) = header::to_bytes(value) {
             for part in [name.as_bytes(), b": ", &value, b"\r\n"] {
@@ -186,7 +196,7 @@ mod tests {
     ) -> Vec<u8> {
         let fields = fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let mut buffer = Vec::new();
-        let head = ResponseHead { status, headers, fields };
+        let head = ResponseHead { status, headers, fields, sandboxed: false };
         print_head(&mut buffer, head, length, connection).unwrap();
         buffer
     }

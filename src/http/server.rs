@@ -79,7 +79,7 @@ impl HttpServer {
         let most_held =
             settings.limits.max_held_bytes.unwrap_or(settings.max_body_bytes.saturating_mul(16));
         let shared = Arc::new(Shared {
-            guard: Guard::new(&settings.allowed_hosts, &address),
+            guard: Guard::new(&settings, &address),
             budget: Budget::new(most_held),
             slots: Arc::new(ConnectionSlots::new(settings.limits.max_connections)),
             callers_log: LineBudget::new("http"),

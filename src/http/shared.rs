@@ -8,6 +8,7 @@ use crate::event::pipe::Pipe;
 use crate::http::HttpSettings;
 use crate::http::budget::Budget;
 use crate::http::guard::Guard;
+use crate::http::route::Destination;
 use crate::http::slots::ConnectionSlots;
 use crate::sync::line_budget::LineBudget;
 use crate::sync::throttle::Throttle;
@@ -27,4 +28,12 @@ pub(super) struct Shared {
     pub unknown: Throttle,
     /// The number of requests that panicked.
     pub panics: AtomicU64,
+}
+
+impl Shared {
+    /// Whether this peer's pages have the rights of this port's own.
+    pub fn trusts(&self, destination: &Destination) -> bool {
+        let is = |name: &String| name == "*" || name.eq_ignore_ascii_case(destination.name());
+        self.settings.trusted_pages.iter().any(is)
+    }
 }

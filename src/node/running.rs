@@ -56,6 +56,8 @@ impl RunningNode {
         let settings = HttpSettings {
             bind: config.http_bind.clone(),
             allowed_hosts: config.http_allowed_hosts.clone(),
+            admit_unproven_browsers: config.http_unproven_browsers,
+            trusted_pages: config.http_trusted_pages.clone(),
             max_body_bytes: config.max_body_bytes,
             connection_wait: config.connection_wait,
             ..HttpSettings::new(core.role)

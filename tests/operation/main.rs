@@ -9,6 +9,7 @@ mod hooks;
 mod log;
 mod nginx;
 mod page;
+mod peers_pages;
 mod programs;
 mod restart;
 mod settings;

@@ -13,7 +13,7 @@ use restpipe::handler::Router;
 use crate::support::inside::Inside;
 use crate::support::nginx::{Nginx, path};
 use crate::support::{
-    Answer, CURL, Identities, NGINX, PATIENCE, client, has_all, parse_answer, server,
+    Answer, CURL, Identities, NGINX, PATIENCE, Setup, client, has_all, parse_answer, server,
 };
 
 /// Sends a request to nginx without the `Host` of the other tests.
@@ -125,9 +125,13 @@ fn the_documents_requests_pass_through_nginx() {
     }
     let identities = Identities::new(&["client-1"]);
     let bind = |name: &str| format!("unix:{}", identities.path(name).display());
-    let server = server(&identities).set("RP_SERVER_HTTP_BIND", bind("server.sock")).start();
+    // The documents' sites pass the name on, so both nodes have to accept it.
+    let allowed =
+        |setup: Setup| setup.set("RP_HTTP_ALLOWED_HOSTS", "rpclient.local,rpserver.local");
+    let server = server(&identities).set("RP_SERVER_HTTP_BIND", bind("server.sock"));
+    let server = allowed(server).start();
     let client = client(&identities, "client-1", server.pipe());
-    let client = client.set("RP_CLIENT_HTTP_BIND", bind("client.sock")).start();
+    let client = allowed(client.set("RP_CLIENT_HTTP_BIND", bind("client.sock"))).start();
     let nginx = Nginx::start(documented(client.ready("http"), server.ready("http")));
 
     // The four requests of the documents; the first waits until the two nodes are connected.
@@ -276,7 +280,8 @@ fn a_body_passes_through_nginx_and_back() {
     let server = server(&identities).serve(router);
     let bind = format!("unix:{}", identities.path("client.sock").display());
     let client = client(&identities, "client-1", server.pipe());
-    let client = client.set("RP_CLIENT_HTTP_BIND", bind).start();
+    let client = client.set("RP_CLIENT_HTTP_BIND", bind);
+    let client = client.set("RP_HTTP_ALLOWED_HOSTS", "rpclient.local").start();
     let nginx = Nginx::start(documented(client.ready("http"), "127.0.0.1:1"));
     for length in [1, 256, 70_000, 1_000_000] {
         let body: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
@@ -296,6 +301,23 @@ fn the_shipped_sites_pass_on_requests_for_the_other_side_and_nothing_else() {
     let server = server(&identities).start();
     let client = client(&identities, "client-1", server.pipe()).start();
     let nginx = Nginx::start(shipped(client.ready("http"), server.ready("http")));
+
+    // The requests of the documents, with settings as they are.
+    let get = |host: &str, path: &str| ask(&nginx, host, "GET", path, b"");
+    let answer = get("rpclient.local", "/server/time");
+    assert!(answer.json()["time_from_server"].as_f64().unwrap() > 1.7e9, "{answer:?}");
+    let answer = get("rpserver.local", "/client/localhost/time");
+    assert!(answer.json()["time_from_client"].as_f64().unwrap() > 1.7e9, "{answer:?}");
+    let answer = get("rpclient.local", "/server/cat//hello%20/world");
+    assert_eq!(answer.text(), r#"{"result_from_server": "hello world"}"#);
+    let answer = get("rpserver.local", "/client/localhost/cat//hello%20/world");
+    assert_eq!(answer.text(), r#"{"result_from_client": "hello world"}"#);
+
+    // A name that leads here, as an attacker's may, is not served, whatever site is the first.
+    let mut caller = TcpStream::connect(nginx.address).unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    caller.write_all(b"GET /server/time HTTP/1.1\r\nHost: evil.example\r\n\r\n").unwrap();
+    assert_eq!(std::io::Read::read(&mut caller, &mut [0; 9]).unwrap(), 0, "it was answered");
 
     for (host, peer) in [("rpclient.local", "/server"), ("rpserver.local", "/client/client-1")] {
         let answer = ask(&nginx, host, "GET", &format!("{peer}/cat//a%2Fb/%25/c?d=e"), b"");
@@ -382,8 +404,7 @@ fn curl(nginx: &Nginx, identities: &Identities, url: &str, more: &[&str]) -> (u1
 fn behind_public() -> (Identities, Inside, Inside) {
     let identities = Identities::new(&["client-1"]);
     identities.ca(&["issue", HUB, "--server"]);
-    let allowed = format!("rpserver.local,{HUB}");
-    let server = server(&identities).set("RP_HTTP_ALLOWED_HOSTS", allowed).serve(Router::new());
+    let server = server(&identities).set("RP_HTTP_ALLOWED_HOSTS", HUB).serve(Router::new());
     let router = Router::new().on("get_headers", |_, event| {
         Ok(Reply::new("text/plain".to_owned(), format!("{:?}", event.headers).into_bytes()))
     });

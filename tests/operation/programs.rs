@@ -260,7 +260,7 @@ fn a_file_of_settings_is_read_and_unknown_names_are_warned_about() {
     let asked_under =
         |host| server.ask("GET", &format!("http://{host}/client/127.0.0.9/x"), &[], b"");
     assert_eq!(asked_under("settings.example").status, 503);
-    assert_eq!(asked_under("rpserver.local").status, 421, "the default is replaced");
+    assert_eq!(asked_under("rpserver.local").status, 421, "only what is set is served");
 }
 
 #[test]

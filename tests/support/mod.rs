@@ -4,6 +4,7 @@
 
 pub mod alone;
 pub mod broker;
+pub mod browser;
 pub mod inside;
 pub mod message;
 pub mod nginx;

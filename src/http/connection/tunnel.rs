@@ -33,7 +33,10 @@ impl Connection<'_> {
             self.shared.pipe.request(destination.peer(), &mut event, wait, connection.as_ref());
         let mut reply = match asked {
             Ok(reply) if reply.code == CODE_FINE => reply,
-            Ok(reply) => return self.send(HttpResponse::of_reply(reply, &event), true, info),
+            Ok(reply) => {
+                let trusted = self.shared.trusts(&destination);
+                return self.send(HttpResponse::of_reply(reply, &event, trusted), true, info);
+            }
             Err(error) => {
                 let refusal = Refusal::from(error);
                 return self.send(HttpResponse::of_refusal(&refusal), true, info);
