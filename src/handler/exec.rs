@@ -6,6 +6,7 @@
 //! A run costs one process and, if the event's body is streamed, one thread. The requesting thread
 //! does everything else: it polls the script's pipes and its exit.
 
+mod body_end;
 mod error;
 mod feed;
 mod head;
@@ -36,7 +37,7 @@ const MAX_SCRIPTS: usize = 64;
 /// - The script's name is the event's method name; it must be a regular executable file directly in
 ///   the folder.
 /// - The parameters are its arguments, the body its standard input, and [`Exec::VARIABLES`] and the
-///   query's fields its environment.
+///   query's fields its environment. `RP_BODY_END` names a file that proves that the body was whole.
 /// - Its output is the reply's body, after optional CGI headers.
 /// - Its exit code is the reply's: 0 is success, 1 to 249 give status 500 with the end of its
 ///   standard error; every other failure gives code 251.
@@ -49,7 +50,7 @@ pub struct Exec {
 impl Exec {
     /// The variables in a script's environment besides `PATH` and the query's fields, which are
     /// named `RP_QUERY_` plus the field's name.
-    pub const VARIABLES: [&str; 6] = variables::NAMES;
+    pub const VARIABLES: [&str; 8] = variables::NAMES;
 
     /// Serves the scripts in `dir`, each of which may run for `timeout`.
     ///

@@ -3,14 +3,17 @@
 //! The child leads the group, and signals go to the whole group. Until the child is reaped, its
 //! process id cannot be reused for another group; afterwards no signals are sent.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
 };
@@ -20,6 +23,21 @@ use crate::sync::deadline::time_left;
 
 /// How long to wait for a killed child, which may be stuck in the kernel.
 const KILL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The process ids of the children that are not reaped yet. Locked while one is started or reaped:
+/// a child's id is in here for as long as it exists, and a descriptor that is made inheritable
+/// reaches only the child that it is for. Starting one takes about a millisecond; nothing else
+/// waits under this lock.
+static CHILDREN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Reaps the process with this id, which has exited, unless it is one of these children.
+pub(crate) fn reap_stranger(pid: Pid) {
+    let children = CHILDREN.lock();
+    if !children.contains(&pid.as_raw_nonzero().get().unsigned_abs()) {
+        // On error it was not a child of this process.
+        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
+}
 
 /// How a child ended on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,16 +57,22 @@ pub(crate) struct ProcessGroup {
 }
 
 impl ProcessGroup {
-    /// Starts the child as the leader of a new group.
-    pub fn spawn(command: &mut Command) -> io::Result<(Self, Pipes)> {
-        let mut leader = command.process_group(0).spawn()?;
+    /// Starts the child as the leader of a new group. It inherits its standard streams, and
+    /// `inherited` under the same number.
+    pub fn spawn(
+        command: &mut Command,
+        inherited: Option<BorrowedFd<'_>>,
+    ) -> io::Result<(Self, Pipes)> {
+        let mut leader = start(command.process_group(0), inherited)?;
         let pipes = Pipes::take(&mut leader);
         let pidfd = match pidfd_open(Pid::from_child(&leader), PidfdFlags::empty()) {
             Ok(pidfd) => Arc::new(pidfd),
             Err(error) => {
                 // It was just started, so its group has no other processes yet.
                 let _ = leader.kill();
+                let mut children = CHILDREN.lock();
                 let _ = leader.wait();
+                children.remove(&leader.id());
                 return Err(error.into());
             }
         };
@@ -95,8 +119,12 @@ impl ProcessGroup {
 
     /// Reaps the child if it has exited; does not signal the rest of its group.
     pub fn try_reap(&mut self) -> io::Result<Option<ExitStatus>> {
+        let mut children = CHILDREN.lock();
         let status = self.leader.try_wait();
-        self.is_reaped |= !matches!(status, Ok(None));
+        if !matches!(status, Ok(None)) {
+            self.is_reaped = true;
+            children.remove(&self.leader.id());
+        }
         status
     }
 
@@ -114,6 +142,20 @@ impl ProcessGroup {
     fn pid(&self) -> Pid {
         Pid::from_child(&self.leader)
     }
+}
+
+fn start(command: &mut Command, inherited: Option<BorrowedFd<'_>>) -> io::Result<Child> {
+    let mut children = CHILDREN.lock();
+    if let Some(fd) = inherited {
+        fcntl_setfd(fd, FdFlags::empty())?;
+    }
+    let spawned = command.spawn();
+    if let Some(fd) = inherited {
+        fcntl_setfd(fd, FdFlags::CLOEXEC)?;
+    }
+    let leader = spawned?;
+    children.insert(leader.id());
+    Ok(leader)
 }
 
 impl Drop for ProcessGroup {

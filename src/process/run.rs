@@ -40,7 +40,7 @@ pub(crate) fn run(
     deadline: impl Fn() -> Instant,
 ) -> Result<(RunEnd, String), RunError> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let (mut group, pipes) = ProcessGroup::spawn(command).map_err(RunError::Start)?;
+    let (mut group, pipes) = ProcessGroup::spawn(command, None).map_err(RunError::Start)?;
     let mut stderr = StderrTail::new(pipes.stderr, max_stderr);
     loop {
         stderr.drain();

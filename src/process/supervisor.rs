@@ -1,9 +1,10 @@
 //! A thread that terminates children at their deadline, independently of all other threads.
 //!
 //! In scope: limiting the number of children, and terminating each with its whole group: SIGTERM,
-//! then SIGKILL after a grace period. Not in scope: their pipes.
+//! then SIGKILL after a grace period. What a child has left in its group is killed a moment after
+//! its end, so that a job it has just started can leave the group. Not in scope: their pipes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Command;
@@ -20,6 +21,12 @@ use crate::sync::threads;
 
 /// Grace period between SIGTERM and SIGKILL.
 const TERMINATION_GRACE: Duration = Duration::from_secs(1);
+/// How long a child's group stays after the child has ended. A job that is started with `setsid`
+/// leaves the group once that program runs, which takes milliseconds, or longer on a busy machine.
+const DEPARTURE_TIME: Duration = Duration::from_secs(1);
+/// Maximum number of ended children whose groups stay. With more, the time of the oldest is over:
+/// an ended child takes up a process id until then.
+const MAX_DEPARTING: usize = 64;
 /// Interval between attempts to kill a child that did not exit immediately on SIGKILL.
 const KILL_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a stop waits until all children are reaped: the grace period and a margin.
@@ -57,6 +64,8 @@ struct Shared {
 struct State {
     /// The children not yet reaped, by number.
     children: HashMap<u64, Entry>,
+    /// The last children that have ended by themselves, oldest first.
+    departing: VecDeque<u64>,
     last_number: u64,
     /// When the thread wakes up on its own; `None` while it is running.
     wakes: Option<Instant>,
@@ -68,13 +77,14 @@ struct State {
 struct Entry {
     group: ProcessGroup,
     deadline: Instant,
-    /// When to send SIGKILL, once it is being terminated.
+    /// When to send SIGKILL, once it has ended or is being terminated.
     kill_at: Option<Instant>,
     /// The child's incomplete standard input: closing it before the child has exited would make it
     /// look complete.
     input: Option<OwnedFd>,
     ending: Arc<Ending>,
-    _permit: Permit,
+    /// Until it has ended.
+    permit: Option<Permit>,
 }
 
 /// The state of a child's termination; outlives the child.
@@ -95,7 +105,7 @@ pub(crate) struct SupervisedChild {
 }
 
 impl Supervisor {
-    /// Starts the thread. At most `max` children exist at once, including those being terminated.
+    /// Starts the thread. At most `max` children run at once, including those being terminated.
     pub fn start(thread_name: &str, max: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
@@ -108,18 +118,21 @@ impl Supervisor {
         self.permits.take()
     }
 
-    /// Starts a child, which is terminated at the deadline.
+    /// Starts a child, which is terminated at the deadline. It inherits `inherited` under the same
+    /// number.
     pub fn spawn(
         &self,
         command: &mut Command,
+        inherited: Option<BorrowedFd<'_>>,
         deadline: Instant,
         permit: Permit,
     ) -> io::Result<(SupervisedChild, Pipes)> {
-        let (group, pipes) = ProcessGroup::spawn(command)?;
+        let (group, pipes) = ProcessGroup::spawn(command, inherited)?;
         let (pidfd, ending) = (Arc::clone(group.pidfd()), Arc::<Ending>::default());
         let (input, kill_at) = (None, None);
         let own = Arc::clone(&ending);
-        let mut entry = Entry { group, deadline, kill_at, input, ending: own, _permit: permit };
+        let permit = Some(permit);
+        let mut entry = Entry { group, deadline, kill_at, input, ending: own, permit };
         let mut state = self.shared.state.lock();
         state.last_number += 1;
         let number = state.last_number;
@@ -235,17 +248,26 @@ impl SupervisedChild {
         self.ending.reason.get()
     }
 
-    /// The child has exited and its output is complete: kills the rest of its group.
+    /// The child has exited and its output is complete: kills the rest of its group in a moment.
     pub fn finish(&self) {
         let mut state = self.shared.state.lock();
         self.ending.is_over.store(true, Ordering::Release);
         let Some(entry) = state.children.get_mut(&self.number) else { return };
-        if entry.group.kill() {
-            state.children.remove(&self.number);
-            if state.stopping {
-                self.shared.changed.notify_all();
-            }
+        if entry.kill_at.is_some() {
+            return;
         }
+        let kill_at = Instant::now() + DEPARTURE_TIME;
+        entry.kill_at = Some(kill_at);
+        entry.permit = None;
+        entry.input = None;
+        state.departing.push_back(self.number);
+        if state.departing.len() > MAX_DEPARTING
+            && let Some(oldest) = state.departing.pop_front()
+            && state.children.get_mut(&oldest).is_some_and(|entry| entry.group.kill())
+        {
+            state.children.remove(&oldest);
+        }
+        self.shared.wake_by(&state, kill_at);
     }
 
     /// Terminates the child: SIGTERM now, SIGKILL after the grace period. `input` is its standard
@@ -297,7 +319,7 @@ mod tests {
         assert!(supervisor.permit().is_none());
         let deadline = Instant::now() + Duration::from_millis(100);
         let (child, _pipes) =
-            supervisor.spawn(&mut shell("exec sleep 1000"), deadline, permit).unwrap();
+            supervisor.spawn(&mut shell("exec sleep 1000"), None, deadline, permit).unwrap();
         wait_until("it is reaped", || supervisor.permits.wait_empty(Instant::now()) == 0);
         assert!(child.is_over());
         assert_eq!(child.end_reason(), Some(&EndReason::Timeout));
@@ -309,15 +331,37 @@ mod tests {
         let supervisor = Supervisor::start("test", 1).unwrap();
         let permit = supervisor.permit().unwrap();
         let (child, _pipes) =
-            supervisor.spawn(&mut shell("exit 3"), Instant::now() + LONG, permit).unwrap();
+            supervisor.spawn(&mut shell("exit 3"), None, Instant::now() + LONG, permit).unwrap();
         wait_until("it ends", || child.exit().unwrap().is_some());
         assert_eq!(child.exit().unwrap(), Some(Exit::Code(3)));
         child.finish();
-        assert_eq!(child.exit().unwrap(), None);
+        assert_eq!(supervisor.permits.wait_empty(Instant::now()), 0, "others may run");
+        wait_until("it is reaped", || child.exit().unwrap().is_none());
         child.end(EndReason::Unwanted, None);
         assert!(child.is_over());
         assert_eq!(child.end_reason(), None);
         assert!(supervisor.shared.state.lock().children.is_empty());
+    }
+
+    #[test]
+    fn only_so_many_ended_children_stay() {
+        let supervisor = Supervisor::start("test", MAX_DEPARTING + 2).unwrap();
+        let children: Vec<_> = (0..MAX_DEPARTING + 2)
+            .map(|_| {
+                let permit = supervisor.permit().unwrap();
+                let deadline = Instant::now() + LONG;
+                supervisor.spawn(&mut shell("exit 0"), None, deadline, permit).unwrap().0
+            })
+            .collect();
+        for child in &children {
+            wait_until("it ends", || child.exit().unwrap().is_some());
+        }
+        for child in &children {
+            child.finish();
+        }
+        for child in &children[..2] {
+            assert_eq!(child.exit().unwrap(), None, "it is reaped before its time");
+        }
     }
 
     #[test]
@@ -326,7 +370,7 @@ mod tests {
         let start = || {
             let permit = supervisor.permit().unwrap();
             supervisor
-                .spawn(&mut shell("exec sleep 1000"), Instant::now() + LONG, permit)
+                .spawn(&mut shell("exec sleep 1000"), None, Instant::now() + LONG, permit)
                 .unwrap()
                 .0
         };

@@ -13,7 +13,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::inside::{Pair, timed};
-use crate::support::{Answer, Identities, PATIENCE, client, server, write_script};
+use crate::support::{Answer, Identities, Node, PATIENCE, client, server, write_script};
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(600);
@@ -182,6 +182,7 @@ fn a_script_gets_parameters_body_and_a_clean_environment() {
             ("RP_PEER_NAME", name),
             ("RP_REQUEST_ID", "the-id"),
             ("RP_CONTENT_TYPE", "a/b; c=d"),
+            ("RP_CONTENT_LENGTH", "0"),
             ("RP_QUERY_name", "a b"),
             ("RP_QUERY_x_y", "1"),
             ("RP_QUERY_PATH", "/evil"),
@@ -190,6 +191,7 @@ fn a_script_gets_parameters_body_and_a_clean_environment() {
             assert_eq!(value(variable), expected);
         }
         assert_eq!(value("RP_PEER_FINGERPRINT").len(), 64);
+        assert!(value("RP_BODY_END").starts_with("/dev/fd/"));
         assert_eq!(variables.len(), 1 + Exec::VARIABLES.len() + 4, "{variables:?}");
     }
     assert!(!scene.path("x").exists());
@@ -500,6 +502,132 @@ fn an_upload_that_breaks_off_ends_the_script_before_it_takes_it_for_whole() {
     assert!(!scene.path("whole").exists());
     assert_eq!(scene.post("store", &[b'x'; 100_000]).status, 200);
     assert!(scene.path("whole").exists());
+}
+
+/// Keeps its input as `whole` or as `half`, and notes the announced length.
+const KEEP: &str = "#!/bin/sh
+echo $$ >>pids
+cat >part
+if read -r end <\"$RP_BODY_END\" && [ \"$end\" = whole ]; then
+    mv part whole
+else
+    mv part half
+fi
+printf '%s' \"[$RP_CONTENT_LENGTH]\" | tee length
+";
+
+#[test]
+fn a_script_can_know_that_its_body_was_whole() {
+    let scene = Scene::new(&[("post_keep", KEEP)], LONG);
+    for size in [0, 5, 16_384, 16_385, 3_000_000] {
+        let body = vec![b'x'; size];
+        let kept = scene.post("keep", &body);
+        assert_eq!((kept.status, kept.text()), (200, format!("[{size}]").as_str()));
+        assert!(fs::read(scene.path("whole")).unwrap() == body, "{size}");
+    }
+    let mut socket =
+        open(scene.pair.client.http(), "POST /server/keep HTTP/1.1\r\nTransfer-Encoding: chunked");
+    socket.write_all(b"5\r\nfirst\r\n").unwrap();
+    scene.pids(6);
+    socket.write_all(b"6\r\n, last\r\n0\r\n\r\n").unwrap();
+    read_until(&mut socket, "[]");
+    assert_eq!(fs::read(scene.path("whole")).unwrap(), b"first, last");
+    assert!(!scene.path("half").exists());
+}
+
+#[test]
+fn a_script_whose_node_is_killed_knows_that_it_has_half_a_body() {
+    let identities = Identities::new(&["client-1"]);
+    for framing in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), "post_keep", KEEP);
+        put(dir.path(), "get_up", "#!/bin/sh\n");
+        let server = server(&identities)
+            .set("RP_EVENT_HANDLER", format!("exec:{}", dir.path().display()))
+            .start();
+        let client = client(&identities, "client-1", server.pipe()).start();
+        client.get_when_up("/server/up");
+        let mut socket = open(client.http(), &format!("POST /server/keep HTTP/1.1\r\n{framing}"));
+        if framing.ends_with("chunked") {
+            socket.write_all(b"f4240\r\n").unwrap();
+        }
+        socket.write_all(&[b'x'; 200_000]).unwrap();
+        let part = dir.path().join("part");
+        eventually("all that was sent", || {
+            (fs::metadata(&part).ok()?.len() == 200_000).then_some(())
+        });
+        server.signal("KILL");
+        eventually("half a body", || dir.path().join("half").exists().then_some(()));
+        assert!(!dir.path().join("whole").exists(), "{framing}");
+    }
+}
+
+/// Leaves a job behind as the guide says; it outlives whatever is killed with the script.
+const JOB: &str = "#!/bin/sh
+setsid sh -c \"sleep 2; echo >done-$1\" >/dev/null 2>&1 &
+";
+
+#[test]
+fn a_job_that_leaves_the_group_lives_on() {
+    const JOBS: usize = 20;
+    let scene = Scene::new(&[("get_job", JOB)], LONG);
+    for job in 0..JOBS {
+        assert_eq!(scene.get(&format!("job//{job}")).status, 200);
+    }
+    for job in 0..JOBS {
+        let done = scene.path(&format!("done-{job}"));
+        eventually(&format!("job {job}"), || done.exists().then_some(()));
+    }
+}
+
+/// A node that is the first process of a container, so that orphans become its children.
+#[test]
+fn process_1_reaps_what_its_scripts_leave_behind() {
+    const UNSHARE: [&str; 5] = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    const JOBS: usize = 10;
+    let allowed = Command::new(UNSHARE[0]).args(&UNSHARE[1..]).arg("true").status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        return eprintln!("not tested: only root may create a PID namespace here");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "get_up", "#!/bin/sh\n");
+    put(
+        dir.path(),
+        "get_job",
+        "#!/bin/sh\n(setsid sh -c 'echo >>ended' >/dev/null 2>&1 &)\nexit 3\n",
+    );
+    let identities = Identities::new(&["client-1"]);
+    let setup =
+        server(&identities).set("RP_EVENT_HANDLER", format!("exec:{}", dir.path().display()));
+    let server = Node::start(setup.command_under(&UNSHARE));
+    let client = client(&identities, "client-1", server.pipe()).start();
+    client.get_when_up("/server/up");
+    for _ in 0..JOBS {
+        let answer = client.get("/server/job");
+        assert_eq!((answer.status, code(&answer)), (500, 3), "its own children are not touched");
+    }
+    eventually("the end of the jobs", || {
+        let ended = fs::read_to_string(dir.path().join("ended")).unwrap_or_default();
+        (ended.lines().count() == JOBS).then_some(())
+    });
+    let process_1 = children(server.pid(), false)[0];
+    eventually("no dead process", || children(process_1, true).is_empty().then_some(()));
+}
+
+/// The children of this process, or those of them that are dead and not reaped.
+fn children(parent: u32, is_dead: bool) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let stats =
+        processes.filter_map(|process| fs::read_to_string(process.path().join("stat")).ok());
+    stats
+        .filter_map(|stat| {
+            let (id, rest) = (stat.split(' ').next()?.parse().ok()?, stat.rsplit_once(") ")?.1);
+            let mut fields = rest.split(' ');
+            let state = fields.next()?;
+            let of_parent = fields.next()? == parent.to_string();
+            (of_parent && (!is_dead || state == "Z")).then_some(id)
+        })
+        .collect()
 }
 
 const HANG: &str = "#!/bin/sh

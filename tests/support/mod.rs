@@ -133,6 +133,14 @@ impl Setup {
         command
     }
 
+    /// As [`Setup::command`], run by another program, for example `unshare`.
+    pub fn command_under(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(&self.program);
+        command.env_clear().envs(&self.env).env("PATH", std::env::var_os("PATH").unwrap());
+        command
+    }
+
     /// The command with sockets passed as systemd does it: numbered from 3, with these names. Other processes
     /// started meanwhile inherit them, so such a test runs in [`alone::alone`].
     pub fn command_with_sockets(&self, sockets: &[(&str, BorrowedFd<'_>)]) -> HandedOver {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
+use super::body_end::BodyEnd;
 use crate::event::Body;
 use crate::process::pipes::wait_ready;
 use crate::process::supervisor::{EndReason, SupervisedChild};
@@ -22,16 +23,25 @@ const SCRIPT_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Feeds the body to the script as it arrives, until the body ends, the script closes its input, or
 /// the script ends. A body that is cut short terminates the script, so that its input never looks
 /// complete.
-pub(super) fn start(child: &SupervisedChild, stdin: ChildStdin, body: Body) -> io::Result<()> {
+pub(super) fn start(
+    child: &SupervisedChild,
+    stdin: ChildStdin,
+    body: Body,
+    body_end: BodyEnd,
+) -> io::Result<()> {
     let child = child.clone();
-    threads::spawn("exec-stdin", move || feed(&child, stdin, body)).map(drop)
+    threads::spawn("exec-stdin", move || feed(&child, stdin, body, body_end)).map(drop)
 }
 
-fn feed(child: &SupervisedChild, mut stdin: ChildStdin, mut body: Body) {
+fn feed(child: &SupervisedChild, mut stdin: ChildStdin, mut body: Body, body_end: BodyEnd) {
     let mut buffer = vec![0; BUFFER_SIZE];
     loop {
         match body.read_within(&mut buffer, SCRIPT_POLL_INTERVAL) {
-            Ok(Some(0)) => return,
+            Ok(Some(0)) => {
+                body_end.prove();
+                // Only now, by dropping it, is the input closed.
+                return;
+            }
             Ok(Some(count)) => {
                 if !write_all(child, &mut stdin, &buffer[..count]) {
                     break;

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
+use super::body_end::{self, BodyEnd};
 use super::error::ScriptError;
 use super::feed;
 use crate::event::Body;
@@ -66,25 +67,27 @@ impl Run {
         permit: Permit,
     ) -> io::Result<Self> {
         let has_body = body.whole().is_none_or(|bytes| !bytes.is_empty());
+        let (body_end_reader, body_end) = body_end::pair()?;
         let mut command = Command::new(call.path);
         command
             .args(call.arguments)
             .env_clear()
             .envs(call.variables.iter().map(|(name, value)| (name, value)))
+            .env(body_end::VARIABLE, body_end_reader.path())
             .current_dir(call.dir)
             .stdin(if has_body { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let (child, pipes) = supervisor.spawn(&mut command, call.deadline, permit)?;
+        let inherited = Some(body_end_reader.as_fd());
+        let (child, pipes) = supervisor.spawn(&mut command, inherited, call.deadline, permit)?;
         let stderr = StderrTail::new(pipes.stderr, MAX_STDERR);
         let mut run = Self { child, stdin: None, stdout: pipes.stdout, stderr, exit: None };
-        if let Some(stdin) = pipes.stdin {
-            match body.whole() {
-                Some(bytes) => {
-                    run.stdin = Some(Input { pipe: stdin, bytes: bytes.to_vec(), at: 0 })
-                }
-                None => feed::start(&run.child, stdin, body)?,
+        match (pipes.stdin, body.whole()) {
+            (Some(pipe), Some(bytes)) => {
+                run.stdin = Some(Input { pipe, bytes: bytes.to_vec(), at: 0, body_end });
             }
+            (Some(pipe), None) => feed::start(&run.child, pipe, body, body_end)?,
+            (None, _) => body_end.prove(),
         }
         Ok(run)
     }
@@ -96,8 +99,8 @@ impl Run {
             let now = Instant::now();
             self.check_not_ended(now)?;
             self.stderr.drain();
-            if self.stdin.as_mut().is_some_and(Input::write_available) {
-                self.stdin = None;
+            if let Some(input) = self.stdin.take_if(Input::write_available) {
+                input.close();
             }
             if self.exit.is_none() {
                 self.exit = self.child.exit().map_err(ScriptError::Pipe)?;
@@ -175,6 +178,7 @@ struct Input {
     pipe: ChildStdin,
     bytes: Vec<u8>,
     at: usize,
+    body_end: BodyEnd,
 }
 
 impl Input {
@@ -189,5 +193,13 @@ impl Input {
             }
         }
         true
+    }
+
+    fn close(self) {
+        if self.at == self.bytes.len() {
+            self.body_end.prove();
+        }
+        // Only now does the script read the end of its input.
+        drop(self.pipe);
     }
 }

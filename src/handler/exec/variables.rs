@@ -2,26 +2,30 @@
 
 use std::borrow::Cow;
 
+use super::body_end;
 use crate::event::{Event, header};
 use crate::handler::Context;
 use crate::process::program::PATH;
 
 /// The variables about the event itself.
-pub(super) const NAMES: [&str; 6] = [
+pub(super) const NAMES: [&str; 8] = [
     "RP_VERB",
     "RP_NOUN",
     "RP_PEER_NAME",
     "RP_PEER_FINGERPRINT",
     "RP_REQUEST_ID",
     "RP_CONTENT_TYPE",
+    "RP_CONTENT_LENGTH",
+    body_end::VARIABLE,
 ];
 /// Prefix of the variables for query fields.
 const QUERY: &str = "RP_QUERY_";
 
-/// The complete environment, whose size is bounded by the limits on targets. Fails with the name of
-/// a variable whose value contains a NUL.
+/// The complete environment but for `RP_BODY_END`, which each run adds; its size is bounded by the
+/// limits on targets. Fails with the name of a variable whose value contains a NUL.
 pub(super) fn of(context: &Context, event: &Event) -> Result<Vec<(String, String)>, String> {
     let media_type = as_text(&event.media_type);
+    let length = event.body.length().map_or_else(String::new, |length| length.to_string());
     let values = [
         event.verb.as_str(),
         event.target.noun(),
@@ -29,6 +33,7 @@ pub(super) fn of(context: &Context, event: &Event) -> Result<Vec<(String, String
         &context.peer.fingerprint,
         context.request_id.as_str(),
         &media_type,
+        &length,
     ];
     let mut variables = vec![("PATH".to_owned(), PATH.to_owned())];
     variables.extend(
@@ -93,7 +98,8 @@ mod tests {
 
     fn query(text: &str) -> Vec<(String, String)> {
         let mut all = variables(&format!("time/utc?{text}")).unwrap();
-        all.split_off(1 + NAMES.len())
+        // `PATH` comes first, and `RP_BODY_END` is not among them.
+        all.split_off(NAMES.len())
     }
 
     #[test]
@@ -107,6 +113,7 @@ mod tests {
             "RP_PEER_FINGERPRINT=ab",
             "RP_REQUEST_ID=r-1",
             "RP_CONTENT_TYPE=text/plain",
+            "RP_CONTENT_LENGTH=0",
         ];
         assert_eq!(shown[1..], expected);
     }
