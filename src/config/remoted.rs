@@ -26,6 +26,8 @@ pub struct BrokerConfig {
     pub idle: IdleLimit,
     /// Whether a web server in front sends the peer's address in `X-Real-IP` and `X-Real-Port`.
     pub is_behind_proxy: bool,
+    /// Whether peers may be programs of the original, which end TLS without a close_notify.
+    pub original_peers: bool,
     /// How long the stopping broker waits for joined connections.
     pub drain: Duration,
     /// Whether the log has debug lines.
@@ -71,6 +73,7 @@ impl BrokerConfig {
                 Some(_) => settings.read(&var::REMOTED_IDLE, idle)?,
             },
             is_behind_proxy: settings.read(&var::REMOTED_PROXY, value::switch)?,
+            original_peers: settings.read(&var::REMOTED_ORIGINALS, value::switch)?,
             drain: settings.read(&var::DRAIN, |text| value::seconds(text, 0.0, DRAIN_MAX_S))?,
             debug: settings.debug(&mut warnings)?,
             log_format: settings.read(&var::LOG_FORMAT, value::log_format)?,
@@ -90,6 +93,8 @@ pub struct EndConfig {
     pub http_proxy: String,
     /// The value of `NO_PROXY`, or empty.
     pub no_proxy: String,
+    /// Whether peers may be programs of the original, which end TLS without a close_notify.
+    pub original_peers: bool,
     /// How long the stopping program waits for connections.
     pub drain: Duration,
     /// Whether the log has debug lines.
@@ -108,6 +113,7 @@ impl EndConfig {
             https_proxy: secret(&settings, &var::HTTPS_PROXY)?.unwrap_or_default(),
             http_proxy: secret(&settings, &var::HTTP_PROXY)?.unwrap_or_default(),
             no_proxy: secret(&settings, &var::NO_PROXY)?.unwrap_or_default(),
+            original_peers: settings.read(&var::REMOTED_ORIGINALS, value::switch)?,
             drain: settings.read(&var::DRAIN, |text| value::seconds(text, 0.0, DRAIN_MAX_S))?,
             debug: settings.debug(&mut warnings)?,
             log_format: settings.read(&var::LOG_FORMAT, value::log_format)?,

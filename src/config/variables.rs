@@ -58,6 +58,7 @@ const CLIENT: &[Reader] = &[ClientStart];
 const NODES: &[Reader] = &[ServerStart, ClientStart];
 const BROKER: &[Reader] = &[RemotedBroker];
 const ENDS: &[Reader] = &[RemotedEnd];
+const REMOTED: &[Reader] = &[RemotedBroker, RemotedEnd];
 const OUT: &[Reader] = &[ClientStart, RemotedEnd];
 /// Programs that run until they are stopped.
 const RUNNING: &[Reader] = &[ServerStart, ClientStart, RemotedBroker, RemotedEnd];
@@ -186,6 +187,9 @@ table! {
     REMOTED_PROXY: ["RP_REMOTED_BEHIND_PROXY"], "0", BROKER, PROCESS_ONLY,
         "1: who connects to the broker is what the web server in front says in X-Real-IP and \
          X-Real-Port";
+    REMOTED_ORIGINALS: ["RP_REMOTED_ORIGINAL_PEERS"], "0", REMOTED, PROCESS_ONLY,
+        "1: the other side may be a program of the original, which ends TLS without saying so; \
+         such an end, which anybody on the path can cause, is then no error";
     REMOTED_APIKEY: ["RP_REMOTED_APIKEY"], "", ENDS, PROCESS_ONLY,
         "key for addresses that are given without one";
     HTTP_PROXY: ["HTTP_PROXY", "http_proxy"], "", ENDS, PROCESS_ONLY,

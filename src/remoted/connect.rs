@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::outbound::Outbound;
 use super::random;
-use super::stream::{ReadyEvent, Stream};
+use super::stream::{ReadyEvent, ResetIfKilled, Stream};
 use super::url::Url;
 use super::webroute::{Cause, ConnectError, join};
 
@@ -73,9 +73,11 @@ pub fn connect(
 
 /// A joined connection through a broker: written bytes arrive at the other side.
 ///
-/// Dropping it closes both directions cleanly; [`BrokeredConnection::reset`] breaks it off.
+/// Dropping it closes both directions cleanly; [`BrokeredConnection::reset`] breaks it off, and so does the
+/// kernel if the program is killed.
 pub struct BrokeredConnection {
     stream: Stream,
+    reset_if_killed: ResetIfKilled,
     path: String,
     caller: Option<SocketAddr>,
     timeout: Option<Duration>,
@@ -83,7 +85,8 @@ pub struct BrokeredConnection {
 
 impl BrokeredConnection {
     pub(super) fn new(stream: Stream, url: &Url, caller: Option<SocketAddr>) -> Self {
-        Self { stream, path: url.path().to_owned(), caller, timeout: None }
+        let reset_if_killed = ResetIfKilled::new(&stream);
+        Self { stream, reset_if_killed, path: url.path().to_owned(), caller, timeout: None }
     }
 
     /// The path on the (last) broker.
@@ -109,11 +112,14 @@ impl BrokeredConnection {
 
     /// Breaks the connection off: the other side sees an error instead of a regular end.
     pub fn reset(self) {
+        self.reset_if_killed.keep();
         self.stream.reset();
     }
 
-    /// The underlying stream, for example for [`relay`](super::relay::relay).
+    /// The underlying stream, for example for [`relay`](super::relay::relay). Closing it resets it, unless
+    /// that relay has ended in order.
     pub fn into_stream(self) -> Stream {
+        self.reset_if_killed.keep();
         self.stream
     }
 

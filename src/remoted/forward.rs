@@ -63,15 +63,11 @@ impl BrokerChain {
 
     /// Relays one connection until both directions have ended, and returns the outcome.
     fn carry(self: &Arc<Self>, near: Stream, who: &str) -> Result<RelayEnd, ConnectError> {
-        let far = match self.connect() {
-            Ok(connection) => connection.into_stream(),
-            Err(error) => {
-                near.reset();
-                return Err(error);
-            }
-        };
+        near.set_reset_on_close(true);
+        let far = self.connect()?.into_stream();
         log::debug!("{who}: joined");
-        let outcome = relay(near, far, RelayLimits::default());
+        let limits = RelayLimits { idle: Some(Duration::from_secs(self.idle_s)) };
+        let outcome = relay(near, far, limits);
         log::debug!("{who}: ended; {} bytes sent, {} received", outcome.to_right, outcome.to_left);
         Ok(outcome.end)
     }
@@ -79,9 +75,11 @@ impl BrokerChain {
 
 /// Relays standard input and output until they end.
 pub fn stdio(way: BrokerChain) -> Result<(), String> {
+    let idle_s = way.idle_s;
     let near = Stream::stdio().map_err(|error| error.to_string())?;
     match Arc::new(way).carry(near, "standard input") {
-        Ok(RelayEnd::Complete | RelayEnd::Idle) => Ok(()),
+        Ok(RelayEnd::Complete) => Ok(()),
+        Ok(RelayEnd::Idle) => Err(format!("nothing was sent for {idle_s} s (--idle)")),
         Ok(RelayEnd::Broken(_, error)) => Err(format!("the connection was broken off: {error}")),
         Err(error) => Err(error.to_string()),
     }
@@ -190,7 +188,10 @@ fn carry(way: &Arc<BrokerChain>, near: Stream, caller: &Caller) {
     match way.carry(near, &caller.name) {
         // A connection that breaks after it was established concerns only its two ends.
         Ok(RelayEnd::Broken(_, error)) => log::debug!("{}: broken off: {error}", caller.name),
-        Ok(RelayEnd::Complete | RelayEnd::Idle) => {}
+        Ok(RelayEnd::Idle) => {
+            log::debug!("{}: broken off: nothing was sent for {} s", caller.name, way.idle_s);
+        }
+        Ok(RelayEnd::Complete) => {}
         Err(error) => caller.warn("not connected", &format!("not connected: {error}")),
     }
 }

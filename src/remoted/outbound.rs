@@ -24,6 +24,8 @@ pub struct Outbound {
     trust: BrokerTrust,
     proxies: Proxies,
     resolver: Resolver,
+    /// Whether TLS may end without a close_notify.
+    original_peers: bool,
     /// Created on first use: without TLS no roots are needed.
     tls: OnceLock<Result<Arc<ClientConfig>, String>>,
 }
@@ -31,7 +33,15 @@ pub struct Outbound {
 impl Outbound {
     /// With this trust, and these proxies.
     pub fn new(trust: BrokerTrust, proxies: Proxies) -> Self {
-        Self { trust, proxies, resolver: Resolver::default(), tls: OnceLock::new() }
+        let (resolver, tls) = (Resolver::default(), OnceLock::new());
+        Self { trust, proxies, resolver, original_peers: false, tls }
+    }
+
+    /// Whether the brokers, or the web servers before them, may end TLS without a close_notify. Such an end is
+    /// an error otherwise, since anybody on the path can cause one.
+    pub fn with_original_peers(mut self, original_peers: bool) -> Self {
+        self.original_peers = original_peers;
+        self
     }
 
     /// Checks that these addresses can be dialled: each has a key, and those with TLS have something to trust.
@@ -77,7 +87,12 @@ impl Outbound {
             return Ok(stream);
         }
         let (config, name) = (self.tls()?, server_name(url)?);
-        Stream::tls_client(stream, config, name, deadline).map_err(|error| refusal(&error))
+        let mut stream =
+            Stream::tls_client(stream, config, name, deadline).map_err(|error| refusal(&error))?;
+        if self.original_peers {
+            stream.allow_missing_close_notify();
+        }
+        Ok(stream)
     }
 
     fn tls(&self) -> Result<Arc<ClientConfig>, String> {

@@ -1,5 +1,8 @@
 //! Relays bytes both ways between two streams until both directions have ended.
 //!
+//! A pair that does not end in order is reset on both sides: at the idle limit, if one side fails, and by the
+//! kernel if this process is killed.
+//!
 //! In scope: half-close, reset, back-pressure, the idle limit, counting. Not in scope: how the two were
 //! connected, and what the bytes mean.
 //!
@@ -42,9 +45,9 @@ pub struct RelayOutcome {
 pub enum RelayEnd {
     /// Both senders ended their direction.
     Complete,
-    /// No byte moved within the limit; both were closed.
+    /// No byte moved within the limit; both were reset.
     Idle,
-    /// This side failed or was reset, so the other was reset.
+    /// This side failed or was reset, so both were reset.
     Broken(RelaySide, io::Error),
 }
 
@@ -60,6 +63,8 @@ pub enum RelaySide {
 /// Relays bytes on this thread until both directions have ended. Both streams are closed or reset when
 /// it returns.
 pub fn relay(left: Stream, right: Stream, limits: RelayLimits) -> RelayOutcome {
+    left.set_reset_on_close(true);
+    right.set_reset_on_close(true);
     let mut pair = Pair {
         left,
         right,
@@ -68,16 +73,11 @@ pub fn relay(left: Stream, right: Stream, limits: RelayLimits) -> RelayOutcome {
         hung_up: [false; 2],
     };
     let end = pair.run(limits);
-    let Pair { mut left, mut right, to_right, to_left, .. } = pair;
-    match end {
-        RelayEnd::Complete => {}
-        RelayEnd::Idle => {
-            // As far as possible without blocking.
-            let _ = left.close_writing();
-            let _ = right.close_writing();
-        }
-        RelayEnd::Broken(RelaySide::Left, _) => right.reset(),
-        RelayEnd::Broken(RelaySide::Right, _) => left.reset(),
+    let Pair { left, right, to_right, to_left, .. } = pair;
+    if matches!(end, RelayEnd::Complete) {
+        // What is still being sent arrives, and then the ends, which have been passed on.
+        left.set_reset_on_close(false);
+        right.set_reset_on_close(false);
     }
     RelayOutcome { to_right: to_right.moved, to_left: to_left.moved, end }
 }
@@ -359,10 +359,13 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_pair_is_closed_at_its_limit() {
+    fn an_idle_pair_is_reset_at_its_limit() {
         let ((a, left), (b, right)) = (tcp(), tcp());
         let running = start(left, right, Some(Duration::from_millis(50)));
-        assert_eq!((a.receive(), b.receive()), (Vec::new(), Vec::new()));
+        for mut end in [&a, &b] {
+            let error = end.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
         assert!(matches!(running.join().unwrap().end, RelayEnd::Idle));
     }
 }

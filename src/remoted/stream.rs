@@ -136,6 +136,14 @@ impl Stream {
         }
     }
 
+    fn shared_bottom(&self) -> Option<Arc<Socket>> {
+        match &self.kind {
+            Kind::Socket(socket) => Some(Arc::clone(socket)),
+            Kind::Tls(tls) => tls.under().shared_bottom(),
+            Kind::Pair(..) => None,
+        }
+    }
+
     /// What to poll for reading.
     pub(super) fn input(&self) -> BorrowedFd<'_> {
         match &self.kind {
@@ -217,8 +225,20 @@ impl Stream {
 
     /// Closes it with an error for the peer, if the kind of connection has one: TCP sends a reset.
     pub fn reset(self) {
+        self.set_reset_on_close(true);
+    }
+
+    /// Whether closing it resets it. The kernel then also resets it if this process is killed.
+    pub(super) fn set_reset_on_close(&self, resets: bool) {
         if let Some(socket) = self.bottom() {
-            let _ = socket.set_linger(Some(Duration::ZERO));
+            set_reset_on_close(socket, resets);
+        }
+    }
+
+    /// Takes an end of TLS without a close_notify for a regular end. Anybody on the path can cause one.
+    pub(super) fn allow_missing_close_notify(&mut self) {
+        if let Kind::Tls(tls) = &mut self.kind {
+            tls.allow_missing_close_notify();
         }
     }
 
@@ -360,6 +380,37 @@ impl Write for Stream {
             _ => Ok(()),
         }
     }
+}
+
+/// Resets a joined connection if this process is killed, and otherwise lets it end as it is closed.
+pub(super) struct ResetIfKilled(Option<Arc<Socket>>);
+
+impl ResetIfKilled {
+    pub fn new(stream: &Stream) -> Self {
+        stream.set_reset_on_close(true);
+        Self(stream.shared_bottom())
+    }
+
+    /// Leaves the reset on.
+    pub fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for ResetIfKilled {
+    fn drop(&mut self) {
+        // What a panic has interrupted is not complete.
+        if let Some(socket) = &self.0
+            && !std::thread::panicking()
+        {
+            set_reset_on_close(socket, false);
+        }
+    }
+}
+
+fn set_reset_on_close(socket: &Socket, resets: bool) {
+    // Without effect on a Unix socket, which cannot be reset.
+    let _ = socket.set_linger(resets.then_some(Duration::ZERO));
 }
 
 /// Waits until one of these has an event. False at `deadline`; without one it waits indefinitely.

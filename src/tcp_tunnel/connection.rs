@@ -3,12 +3,13 @@
 //!
 //! Each direction has its own thread, and they end independently: the end of one is passed on as a
 //! half-close. If one direction fails, the socket is reset, so that its other end cannot mistake
-//! truncated data for complete data.
+//! truncated data for complete data. The kernel does the same if this process ends: as long as a
+//! direction goes on, closing the socket resets it.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -32,6 +33,8 @@ pub(crate) struct TunnelConnection {
     established: AtomicBool,
     /// One direction has failed.
     failed: AtomicBool,
+    /// How many directions have not ended in order.
+    open_directions: AtomicU8,
     /// Disconnects when the socket is no longer read. The reader owns the sender.
     sent: (Mutex<Option<Sender<()>>>, Receiver<()>),
 }
@@ -49,6 +52,7 @@ impl TunnelConnection {
             socket,
             established: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            open_directions: AtomicU8::new(2),
             sent: (Mutex::new(Some(sending)), sent),
         }))
     }
@@ -63,7 +67,23 @@ impl TunnelConnection {
 
     /// Marks the connection as established at both ends.
     pub fn set_established(&self) {
-        self.established.store(true, Ordering::Release);
+        if !self.established.swap(true, Ordering::AcqRel) {
+            self.reset_on_close();
+        }
+    }
+
+    /// From now on its end is a reset, however this process ends, until both directions have ended.
+    pub fn reset_on_close(&self) {
+        // Ignored: a Unix socket cannot be reset.
+        let _ = self.socket.set_linger(Some(Duration::ZERO));
+    }
+
+    /// One direction has ended in order.
+    fn end_direction(&self) {
+        if self.open_directions.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // What is still being sent arrives, and then the end.
+            let _ = self.socket.set_linger(None);
+        }
     }
 
     /// Writes a body to the socket, then shuts down that direction.
@@ -76,6 +96,7 @@ impl TunnelConnection {
             Ok(()) => {
                 // Fails if the other side has closed already; then there is nothing to shut down.
                 let _ = self.socket.shutdown(Shutdown::Write);
+                self.end_direction();
             }
             Err(_) => self.reset(),
         }
@@ -114,8 +135,7 @@ impl TunnelConnection {
     /// Aborts the connection: the other end sees a reset, not an orderly close.
     pub fn reset(&self) {
         if !self.failed.swap(true, Ordering::AcqRel) {
-            // Ignored: a Unix socket cannot be reset.
-            let _ = self.socket.set_linger(Some(Duration::ZERO));
+            self.reset_on_close();
             // Wakes the thread of the other direction; the socket is reset when both threads drop
             // it.
             let _ = self.socket.shutdown(Shutdown::Read);
@@ -169,7 +189,10 @@ impl Source for SocketSource {
             Ok(count) => {
                 // A reset by this side also reads as an end.
                 self.connection.check()?;
-                self.ended = count == 0;
+                if count == 0 && !self.ended {
+                    self.ended = true;
+                    self.connection.end_direction();
+                }
                 Ok(Some(count))
             }
             Err(error) if is_timeout(&error) => self.connection.check().map(|()| None),

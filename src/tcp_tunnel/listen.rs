@@ -106,6 +106,7 @@ impl Job {
                 return;
             }
         };
+        connection.reset_on_close();
         match open(self.pipe.as_ref(), &self.forward, &connection, self.wait) {
             Ok(mut reply) => {
                 if let Err(error) = connection.write_all(&mut reply.body) {

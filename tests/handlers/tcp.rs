@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use crate::support::broker::accept;
 use crate::support::sshd::Sshd;
 use crate::support::{Identities, Node, PATIENCE, SSH, client, has_all, server};
 
@@ -292,4 +293,57 @@ fn openssh_has_a_session_and_copies_a_gibibyte() {
     sshd.assert_session(&there);
     sshd.assert_session(&back);
     sshd.assert_gibibyte(&there);
+}
+
+/// Whether the connection ends with a reset, whatever arrives before.
+fn is_reset(socket: &mut TcpStream) -> bool {
+    let ended = socket.read_to_end(&mut Vec::new());
+    ended.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+}
+
+/// A connection that asks a node's HTTP port for the target of a peer, after its 101.
+fn upgraded(node: &Node, target: &str) -> TcpStream {
+    let mut socket = connect(node.http());
+    let head = format!(
+        "GET /{target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).unwrap();
+        answer.push(byte[0]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+    socket
+}
+
+#[test]
+fn a_killed_node_leaves_no_connection_that_seems_to_have_ended() {
+    for killed in ["server", "client"] {
+        let target = TcpListener::bind("127.0.0.1:0").unwrap();
+        let nodes = Nodes::start(target.local_addr().unwrap(), &[]);
+        let ports = nodes.ports().map(connect);
+        let mut ends = Vec::from(ports);
+        ends.push(upgraded(&nodes.server, "client/web1/t"));
+        ends.push(upgraded(&nodes.client, "server/t"));
+        for end in &mut ends {
+            end.write_all(b"half").unwrap();
+        }
+        for _ in 0..ends.len() {
+            let mut far = accept(&target);
+            far.set_read_timeout(Some(PATIENCE)).unwrap();
+            far.read_exact(&mut [0; 4]).unwrap();
+            far.write_all(b"and half").unwrap();
+            ends.push(far);
+        }
+        for end in &mut ends[..4] {
+            end.read_exact(&mut [0; 8]).unwrap();
+        }
+        let node = if killed == "server" { &nodes.server } else { &nodes.client };
+        node.signal("KILL");
+        for (at, end) in ends.iter_mut().enumerate() {
+            assert!(is_reset(end), "{killed} was killed: {at}");
+        }
+    }
 }

@@ -260,6 +260,86 @@ fn half_closes_resets_and_dead_ends_reach_the_far_end() {
     connect.wait_log(&["WARN", "the broker does not take this key here (403)"]);
 }
 
+/// Asserts that the connection ends with a reset, whatever arrives before.
+fn is_reset(visitor: &mut Visitor) {
+    let error = visitor.socket.read_to_end(&mut Vec::new()).expect_err("it seems to have ended");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+/// Both ends of a connection on which bytes have passed both ways.
+fn established(connect: &Node, target: &TcpListener) -> [Visitor; 2] {
+    let mut near = Visitor::from(TcpStream::connect(connect.ready("listen")).unwrap());
+    near.write("half");
+    let mut far = Visitor::from(accept(target));
+    assert_eq!(far.read(4), b"half");
+    far.write("and half");
+    assert_eq!(near.read(8), b"and half");
+    [near, far]
+}
+
+#[test]
+fn a_killed_program_leaves_no_connection_that_seems_to_have_ended() {
+    let identities = Identities::new(&[]);
+    let ca = identities.path("ca.crt.pem");
+    for is_tls in [false, true] {
+        for killed in ["connect", "broker", "publish"] {
+            let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let to = target.local_addr().unwrap().to_string();
+            let (mut broker, trust) = match is_tls {
+                false => (Broker::start(&[]), vec![]),
+                true => (Broker::start_tls(&identities), vec!["--ca", ca.to_str().unwrap()]),
+            };
+            let publish = broker.publish("/p", &to, &trust);
+            let connect = broker.connect("/p", &trust);
+            let mut ends = established(&connect, &target);
+            // One that has ended its own direction is still cut.
+            ends[0].ends_writing();
+            assert_eq!(ends[1].socket.read(&mut [0]).unwrap(), 0);
+            match killed {
+                "connect" => connect.signal("KILL"),
+                "publish" => publish.signal("KILL"),
+                _ => broker.kill(),
+            }
+            is_reset(&mut ends[0]);
+            // Its end was passed on, so only a write can fail.
+            processes::wait_until("the far end is reset", || {
+                std::io::Write::write(&mut &ends[1].socket, b"x").is_err()
+            });
+        }
+    }
+}
+
+#[test]
+fn a_limit_or_the_end_of_a_drain_is_no_regular_end() {
+    let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let to = target.local_addr().unwrap().to_string();
+    for idle in ["broker", "connect"] {
+        let seconds = if idle == "broker" { "1" } else { "0" };
+        let broker = Broker::start(&[("RP_REMOTED_IDLE_S", seconds.to_owned())]);
+        let _publish = broker.publish("/p", &to, &[]);
+        let more: &[&str] = if idle == "connect" { &["--idle", "1"] } else { &[] };
+        let connect = broker.connect("/p", more);
+        established(&connect, &target).iter_mut().for_each(is_reset);
+    }
+    for stopped in ["connect", "broker", "publish"] {
+        let broker = Broker::start(&[("RP_DRAIN_S", "0".to_owned())]);
+        let without_drain = |mut command: std::process::Command| {
+            command.env("RP_DRAIN_S", "0");
+            command
+        };
+        let publish = Node::launch(without_drain(broker.server("/p", &to, &[])));
+        assert_eq!(publish.next_line(), "ready published=/p");
+        let connect = Node::start(without_drain(broker.caller("/p", &["--listen", "127.0.0.1:0"])));
+        let mut ends = established(&connect, &target);
+        match stopped {
+            "connect" => connect.signal("TERM"),
+            "publish" => publish.signal("TERM"),
+            _ => broker.signal("TERM"),
+        }
+        ends.iter_mut().for_each(is_reset);
+    }
+}
+
 #[test]
 fn both_ends_are_a_library() {
     let broker = Broker::start(&[]);

@@ -113,6 +113,10 @@ impl Broker {
         self.url(scheme, "", path).replace("://@", "://")
     }
 
+    pub fn signal(&self, name: &str) {
+        self.node.signal(name);
+    }
+
     pub fn kill(&mut self) {
         self.node.signal("KILL");
         self.node.wait_exit();

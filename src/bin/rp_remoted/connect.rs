@@ -26,9 +26,9 @@ pub const COMMAND: Command<Job> = Command {
             ("--stdio", "one connection on standard input and output"),
             (
                 "--idle SECONDS",
-                "how long a connection may be idle: a broker ends it then (default:",
+                "how long a connection may be idle before it is reset, here and, at most, at",
             ),
-            ("", "86400; the server's side repeats it)"),
+            ("", "the broker (default: 86400)"),
             KEY_FILE,
             CA,
             PIN,

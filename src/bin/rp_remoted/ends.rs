@@ -57,7 +57,8 @@ impl Ends {
         let env = Environment::from_process();
         let (config, warnings) = EndConfig::from_environment(&env)?;
         let proxies = Proxies::new(&config.https_proxy, &config.http_proxy, &config.no_proxy);
-        let outbound = Outbound::new(self.trust, proxies.map_err(CliFailure::Wrong)?);
+        let outbound = Outbound::new(self.trust, proxies.map_err(CliFailure::Wrong)?)
+            .with_original_peers(config.original_peers);
         let key = match (&self.key_file, &config.key) {
             (Some(file), _) => Some(Key::from_file(file).map_err(CliFailure::Wrong)?),
             (None, Some(text)) => {

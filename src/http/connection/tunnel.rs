@@ -42,6 +42,7 @@ impl Connection<'_> {
                 return self.send(HttpResponse::of_refusal(&refusal), true, info);
             }
         };
+        connection.set_established();
         let deadline = Instant::now() + self.shared.settings.limits.transfer_timeout;
         response_writer::switch_to_tcp(self.slot.socket(), deadline)?;
         if let Err(error) = connection.write_all(&mut reply.body) {

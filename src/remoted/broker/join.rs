@@ -29,6 +29,8 @@ pub(super) fn join(
     let _joined = broker.joined.take();
     let times = &broker.settings.times;
     let accepted = webroute_accepted(&route.rendezvous.id);
+    // From its 101 on, an end that is not the other side's is no regular end.
+    server.stream.set_reset_on_close(true);
     let deadline = Instant::now() + times.head;
     // The server's goes first, so that it arrives before anything that the caller sends after its own.
     if let Err(error) = server.stream.write_all_within(&accepted, deadline) {
@@ -45,6 +47,7 @@ pub(super) fn join(
         // The caller has sent bytes already. If the server sends something, it has read its 101.
         let _ = server.stream.wait(ReadyEvent::Readable, now + times.head_start);
     }
+    caller.stream.set_reset_on_close(true);
     if let Err(error) = caller.stream.write_all_within(&accepted, deadline) {
         log::warn!("caller {}: left {}: {}", caller.name, registration.path, reason(&error));
         return Ok(());

@@ -105,7 +105,10 @@ fn shake_hands(visitor: Visitor, tls: Arc<ServerConfig>, broker: Arc<BrokerState
         Err(error) => {
             broker.strangers_log.warn("no TLS", &name, &format!("no TLS: {error}"));
         }
-        Ok(stream) => {
+        Ok(mut stream) => {
+            if broker.settings.config.original_peers {
+                stream.allow_missing_close_notify();
+            }
             let attended = Arc::clone(&broker);
             let visitor = Visitor { stream, name, permit, stranger };
             if let Err(error) =

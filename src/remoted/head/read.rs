@@ -90,9 +90,8 @@ fn read(stream: &mut Stream, deadline: Instant) -> Result<Vec<u8>, HeadError> {
             Ok(0) if seen == 0 => return Err(HeadError::Nothing),
             Ok(0) => return Err(HeadError::Ended),
             Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::TimedOut && seen == 0 => {
-                return Err(HeadError::Nothing);
-            }
+            // Too late, or TLS without its close: it wants nothing either.
+            Err(e) if is_quiet_end(&e) && seen == 0 => return Err(HeadError::Nothing),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(HeadError::TooSlow),
             Err(e) => return Err(HeadError::Failed(e)),
         }
@@ -101,6 +100,10 @@ fn read(stream: &mut Stream, deadline: Instant) -> Result<Vec<u8>, HeadError> {
             return Ok(bytes);
         }
     }
+}
+
+fn is_quiet_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::UnexpectedEof)
 }
 
 fn owned(fields: &[Field<'_>]) -> Result<Fields, HeadError> {

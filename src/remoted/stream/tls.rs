@@ -33,6 +33,8 @@ pub(super) struct StreamTls<T> {
     ended: bool,
     /// close_notify was sent.
     closed: bool,
+    /// An end without a close_notify is an error.
+    needs_close_notify: bool,
 }
 
 impl<T: NonblockingTransport> StreamTls<T> {
@@ -61,6 +63,7 @@ impl<T: NonblockingTransport> StreamTls<T> {
             holds_buffer: false,
             ended: false,
             closed: false,
+            needs_close_notify: true,
         };
         while tls.connection.is_handshaking() || tls.connection.wants_write() {
             // A peer that always has something to send would never reach a wait.
@@ -90,6 +93,11 @@ impl<T: NonblockingTransport> StreamTls<T> {
         Ok(tls)
     }
 
+    /// See [`Stream::allow_missing_close_notify`](super::Stream::allow_missing_close_notify).
+    pub fn allow_missing_close_notify(&mut self) {
+        self.needs_close_notify = false;
+    }
+
     pub fn under(&self) -> &T {
         &self.under
     }
@@ -106,14 +114,9 @@ impl<T: NonblockingTransport> StreamTls<T> {
         loop {
             match self.connection.reader().read(buffer) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                // The peer ended without a close_notify. Our own ends send one, so a dialler treats this as
-                // a possible truncation by a third party. Callers of a broker may be programs in languages
-                // that usually end this way.
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                    return match self.connection {
-                        Connection::Server(_) => Ok(0),
-                        Connection::Client(_) => Err(e),
-                    };
+                // The peer ended without a close_notify: possibly a truncation by a third party.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !self.needs_close_notify => {
+                    return Ok(0);
                 }
                 Ok(count) => {
                     self.plain = self.plain.saturating_sub(count);
@@ -289,11 +292,14 @@ mod tests {
     }
 
     #[test]
-    fn an_end_without_close_notify_is_an_error_for_the_dialler_and_an_end_for_the_acceptor() {
+    fn an_end_without_close_notify_is_an_error_unless_it_is_allowed() {
         let (mut client, mut server, socket) = pair();
         client.write_all_within(b"all", soon()).unwrap();
         socket.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(read_all(&mut server).unwrap(), b"all");
+        let error = read_all(&mut server).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        server.allow_missing_close_notify();
+        assert_eq!(read_all(&mut server).unwrap(), b"");
         server.write_all_within(b"half", soon()).unwrap();
         // Below its TLS, as somebody on the path could.
         let below = server.bottom().unwrap().try_clone().unwrap();
