@@ -32,6 +32,8 @@ pub(crate) fn encode(buffer: &mut [u8], count: usize) -> &[u8] {
 enum State {
     /// In the digits of a size; the number of digits so far.
     Size(usize),
+    /// In the blanks between a size and its extension (RFC 9112, section 7.1.1).
+    BeforeExtension,
     /// In an extension, up to the CR.
     Extension,
     /// At the LF after a size.
@@ -122,9 +124,17 @@ impl ChunkDecoder {
                 Ok(State::Size(digits + 1))
             }
             (State::Size(1..), b'\r') => Ok(State::SizeLf),
-            (State::Size(1..), b';') => self.extra().map(|()| State::Extension),
+            (State::Size(1..) | State::BeforeExtension, b';') => {
+                self.extra().map(|()| State::Extension)
+            }
+            (State::Size(1..) | State::BeforeExtension, b'\t' | b' ') => {
+                self.extra().map(|()| State::BeforeExtension)
+            }
             (State::Extension, b'\r') => Ok(State::SizeLf),
-            (State::Extension, b'\t' | 0x20..=0x7e) => self.extra().map(|()| State::Extension),
+            // A quoted value and a trailer may contain any byte above 127.
+            (State::Extension, b'\t' | 0x20..=0x7e | 0x80..) => {
+                self.extra().map(|()| State::Extension)
+            }
             (State::SizeLf, b'\n') => Ok(match std::mem::take(&mut self.size) {
                 0 => State::Trailer { empty: true },
                 size => State::Data(size),
@@ -132,7 +142,7 @@ impl ChunkDecoder {
             (State::DataCr, b'\r') => Ok(State::DataLf),
             (State::DataLf, b'\n') => Ok(State::Size(0)),
             (State::Trailer { empty }, b'\r') => Ok(State::TrailerLf { empty }),
-            (State::Trailer { .. }, b'\t' | 0x20..=0x7e) => {
+            (State::Trailer { .. }, b'\t' | 0x20..=0x7e | 0x80..) => {
                 self.extra().map(|()| State::Trailer { empty: false })
             }
             (State::TrailerLf { empty: true }, b'\n') => Ok(State::Done),
@@ -196,7 +206,8 @@ mod tests {
 
     #[test]
     fn chunks_are_joined_wherever_they_are_cut() {
-        let bytes = b"3\r\nabc\r\n00A;x=\"y\"\r\n0123456789\r\n0\r\nX: y\r\n\r\nGET";
+        let bytes = b"3 ;a\r\nabc\r\n00A\t \t; x = \"y\xff\" ; z\r\n0123456789\r\n\
+            0 ;\r\nX: y\xe4\r\n\r\nGET";
         for step in 1..bytes.len() {
             assert_eq!(decode(bytes, step), Ok(Some((b"abc0123456789".to_vec(), 3))), "{step}");
         }
@@ -213,6 +224,9 @@ mod tests {
             b"3\n",
             b"3\r\r",
             b"3 \r\n",
+            b"3 4\r\n",
+            b" 3\r\n",
+            b"\t;a\r\n",
             b"+3\r\n",
             b"0x3\r\n",
             b"g\r\n",
@@ -221,7 +235,7 @@ mod tests {
             b"3\r\nabcd\r\n",
             b"3\r\nabc\n",
             b"3\r\nabc\r\r",
-            b"0\r\nX: \xff\r\n",
+            b"0\r\nX: \x7f\r\n",
             b"0\r\nX: y\n",
             b"00000000000000001\r\n",
         ];
@@ -243,6 +257,8 @@ mod tests {
         let long = "x".repeat(MAX_EXTRA);
         assert_eq!(decode(format!("1;{long}\r\n").as_bytes(), 99), Err(ChunkError::TooLong));
         assert_eq!(decode(format!("0\r\n{long}x").as_bytes(), 99), Err(ChunkError::TooLong));
+        let blanks = " ".repeat(MAX_EXTRA);
+        assert_eq!(decode(format!("1 {blanks};x\r\n").as_bytes(), 99), Err(ChunkError::TooLong));
         let small = "1;y\r\na\r\n".repeat(50);
         assert!(decode(format!("{small}0\r\n\r\n").as_bytes(), 99).unwrap().is_some());
     }

@@ -22,7 +22,7 @@ pub(super) fn tunnel(
     port: u16,
 ) -> Result<(), ProxyError> {
     exchange.send(request(credentials, host, port).as_bytes())?;
-    match status(&head(exchange)?)? {
+    match final_status(exchange)? {
         (200..=299, _) => Ok(()),
         // 401 is not for proxies, but tinyproxy sends it for a wrong password.
         (407 | 401, _) => Err(ProxyError::credentials(credentials.is_some())),
@@ -42,6 +42,18 @@ fn request(credentials: Option<&Credentials>, host: &str, port: u16) -> Zeroizin
     }
     head.push_str("\r\n");
     head
+}
+
+/// The status that follows all interim ones (RFC 9110, section 15.2), within the time of the exchange.
+fn final_status(exchange: &mut ProxyExchange<'_>) -> Result<(u16, String), ProxyError> {
+    loop {
+        match status(&head(exchange)?)? {
+            // A proxy that changes the protocol does not say to which.
+            (101, _) => return Err(ProxyError::Malformed("it changes the protocol (101)")),
+            (100..=199, _) => {}
+            answer => return Ok(answer),
+        }
+    }
 }
 
 /// The response's head. Read byte by byte, since what follows is the host's.
@@ -71,7 +83,7 @@ fn status(head: &[u8]) -> Result<(u16, String), ProxyError> {
     let mut words = line.splitn(3, ' ').skip(1);
     let code = words.next().filter(|code| code.len() == 3).and_then(|code| code.parse().ok());
     let code: u16 = code
-        .filter(|code| (200..=599).contains(code))
+        .filter(|code| (100..=599).contains(code))
         .ok_or(ProxyError::Malformed("it has no status"))?;
     let reason = words.next().unwrap_or_default().chars().take(MAX_REASON);
     Ok((code, reason.flat_map(char::escape_debug).collect()))
@@ -107,6 +119,20 @@ mod tests {
     }
 
     #[test]
+    fn any_number_of_interim_answers_comes_before_the_final_one() {
+        let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nX: y\r\n\r\n";
+        for (last, expected) in [("200 OK", Ok(())), ("502 No", Err("the proxy refused: 502 No"))] {
+            let answer = format!("{}HTTP/1.1 {last}\r\n\r\nhost's own", interim.repeat(300));
+            let steps = vec![(CONNECT.len(), answer.into_bytes())];
+            let (result, _, mut socket) = meet("http://p:1", "pipe.example", steps);
+            assert_eq!(result, expected.map_err(str::to_owned));
+            let mut rest = String::new();
+            socket.read_to_string(&mut rest).unwrap();
+            assert_eq!(rest, "host's own");
+        }
+    }
+
+    #[test]
     fn an_http_proxy_that_refuses_or_lies_is_named() {
         let long = [b"HTTP/1.1 200 OK\r\n".to_vec(), vec![b'x'; MAX_ANSWER]].concat();
         for (answer, expected) in [
@@ -120,7 +146,11 @@ mod tests {
             (b"\0", "the proxy's answer cannot be understood: it is not HTTP"),
             (b"HTTP/1.1 ok\r\n\r\n", "the proxy's answer cannot be understood: it has no status"),
             (
-                b"HTTP/1.1 100 C\r\n\r\n",
+                b"HTTP/1.1 101 S\r\n\r\n",
+                "the proxy's answer cannot be understood: it changes the protocol (101)",
+            ),
+            (
+                b"HTTP/1.1 099 C\r\n\r\n",
                 "the proxy's answer cannot be understood: it has no status",
             ),
             (
