@@ -40,8 +40,6 @@ use crate::sync::throttle::Throttle;
 
 /// Bodies up to this size, in bytes, are written with the head: any service buffers that much.
 const SMALL: usize = 16 * 1024;
-/// Maximum number of interim replies (1xx) before the final one.
-const MAX_INTERIM: usize = 16;
 /// The default time limit for a service to start its reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -92,7 +90,8 @@ impl Service {
         self
     }
 
-    /// Sends one request and reads its reply, on an idle connection or a new one.
+    /// Sends one request and reads its reply, on an idle connection if it can be repeated, or else on
+    /// a new one.
     fn ask(&self, context: &Context, event: &mut Event) -> Result<Reply, ServiceFault> {
         let head = request::head(&self.prefix, &self.host, context, event);
         let mut request = head.map_err(ServiceFault::BadPath)?;
@@ -100,17 +99,18 @@ impl Service {
         let mut watch = ProgressWatch::new(context, self.reply_timeout);
         let small = event.body.whole().filter(|body| body.len() <= SMALL);
         let repeatable = small.is_some() && event.verb.is_idempotent();
-        let mut rest = match small {
+        let rest = match small {
             Some(body) => {
                 request.extend_from_slice(body);
                 None
             }
             None => Some((request::framing(event), event.body.take_out())),
         };
-        if let Some(kept) = self.idle.take(repeatable) {
-            match self.ask_on(kept, &request, rest.take(), head_only, &mut watch) {
-                // The service has closed the idle connection.
-                Err(ServiceFault::Silent(_)) if repeatable => {}
+        // The service may close an idle connection at any moment. What cannot be repeated would then be
+        // lost, or its outcome unknown.
+        if repeatable && let Some(kept) = self.idle.take() {
+            match self.ask_on(kept, &request, None, head_only, &mut watch) {
+                Err(ServiceFault::Silent(_)) => {}
                 result => return result,
             }
         }
@@ -197,21 +197,22 @@ impl Handler for Service {
     }
 }
 
-/// Reads heads until a final one (RFC 9110, section 15.2).
+/// Reads heads until a final one (RFC 9110, section 15.2). Interim replies are no progress: they do
+/// not extend the time limit.
 fn read_final_head(
     connection: &mut ServiceConnection,
     upload: Option<&ProxyUpload>,
     watch: &mut ProgressWatch<'_>,
 ) -> Result<ServiceReplyHead, ServiceFault> {
-    for interim in 0..=MAX_INTERIM {
-        let head = read_head(connection, interim == 0, upload, watch)?;
+    let mut first = true;
+    loop {
+        let head = read_head(connection, first, upload, watch)?;
         match head.status {
             101 => return Err(ServiceFault::BadAnswer("it changes the protocol (101)".to_owned())),
-            100..=199 => {}
+            100..=199 => first = false,
             _ => return Ok(head),
         }
     }
-    Err(ServiceFault::BadAnswer(format!("over {MAX_INTERIM} interim replies (1xx)")))
 }
 
 /// Reads one head; `first` means that no part of the reply was read before.

@@ -105,7 +105,7 @@ impl ProxyUpload {
 
     /// The reply is complete, so the rest of the body is no longer needed. The connection goes to
     /// `idle` now, or once the last byte, which may be in flight, has been sent.
-    pub fn end(self, connection: ServiceConnection, idle: &IdleConnections) {
+    pub fn end(self, connection: ServiceConnection, idle: &Arc<IdleConnections>) {
         let mut state = self.shared.state.lock();
         match state.ended {
             Some(SendEnd::Whole) => {

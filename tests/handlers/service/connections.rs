@@ -42,13 +42,59 @@ fn a_connection_is_used_again_whatever_ends_the_body() {
         let head = scene.ask("HEAD", "length", &[], b"");
         assert_eq!((head.status, head.body.len()), (200, 0));
     }
-    for _ in 0..5 {
-        assert_eq!(scene.get("large").body.len(), 100_000);
+    assert_eq!(scene.get("large").body.len(), 100_000);
+    assert_eq!(service.visits(), 1, "all on the same connection");
+    for number in 2..5 {
         assert_eq!(scene.ask("POST", "echo", &[], b"abc").text(), "abc");
+        assert_eq!(service.visits(), 2 * number - 2, "what cannot be repeated has a new one");
         let body = vec![b'a'; 200_000];
         assert!(scene.ask("PUT", "echo", &[], &body).body == body);
+        assert_eq!(service.visits(), 2 * number - 1);
+        // They are kept like all others.
+        assert_eq!(scene.get("length").text(), "abc");
+        assert_eq!(service.visits(), 2 * number - 1);
     }
-    assert_eq!(service.visits(), 1, "all on the same connection");
+}
+
+#[test]
+fn a_post_to_a_service_that_closes_after_each_reply_is_answered() {
+    let service = Scripted::start(|_, visit| {
+        if visit.request().is_some() {
+            visit.send(reply("done"));
+        }
+        // Late enough for the next request to be on its way.
+        std::thread::sleep(Duration::from_millis(2));
+    });
+    let scene = Scene::new(service.service(""));
+    for number in 1..=100 {
+        let answer = scene.ask("POST", "x", &[], b"body");
+        assert_eq!((answer.status, answer.text()), (200, "done"), "{number}: {answer:?}");
+    }
+    assert_eq!(service.visits(), 100);
+}
+
+#[test]
+fn idle_connections_are_closed_without_another_request() {
+    let (close, closed) = unbounded();
+    let service = Scripted::start(move |_, visit| {
+        visit.request();
+        visit.send(reply("done"));
+        let _ = close.send(visit.wait_closed().0);
+    });
+    let scene = Scene::new(service.service(""));
+    for _ in 0..2 {
+        // Both at once, so that there are two connections.
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| assert_eq!(scene.ask("POST", "x", &[], b"body").text(), "done"));
+            }
+        });
+        for _ in 0..2 {
+            let idle = closed.recv_timeout(PATIENCE).unwrap();
+            assert!(idle >= Duration::from_millis(3900), "{idle:?}");
+            assert!(idle < Duration::from_secs(5), "a service that waits 5 s closes it: {idle:?}");
+        }
+    }
 }
 
 #[test]
@@ -131,15 +177,17 @@ fn only_what_can_be_repeated_is_repeated_and_once() {
     // Repeated on a new connection, where it is the first again.
     assert_eq!(scene.get("x").text(), "first");
     assert_eq!(service.visits(), 2);
-    let answer = scene.ask("POST", "x", &[], b"once");
-    assert_eq!(error(&answer), (502, "bad_answer".into()));
-    assert!(answer.text().contains("whether it handled the request is unknown"), "{answer:?}");
-    assert_eq!(service.visits(), 2, "not a second time");
+    assert_eq!(scene.ask("POST", "x", &[], b"once").text(), "first");
+    assert_eq!(service.visits(), 3, "on a new connection at once");
 
     let silent = Scripted::start(|_, visit| drop(visit.request()));
     let scene = Scene::new(silent.service(""));
-    assert_eq!(error(&scene.get("x")), (502, "bad_answer".into()));
-    assert_eq!(silent.visits(), 1, "a new connection is no stale one");
+    for (number, method) in [(1, "GET"), (2, "POST")] {
+        let answer = scene.ask(method, "x", &[], b"");
+        assert_eq!(error(&answer), (502, "bad_answer".into()));
+        assert!(answer.text().contains("whether it handled the request is unknown"), "{answer:?}");
+        assert_eq!(silent.visits(), number, "a new connection is no stale one");
+    }
 }
 
 #[test]

@@ -244,15 +244,24 @@ fn what_is_no_reply_or_two_is_502() {
 }
 
 #[test]
-fn interim_replies_are_skipped() {
-    let text = format!(
-        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n\
-         HTTP/1.1 102 Processing\r\n\r\n{}",
-        reply("final")
-    );
+fn interim_replies_are_skipped_however_many_there_are() {
+    let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n\
+         HTTP/1.1 102 Processing\r\n\r\n";
+    let text = format!("{}{}", interim.repeat(500), reply("final"));
     let scene = Scene::new(Scripted::saying(text).service(""));
     let answer = scene.get("x");
     assert_eq!((answer.status, answer.text(), answer.header("Link")), (200, "final", None));
+
+    // They are no reply: the time for that goes on.
+    let endless = Scripted::start(|_, visit| {
+        visit.request();
+        while visit.send("HTTP/1.1 102 Processing\r\n\r\n") {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let service = endless.service("").with_reply_timeout(Duration::from_millis(500));
+    let answer = Scene::new(service).get("x");
+    assert_eq!(error(&answer), (504, "service_timeout".into()), "{answer:?}");
 }
 
 #[test]
