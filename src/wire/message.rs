@@ -144,6 +144,30 @@ mod tests {
     }
 
     #[test]
+    fn an_original_peer_gets_media_types_as_it_knows_them() {
+        for (given, expected) in [
+            ("application/json; charset=utf-8", "application/json"),
+            ("Application/JSON;charset=utf-8", "application/json"),
+            ("text/plain ; a=\"\u{e4};\"", "text/plain"),
+            ("text/html", "text/html"),
+            ("", ""),
+        ] {
+            let mut event = Event::new(Verb::Post, "x").unwrap();
+            event.media_type = given.to_owned();
+            let mut reply = Reply::unhandled();
+            reply.media_type = given.to_owned();
+            for (capabilities, expected) in [(ORIGINAL, expected), (EXTENDED, given)] {
+                let bytes = encode_event(1, &event, Payload::Whole(b"{}"), capabilities).unwrap();
+                let Message::Event(seen, _) = decode_bytes(&bytes).1 else { panic!("no event") };
+                assert_eq!(seen.media_type, expected);
+                let bytes = encode_reply(1, &reply, Payload::Whole(b"{}"), capabilities).unwrap();
+                let Message::Reply(seen, _) = decode_bytes(&bytes).1 else { panic!("no reply") };
+                assert_eq!(seen.media_type, expected);
+            }
+        }
+    }
+
+    #[test]
     fn heartbeats_announce_and_are_understood() {
         let heartbeat = Heartbeat {
             extensions: EXTENSIONS,

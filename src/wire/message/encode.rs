@@ -99,10 +99,11 @@ pub fn encode_event(
     capabilities: Capabilities,
 ) -> Result<Vec<u8>, Unsendable> {
     let noun = event.target.decoded();
+    let media_type = media_type(&event.media_type, capabilities);
     capabilities.admit(
         &[
             ("the path", noun.as_bytes()),
-            ("the media type", event.media_type.as_bytes()),
+            ("the media type", media_type.as_bytes()),
             ("the body", payload.data()),
         ],
         payload.data(),
@@ -119,7 +120,7 @@ pub fn encode_event(
         version: VERSION,
         verb: Cow::Borrowed(event.verb.as_str()),
         noun,
-        mimetype: Some(Cow::Borrowed(&event.media_type)),
+        mimetype: Some(media_type),
         data: Some(Cow::Borrowed(payload.data())),
         target: event.target.raw().filter(|_| capabilities.extended).map(Cow::Borrowed),
         request_id: capabilities.extended.then(|| Cow::Borrowed(event.request_id.as_str())),
@@ -139,17 +140,15 @@ pub fn encode_reply(
     payload: Payload<'_>,
     capabilities: Capabilities,
 ) -> Result<Vec<u8>, Unsendable> {
+    let media_type = media_type(&reply.media_type, capabilities);
     capabilities.admit(
-        &[
-            ("the reply's media type", reply.media_type.as_bytes()),
-            ("the reply's body", payload.data()),
-        ],
+        &[("the reply's media type", media_type.as_bytes()), ("the reply's body", payload.data())],
         payload.data(),
     )?;
     let (stream, length) = payload.stream();
     let mut message = pb::EventReply {
         version: VERSION,
-        mimetype: Some(Cow::Borrowed(&reply.media_type)),
+        mimetype: Some(media_type),
         code: reply.code,
         data: Cow::Borrowed(payload.data()),
         status: None,
@@ -162,6 +161,16 @@ pub fn encode_reply(
         message.headers = write_headers(&reply.headers);
     }
     Ok(encode(Kind::EventReply, id, &message))
+}
+
+/// The media type as the peer understands it: an original one knows only lower-case names without
+/// parameters, so that `application/json; charset=utf-8` would not be JSON to it.
+fn media_type(full: &str, capabilities: Capabilities) -> Cow<'_, str> {
+    if capabilities.extended {
+        return Cow::Borrowed(full);
+    }
+    let name = full.split(';').next().unwrap_or_default().trim();
+    Cow::Owned(name.to_ascii_lowercase())
 }
 
 fn write_headers(headers: &[(String, String)]) -> Vec<pb::Header<'_>> {
