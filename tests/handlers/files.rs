@@ -586,13 +586,68 @@ fn a_file_is_stored_whole_and_removed() {
     let long = "n".repeat(300);
     assert_error(&nodes.put(&format!("file//{long}"), b"x"), 400, "bad_path");
     assert_error(&nodes.ask("PUT", "list//dir", &[], b"x"), 405, "wrong_verb");
-    // A link is replaced or removed; its target stays.
-    symlink("b", nodes.share().join("dir/link")).unwrap();
-    assert_eq!(nodes.put("file//dir/link", b"y").status, 204);
-    assert_eq!(fs::read(nodes.share().join("dir/b")).unwrap(), b"x");
-    symlink("b", nodes.share().join("dir/link2")).unwrap();
-    assert_eq!(nodes.ask("DELETE", "file//dir/link2", &[], b"").status, 204);
-    assert_eq!(fs::read(nodes.share().join("dir/b")).unwrap(), b"x");
+}
+
+#[test]
+fn a_link_stands_for_its_file() {
+    let nodes = Nodes::start("files+rw");
+    let share = nodes.share();
+    fs::create_dir_all(share.join("v2/deep")).unwrap();
+    fs::write(share.join("v2/a"), "old").unwrap();
+    fs::set_permissions(share.join("v2/a"), fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("v2", share.join("current")).unwrap();
+    symlink("current/a", share.join("link")).unwrap();
+    symlink("../../link", share.join("v2/deep/chain")).unwrap();
+    symlink("v2/new", share.join("dangling")).unwrap();
+    symlink("none/new", share.join("nowhere")).unwrap();
+    symlink("../outside", share.join("out")).unwrap();
+    symlink(share.join("v2/a"), share.join("absolute")).unwrap();
+    symlink("circle", share.join("circle")).unwrap();
+    let is_link = |name: &str| fs::symlink_metadata(share.join(name)).unwrap().is_symlink();
+
+    for (name, content) in [("link", "one"), ("v2/deep/chain", "two"), ("current/a", "three")] {
+        let path = format!("file//{name}");
+        let tag = nodes.get(&path).header("ETag").unwrap().to_owned();
+        let stored = nodes.ask("PUT", &path, &[("If-Match", &tag)], content.as_bytes());
+        assert_eq!(stored.status, 204, "{name}: {stored:?}");
+        // The file, by each of its names, is the one that was stored.
+        for other in ["link", "v2/deep/chain", "current/a", "v2/a"] {
+            let answer = nodes.get(&format!("file//{other}"));
+            assert_eq!(answer.text(), content, "{name} {other}");
+            assert_eq!(answer.header("ETag"), stored.header("ETag"), "{name} {other}");
+        }
+        let stale = nodes.ask("PUT", "file//v2/a", &[("If-Match", &tag)], b"x");
+        assert_error(&stale, 412, "precondition_failed");
+    }
+    assert!(is_link("link") && is_link("v2/deep/chain") && is_link("current"));
+    let mode = fs::metadata(share.join("v2/a")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640, "those of the file");
+
+    // A file that does not exist yet is created where the link leads.
+    assert_error(&nodes.get("file//dangling"), 404, "not_found");
+    let only_new = [("If-None-Match", "*")];
+    assert_eq!(nodes.ask("PUT", "file//dangling", &only_new, b"new").status, 201);
+    assert_error(
+        &nodes.ask("PUT", "file//dangling", &only_new, b"newer"),
+        412,
+        "precondition_failed",
+    );
+    assert!(is_link("dangling"));
+    assert_eq!(fs::read(share.join("v2/new")).unwrap(), b"new");
+    assert_error(&nodes.put("file//nowhere", b"x"), 409, "no_directory");
+    for name in ["out", "absolute", "circle"] {
+        assert_error(&nodes.put(&format!("file//{name}"), b"x"), 403, "forbidden");
+        assert!(is_link(name));
+    }
+    assert!(!nodes.root.path().join("outside").exists());
+
+    // The name is removed, not the file; the condition is about the file.
+    let wrong = nodes.ask("DELETE", "file//link", &[("If-Match", "\"x\"")], b"");
+    assert_error(&wrong, 412, "precondition_failed");
+    let tag = nodes.get("file//v2/a").header("ETag").unwrap().to_owned();
+    assert_eq!(nodes.ask("DELETE", "file//link", &[("If-Match", &tag)], b"").status, 204);
+    assert!(fs::symlink_metadata(share.join("link")).is_err());
+    assert_eq!(fs::read(share.join("v2/a")).unwrap(), b"three");
 }
 
 #[test]

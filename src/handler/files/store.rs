@@ -2,6 +2,9 @@
 //!
 //! A file is stored atomically: it is written under another name in the same directory, synced to
 //! disk, and then renamed. A concurrent reader sees either the old file or the new one.
+//!
+//! A link stands for the file to which it leads: that is stored and judged by conditions, and the
+//! link stays. Removing is about names, as with rm(1): it removes the link.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +17,9 @@ use super::path::UNFINISHED;
 use super::problem::{FileProblem, is_directory, not_a_file, precondition_failed};
 use crate::event::{Body, Event, Reply, errors};
 
+/// Maximum number of links that are followed one after the other, as in the kernel
+/// (path_resolution(7)).
+const MAX_LINKS: usize = 40;
 /// Read size for a body, in bytes.
 const BUFFER_SIZE: usize = 64 * 1024;
 
@@ -31,7 +37,8 @@ pub(super) fn put(
     }
     // Checked before the body is read, so that the caller need not send it.
     let stands = check(dir, path, event)?;
-    let destination = Destination::of(dir, path).map_err(without_directory)?;
+    let file = followed(dir, path)?;
+    let destination = Destination::of(dir, &file).map_err(without_directory)?;
     let mut unfinished = Unfinished::create(&destination.parent)?;
     copy(&mut event.body, &mut unfinished.file)?;
     if let Some(stands) = stands {
@@ -68,6 +75,24 @@ pub(super) fn delete(
     drop(lock);
     destination.sync()?;
     Ok(Reply::new("", Body::empty()).with_status(204))
+}
+
+/// The path after following the links at its end, also where they lead to a file that does not exist
+/// yet. The kernel follows those before the end, and refuses what leads out of the directory.
+fn followed(dir: &Dir, path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match dir.symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_symlink() => {
+                let target = dir.read_link(&path)?;
+                path.pop();
+                path.push(target);
+            }
+            // If it is missing, it will be created there.
+            _ => return Ok(path),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
 }
 
 /// Returns the metadata of the existing file, following links. Fails if the request may not change
