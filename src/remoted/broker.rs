@@ -2,8 +2,8 @@
 //!
 //! In scope: starting, reloading and stopping. Each step in between has a file: `requests` reads requests,
 //! `request` classifies them, `refusal` answers those that are refused, `register` serves a registered
-//! server (`session`), `waiting_callers` keeps callers until their server comes, `join` joins the two. Not
-//! in scope: servers and callers.
+//! server (`session`), `waiting_callers` keeps callers until their server comes, `join` joins the two, and
+//! `first_bytes` keeps the caller's from a server that would lose them. Not in scope: servers and callers.
 //!
 //! A connection occupies a worker thread while it makes requests. Until it has shown a valid key it is one
 //! of the strangers, whose number and time are bounded. A registered server keeps its thread, with a small
@@ -11,6 +11,7 @@
 //! nothing, so early bytes stay in the sockets. The thread of the server's connection relays the bytes of a
 //! joined pair.
 
+mod first_bytes;
 mod join;
 mod refusal;
 mod register;

@@ -26,6 +26,10 @@ pub mod field {
     pub const ID: &str = "WebRoute-ID";
     /// Seconds.
     pub const TIMEOUT: &str = "WebRoute-Timeout";
+    /// What a server does with bytes that arrive together with its 101. Not of the original.
+    pub const EARLY: &str = "RP-Early-Bytes";
+    /// It keeps them.
+    pub const KEPT: &str = "kept";
     /// Proof that the other side speaks WebRoute.
     pub const ACCEPT: &str = "Sec-WebRoute-Accept";
 }

@@ -92,7 +92,8 @@ pub(super) fn join(
 ) -> Result<(), Cause> {
     let key = url.key().ok_or(Cause::NoKey)?;
     let to = Upgrade { host: &url.authority(), path: url.path(), key: key.reveal() };
-    let request = zeroize::Zeroizing::new(webroute_request(&to, id, Some(timeout_s)));
+    let is_server = url.side() == Side::Server;
+    let request = zeroize::Zeroizing::new(webroute_request(&to, id, Some(timeout_s), is_server));
     stream.write_all_within(&request, deadline).map_err(|error| broken(&error))?;
     let answer = read_answer(stream, deadline).map_err(|error| unanswered(&error, deadline))?;
     if answer.status != 101 {

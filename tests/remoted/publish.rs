@@ -85,7 +85,7 @@ fn a_caller_is_joined_to_the_server() {
         format!(
             "GET /test/path/ HTTP/1.1\r\nHost: {}\r\nConnection: keep-alive, Upgrade\r\n\
              Upgrade: webroute\r\nWebRoute-Version: 1\r\nWebRoute-ID: {ID}\r\n\
-             WebRoute-Timeout: 60\r\nX-Remoted-APIKey: {KEY}\r\n\r\n",
+             WebRoute-Timeout: 60\r\nRP-Early-Bytes: kept\r\nX-Remoted-APIKey: {KEY}\r\n\r\n",
             scene.broker.address()
         )
     );

@@ -6,6 +6,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::first_bytes::wait_until_safe;
 use super::refusal::BrokerRefusal;
 use super::request::WebRoute;
 use super::state::BrokerState;
@@ -13,8 +14,7 @@ use super::visitor::{RefusedVisitor, Visitor};
 use super::waiting_callers::WaitingCaller;
 use crate::config::IdleLimit;
 use crate::remoted::head::webroute_accepted;
-use crate::remoted::relay::{RelayEnd, RelayLimits, relay};
-use crate::remoted::stream::ReadyEvent;
+use crate::remoted::relay::{RelayEnd, RelayLimits, RelayOutcome, relay};
 
 /// Joins a server's connection with its waiting caller and relays their bytes.
 pub(super) fn join(
@@ -32,7 +32,6 @@ pub(super) fn join(
     // From its 101 on, an end that is not the other side's is no regular end.
     server.stream.set_reset_on_close(true);
     let deadline = Instant::now() + times.head;
-    // The server's goes first, so that it arrives before anything that the caller sends after its own.
     if let Err(error) = server.stream.write_all_within(&accepted, deadline) {
         log::warn!(
             "caller {}: not joined on {}: its server left: {}",
@@ -41,11 +40,6 @@ pub(super) fn join(
             reason(&error)
         );
         return Ok(());
-    }
-    let now = Instant::now();
-    if !caller.stream.early().is_empty() || caller.stream.wait(ReadyEvent::Readable, now).is_ok() {
-        // The caller has sent bytes already. If the server sends something, it has read its 101.
-        let _ = server.stream.wait(ReadyEvent::Readable, now + times.head_start);
     }
     caller.stream.set_reset_on_close(true);
     if let Err(error) = caller.stream.write_all_within(&accepted, deadline) {
@@ -60,9 +54,14 @@ pub(super) fn join(
         IdleLimit::Off => None,
     };
     let path = registration.path.clone();
+    let has_begun = route.keeps_early
+        || wait_until_safe(&caller, &server, &registration, times.head_start, idle);
     // Otherwise the registration would stay in memory as long as the joined connection.
     drop(registration);
-    let outcome = relay(caller.stream, server.stream, RelayLimits { idle });
+    let outcome = match has_begun {
+        true => relay(caller.stream, server.stream, RelayLimits { idle }),
+        false => RelayOutcome { to_right: 0, to_left: 0, end: RelayEnd::Idle },
+    };
     let (there, back) = (outcome.to_right, outcome.to_left);
     let how = match outcome.end {
         RelayEnd::Complete => "complete".to_owned(),

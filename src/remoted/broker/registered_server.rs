@@ -1,4 +1,4 @@
-//! A registered server as other connections see it: they send it notices of callers, probe it, and end
+//! A registered server as other connections see it: they send it notices of callers, ping it, and end
 //! its session.
 //!
 //! In scope: the bounded queues to its session. Not in scope: the session (`session`), and which server
@@ -6,9 +6,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 
 use crate::remoted::keys::KeyEntry;
@@ -16,25 +17,27 @@ use crate::remoted::waker::Waker;
 
 /// Maximum number of queued notices.
 const MAX_NOTICES: usize = 2048;
-/// Maximum number of concurrent probes of one server.
-pub(super) const MAX_PROBES: usize = 16;
+/// Maximum number of pings of one server that are not answered yet.
+pub(super) const MAX_PINGS: usize = 256;
 
 /// A server that has, or had, a path.
 pub(super) struct RegisteredServer {
     pub path: String,
     pub key: Arc<KeyEntry>,
     notices: Sender<String>,
-    probes: Sender<Sender<()>>,
+    pings: Sender<Sender<()>>,
     /// Why its session is to end. Held only to read or replace it.
     end: Mutex<Option<EvictionReason>>,
     pub waker: Waker,
+    /// It has not answered a ping in time, nor any since.
+    pub is_mute: AtomicBool,
 }
 
 /// The session's ends of the queues.
 pub(super) struct SessionInbox {
     pub notices: Receiver<String>,
-    /// Each expects one message at the server's next sign of life.
-    pub probes: Receiver<Sender<()>>,
+    /// Each expects one message when the server has answered its ping.
+    pub pings: Receiver<Sender<()>>,
 }
 
 /// Why the broker ends a registration.
@@ -62,10 +65,11 @@ impl EvictionReason {
 impl RegisteredServer {
     pub fn new(path: &str, key: Arc<KeyEntry>) -> io::Result<(Arc<Self>, SessionInbox)> {
         let (notices, queued_notices) = bounded(MAX_NOTICES);
-        let (probes, queued_probes) = bounded(MAX_PROBES);
+        let (pings, queued_pings) = bounded(MAX_PINGS);
         let (path, end, waker) = (path.to_owned(), Mutex::new(None), Waker::new()?);
-        let server = Arc::new(Self { path, key, notices, probes, end, waker });
-        Ok((server, SessionInbox { notices: queued_notices, probes: queued_probes }))
+        let is_mute = AtomicBool::new(false);
+        let server = Arc::new(Self { path, key, notices, pings, end, waker, is_mute });
+        Ok((server, SessionInbox { notices: queued_notices, pings: queued_pings }))
     }
 
     /// Queues a notice of a caller. False if the queue is full.
@@ -86,15 +90,41 @@ impl RegisteredServer {
         *self.end.lock()
     }
 
-    /// Probes the server. False if it gives no sign of life within this time.
-    pub fn is_alive(&self, within: Duration) -> bool {
+    /// Pings the server. Fails if its session has ended, or if too many pings are not answered yet.
+    pub fn ping(&self) -> Result<PingAnswer, PingError> {
         let (answer, answered) = bounded(1);
-        // A server that returns does not open that many connections at once.
-        if self.probes.try_send(answer).is_err() {
-            return true;
+        match self.pings.try_send(answer) {
+            Ok(()) => self.waker.wake(),
+            Err(TrySendError::Full(_)) => return Err(PingError::Silent),
+            Err(TrySendError::Disconnected(_)) => return Err(PingError::Ended),
         }
-        self.waker.wake();
-        // Disconnected: its thread has ended meanwhile.
-        answered.recv_timeout(within).is_ok()
+        Ok(PingAnswer(answered))
+    }
+
+    /// Whether the server answers a ping within this time.
+    pub fn is_alive(&self, within: Duration) -> bool {
+        self.ping().and_then(|answer| answer.wait(within)).is_ok()
+    }
+}
+
+/// The answer to one ping, which is still to come.
+pub(super) struct PingAnswer(Receiver<()>);
+
+/// Why there is no answer to a ping.
+#[derive(Debug)]
+pub(super) enum PingError {
+    /// None has come yet.
+    Silent,
+    /// The server's session has ended.
+    Ended,
+}
+
+impl PingAnswer {
+    /// Waits for it for this time.
+    pub fn wait(&self, time: Duration) -> Result<(), PingError> {
+        self.0.recv_timeout(time).map_err(|error| match error {
+            RecvTimeoutError::Timeout => PingError::Silent,
+            RecvTimeoutError::Disconnected => PingError::Ended,
+        })
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct WebRoute {
     pub rendezvous: RendezvousId,
     /// `WebRoute-Timeout`, in seconds.
     pub timeout_s: u64,
+    /// It keeps bytes that arrive together with its 101.
+    pub keeps_early: bool,
 }
 
 /// Finds the key of a request and what the request asks for.
@@ -86,7 +88,9 @@ fn route(request: &UpgradeRequest) -> Result<WebRoute, BrokerRefusal> {
         return Err(BrokerRefusal::webroute_id("its WebRoute-ID is too long"));
     }
     let rendezvous = RendezvousId { target: request.target.clone(), id: id.to_owned() };
-    Ok(WebRoute { rendezvous, timeout_s: timeout(request.fields.find(field::TIMEOUT)) })
+    let timeout_s = timeout(request.fields.find(field::TIMEOUT));
+    let keeps_early = request.fields.has_token(field::EARLY, field::KEPT);
+    Ok(WebRoute { rendezvous, timeout_s, keeps_early })
 }
 
 /// Anything but a positive number counts as missing.

@@ -198,7 +198,7 @@ fn call(
     let Some(registration) = broker.waiting_callers.find(path) else {
         return Err(visitor.refused(BrokerRefusal::no_destination()));
     };
-    let WebRoute { rendezvous, timeout_s } = match route {
+    let WebRoute { rendezvous, timeout_s, .. } = match route {
         Ok(route) => route,
         Err(refusal) => return Err(visitor.refused(refusal)),
     };

@@ -6,7 +6,9 @@
 //! A server sends only control frames; anything else closes the connection with the code that
 //! RFC 6455 assigns.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Sender;
@@ -14,7 +16,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Bytes, Message};
 
-use super::registered_server::{EvictionReason, MAX_PROBES, RegisteredServer, SessionInbox};
+use super::registered_server::{EvictionReason, MAX_PINGS, RegisteredServer, SessionInbox};
 use super::settings::Times;
 use crate::remoted::stream::Stream;
 use crate::remoted::websocket::{
@@ -68,8 +70,10 @@ pub(super) struct Session<'a> {
     socket: WebSocketEndpoint,
     server: &'a RegisteredServer,
     inbox: SessionInbox,
-    /// Probes that wait for a sign of life.
-    probes: Vec<Sender<()>>,
+    /// Pings that others have asked for, with their payloads, oldest first.
+    pings: VecDeque<(Bytes, Sender<()>)>,
+    /// The number of these so far.
+    ping_count: u64,
 }
 
 impl<'a> Session<'a> {
@@ -83,7 +87,7 @@ impl<'a> Session<'a> {
         let timeouts =
             LivenessTimeouts { ping_after: times.ping_after, pong_within: times.pong_within };
         let socket = WebSocketEndpoint::new(stream, Role::Server, sizes, timeouts);
-        Self { socket, server, inbox, probes: Vec::new() }
+        Self { socket, server, inbox, pings: VecDeque::new(), ping_count: 0 }
     }
 
     /// Serves until the session ends.
@@ -106,12 +110,11 @@ impl<'a> Session<'a> {
                 let why = "a server sends nothing but control frames";
                 Err(WebSocketEnd::Violation(CloseCode::Unsupported, why.to_owned()).into())
             }
-            Some(_) => {
-                for probe in self.probes.drain(..) {
-                    let _ = probe.try_send(());
-                }
+            Some(Message::Pong(payload)) => {
+                self.note_answer(&payload);
                 Ok(())
             }
+            Some(_) => Ok(()),
             None => {
                 self.socket.wait(&self.server.waker, unix_time)?;
                 Ok(())
@@ -122,13 +125,15 @@ impl<'a> Session<'a> {
     /// Sends pings and notices, as far as the connection accepts them.
     fn send_queued(&mut self) -> Result<(), WebSocketEnd> {
         self.socket.flush()?;
-        while let Ok(probe) = self.inbox.probes.try_recv() {
+        while let Ok(answer) = self.inbox.pings.try_recv() {
             // The oldest has timed out long ago.
-            if self.probes.len() == MAX_PROBES {
-                self.probes.remove(0);
+            if self.pings.len() == MAX_PINGS {
+                self.pings.pop_front();
             }
-            self.probes.push(probe);
-            self.socket.send(Message::Ping(unix_time()))?;
+            self.ping_count += 1;
+            let payload = Bytes::from(self.ping_count.to_string());
+            self.pings.push_back((payload.clone(), answer));
+            self.socket.send(Message::Ping(payload))?;
         }
         while !self.socket.is_blocked()
             && let Ok(notice) = self.inbox.notices.try_recv()
@@ -136,6 +141,16 @@ impl<'a> Session<'a> {
             self.socket.send(Message::text(notice))?;
         }
         Ok(())
+    }
+
+    /// An answer counts for all earlier pings too (RFC 6455, section 5.5.3).
+    fn note_answer(&mut self, payload: &Bytes) {
+        self.server.is_mute.store(false, Ordering::Relaxed);
+        if let Some(at) = self.pings.iter().position(|(sent, _)| sent == payload) {
+            for (_, answer) in self.pings.drain(..=at) {
+                let _ = answer.try_send(());
+            }
+        }
     }
 
     /// Sends the close frame and closes.

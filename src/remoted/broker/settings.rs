@@ -35,10 +35,10 @@ pub struct Times {
     pub ping_after: Duration,
     /// And closed if it does not answer within this time.
     pub pong_within: Duration,
-    /// The time for the holder of a path to answer when its server returns on a new connection.
+    /// The time for the holder of a path to answer a ping when its server returns on a new connection.
     pub probe: Duration,
-    /// The time between a server's 101 and bytes that its caller sent early: the original's server
-    /// loses bytes that it reads together with its 101.
+    /// The time for a server that is not ours to show that it has read its 101, once its caller has sent
+    /// something.
     pub head_start: Duration,
 }
 
@@ -51,7 +51,7 @@ impl Default for Times {
             ping_after: Duration::from_secs(30),
             pong_within: Duration::from_secs(30),
             probe: Duration::from_secs(2),
-            head_start: Duration::from_millis(50),
+            head_start: Duration::from_secs(5),
         }
     }
 }

@@ -14,13 +14,21 @@ pub struct Upgrade<'a> {
     pub key: &'a str,
 }
 
-/// A caller, or a server for a caller, asks to be joined with the peer of this id.
-pub fn webroute_request(to: &Upgrade<'_>, id: &str, timeout_s: Option<u64>) -> Vec<u8> {
+/// A caller, or a server for a caller, asks to be joined with the peer of this id. A server also says that it
+/// keeps bytes that arrive together with its 101.
+pub fn webroute_request(
+    to: &Upgrade<'_>,
+    id: &str,
+    timeout_s: Option<u64>,
+    is_server: bool,
+) -> Vec<u8> {
     let Upgrade { host, path, key } = to;
     let timeout = timeout_s.map_or(String::new(), |s| format!("{}: {s}\r\n", field::TIMEOUT));
+    let early =
+        if is_server { format!("{}: {}\r\n", field::EARLY, field::KEPT) } else { String::new() };
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: keep-alive, Upgrade\r\n\
-         Upgrade: webroute\r\n{}: 1\r\n{}: {id}\r\n{timeout}{}: {key}\r\n\r\n",
+         Upgrade: webroute\r\n{}: 1\r\n{}: {id}\r\n{timeout}{early}{}: {key}\r\n\r\n",
         field::VERSION,
         field::ID,
         field::KEY,

@@ -189,18 +189,124 @@ fn what_a_caller_sends_early_is_bounded_and_delivered_whole() {
     is_well(&scene);
 }
 
+/// What the kernel holds for this connection.
+fn unread(wire: &Wire) -> Vec<u8> {
+    let mut bytes = [0; 4096];
+    let count = wire.socket.peek(&mut bytes).unwrap();
+    bytes[..count].to_vec()
+}
+
 #[test]
-fn early_bytes_do_not_come_with_the_servers_answer() {
-    let scene = Scene::with(|settings| settings.times.head_start = Duration::from_millis(1500));
+fn a_server_that_is_not_ours_gets_nothing_before_it_has_read_its_answer() {
+    let scene = Scene::with(|settings| settings.times.head_start = Duration::from_secs(60));
+    let mut server = scene.register(PATH);
+    for is_early in [true, false] {
+        let mut caller = scene.connect();
+        let request = webroute(PATH, "first", &scene.keys.client);
+        caller.send(request + if is_early { "first" } else { "" });
+        server.notice();
+        let mut joined = scene.join_as_original(PATH, "first");
+        caller.head();
+        if !is_early {
+            caller.send("first");
+        }
+        // It answers a ping and reads its 101 only then: the answer shows nothing yet.
+        let first_ping = server.ping();
+        server.send(frame(0x8a, &first_ping));
+        let second_ping = server.ping();
+        assert_ne!(first_ping, second_ping);
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(unread(&joined).ends_with(b"\r\n\r\n"), "{:?}", unread(&joined));
+        joined.head();
+        // Neither does an answer to another ping.
+        server.send(frame(0x8a, &first_ping));
+        server.send(frame(0x8a, b"1795158476"));
+        std::thread::sleep(Duration::from_millis(100));
+        joined.socket.set_nonblocking(true).unwrap();
+        assert!(joined.socket.peek(&mut [0]).is_err());
+        joined.socket.set_nonblocking(false).unwrap();
+        server.send(frame(0x8a, &second_ping));
+        assert_eq!(joined.read(5), b"first");
+        // From now on bytes pass as they come.
+        caller.send("second");
+        assert_eq!(joined.read(6), b"second");
+    }
+}
+
+#[test]
+fn a_servers_own_bytes_show_that_it_has_read_its_answer() {
+    let scene = Scene::with(|settings| settings.times.head_start = Duration::from_secs(60));
     let mut server = scene.register(PATH);
     let mut caller = scene.connect();
-    caller.send(webroute(PATH, "early", &scene.keys.client) + "early");
+    caller.send(webroute(PATH, "banner", &scene.keys.client) + "first");
     server.notice();
-    let mut joined = scene.join(PATH, "early");
+    let mut joined = scene.join_as_original(PATH, "banner");
     joined.head();
-    let begun = Instant::now();
-    assert_eq!(joined.read(5), b"early");
-    assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
+    server.ping();
+    joined.send("banner");
+    assert_eq!(joined.read(5), b"first");
+    caller.head();
+    assert_eq!(caller.read(6), b"banner");
+}
+
+#[test]
+fn a_server_that_answers_no_ping_gets_the_first_bytes_after_a_while() {
+    let time = Duration::from_secs(1);
+    let scene = Scene::with(|settings| settings.times.head_start = time);
+    let mut server = scene.register(PATH);
+    let mut waited = |server: &mut Wire, is_registered: bool| {
+        let mut caller = scene.connect();
+        caller.send(webroute(PATH, "mute", &scene.keys.client) + "first");
+        server.notice();
+        let mut joined = scene.join_as_original(PATH, "mute");
+        joined.head();
+        let begun = Instant::now();
+        let ping = server.ping();
+        if !is_registered {
+            server.socket.shutdown(std::net::Shutdown::Both).unwrap();
+        }
+        assert_eq!(joined.read(5), b"first");
+        (begun.elapsed(), ping)
+    };
+    let (first, ping) = waited(&mut server, true);
+    assert!(first >= time / 2, "{first:?}");
+    // It is not waited for again, until it answers.
+    assert!(waited(&mut server, true).0 < time / 2);
+    server.send(frame(0x8a, &ping));
+    // This is answered after that was taken note of.
+    server.send(frame(0x89, b"are you there"));
+    assert_eq!(server.frame().0, 0x8a);
+    // Without its registration only its own bytes could show it.
+    let (last, _) = waited(&mut server, false);
+    assert!(last >= time / 2, "{last:?}");
+}
+
+#[test]
+fn a_server_that_keeps_early_bytes_gets_them_at_once() {
+    let scene = Scene::with(|settings| settings.times.head_start = Duration::from_secs(60));
+    let mut server = scene.register(PATH);
+    let mut caller = scene.connect();
+    caller.send(webroute(PATH, "kept", &scene.keys.client) + "first");
+    server.notice();
+    let mut joined = scene.join(PATH, "kept");
+    joined.head();
+    assert_eq!(joined.read(5), b"first");
+}
+
+#[test]
+fn a_caller_that_sends_nothing_is_reset_at_the_idle_limit() {
+    let scene = Scene::with(|settings| {
+        settings.config.idle = restpipe::config::IdleLimit::Always(Duration::from_millis(300));
+    });
+    let mut server = scene.register(PATH);
+    let mut caller = scene.call(PATH, "silent");
+    server.notice();
+    let mut joined = scene.join_as_original(PATH, "silent");
+    for end in [&mut caller, &mut joined] {
+        end.head();
+        let error = std::io::Read::read(&mut end.socket, &mut [0]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
 }
 
 #[test]

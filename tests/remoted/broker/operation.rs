@@ -415,7 +415,9 @@ fn over_tls_they_are_small_too() {
         let id = format!("pair-{number}");
         let mut caller = connect(webroute(PATH, &id, &keys.client));
         let mut joined = loop {
-            let mut joined = connect(webroute(PATH, &id, &keys.server));
+            let request = webroute(PATH, &id, &keys.server);
+            let mut joined =
+                connect(request.replace("X-Remoted", "RP-Early-Bytes: kept\r\nX-Remoted"));
             match read_answer(&mut joined, soon()).unwrap().status {
                 101 => break joined,
                 status => assert_eq!(status, 400),

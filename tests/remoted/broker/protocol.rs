@@ -1,5 +1,6 @@
 //! The broker's bytes, answers and times as the original's ends see them.
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use super::scene::{Keys, Scene, entry, frame, webroute, websocket};

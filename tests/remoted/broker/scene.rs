@@ -102,6 +102,10 @@ impl Scene {
         self.ends().join(path, id)
     }
 
+    pub fn join_as_original(&self, path: &str, id: &str) -> Wire {
+        self.ends().join_as_original(path, id)
+    }
+
     pub fn joined(&self, path: &str, id: &str) -> (Wire, Wire) {
         self.ends().joined(path, id)
     }
@@ -131,8 +135,16 @@ impl Ends<'_> {
         caller
     }
 
-    /// A server that joins a caller.
+    /// A server that joins a caller, and keeps bytes that arrive together with its 101.
     pub fn join(&self, path: &str, id: &str) -> Wire {
+        let mut server = Wire::connect(self.address);
+        let request = webroute(path, id, &self.keys.server);
+        server.send(request.replace("X-Remoted", "RP-Early-Bytes: kept\r\nX-Remoted"));
+        server
+    }
+
+    /// A server that joins a caller, like the original's.
+    pub fn join_as_original(&self, path: &str, id: &str) -> Wire {
         let mut server = Wire::connect(self.address);
         server.send(webroute(path, id, &self.keys.server));
         server
@@ -278,6 +290,13 @@ impl Wire {
         };
         assert!(length < 0x80 || head[1] == 126, "masked, or endless: {head:?}");
         (head[0], self.read(length))
+    }
+
+    /// Reads a ping, and returns its payload.
+    pub fn ping(&mut self) -> Vec<u8> {
+        let (first, payload) = self.frame();
+        assert_eq!(first, 0x89);
+        payload
     }
 
     /// The notice of the next caller.
