@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use crate::support::broker::accept;
+use crate::support::port::accept;
 use crate::support::sshd::Sshd;
 use crate::support::{Identities, Node, PATIENCE, SSH, client, has_all, server};
 
