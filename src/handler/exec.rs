@@ -6,7 +6,7 @@
 //! A run costs one process and, if the event's body is streamed, one thread. The requesting thread
 //! does everything else: it polls the script's pipes and its exit.
 
-mod body_end;
+mod body_proof;
 mod error;
 mod feed;
 mod head;

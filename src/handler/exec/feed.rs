@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::body_end::BodyEnd;
+use super::body_proof::BodyProof;
 use crate::event::Body;
 use crate::process::pipes::wait_ready;
 use crate::process::supervisor::{EndReason, SupervisedChild};
@@ -27,18 +27,18 @@ pub(super) fn start(
     child: &SupervisedChild,
     stdin: ChildStdin,
     body: Body,
-    body_end: BodyEnd,
+    proof: BodyProof,
 ) -> io::Result<()> {
     let child = child.clone();
-    threads::spawn("exec-stdin", move || feed(&child, stdin, body, body_end)).map(drop)
+    threads::spawn("exec-stdin", move || feed(&child, stdin, body, proof)).map(drop)
 }
 
-fn feed(child: &SupervisedChild, mut stdin: ChildStdin, mut body: Body, body_end: BodyEnd) {
+fn feed(child: &SupervisedChild, mut stdin: ChildStdin, mut body: Body, proof: BodyProof) {
     let mut buffer = vec![0; BUFFER_SIZE];
     loop {
         match body.read_within(&mut buffer, SCRIPT_POLL_INTERVAL) {
             Ok(Some(0)) => {
-                body_end.prove();
+                proof.give();
                 // Only now, by dropping it, is the input closed.
                 return;
             }

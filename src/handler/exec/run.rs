@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::body_end::{self, BodyEnd};
+use super::body_proof::{self, BodyProof};
 use super::error::ScriptError;
 use super::feed;
 use crate::event::Body;
@@ -67,27 +67,27 @@ impl Run {
         permit: Permit,
     ) -> io::Result<Self> {
         let has_body = body.whole().is_none_or(|bytes| !bytes.is_empty());
-        let (body_end_reader, body_end) = body_end::pair()?;
+        let (proof_reader, proof) = body_proof::pair()?;
         let mut command = Command::new(call.path);
         command
             .args(call.arguments)
             .env_clear()
             .envs(call.variables.iter().map(|(name, value)| (name, value)))
-            .env(body_end::VARIABLE, body_end_reader.path())
+            .env(body_proof::VARIABLE, proof_reader.path())
             .current_dir(call.dir)
             .stdin(if has_body { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let inherited = Some(body_end_reader.as_fd());
+        let inherited = Some(proof_reader.as_fd());
         let (child, pipes) = supervisor.spawn(&mut command, inherited, call.deadline, permit)?;
         let stderr = StderrTail::new(pipes.stderr, MAX_STDERR);
         let mut run = Self { child, stdin: None, stdout: pipes.stdout, stderr, exit: None };
         match (pipes.stdin, body.whole()) {
             (Some(pipe), Some(bytes)) => {
-                run.stdin = Some(Input { pipe, bytes: bytes.to_vec(), at: 0, body_end });
+                run.stdin = Some(Input { pipe, bytes: bytes.to_vec(), at: 0, proof });
             }
-            (Some(pipe), None) => feed::start(&run.child, pipe, body, body_end)?,
-            (None, _) => body_end.prove(),
+            (Some(pipe), None) => feed::start(&run.child, pipe, body, proof)?,
+            (None, _) => proof.give(),
         }
         Ok(run)
     }
@@ -178,7 +178,7 @@ struct Input {
     pipe: ChildStdin,
     bytes: Vec<u8>,
     at: usize,
-    body_end: BodyEnd,
+    proof: BodyProof,
 }
 
 impl Input {
@@ -197,7 +197,7 @@ impl Input {
 
     fn close(self) {
         if self.at == self.bytes.len() {
-            self.body_end.prove();
+            self.proof.give();
         }
         // Only now does the script read the end of its input.
         drop(self.pipe);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::body_end;
+use super::body_proof;
 use crate::event::{Event, header};
 use crate::handler::Context;
 use crate::process::program::PATH;
@@ -16,7 +16,7 @@ pub(super) const NAMES: [&str; 8] = [
     "RP_REQUEST_ID",
     "RP_CONTENT_TYPE",
     "RP_CONTENT_LENGTH",
-    body_end::VARIABLE,
+    body_proof::VARIABLE,
 ];
 /// Prefix of the variables for query fields.
 const QUERY: &str = "RP_QUERY_";

@@ -254,7 +254,7 @@ fn a_server_that_answers_no_ping_gets_the_first_bytes_after_a_while() {
     let time = Duration::from_secs(1);
     let scene = Scene::with(|settings| settings.times.head_start = time);
     let mut server = scene.register(PATH);
-    let mut waited = |server: &mut Wire, is_registered: bool| {
+    let waited = |server: &mut Wire, is_registered: bool| {
         let mut caller = scene.connect();
         caller.send(webroute(PATH, "mute", &scene.keys.client) + "first");
         server.notice();

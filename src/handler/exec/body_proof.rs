@@ -14,18 +14,18 @@ pub(super) const VARIABLE: &str = "RP_BODY_END";
 const WHOLE: &[u8] = b"whole\n";
 
 /// The script's end of the proof.
-pub(super) struct BodyEndReader(OwnedFd);
+pub(super) struct BodyProofReader(OwnedFd);
 
 /// The node's end of the proof. Dropping it says that the body was not complete.
-pub(super) struct BodyEnd(io::PipeWriter);
+pub(super) struct BodyProof(io::PipeWriter);
 
 /// Both ends.
-pub(super) fn pair() -> io::Result<(BodyEndReader, BodyEnd)> {
+pub(super) fn pair() -> io::Result<(BodyProofReader, BodyProof)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-    Ok((BodyEndReader(reader), BodyEnd(writer.into())))
+    Ok((BodyProofReader(reader), BodyProof(writer.into())))
 }
 
-impl BodyEndReader {
+impl BodyProofReader {
     /// The path at which the script that inherits the descriptor opens it.
     pub fn path(&self) -> String {
         format!("/dev/fd/{}", self.0.as_raw_fd())
@@ -36,9 +36,9 @@ impl BodyEndReader {
     }
 }
 
-impl BodyEnd {
+impl BodyProof {
     /// The script has been given the whole body. To be called before its input is closed.
-    pub fn prove(mut self) {
+    pub fn give(mut self) {
         // The pipe is empty, so this does not block. It fails if the script has not kept its end.
         let _ = self.0.write_all(WHOLE);
     }
