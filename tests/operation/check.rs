@@ -92,7 +92,7 @@ fn a_client_that_could_connect_is_told_so_and_is_not_connected() {
     assert!(lines[8].contains("accepts this client, and answered in "), "{lines:#?}");
     server.wait_log(&["web1: tried from 127.0.0.1:", " whether it could connect"]);
     assert!(!server.log().iter().any(|line| line.contains("connected from")));
-    assert_eq!(server.ask("GET", "/client/web1/time", &[("RP-Wait", "0")], b"").status, 404);
+    assert_eq!(server.ask("GET", "/client/web1/time", &[("RP-Wait", "0")], b"").status, 503);
 }
 
 #[test]

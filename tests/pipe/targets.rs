@@ -61,7 +61,7 @@ fn the_first_server_that_works_is_asked_and_an_earlier_one_when_it_is_well_again
     let (at, other) = (first.pipe(), second.pipe());
     let client = of(&identities, &[at, other], "failover").dial(named("client"));
     assert_eq!(who(&client), "first");
-    assert_eq!(second.ask("GET", "/client/web1/who", &[("RP-Wait", "0")], b"").status, 404);
+    assert_eq!(second.ask("GET", "/client/web1/who", &[("RP-Wait", "0")], b"").status, 503);
 
     drop(first);
     until(&client, "second", Duration::from_secs(5));

@@ -13,10 +13,6 @@ use crate::wire::GoodbyeReason;
 /// wait.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
 const _: () = assert!(STABLE_AFTER.as_secs() > crate::net::dial::MAX_WAIT.as_secs());
-/// After a pipe that worked, the waits go on no higher than from this attempt: the bound is 0.8 s.
-/// They do not start over at once: a server that loses each pipe soon would be dialled without a
-/// pause.
-const ATTEMPTS_AFTER_PROOF: u32 = 3;
 /// How long to wait if another machine uses this one's key, plus up to
 /// [`DUPLICATE_IDENTITY_JITTER`].
 const DUPLICATE_IDENTITY_WAIT: Duration = Duration::from_secs(30);
@@ -77,8 +73,8 @@ impl Redial {
         match ended.how {
             _ if ended.lived >= STABLE_AFTER => self.backoff.reset(),
             HowEnded::Announced => self.backoff.reset(),
-            HowEnded::Closed => self.backoff.ease(ATTEMPTS_AFTER_PROOF),
-            HowEnded::Lost if ended.is_proved => self.backoff.ease(ATTEMPTS_AFTER_PROOF),
+            HowEnded::Closed => self.backoff.ease(),
+            HowEnded::Lost if ended.is_proved => self.backoff.ease(),
             HowEnded::Lost | HowEnded::Replaced | HowEnded::DuplicateIdentity => {}
         }
     }
