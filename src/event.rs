@@ -55,6 +55,10 @@ pub struct Event {
     pub request_id: RequestId,
 }
 
+/// Maximum length of a media type, in bytes. Type and subtype have at most 127 each (RFC 6838, section
+/// 4.2); the rest is for parameters.
+pub(crate) const MAX_MEDIA_TYPE: usize = 1024;
+
 /// Most bytes of JSON that [`Event::json`] reads.
 const MAX_JSON: usize = 16 * 1024 * 1024;
 
@@ -71,6 +75,16 @@ impl Event {
             head_only: false,
             request_id: RequestId::fresh(),
         })
+    }
+
+    /// The memory that it takes besides a body that is a stream, in bytes, roughly.
+    pub(crate) fn memory(&self) -> usize {
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| target::text_memory(name) + target::text_memory(value));
+        let body = self.body.whole().map_or(0, <[u8]>::len);
+        self.target.memory() + self.media_type.len() + headers.sum::<usize>() + body
     }
 
     /// Reads the body as JSON, of at most 16 MiB.

@@ -16,9 +16,11 @@ mod drain;
 mod end;
 mod health;
 mod heartbeat;
+mod held;
 mod incoming_body;
 mod outgoing_body;
 mod output;
+mod peer_account;
 mod peer_queue;
 mod pending;
 mod pool;
@@ -164,13 +166,19 @@ impl Link {
             4 * limits.max_data + (1 << 20),
             Arc::clone(&closing),
         )?;
+        let account = service.account(&peer.name, limits.max_data);
+        let held = Arc::clone(&account.held);
         let transport =
-            Arc::new(Transport::new(peer, output, limits, heartbeat.sends(), parts.stall));
+            Arc::new(Transport::new(peer, output, held, limits, heartbeat.sends(), parts.stall));
         Ok(Arc::new(Self {
             socket,
             tls,
             pending: Arc::new(PendingRequests::new(Arc::clone(&transport), Arc::clone(&closing))),
-            events: Arc::new(ServedEvents::new(Arc::clone(&transport), Arc::clone(&closing))),
+            events: Arc::new(ServedEvents::new(
+                account,
+                Arc::clone(&transport),
+                Arc::clone(&closing),
+            )),
             transport,
             health: Health::new(heartbeat, parts.takes_over),
             drain: DrainState::new(parts.on_draining),
@@ -369,7 +377,7 @@ impl Link {
             traffic: Traffic {
                 in_flight: self.pending.len(),
                 handling: self.events.len(),
-                waiting: self.events.queue.waiting(),
+                waiting: self.events.account.queue.waiting(),
                 unsent: transport.output.waiting(),
                 streams: transport.streams.len(),
                 bytes_in: health.received(),

@@ -18,6 +18,12 @@ const MAX_TARGET: usize = 16 * 1024;
 /// Most parameters and most query fields that a handler reads.
 const MAX_PIECES: usize = 256;
 
+/// The memory of one of several texts, in bytes, roughly: with its place in the list, and what the
+/// allocator adds.
+pub(super) fn text_memory(text: &str) -> usize {
+    text.len() + 40
+}
+
 /// A parsed target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -84,6 +90,16 @@ impl Target {
             unreadable: None,
             prefix_stripped: false,
         })
+    }
+
+    /// The memory that it takes, in bytes, roughly.
+    pub(super) fn memory(&self) -> usize {
+        let parameters = self.parameters.iter().map(|text| text_memory(text));
+        let query = self.query.iter().map(|(name, value)| text_memory(name) + text_memory(value));
+        self.noun.len()
+            + self.raw.as_ref().map_or(0, String::len)
+            + parameters.sum::<usize>()
+            + query.sum::<usize>()
     }
 
     /// The noun, decoded: `time/utc`.

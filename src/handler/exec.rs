@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use super::{Context, Failure, Handler, verbs_where};
 use crate::event::{Body, Event, Reply, errors};
 use crate::process::supervisor::Supervisor;
+use crate::sync::shares::Shares;
 use error::{LogContext, ScriptError};
 use opening::Opening;
 use output::ScriptOutput;
@@ -29,7 +30,9 @@ use run::{Call, Run};
 use scripts::Scripts;
 
 /// Maximum number of concurrent scripts, including those being terminated.
-const MAX_SCRIPTS: usize = 64;
+const MAX_SCRIPTS: usize = 128;
+/// Maximum number of those for one peer; fewer where peers share them.
+const MAX_SCRIPTS_OF_PEER: usize = 64;
 
 /// Runs the scripts of a folder. The guide's page about scripts describes their inputs and output
 /// in full; in short:
@@ -58,8 +61,9 @@ impl Exec {
     /// that is not world-writable.
     pub fn new(dir: &Path, timeout: Duration) -> Result<Self, String> {
         let scripts = Scripts::open(dir)?;
-        let supervisor = Supervisor::start("exec-keeper", MAX_SCRIPTS)
-            .map_err(|error| format!("cannot start the thread that ends scripts: {error}"))?;
+        let supervisor =
+            Supervisor::start("exec-keeper", Shares::new(MAX_SCRIPTS, MAX_SCRIPTS_OF_PEER))
+                .map_err(|error| format!("cannot start the thread that ends scripts: {error}"))?;
         Ok(Self { scripts, supervisor, timeout })
     }
 
@@ -72,7 +76,7 @@ impl Exec {
         if let Some(at) = arguments.iter().position(|argument| argument.contains('\0')) {
             return cannot_be_passed(&format!("parameter {}", at + 1));
         }
-        let Some(permit) = self.supervisor.permit() else {
+        let Some(place) = self.supervisor.place(&context.peer.name) else {
             return Reply::busy("too many scripts are running");
         };
         let log_context = LogContext::new(context, name);
@@ -83,7 +87,7 @@ impl Exec {
             variables: &variables,
             deadline: Instant::now() + self.timeout,
         };
-        let mut run = match Run::start(&call, event.body.take_out(), &self.supervisor, permit) {
+        let mut run = match Run::start(&call, event.body.take_out(), &self.supervisor, place) {
             Ok(run) => run,
             Err(error) => return failed(&log_context, context, &ScriptError::Start(error), ""),
         };

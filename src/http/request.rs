@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::event::errors;
-use crate::event::{Target, Verb};
+use crate::event::{MAX_MEDIA_TYPE, Target, Verb};
 use crate::http::HttpSettings;
 use crate::http::guard::Guard;
 use crate::http::head::{RequestHead, forward};
@@ -65,6 +65,10 @@ pub(super) fn check(
     let route = route::find(settings.role, path)?;
     let target =
         Target::parse(route.rest).map_err(|e| Refusal::new(errors::BAD_PATH, e.to_string()))?;
+    if head.content_type.len() > MAX_MEDIA_TYPE {
+        let message = format!("the media type is longer than {MAX_MEDIA_TYPE} bytes");
+        return Err(Refusal::new(errors::BAD_REQUEST, message));
+    }
     let expects_continue = expectation(&head)?;
     // RFC 9110, section 7.8: an unknown protocol is ignored.
     let is_tunnel =

@@ -5,8 +5,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// The silence limits that a peer may request, in milliseconds.
-const SILENCE_LIMITS_MS: std::ops::RangeInclusive<u64> = 100..=86_400_000;
+/// The silence limits that a peer may request, in milliseconds: up to the longest that a client can
+/// be configured with, two hours.
+const SILENCE_LIMITS_MS: std::ops::RangeInclusive<u64> = 100..=7_200_000;
 
 /// How a link keeps itself alive.
 #[derive(Clone, Copy, Debug)]

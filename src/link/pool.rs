@@ -20,7 +20,7 @@ const KEPT_THREADS: usize = 1;
 /// How often an idle thread yields before it sleeps.
 const IDLE_SPINS: usize = 100;
 /// Maximum number of threads.
-const MAX_THREADS: usize = 1024;
+pub(super) const MAX_THREADS: usize = 1024;
 /// Maximum number of queued jobs.
 const MAX_QUEUED: usize = 4096;
 /// How long queued jobs may make no progress before another thread is started.

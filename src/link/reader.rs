@@ -134,7 +134,7 @@ impl LinkReader<'_> {
                     let stall = self.transport.stall(event.verb);
                     event.body = self.begin(StreamKey::theirs(id), length, stall)?;
                 }
-                match self.events.begin(id, event).map_err(LinkEnd::Protocol)? {
+                match self.events.begin(id, event, streamed.is_some()).map_err(LinkEnd::Protocol)? {
                     Ok(served) => self.service.submit(self.events, served),
                     Err(event) => {
                         let why = "too many requests of this peer at once";

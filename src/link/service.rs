@@ -5,12 +5,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::pool::{Load, Pool};
-use super::serving::{ServedEvent, ServedEvents};
+use super::peer_account::{PeerAccount, PeerAccounts};
+use super::peer_queue::Entered;
+use super::pool::{Load, MAX_THREADS, Pool};
+use super::serving::{Job, ServedEvent, ServedEvents};
 use crate::event::{Event, Reply, Verb};
 use crate::handler::{Context, Handler, Role, answer};
 use crate::metrics::meter::{Mark, Meter, RequestOutcome};
+use crate::sync::shares::{Places, Shares};
 use crate::sync::workers::Workers;
+
+/// Maximum events of one peer that run at the same time.
+const MAX_RUNNING_OF_PEER: usize = 128;
+/// Maximum connections that are carried for peers.
+const MAX_CARRIED: usize = 2048;
+/// Maximum of those for one peer; fewer where peers share them.
+const MAX_CARRIED_OF_PEER: usize = 1024;
 
 /// The handler and its threads.
 pub struct EventService {
@@ -23,12 +33,9 @@ pub struct EventService {
     pub(super) uploads: Workers,
     /// Threads that carry tunnelled connections.
     carriers: Workers,
-}
-
-/// One event, and where its answer goes.
-struct Job {
-    served: ServedEvent,
-    events: Arc<ServedEvents>,
+    /// The tunnelled connections of each peer.
+    carried: Arc<Shares>,
+    accounts: PeerAccounts<Job>,
 }
 
 impl EventService {
@@ -46,10 +53,11 @@ impl EventService {
         let pool = Pool::start(move |job: Job| {
             let events = Arc::clone(&job.events);
             handle_one(job);
-            while let Some(served) = events.queue.next() {
-                handle_one(Job { served, events: Arc::clone(&events) });
+            while let Some(job) = events.account.queue.next() {
+                handle_one(job);
             }
         })?;
+        let handlers = Arc::new(Places::new(MAX_THREADS, MAX_RUNNING_OF_PEER));
         Ok(Arc::new(Self {
             pool,
             handle,
@@ -57,12 +65,19 @@ impl EventService {
             draining: OnceLock::new(),
             uploads: Workers::new("upload"),
             carriers: Workers::new("carry"),
+            carried: Shares::new(MAX_CARRIED, MAX_CARRIED_OF_PEER),
+            accounts: PeerAccounts::new(handlers),
         }))
     }
 
     /// The metrics of the links.
     pub(super) fn meter(&self) -> &dyn Meter {
         self.meter.as_ref()
+    }
+
+    /// The account of a peer, for a new link.
+    pub(super) fn account(&self, name: &str, max_data: usize) -> Arc<PeerAccount<Job>> {
+        self.accounts.of(name, max_data)
     }
 
     /// Load of the handler threads.
@@ -89,27 +104,42 @@ impl EventService {
             return self.turn_away(events, &served, "this node is stopping");
         }
         if served.event.verb == Verb::Connect {
-            return self.carry(Job { served, events: Arc::clone(events) });
+            return self.carry(Job::new(served, events));
         }
-        if let Some(served) = events.queue.enter(served)
-            && let Err(job) = self.pool.submit(Job { served, events: Arc::clone(events) })
-        {
-            events.queue.leave();
-            self.turn_away(events, &job.served, "too many requests are being handled");
-        }
+        let turned_away = match events.account.queue.enter(Job::new(served, events)) {
+            Entered::Waits => return,
+            Entered::Runs(job) => match self.pool.submit(job) {
+                Ok(()) => return,
+                Err(job) => {
+                    events.account.queue.leave();
+                    job
+                }
+            },
+            Entered::TurnedAway(job) => job,
+        };
+        self.turn_away(events, &turned_away.served, "too many requests are being handled");
     }
 
     /// Runs a tunnelled connection on its own thread, because it is long-lived and must not occupy
-    /// a handler. The limit on one peer's events bounds the number of connections.
+    /// a handler.
     fn carry(&self, job: Job) {
         let (events, id) = (Arc::clone(&job.events), job.served.id);
         let cancelled = Arc::clone(&job.served.cancelled);
-        let handle = Arc::clone(&self.handle);
-        if let Err(error) = self.carriers.run(move || handle(job)) {
-            log::warn!("{}: no thread to carry a connection: {error}", events.transport.peer.name);
+        let refuse = |why: &str| {
             self.count_turned_away(&events);
-            let busy = Reply::busy("no thread for another connection");
-            events.answer(id, Verb::Connect, &cancelled, busy);
+            events.answer(id, Verb::Connect, &cancelled, Reply::busy(why));
+        };
+        let Some(share) = self.carried.take(&events.transport.peer.name) else {
+            return refuse("too many connections are carried for this peer");
+        };
+        let handle = Arc::clone(&self.handle);
+        let carry = move || {
+            let _share = share;
+            handle(job);
+        };
+        if let Err(error) = self.carriers.run(carry) {
+            log::warn!("{}: no thread to carry a connection: {error}", events.transport.peer.name);
+            refuse("no thread for another connection");
         }
     }
 
@@ -134,7 +164,8 @@ impl EventService {
 
 /// Handles one event. A handler's panic becomes the reply, and affects nothing else.
 fn handle(handler: &dyn Handler, role: Role, debug: bool, meter: &dyn Meter, job: Job) {
-    let Job { served: ServedEvent { id, mut event, cancelled }, events } = job;
+    // Its memory counts until it is answered.
+    let Job { served: ServedEvent { id, mut event, cancelled, held: _held }, events } = job;
     let context = Context {
         role,
         peer: Arc::clone(&events.transport.peer),

@@ -8,24 +8,25 @@ use parking_lot::Mutex;
 
 use super::closing::Closing;
 use super::end::LinkEnd;
+use super::held::HeldEvent;
 use super::outgoing_body::OutgoingBody;
 use super::output::SendError;
-use super::peer_queue::PeerQueue;
+use super::peer_account::PeerAccount;
 use super::streams::StreamKey;
 use super::transport::{Transport, max_inline};
-use crate::event::{Body, CODE_EXCEPTION, Event, Reply, Verb};
+use crate::event::{Body, CODE_EXCEPTION, Event, MAX_MEDIA_TYPE, Reply, Verb};
 use crate::metrics::meter::Outcomes;
-use crate::wire::{Capabilities, Payload, WireError, encode_reply};
+use crate::wire::{Capabilities, FIRST_CREDIT, Payload, WireError, encode_reply};
 
-/// Maximum events of one peer in progress.
-const MAX_HANDLING: usize = 2048;
+/// What an event takes besides its contents, in bytes.
+const EVENT_BYTES: usize = 1024;
 
 /// Events in progress, and the outcomes of finished ones.
 pub(super) struct ServedEvents {
     /// Never held across I/O.
     table: Mutex<EventTable>,
-    /// Events that wait for a handler.
-    pub queue: PeerQueue<ServedEvent>,
+    /// Shared by all links of this peer.
+    pub account: Arc<PeerAccount<Job>>,
     pub transport: Arc<Transport>,
     closing: Arc<Closing>,
     /// The peer's requests by outcome.
@@ -38,55 +39,66 @@ pub(super) struct ServedEvent {
     pub event: Event,
     /// Its reply is no longer wanted.
     pub cancelled: Arc<AtomicBool>,
+    /// The memory that it takes.
+    pub held: HeldEvent,
+}
+
+/// One event, and where its answer goes.
+pub(super) struct Job {
+    pub served: ServedEvent,
+    pub events: Arc<ServedEvents>,
+}
+
+impl Job {
+    /// An event of this link.
+    pub fn new(served: ServedEvent, events: &Arc<ServedEvents>) -> Self {
+        Self { served, events: Arc::clone(events) }
+    }
 }
 
 #[derive(Default)]
 struct EventTable {
-    events: HashMap<u32, TableEntry>,
-    bytes: usize,
+    /// The events in progress, and whether their replies are no longer wanted.
+    events: HashMap<u32, Arc<AtomicBool>>,
     /// The link is closed: later events are not handled.
     closed: bool,
 }
 
-struct TableEntry {
-    bytes: usize,
-    cancelled: Arc<AtomicBool>,
-}
-
 impl ServedEvents {
     /// An empty table.
-    pub fn new(transport: Arc<Transport>, closing: Arc<Closing>) -> Self {
-        Self {
-            table: Mutex::default(),
-            queue: PeerQueue::default(),
-            transport,
-            closing,
-            outcomes: Outcomes::default(),
-        }
+    pub fn new(
+        account: Arc<PeerAccount<Job>>,
+        transport: Arc<Transport>,
+        closing: Arc<Closing>,
+    ) -> Self {
+        Self { table: Mutex::default(), account, transport, closing, outcomes: Outcomes::default() }
     }
 
-    /// Registers an event, with the size of its body; returns it if too many are in progress.
-    pub fn begin(&self, id: u32, event: Event) -> Result<Result<ServedEvent, Event>, WireError> {
-        let bytes = event.body.whole().map_or(0, <[u8]>::len);
+    /// Registers an event; `is_streamed` tells whether its body follows in pieces. Returns it if
+    /// its peer has too many in progress, or makes this side hold too much.
+    pub fn begin(
+        &self,
+        id: u32,
+        event: Event,
+        is_streamed: bool,
+    ) -> Result<Result<ServedEvent, Event>, WireError> {
         let mut table = self.table.lock();
         if table.events.contains_key(&id) {
             return Err(WireError::DuplicateId(id));
         }
-        let total = table.bytes + bytes;
-        let most = 4 * self.transport.limits.max_data;
-        if table.closed || table.events.len() >= MAX_HANDLING || (total > most && table.bytes > 0) {
-            return Ok(Err(event));
-        }
+        let unread = if is_streamed { FIRST_CREDIT as usize } else { 0 };
+        let bytes = EVENT_BYTES + event.memory() + unread;
+        let held = if table.closed { None } else { self.account.held.hold_event(bytes) };
+        let Some(held) = held else { return Ok(Err(event)) };
         let cancelled = Arc::new(AtomicBool::new(false));
-        table.events.insert(id, TableEntry { bytes, cancelled: Arc::clone(&cancelled) });
-        table.bytes = total;
-        Ok(Ok(ServedEvent { id, event, cancelled }))
+        table.events.insert(id, Arc::clone(&cancelled));
+        Ok(Ok(ServedEvent { id, event, cancelled, held }))
     }
 
     /// Marks the reply to this event as no longer wanted.
     pub fn cancel(&self, id: u32) {
-        if let Some(event) = self.table.lock().events.get(&id) {
-            event.cancelled.store(true, Ordering::Release);
+        if let Some(cancelled) = self.table.lock().events.get(&id) {
+            cancelled.store(true, Ordering::Release);
         }
     }
 
@@ -95,9 +107,9 @@ impl ServedEvents {
         {
             let mut table = self.table.lock();
             table.closed = true;
-            table.events.values().for_each(|event| event.cancelled.store(true, Ordering::Release));
+            table.events.values().for_each(|cancelled| cancelled.store(true, Ordering::Release));
         }
-        self.queue.close();
+        self.account.queue.discard(|job| std::ptr::eq(&*job.events, self));
     }
 
     /// Number of events in progress.
@@ -111,6 +123,11 @@ impl ServedEvents {
         if cancelled.load(Ordering::Acquire) {
             self.finish(id);
             return;
+        }
+        if reply.media_type.len() > MAX_MEDIA_TYPE {
+            let why = format!("the reply's media type is longer than {MAX_MEDIA_TYPE} bytes");
+            log::warn!("{}: a reply cannot be sent: {why}", self.transport.peer.name);
+            reply = Reply::exception("NotCarried", &why, "");
         }
         let capabilities = self.transport.capabilities();
         let inline = max_inline(capabilities);
@@ -136,7 +153,7 @@ impl ServedEvents {
     /// Removes a finished event. Returns whether it was the only one.
     fn finish(&self, id: u32) -> bool {
         let mut table = self.table.lock();
-        table.bytes -= table.events.remove(&id).map_or(0, |event| event.bytes);
+        table.events.remove(&id);
         table.events.is_empty()
     }
 

@@ -5,7 +5,6 @@
 //! waits there for credit and for room in the outgoing queue. A stalled consumer stalls its own
 //! producer and nobody else.
 
-mod credit_budget;
 mod incoming;
 mod key;
 mod outgoing;
@@ -15,23 +14,22 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use credit_budget::LinkCreditBudget;
 pub(super) use incoming::{IncomingStream, Pushed};
 pub(super) use key::StreamKey;
 pub(super) use outgoing::{Chunk, MAX_QUEUED_CHUNKS, OutgoingStream, SendPermission};
 
+use super::held::HeldMemory;
 use crate::wire::{Window, WireError};
 
 /// Maximum bodies in pieces on one link, per direction.
 const MAX_STREAMS: usize = 4096;
 
 /// All bodies in pieces on a link.
-#[derive(Default)]
 pub(super) struct Streams {
     /// Guards the set of bodies. Never held across I/O.
     table: Mutex<Table>,
-    /// Credit shared by all consumers beyond each body's initial credit.
-    budget: Arc<LinkCreditBudget>,
+    /// What the peer makes this side hold: windows beyond each body's initial credit count too.
+    held: Arc<HeldMemory>,
 }
 
 #[derive(Default)]
@@ -44,6 +42,11 @@ struct Table {
 }
 
 impl Streams {
+    /// No bodies yet.
+    pub fn new(held: Arc<HeldMemory>) -> Self {
+        Self { table: Mutex::default(), held }
+    }
+
     /// Begins a body sent by the peer.
     pub fn receive(&self, key: StreamKey) -> Result<Arc<IncomingStream>, WireError> {
         let mut table = self.table.lock();
@@ -52,7 +55,7 @@ impl Streams {
             return Err(WireError::DuplicateId(key.id));
         }
         let incoming =
-            Arc::new(IncomingStream::new(key, Arc::clone(&self.budget), table.closed.clone()));
+            Arc::new(IncomingStream::new(key, Arc::clone(&self.held), table.closed.clone()));
         table.incoming.insert(key, Arc::clone(&incoming));
         Ok(incoming)
     }
@@ -187,6 +190,10 @@ mod tests {
     const WINDOW: u32 = 256 * 1024;
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn streams() -> Streams {
+        Streams::new(Arc::new(HeldMemory::new(0)))
+    }
+
     /// Bytes that a producer may send, and the result of its wait.
     fn reserve(
         stream: &OutgoingStream,
@@ -199,7 +206,7 @@ mod tests {
 
     #[test]
     fn bytes_come_out_as_they_went_in_and_grant_more() {
-        let streams = Streams::default();
+        let streams = streams();
         let incoming = streams.receive(KEY).unwrap();
         streams.chunk(KEY, b"one").unwrap();
         streams.chunk(KEY, b"two").unwrap();
@@ -216,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_consumer_that_waits_shows_it_once() {
-        let streams = Streams::default();
+        let streams = streams();
         let other = StreamKey::theirs(7);
         let (incoming, outgoing) = (streams.receive(KEY).unwrap(), streams.send(other));
         let mut chunk = Chunk::default();
@@ -248,7 +255,7 @@ mod tests {
                 count
             }
         }
-        let streams = Streams::default();
+        let streams = streams();
         let incoming = streams.receive(KEY).unwrap();
         let sink = Arc::new(Some3(Mutex::default()));
         incoming.pass_to(Arc::clone(&sink) as _);
@@ -275,7 +282,7 @@ mod tests {
 
     #[test]
     fn an_end_is_certain_or_an_error() {
-        let streams = Streams::default();
+        let streams = streams();
         let mut buffer = [0; 4];
         let incoming = streams.receive(KEY).unwrap();
         assert!(matches!(streams.end(KEY, 1, || ()), Err(WireError::WrongTotal { .. })));
@@ -289,7 +296,7 @@ mod tests {
 
     #[test]
     fn what_nobody_wants_is_dropped_until_its_end_and_not_longer() {
-        let streams = Streams::default();
+        let streams = streams();
         let incoming = streams.receive(KEY).unwrap();
         assert!(streams.abandon(&incoming));
         assert!(!streams.abandon(&incoming));
@@ -304,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_producer_waits_for_credit_and_for_room() {
-        let streams = Streams::default();
+        let streams = streams();
         let outgoing = streams.send(KEY);
         let mut chunk = Chunk::default();
         assert_eq!(reserve(&outgoing, &mut chunk, true).0, SendPermission::Wait, "nobody reads");
@@ -325,7 +332,7 @@ mod tests {
 
     #[test]
     fn what_a_chunk_does_not_use_may_be_sent_later() {
-        let streams = Streams::default();
+        let streams = streams();
         let outgoing = streams.send(KEY);
         let mut chunk = Chunk::default();
         let mut sent = 0;
@@ -345,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_end_of_the_link_ends_every_body() {
-        let streams = Streams::default();
+        let streams = streams();
         let (incoming, outgoing) = (streams.receive(KEY).unwrap(), streams.send(KEY));
         streams.close("lost");
         let lost = SendPermission::Stop("lost".to_owned());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::held::HeldMemory;
 use super::output::{LinkOutput, SendError};
 use super::streams::{StreamKey, Streams};
 use crate::event::Verb;
@@ -37,12 +38,13 @@ impl Transport {
     pub fn new(
         peer: Arc<PeerIdentity>,
         output: LinkOutput,
+        held: Arc<HeldMemory>,
         limits: FrameLimits,
         from_client: bool,
         stall: Duration,
     ) -> Self {
         let capabilities = Mutex::new(Capabilities::original(limits.max_data));
-        let streams = Streams::default();
+        let streams = Streams::new(held);
         Self { peer, output, streams, limits, from_client, stall, capabilities }
     }
 

@@ -113,8 +113,10 @@ impl Requests {
                 RequestError::Full(format!("too many requests to {peer} are in flight"))
             }
             Unanswered::Unsendable(
-                why
-                @ (Unsendable::NotSevenBit(_) | Unsendable::NoConnections | Unsendable::Headers),
+                why @ (Unsendable::NotSevenBit(_)
+                | Unsendable::NoConnections
+                | Unsendable::Headers
+                | Unsendable::LongMediaType),
             ) => RequestError::NotCarried(format!("{peer}: {why}")),
             Unanswered::Unsendable(why @ Unsendable::TooLarge { .. }) => {
                 RequestError::TooLarge(format!("{peer}: {why}"))

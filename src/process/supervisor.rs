@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::group::{Exit, ProcessGroup};
 use super::pipes::Pipes;
-use crate::sync::permits::{Permit, Permits};
+use crate::sync::shares::{Share, Shares};
 use crate::sync::threads;
 
 /// Grace period between SIGTERM and SIGKILL.
@@ -50,7 +50,7 @@ pub(crate) enum EndReason {
 /// Owns children: only the supervisor signals and reaps them.
 pub(crate) struct Supervisor {
     shared: Arc<Shared>,
-    permits: Arc<Permits>,
+    places: Arc<Shares>,
 }
 
 #[derive(Default)]
@@ -84,7 +84,7 @@ struct Entry {
     input: Option<OwnedFd>,
     ending: Arc<Ending>,
     /// Until it has ended.
-    permit: Option<Permit>,
+    place: Option<Share>,
 }
 
 /// The state of a child's termination; outlives the child.
@@ -105,17 +105,18 @@ pub(crate) struct SupervisedChild {
 }
 
 impl Supervisor {
-    /// Starts the thread. At most `max` children run at once, including those being terminated.
-    pub fn start(thread_name: &str, max: usize) -> io::Result<Self> {
+    /// Starts the thread. At most so many children exist at once, including those being terminated,
+    /// and each holder of places has only its share of them.
+    pub fn start(thread_name: &str, places: Arc<Shares>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
         threads::spawn(thread_name, move || own.supervise())?;
-        Ok(Self { shared, permits: Permits::new(max) })
+        Ok(Self { shared, places })
     }
 
-    /// A permit to start one more child, if one is free.
-    pub fn permit(&self) -> Option<Permit> {
-        self.permits.take()
+    /// A place to start one more child for this holder, unless it has its share.
+    pub fn place(&self, holder: &str) -> Option<Share> {
+        self.places.take(holder)
     }
 
     /// Starts a child, which is terminated at the deadline. It inherits `inherited` under the same
@@ -125,14 +126,14 @@ impl Supervisor {
         command: &mut Command,
         inherited: Option<BorrowedFd<'_>>,
         deadline: Instant,
-        permit: Permit,
+        place: Share,
     ) -> io::Result<(SupervisedChild, Pipes)> {
         let (group, pipes) = ProcessGroup::spawn(command, inherited)?;
         let (pidfd, ending) = (Arc::clone(group.pidfd()), Arc::<Ending>::default());
         let (input, kill_at) = (None, None);
         let own = Arc::clone(&ending);
-        let permit = Some(permit);
-        let mut entry = Entry { group, deadline, kill_at, input, ending: own, permit };
+        let place = Some(place);
+        let mut entry = Entry { group, deadline, kill_at, input, ending: own, place };
         let mut state = self.shared.state.lock();
         state.last_number += 1;
         let number = state.last_number;
@@ -258,7 +259,7 @@ impl SupervisedChild {
         }
         let kill_at = Instant::now() + DEPARTURE_TIME;
         entry.kill_at = Some(kill_at);
-        entry.permit = None;
+        entry.place = None;
         entry.input = None;
         state.departing.push_back(self.number);
         if state.departing.len() > MAX_DEPARTING
@@ -304,6 +305,10 @@ mod tests {
         command
     }
 
+    fn supervisor(places: usize) -> Supervisor {
+        Supervisor::start("test", Shares::new(2 * places, places)).unwrap()
+    }
+
     fn wait_until(what: &str, is_so: impl Fn() -> bool) {
         let deadline = Instant::now() + LONG;
         while !is_so() {
@@ -313,14 +318,14 @@ mod tests {
     }
 
     #[test]
-    fn a_child_is_ended_at_its_deadline_and_its_permit_returned() {
-        let supervisor = Supervisor::start("test", 1).unwrap();
-        let permit = supervisor.permit().unwrap();
-        assert!(supervisor.permit().is_none());
+    fn a_child_is_ended_at_its_deadline_and_its_place_returned() {
+        let supervisor = supervisor(1);
+        let place = supervisor.place("a").unwrap();
+        assert!(supervisor.place("a").is_none());
         let deadline = Instant::now() + Duration::from_millis(100);
         let (child, _pipes) =
-            supervisor.spawn(&mut shell("exec sleep 1000"), None, deadline, permit).unwrap();
-        wait_until("it is reaped", || supervisor.permits.wait_empty(Instant::now()) == 0);
+            supervisor.spawn(&mut shell("exec sleep 1000"), None, deadline, place).unwrap();
+        wait_until("it is reaped", || supervisor.places.taken() == 0);
         assert!(child.is_over());
         assert_eq!(child.end_reason(), Some(&EndReason::Timeout));
     }
@@ -328,14 +333,14 @@ mod tests {
     /// By then the id may belong to another process.
     #[test]
     fn nothing_happens_to_a_child_once_it_is_reaped() {
-        let supervisor = Supervisor::start("test", 1).unwrap();
-        let permit = supervisor.permit().unwrap();
+        let supervisor = supervisor(1);
+        let place = supervisor.place("a").unwrap();
         let (child, _pipes) =
-            supervisor.spawn(&mut shell("exit 3"), None, Instant::now() + LONG, permit).unwrap();
+            supervisor.spawn(&mut shell("exit 3"), None, Instant::now() + LONG, place).unwrap();
         wait_until("it ends", || child.exit().unwrap().is_some());
         assert_eq!(child.exit().unwrap(), Some(Exit::Code(3)));
         child.finish();
-        assert_eq!(supervisor.permits.wait_empty(Instant::now()), 0, "others may run");
+        assert_eq!(supervisor.places.taken(), 0, "others may run");
         wait_until("it is reaped", || child.exit().unwrap().is_none());
         child.end(EndReason::Unwanted, None);
         assert!(child.is_over());
@@ -345,12 +350,12 @@ mod tests {
 
     #[test]
     fn only_so_many_ended_children_stay() {
-        let supervisor = Supervisor::start("test", MAX_DEPARTING + 2).unwrap();
+        let supervisor = supervisor(MAX_DEPARTING + 2);
         let children: Vec<_> = (0..MAX_DEPARTING + 2)
             .map(|_| {
-                let permit = supervisor.permit().unwrap();
+                let place = supervisor.place("a").unwrap();
                 let deadline = Instant::now() + LONG;
-                supervisor.spawn(&mut shell("exit 0"), None, deadline, permit).unwrap().0
+                supervisor.spawn(&mut shell("exit 0"), None, deadline, place).unwrap().0
             })
             .collect();
         for child in &children {
@@ -366,18 +371,18 @@ mod tests {
 
     #[test]
     fn a_stop_ends_all_and_those_that_are_started_later() {
-        let supervisor = Supervisor::start("test", 2).unwrap();
+        let supervisor = supervisor(2);
         let start = || {
-            let permit = supervisor.permit().unwrap();
+            let place = supervisor.place("a").unwrap();
             supervisor
-                .spawn(&mut shell("exec sleep 1000"), None, Instant::now() + LONG, permit)
+                .spawn(&mut shell("exec sleep 1000"), None, Instant::now() + LONG, place)
                 .unwrap()
                 .0
         };
         let early = start();
         supervisor.stop();
         assert_eq!(early.end_reason(), Some(&EndReason::Stopping));
-        assert_eq!(supervisor.permits.wait_empty(Instant::now()), 0);
+        assert_eq!(supervisor.places.taken(), 0);
         assert_eq!(start().end_reason(), Some(&EndReason::Stopping));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::event::MAX_MEDIA_TYPE;
+
 /// This program's extensions to the original protocol, as announced in heartbeats.
 pub const EXTENSIONS: u32 = EXTENDED | STREAMS | LEAVING;
 /// Fields numbered 16 and above, 8-bit data, several messages per TLS record.
@@ -71,6 +73,8 @@ pub enum Unsendable {
     NoConnections,
     /// A header is none, or there are too many, or they are too long. None that came by HTTP is.
     Headers,
+    /// The media type is too long.
+    LongMediaType,
     /// The body exceeds the peer's limit.
     TooLarge {
         /// Its length in bytes.
@@ -89,6 +93,9 @@ impl fmt::Display for Unsendable {
             Self::NoConnections => write!(f, "an original RestPipe carries no connections"),
             Self::Headers => {
                 write!(f, "its headers cannot be sent, or are too many or too long")
+            }
+            Self::LongMediaType => {
+                write!(f, "a media type of more than {MAX_MEDIA_TYPE} bytes is not carried")
             }
             Self::TooLarge { length, most } => {
                 write!(f, "a body of {length} bytes is more than the peer takes ({most})")

@@ -20,7 +20,7 @@ use crate::process::pipes::{read_available, wait_ready};
 use crate::process::stderr_tail::StderrTail;
 use crate::process::supervisor::{EndReason, SupervisedChild, Supervisor};
 use crate::sync::deadline::time_left;
-use crate::sync::permits::Permit;
+use crate::sync::shares::Share;
 
 /// How much of the end of a script's standard error is kept, in bytes.
 const MAX_STDERR: usize = 4 * 1024;
@@ -64,7 +64,7 @@ impl Run {
         call: &Call<'_>,
         body: Body,
         supervisor: &Supervisor,
-        permit: Permit,
+        place: Share,
     ) -> io::Result<Self> {
         let has_body = body.whole().is_none_or(|bytes| !bytes.is_empty());
         let (proof_reader, proof) = body_proof::pair()?;
@@ -79,7 +79,7 @@ impl Run {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let inherited = Some(proof_reader.as_fd());
-        let (child, pipes) = supervisor.spawn(&mut command, inherited, call.deadline, permit)?;
+        let (child, pipes) = supervisor.spawn(&mut command, inherited, call.deadline, place)?;
         let stderr = StderrTail::new(pipes.stderr, MAX_STDERR);
         let mut run = Self { child, stdin: None, stdout: pipes.stdout, stderr, exit: None };
         match (pipes.stdin, body.whole()) {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::credit_budget::LinkCreditBudget;
 use super::key::StreamKey;
 use crate::event::Sink;
+use crate::link::held::HeldMemory;
 use crate::wire::{FIRST_CREDIT, Window, WireError};
 
 /// Window of one body, in bytes, once its consumer has started reading.
@@ -62,16 +62,12 @@ pub(in crate::link) struct Received {
 }
 
 impl IncomingStream {
-    pub(super) fn new(
-        key: StreamKey,
-        budget: Arc<LinkCreditBudget>,
-        closed: Option<String>,
-    ) -> Self {
+    pub(super) fn new(key: StreamKey, held: Arc<HeldMemory>, closed: Option<String>) -> Self {
         Self {
             key,
             state: Mutex::new(Arrived {
                 window: Window::begin(),
-                size: Size { bytes: FIRST_CREDIT, since: 0, budget },
+                size: Size { bytes: FIRST_CREDIT, since: 0, held },
                 bytes: VecDeque::new(),
                 end: closed.map(Err),
                 waited_for: false,
@@ -209,7 +205,7 @@ struct Size {
     bytes: u64,
     /// Bytes received since the window was last widened.
     since: u64,
-    budget: Arc<LinkCreditBudget>,
+    held: Arc<HeldMemory>,
 }
 
 impl Size {
@@ -228,7 +224,7 @@ impl Size {
     }
 
     fn widen_to(&mut self, bytes: u64) {
-        if self.budget.take(bytes - self.bytes) {
+        if self.held.widen((bytes - self.bytes) as usize) {
             self.bytes = bytes;
             self.since = 0;
         }
@@ -237,7 +233,7 @@ impl Size {
 
 impl Drop for Size {
     fn drop(&mut self) {
-        self.budget.give_back(self.bytes - FIRST_CREDIT);
+        self.held.give_back((self.bytes - FIRST_CREDIT) as usize);
     }
 }
 
@@ -245,14 +241,14 @@ impl Drop for Size {
 mod tests {
     use super::*;
 
-    fn size(budget: &Arc<LinkCreditBudget>) -> Size {
-        Size { bytes: FIRST_CREDIT, since: 0, budget: Arc::clone(budget) }
+    fn size(held: &Arc<HeldMemory>) -> Size {
+        Size { bytes: FIRST_CREDIT, since: 0, held: Arc::clone(held) }
     }
 
     #[test]
     fn a_window_widens_as_it_is_used_and_not_for_ever() {
-        let budget = Arc::new(LinkCreditBudget::default());
-        let mut size = size(&budget);
+        let held = Arc::new(HeldMemory::new(0));
+        let mut size = size(&held);
         size.widen();
         assert_eq!(size.bytes, FIRST_CREDIT, "nothing has come");
         size.begin();
@@ -268,10 +264,10 @@ mod tests {
     }
 
     #[test]
-    fn the_windows_of_a_link_are_bounded_together_and_come_back() {
-        let budget = Arc::new(LinkCreditBudget::default());
+    fn the_windows_of_a_peer_are_bounded_together_and_come_back() {
+        let held = Arc::new(HeldMemory::new(0));
         let begun = |_| {
-            let mut size = size(&budget);
+            let mut size = size(&held);
             size.begin();
             size
         };

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use quick_protobuf::{BytesReader, MessageRead};
 
 use super::{Heartbeat, Message, VERSION};
-use crate::event::{Body, Event, Reply, RequestId, Target, Verb, header};
+use crate::event::{Body, Event, MAX_MEDIA_TYPE, Reply, RequestId, Target, Verb, header};
 use crate::wire::bounds::{self, Shape};
 use crate::wire::pb::restpipe as pb;
 use crate::wire::{DrainNotice, Frame, Goodbye, Kind, WireError};
@@ -93,6 +93,11 @@ fn event(message: pb::Event<'_>) -> Message {
     let Some(verb) = Verb::parse(&message.verb) else {
         return Message::BadEvent(Reply::unhandled(), streamed);
     };
+    if is_long(message.mimetype.as_deref()) {
+        let why = format!("the media type is longer than {MAX_MEDIA_TYPE} bytes");
+        let reply = Reply::exception("BadMediaType", &why, "").with_status(400);
+        return Message::BadEvent(reply, streamed);
+    }
     let target = match &message.target {
         Some(raw) => Target::parse(raw),
         None => Target::from_decoded(&message.noun),
@@ -126,11 +131,16 @@ fn read_headers(headers: Vec<pb::Header<'_>>) -> Vec<(String, String)> {
 fn reply(message: pb::EventReply<'_>) -> Reply {
     Reply {
         code: message.code,
-        media_type: owned(message.mimetype),
+        // Our own kind sends no long one.
+        media_type: owned(message.mimetype.filter(|text| !is_long(Some(text)))),
         body: Body::from(message.data.into_owned()),
         status: message.status.and_then(|status| u16::try_from(status).ok()),
         headers: read_headers(message.headers),
     }
+}
+
+fn is_long(media_type: Option<&str>) -> bool {
+    media_type.is_some_and(|media_type| media_type.len() > MAX_MEDIA_TYPE)
 }
 
 fn owned(text: Option<Cow<'_, str>>) -> String {

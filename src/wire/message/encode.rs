@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use quick_protobuf::{BytesWriter, MessageWrite, Writer};
 
 use super::{Heartbeat, VERSION};
-use crate::event::{Event, Reply, header};
+use crate::event::{Event, MAX_MEDIA_TYPE, Reply, header};
 use crate::wire::capabilities::{Capabilities, EXTENSIONS, Unsendable};
 use crate::wire::frame::header as frame_header;
 use crate::wire::pb::restpipe as pb;
@@ -98,6 +98,9 @@ pub fn encode_event(
     payload: Payload<'_>,
     capabilities: Capabilities,
 ) -> Result<Vec<u8>, Unsendable> {
+    if event.media_type.len() > MAX_MEDIA_TYPE {
+        return Err(Unsendable::LongMediaType);
+    }
     let noun = event.target.decoded();
     let media_type = media_type(&event.media_type, capabilities);
     capabilities.admit(

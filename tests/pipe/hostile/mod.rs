@@ -2,6 +2,7 @@
 
 mod clients;
 mod servers;
+mod shares;
 mod stalled;
 mod streams;
 
