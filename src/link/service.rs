@@ -11,7 +11,7 @@ use super::pool::{Load, MAX_THREADS, Pool};
 use super::serving::{Job, ServedEvent, ServedEvents};
 use crate::event::{Event, Reply, Verb};
 use crate::handler::{Context, Handler, Role, answer};
-use crate::metrics::meter::{Mark, Meter, RequestOutcome};
+use crate::metrics::meter::{HandledMethod, Mark, Meter, RequestOutcome};
 use crate::sync::shares::{Places, Shares};
 use crate::sync::workers::Workers;
 
@@ -174,6 +174,8 @@ fn handle(handler: &dyn Handler, role: Role, debug: bool, meter: &dyn Meter, job
     };
     // The handler may change the event.
     let method = event.method_name();
+    let is_readable = event.target.check().is_ok();
+    let is_passed_on = handler.passes_on(&event);
     let began = Instant::now();
     let answered = catch_unwind(AssertUnwindSafe(|| answer(handler, &context, &mut event, debug)));
     let reply = answered.unwrap_or_else(|_| {
@@ -182,7 +184,12 @@ fn handle(handler: &dyn Handler, role: Role, debug: bool, meter: &dyn Meter, job
         Reply::exception("Panic", "the handler panicked", "")
     });
     events.outcomes.add(RequestOutcome::of_code(reply.code));
-    meter.mark(Mark::Handled { method: &method, code: reply.code, took: began.elapsed() });
+    let method = match is_passed_on {
+        false if is_readable => HandledMethod::Known(&method),
+        true if reply.status.is_none_or(|status| status < 400) => HandledMethod::PassedOn(&method),
+        _ => HandledMethod::Unknown,
+    };
+    meter.mark(Mark::Handled { method, code: reply.code, took: began.elapsed() });
     let Event { verb, target, .. } = &event;
     log::debug!(
         "{}: request {}: {} {target} handled with code {}",

@@ -169,6 +169,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::metrics::meter::HandledMethod;
 
     #[test]
     fn marks_become_lines() {
@@ -176,7 +177,7 @@ mod tests {
         let took = Duration::from_millis(3);
         metrics.mark(Mark::Replied { outcome: RequestOutcome::Fine, took });
         metrics.mark(Mark::Unanswered { outcome: RequestOutcome::Lost });
-        metrics.mark(Mark::Handled { method: "get_time", code: 255, took });
+        metrics.mark(Mark::Handled { method: HandledMethod::Known("get_time"), code: 255, took });
         metrics.mark(Mark::NotAsked);
         let text = metrics.text(&[]).unwrap();
         for line in [

@@ -57,13 +57,24 @@ pub enum Mark<'a> {
     TurnedAway,
     /// A peer's event was handled.
     Handled {
-        /// The method's name, such as `get_time`, derived from the peer's input.
-        method: &'a str,
+        /// Its method.
+        method: HandledMethod<'a>,
         /// The reply's code.
         code: u32,
         /// How long the handler took.
         took: Duration,
     },
+}
+
+/// The method of a peer's event, named by the peer's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandledMethod<'a> {
+    /// One that a handler knows, such as `get_time`.
+    Known(&'a str),
+    /// One that was passed on to a service, which knew it.
+    PassedOn(&'a str),
+    /// One of which nobody knows whether it exists.
+    Unknown,
 }
 
 /// The outcome of a request.

@@ -177,6 +177,7 @@ impl Packet<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::meter::HandledMethod;
 
     fn listen() -> (UdpSocket, config::Statsd) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -208,7 +209,8 @@ mod tests {
         let statsd = StatsdSender::start(&target).unwrap();
         let took = Duration::ZERO;
         for number in 0..200 {
-            statsd.mark(Mark::Handled { method: &format!("get_{number}"), code: 0, took });
+            let method = format!("get_{number}");
+            statsd.mark(Mark::Handled { method: HandledMethod::Known(&method), code: 0, took });
         }
         statsd.finish();
         let mut ticks = 0;

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::event::{CODE_REFUSED, CODE_UNHANDLED};
-use crate::metrics::meter::Mark;
+use crate::metrics::meter::{HandledMethod, Mark};
 
 /// Most values of one timing per interval.
 pub(super) const MAX_SAMPLES: usize = 32;
-/// Most methods that are counted by name.
+/// Most known methods that are counted by name.
 const MAX_METHODS: usize = 256;
+/// Most methods that are passed on and counted by name: their names are whatever peers make up and a
+/// service answers, and take no room from the others.
+const MAX_PASSED_ON: usize = 128;
 /// Most bytes of a method's name.
 const MAX_NAME: usize = 64;
 
@@ -64,6 +67,8 @@ struct Methods {
     numbers: HashMap<String, usize>,
     /// Indexed by number: the name as sent to statsd.
     names: Vec<String>,
+    /// How many of them are known methods, [`OTHER`] included.
+    known: usize,
 }
 
 impl Tally {
@@ -89,9 +94,11 @@ impl Tally {
             Mark::Asked => sums.receive += 1,
             Mark::Handled { method, code, took } => {
                 sums.handle_time.add(took);
-                let number = self.methods.number(match code {
-                    CODE_UNHANDLED => UNHANDLED,
-                    CODE_REFUSED => REFUSED,
+                let number = self.methods.number(match (code, method) {
+                    (CODE_UNHANDLED, _) | (_, HandledMethod::Unknown) => {
+                        HandledMethod::Known(UNHANDLED)
+                    }
+                    (CODE_REFUSED, _) => HandledMethod::Known(REFUSED),
                     _ => method,
                 });
                 if sums.methods.len() <= number {
@@ -110,18 +117,22 @@ impl Tally {
 }
 
 impl Methods {
-    fn number(&mut self, method: &str) -> usize {
-        let method = if self.numbers.contains_key(method) || self.names.len() < MAX_METHODS - 1 {
-            method
-        } else {
-            OTHER
+    fn number(&mut self, method: HandledMethod<'_>) -> usize {
+        let (name, has_room) = match method {
+            HandledMethod::Known(name) => (name, self.known < MAX_METHODS - 1),
+            HandledMethod::PassedOn(name) => (name, self.names.len() - self.known < MAX_PASSED_ON),
+            HandledMethod::Unknown => (UNHANDLED, false),
         };
-        if let Some(number) = self.numbers.get(method) {
+        if let Some(number) = self.numbers.get(name) {
             return *number;
         }
+        if !has_room && name != OTHER {
+            return self.number(HandledMethod::Known(OTHER));
+        }
         let number = self.names.len();
-        self.names.push(safe(method));
-        self.numbers.insert(method.to_owned(), number);
+        self.names.push(safe(name));
+        self.numbers.insert(name.to_owned(), number);
+        self.known += usize::from(matches!(method, HandledMethod::Known(_)));
         number
     }
 }
@@ -199,6 +210,10 @@ mod tests {
     use crate::metrics::meter::RequestOutcome;
 
     fn handled(method: &str, code: u32) -> Mark<'_> {
+        handled_as(HandledMethod::Known(method), code)
+    }
+
+    fn handled_as(method: HandledMethod<'_>, code: u32) -> Mark<'_> {
         Mark::Handled { method, code, took: Duration::from_micros(1500) }
     }
 
@@ -293,6 +308,22 @@ mod tests {
         assert_eq!(tally.methods.names.len(), MAX_METHODS);
         assert_eq!(tally.methods.names.last().map(String::as_str), Some(OTHER));
         assert_eq!(tally.methods.numbers.len(), MAX_METHODS);
+    }
+
+    #[test]
+    fn what_is_passed_on_or_unknown_hides_no_method() {
+        let mut tally = Tally::default();
+        for number in 0..10_000 {
+            tally.add(handled_as(HandledMethod::PassedOn(&format!("get_{number}")), 0));
+            tally.add(handled_as(HandledMethod::Unknown, 251));
+        }
+        assert_eq!(tally.methods.names.len(), MAX_PASSED_ON + 2, "and unhandled, and other");
+        let lines = &mut Vec::new();
+        tally.add(handled("get_time", 0));
+        tally.take(&mut Vec::new()).lines(&tally.methods.names, |line| lines.push(line.to_owned()));
+        assert!(lines.iter().any(|line| line.contains(".get_time.tick:1|c")));
+        assert!(lines.iter().any(|line| line.contains(".unhandled.tick:10000|c")));
+        assert!(lines.iter().any(|line| line.contains(".other.tick:9872|c")));
     }
 
     #[test]
