@@ -36,8 +36,6 @@ mod waker;
 mod webroute;
 mod websocket;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 pub use crate::net::dial::Address;
 pub use connect::{BrokeredConnection as Connection, DEFAULT_IDLE_S, connect};
 pub use key::{Key, KeyError};
@@ -47,11 +45,3 @@ pub use publisher::Publisher;
 pub use trust::{BrokerTrust as Trust, Pin};
 pub use url::{Side, Url, UrlError};
 pub use webroute::{Cause, ConnectError};
-
-/// Raises the limit of open files to the maximum: services often start with 1,024, and every joined
-/// connection takes two.
-pub fn use_all_descriptors() {
-    let limit = getrlimit(Resource::Nofile);
-    // On failure the old limit stays; accepting logs when it is reached.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-}

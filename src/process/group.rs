@@ -18,6 +18,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
 };
 
+use super::open_files;
 use super::pipes::{Pipes, wait_ready};
 use crate::sync::deadline::time_left;
 
@@ -65,6 +66,7 @@ impl ProcessGroup {
     ) -> io::Result<(Self, Pipes)> {
         let mut leader = start(command.process_group(0), inherited)?;
         let pipes = Pipes::take(&mut leader);
+        open_files::restore(Pid::from_child(&leader));
         let pidfd = match pidfd_open(Pid::from_child(&leader), PidfdFlags::empty()) {
             Ok(pidfd) => Arc::new(pidfd),
             Err(error) => {

@@ -4,6 +4,7 @@
 //! In scope: the steps, their order and their results. Not in scope: starting a node; the steps use
 //! the same functions.
 
+mod descriptors;
 mod files;
 mod manager;
 mod ports;
@@ -11,7 +12,6 @@ mod reach;
 mod report;
 mod steps;
 
-use rustix::process::{Resource, getrlimit};
 use rustls::pki_types::UnixTime;
 
 use super::Handlers;
@@ -23,16 +23,7 @@ use crate::identity::{Date, Identity, IdentityFault};
 use crate::run::cli::CliFailure;
 use ports::Ports;
 use report::{CheckProblem, Report};
-use steps::{CLOCK, CONFIGURATION, DESCRIPTORS, FILES, IDENTITY, NAME, PORTS, TO_SERVER};
-
-/// The minimum limit of open files: a server has two for each client, and both roles have one for
-/// each local caller and each TCP connection.
-const fn least_descriptors(role: Role) -> u64 {
-    match role {
-        Role::Client => 256,
-        Role::Server => 1024,
-    }
-}
+use steps::{CLOCK, CONFIGURATION, FILES, IDENTITY, NAME, PORTS, TO_SERVER};
 
 /// Checks a client's settings, the way to each of its servers, and its ports.
 pub(super) fn client(handlers: &Handlers, env: &Environment) -> Result<(), CliFailure> {
@@ -48,13 +39,14 @@ pub(super) fn client(handlers: &Handlers, env: &Environment) -> Result<(), CliFa
                 None => TO_SERVER.iter().for_each(|step| report.skip(step)),
             }
             Ports::of(&config.node, Role::Client, None).check(&mut report);
+            descriptors::check(Some(&config.node), Role::Client, targets.len(), &mut report);
         }
         None => {
             let steps = [FILES, IDENTITY, CLOCK].iter().chain(&TO_SERVER).chain(&[PORTS]);
             steps.for_each(|step| report.skip(step));
+            descriptors::check(None, Role::Client, 1, &mut report);
         }
     }
-    descriptors(Role::Client, &mut report);
     report.end()
 }
 
@@ -73,10 +65,13 @@ pub(super) fn server(handlers: &Handlers, env: &Environment) -> Result<(), CliFa
                 report.skip(NAME);
             }
             Ports::of(&config.node, Role::Server, Some(pipe)).check(&mut report);
+            descriptors::check(Some(&config.node), Role::Server, 0, &mut report);
         }
-        None => [FILES, IDENTITY, CLOCK, NAME, PORTS].iter().for_each(|s| report.skip(s)),
+        None => {
+            [FILES, IDENTITY, CLOCK, NAME, PORTS].iter().for_each(|s| report.skip(s));
+            descriptors::check(None, Role::Server, 0, &mut report);
+        }
     }
-    descriptors(Role::Server, &mut report);
     report.end()
 }
 
@@ -158,17 +153,4 @@ fn identity(config: &NodeConfig, role: Role, report: &mut Report) -> Option<Iden
             None
         }
     }
-}
-
-fn descriptors(role: Role, report: &mut Report) {
-    let least = least_descriptors(role);
-    let result = match getrlimit(Resource::Nofile).current {
-        Some(limit) if limit < least => Err(CheckProblem::new(
-            format!("at most {limit} files may be open; a {} needs {least}", role.as_str()),
-            "raise the limit: `ulimit -n 4096` in a shell, LimitNOFILE= in a systemd unit",
-        )),
-        Some(limit) => Ok(format!("at most {limit} files may be open")),
-        None => Ok("any number of files may be open".to_owned()),
-    };
-    report.note(DESCRIPTORS, result);
 }

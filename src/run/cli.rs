@@ -29,6 +29,7 @@ pub use failure::CliFailure;
 pub use program::Program;
 
 use crate::config;
+use crate::process::open_files;
 use crate::run::logging::{self, one_line};
 use crate::sync::threads;
 use completion::completion;
@@ -88,6 +89,7 @@ pub fn main<T>(
     run: impl FnOnce(T) -> Result<(), CliFailure>,
 ) -> ExitCode {
     let _written = FlushedLog;
+    open_files::use_all();
     let mut arguments = Arguments::from_env();
     let result = match answered(program, &[], &mut arguments) {
         Ok(Some(answer)) => {

@@ -460,16 +460,37 @@ fn a_port_that_systemd_holds_for_a_service_that_sleeps_is_not_connected_to() {
     }
 }
 
+/// The check of this node where a shell has set its limits so.
+fn check_with_limit(setup: &Setup, limit: &str) -> (i32, Vec<String>) {
+    let started = setup.command_after(limit);
+    let script = started.get_args().nth(1).unwrap().to_str().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{script} --check")]).env_clear();
+    command.envs(started.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    run(command)
+}
+
 #[test]
 fn too_few_descriptors_are_named() {
     let identities = Identities::new(&["web1"]);
-    let mut command = Command::new("sh");
     let setup = server(&identities);
-    command.args(["-c", "ulimit -n 512 && exec \"$@\"", "sh"]);
-    command.arg(env!("CARGO_BIN_EXE_rp_server_start"));
-    command.env_clear().envs(setup.command().get_envs().filter_map(|(k, v)| Some((k, v?))));
-    command.env("PATH", std::env::var_os("PATH").unwrap());
-    assert_fails(run(command), "descriptors", "at most 512 files", "ulimit -n 4096");
+    let checked = check_with_limit(&setup, "ulimit -n 512");
+    assert_fails(checked, "descriptors", "at most 512 files", "ulimit -n 4096");
+    // The hard limit counts.
+    let (code, lines) = check_with_limit(&setup, "ulimit -Sn 512 && ulimit -Hn 1024");
+    assert_eq!(code, 0, "{lines:#?}");
+    let enough = "ok      descriptors: at most 1024 files may be open, enough for 130 clients";
+    assert!(lines.iter().any(|line| line == enough), "{lines:#?}");
+    // TCP ports and targets count.
+    let setup = setup.set("RP_TCP_TARGETS", "a=127.0.0.1:1,b=127.0.0.1:2");
+    let checked = check_with_limit(&setup, "ulimit -n 1100");
+    assert_fails(checked, "descriptors", "needs 1152 for what is configured", "ulimit -n 4096");
+    // So do servers.
+    let setup = client(&identities, "web1", "127.0.0.1:1".parse().unwrap());
+    let setup = setup.set("RP_CLIENT_TARGET_HOSTNAME", "127.0.0.1,127.0.0.1:2,127.0.0.1:3");
+    let (_, lines) = check_with_limit(&setup, "ulimit -n 260");
+    let words = "at most 260 files may be open; this client needs 264";
+    assert!(lines.iter().any(|line| line.contains(words)), "{lines:#?}");
 }
 
 /// A server without support for trials, like an original or an older one: it must not receive the

@@ -8,6 +8,7 @@ mod check;
 mod hooks;
 mod log;
 mod nginx;
+mod open_files;
 mod page;
 mod peers_pages;
 mod programs;

@@ -3,7 +3,6 @@
 use crossbeam_channel::select;
 use restpipe::config::{BrokerConfig, Environment, Reader};
 use restpipe::remoted::broker::{Broker, BrokerSettings};
-use restpipe::remoted::use_all_descriptors;
 use restpipe::run::cli::{self, CliFailure, Command, Program};
 use restpipe::run::logging;
 use restpipe::run::signals::Signals;
@@ -31,7 +30,6 @@ fn run() -> Result<(), CliFailure> {
     for warning in warnings {
         log::warn!("{warning}");
     }
-    use_all_descriptors();
     let signals = Signals::new().map_err(CliFailure::failed)?;
     let drain = config.drain;
     let broker = Broker::start(BrokerSettings::new(config)).map_err(CliFailure::failed)?;

@@ -68,7 +68,6 @@ impl Ends {
             (None, None) => None,
         };
         logging::init(&env, config.debug, config.log_format);
-        restpipe::remoted::use_all_descriptors();
         warnings.iter().for_each(|warning: &Warning| log::warn!("{warning}"));
         if let (Some(file), Some((_, true))) = (&self.key_file, &key) {
             let file = file.display();

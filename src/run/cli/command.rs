@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use pico_args::Arguments;
 
 use super::{CliFailure, FlushedLog, Program, answered, exit_code, parse_all, say};
+use crate::process::open_files;
 
 /// A command of a program that has several.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,7 @@ pub fn main_of_commands<T>(
     run: impl FnOnce(T) -> Result<(), CliFailure>,
 ) -> ExitCode {
     let _written = FlushedLog;
+    open_files::use_all();
     let mut arguments = Arguments::from_env();
     match choose(program, commands, &mut arguments) {
         Ok(Chosen::Answer(answer)) => {
