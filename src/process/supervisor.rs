@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::group::{Exit, ProcessGroup};
 use super::pipes::Pipes;
-use crate::sync::shares::{Share, Shares};
+use crate::sync::shares::{Place, Shares};
 use crate::sync::threads;
 
 /// Grace period between SIGTERM and SIGKILL.
@@ -84,7 +84,7 @@ struct Entry {
     input: Option<OwnedFd>,
     ending: Arc<Ending>,
     /// Until it has ended.
-    place: Option<Share>,
+    place: Option<Place>,
 }
 
 /// The state of a child's termination; outlives the child.
@@ -115,7 +115,7 @@ impl Supervisor {
     }
 
     /// A place to start one more child for this holder, unless it has its share.
-    pub fn place(&self, holder: &str) -> Option<Share> {
+    pub fn place(&self, holder: &str) -> Option<Place> {
         self.places.take(holder)
     }
 
@@ -126,7 +126,7 @@ impl Supervisor {
         command: &mut Command,
         inherited: Option<BorrowedFd<'_>>,
         deadline: Instant,
-        place: Share,
+        place: Place,
     ) -> io::Result<(SupervisedChild, Pipes)> {
         let (group, pipes) = ProcessGroup::spawn(command, inherited)?;
         let (pidfd, ending) = (Arc::clone(group.pidfd()), Arc::<Ending>::default());

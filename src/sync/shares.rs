@@ -61,12 +61,12 @@ impl Shares {
     }
 
     /// Takes a place for this holder; `None` if it has its share.
-    pub fn take(self: &Arc<Self>, holder: &str) -> Option<Share> {
+    pub fn take(self: &Arc<Self>, holder: &str) -> Option<Place> {
         let mut holders = self.holders.lock();
         let own = holders.get(holder).copied().unwrap_or(0);
         self.places.take(own).then(|| {
             holders.insert(holder.to_owned(), own + 1);
-            Share { of: Arc::clone(self), holder: holder.to_owned() }
+            Place { of: Arc::clone(self), holder: holder.to_owned() }
         })
     }
 
@@ -79,12 +79,12 @@ impl Shares {
 
 /// A place that is taken; dropping it returns it.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub(crate) struct Place {
     of: Arc<Shares>,
     holder: String,
 }
 
-impl Drop for Share {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut holders = self.of.holders.lock();
         if let Some(own) = holders.get_mut(&self.holder) {
@@ -101,7 +101,7 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    fn take_all(shares: &Arc<Shares>, holder: &str) -> Vec<Share> {
+    fn take_all(shares: &Arc<Shares>, holder: &str) -> Vec<Place> {
         std::iter::from_fn(|| shares.take(holder)).collect()
     }
 

@@ -20,7 +20,7 @@ use crate::process::pipes::{read_available, wait_ready};
 use crate::process::stderr_tail::StderrTail;
 use crate::process::supervisor::{EndReason, SupervisedChild, Supervisor};
 use crate::sync::deadline::time_left;
-use crate::sync::shares::Share;
+use crate::sync::shares::Place;
 
 /// How much of the end of a script's standard error is kept, in bytes.
 const MAX_STDERR: usize = 4 * 1024;
@@ -64,7 +64,7 @@ impl Run {
         call: &Call<'_>,
         body: Body,
         supervisor: &Supervisor,
-        place: Share,
+        place: Place,
     ) -> io::Result<Self> {
         let has_body = body.whole().is_none_or(|bytes| !bytes.is_empty());
         let (proof_reader, proof) = body_proof::pair()?;
