@@ -29,7 +29,6 @@ mod check_rule;
 pub mod cli;
 mod handlers;
 pub mod logging;
-mod reaper;
 mod set_identity;
 pub mod signals;
 mod systemctl;
@@ -56,6 +55,7 @@ use crate::config::{Bind, ClientConfig, Environment, NodeConfig, Reader, ServerC
 use crate::handler::Role;
 use crate::lifecycle::ConnectionEvent;
 use crate::node::{Client, Handed, Server};
+use crate::process::orphans;
 
 /// How long reloading the files may take, so that signals are received in time.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -127,7 +127,7 @@ fn start_server(handlers: Handlers, env: &Environment) -> Result<(), CliFailure>
     warn_if_ignored(sockets.http_address(), "RP_SERVER_HTTP_BIND is", http, default_http);
     warn_if_public(sockets.http_address());
     let signals = Signals::new().map_err(CliFailure::failed)?;
-    reaper::start().map_err(CliFailure::failed)?;
+    orphans::start_reaping().map_err(CliFailure::failed)?;
     let notifier = Arc::new(Notifier::new(env));
     let status = Arc::clone(&notifier);
     let server = Server::builder(config.clone())
@@ -163,7 +163,7 @@ fn start_client(handlers: Handlers, env: &Environment) -> Result<(), CliFailure>
     warn_if_ignored(sockets.http_address(), "RP_CLIENT_HTTP_BIND is", http, default_http);
     warn_if_public(sockets.http_address());
     let signals = Signals::new().map_err(CliFailure::failed)?;
-    reaper::start().map_err(CliFailure::failed)?;
+    orphans::start_reaping().map_err(CliFailure::failed)?;
     let notifier = Arc::new(Notifier::new(env));
     let [connected, lost] = [Arc::clone(&notifier), Arc::clone(&notifier)];
     let client = Client::builder(config.clone())

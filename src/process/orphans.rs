@@ -2,33 +2,53 @@
 //!
 //! In a container a node is often process 1, and its scripts leave jobs behind.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io;
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::Pid;
 
 use super::group::reap_stranger;
+use crate::sync::threads;
 
-/// Whether orphans become children of this process.
-pub(crate) fn are_inherited() -> bool {
-    std::process::id() == 1
+/// How often to look for orphans that have exited. Such a one is reaped when it is found the second
+/// time: it may be the child of a handler of somebody else's, who waits for it.
+const INTERVAL: Duration = Duration::from_secs(4);
+
+/// Starts to reap orphans, if they become children of this process.
+pub(crate) fn start_reaping() -> io::Result<()> {
+    let parent = std::process::id();
+    if parent != 1 {
+        return Ok(());
+    }
+    let reap = move || {
+        let mut earlier = BTreeSet::new();
+        loop {
+            thread::sleep(INTERVAL);
+            let dead = dead_children(parent);
+            for pid in earlier.intersection(&dead).copied().filter_map(Pid::from_raw) {
+                reap_stranger(pid);
+            }
+            earlier = dead;
+        }
+    };
+    threads::spawn("orphans", reap).map(drop)
 }
 
-/// Reaps all orphans that have exited, and none of the children that were started here.
-pub(crate) fn reap() {
-    // Without /proc, or with that of other processes, none are found.
-    let Ok(processes) = fs::read_dir("/proc") else { return };
-    let own_pid = std::process::id();
-    for process in processes.flatten() {
-        let name = process.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-        // It may be gone by now.
-        let Ok(stat) = fs::read_to_string(process.path().join("stat")) else { continue };
-        if is_dead_child(&stat, own_pid)
-            && let Some(pid) = Pid::from_raw(pid)
-        {
-            reap_stranger(pid);
-        }
-    }
+/// The children of this process that have exited and were not reaped.
+fn dead_children(parent: u32) -> BTreeSet<i32> {
+    // Without /proc none are found.
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|process| {
+            let pid = process.file_name().to_str()?.parse().ok()?;
+            // It may be gone by now.
+            let stat = fs::read_to_string(process.path().join("stat")).ok()?;
+            is_dead_child(&stat, parent).then_some(pid)
+        })
+        .collect()
 }
 
 /// Whether this line of `/proc/PID/stat` is of a child of `parent` that has exited: after the

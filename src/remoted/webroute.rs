@@ -200,6 +200,18 @@ mod tests {
     }
 
     #[test]
+    fn interim_answers_are_skipped() {
+        let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(50);
+        let (result, mut near) = answered(format!("{interim}{ACCEPTED}early bytes").as_bytes());
+        assert_eq!(result, Ok(()));
+        let mut bytes = [0; 11];
+        near.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"early bytes");
+        let (result, _) = answered(format!("{interim}HTTP/1.1 504 G\r\n\r\n").as_bytes());
+        assert_eq!(result, Err(Cause::NeverCame));
+    }
+
+    #[test]
     fn refusals_have_a_cause_and_the_brokers_reason() {
         let json = |status: &str, error: &str| {
             let body = format!(r#"{{"success":false,"error":"{error}","errorcode":"x"}}"#);

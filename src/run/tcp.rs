@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::bounded;
 use pico_args::Arguments;
 use socket2::Socket;
 
@@ -72,7 +73,12 @@ impl Asked {
         let broken = |error: io::Error| CliFailure::Failed(format!("{}: {error}", self.to));
         let early = self.ask(&socket)?;
         socket.set_read_timeout(None).map_err(broken)?;
-        exchange(socket, &early).map_err(broken)
+        // If this program is killed, the kernel resets the connection, so that the target does not take
+        // half of the input for all of it. Ignored: a Unix socket cannot be reset.
+        let _ = socket.set_linger(Some(Duration::ZERO));
+        exchange(&socket, &early).map_err(broken)?;
+        let _ = socket.set_linger(None);
+        Ok(())
     }
 
     /// Requests the connection. Returns the bytes after the response's head.
@@ -126,17 +132,25 @@ fn status(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
 
 /// Copies in both directions until the other side has closed; the rest of standard input is then
 /// discarded.
-fn exchange(socket: Socket, early: &[u8]) -> io::Result<()> {
+fn exchange(mut socket: &Socket, early: &[u8]) -> io::Result<()> {
     let mut to = socket.try_clone()?;
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let (failed, failure) = bounded(1);
     threads::spawn("input", move || {
-        // A failed write also ends the other direction.
-        let _ = copy(&mut input, &mut to);
-        let _ = to.shutdown(Shutdown::Write);
+        let end = match copy(&mut input, &mut to) {
+            Ok(()) => Shutdown::Write,
+            // The other direction ends too.
+            Err(error) => {
+                let _ = failed.try_send(error);
+                Shutdown::Both
+            }
+        };
+        let _ = to.shutdown(end);
     })?;
     output.write_all(early)?;
-    copy(&mut &socket, &mut output)
+    copy(&mut socket, &mut output)?;
+    failure.try_recv().map_or(Ok(()), Err)
 }
 
 /// Forwards bytes as they arrive. `io::copy` would splice a socket into a pipe, which on Linux does

@@ -319,6 +319,20 @@ fn upgraded(node: &Node, target: &str) -> TcpStream {
 }
 
 #[test]
+fn a_killed_rp_tcp_leaves_no_connection_that_seems_to_have_ended() {
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nodes = Nodes::start(target.local_addr().unwrap(), &[]);
+    let mut program = rp_tcp(&nodes.client, "server/t").stdin(Stdio::piped()).spawn().unwrap();
+    program.stdin.as_mut().unwrap().write_all(b"half").unwrap();
+    let mut far = accept(&target);
+    far.set_read_timeout(Some(PATIENCE)).unwrap();
+    far.read_exact(&mut [0; 4]).unwrap();
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert!(is_reset(&mut far));
+}
+
+#[test]
 fn a_killed_node_leaves_no_connection_that_seems_to_have_ended() {
     for killed in ["server", "client"] {
         let target = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -92,7 +92,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("Arguments::from_env", &["run/cli"]),
     ("Environment::from_process", &["run", "bin/rp_remoted"]),
     ("env_logger", &["run/logging"]),
-    ("signal_hook", &["run/signals", "run/reaper"]),
+    ("signal_hook", &["run/signals"]),
     // Other processes, and exiting this one.
     ("std::process", &["process", "run", "bin", "lifecycle/hook", "handler/exec"]),
     ("std::process::exit", &[]),

@@ -71,12 +71,20 @@ pub fn read_request(stream: &mut Stream, deadline: Instant) -> Result<UpgradeReq
     })
 }
 
-/// Reads the whole head of a response before `deadline`.
+/// Reads the whole head of a response before `deadline`. Interim ones that come before it are skipped (RFC
+/// 9110, section 15.2); 101 is final here.
 pub fn read_answer(stream: &mut Stream, deadline: Instant) -> Result<UpgradeResponse, HeadError> {
-    let bytes = read(stream, deadline)?;
-    let mut room = [NO_FIELD; MAX_FIELDS];
-    let answer = head::parse_response(&bytes, &mut room)?;
-    Ok(UpgradeResponse { status: answer.status, fields: owned(answer.fields)? })
+    loop {
+        let bytes = read(stream, deadline)?;
+        let mut room = [NO_FIELD; MAX_FIELDS];
+        let answer = head::parse_response(&bytes, &mut room)?;
+        if answer.status == 101 || !(100..=199).contains(&answer.status) {
+            return Ok(UpgradeResponse { status: answer.status, fields: owned(answer.fields)? });
+        }
+        if Instant::now() >= deadline {
+            return Err(HeadError::TooSlow);
+        }
+    }
 }
 
 fn read(stream: &mut Stream, deadline: Instant) -> Result<Vec<u8>, HeadError> {
