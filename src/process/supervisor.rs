@@ -26,7 +26,7 @@ const TERMINATION_GRACE: Duration = Duration::from_secs(1);
 const DEPARTURE_TIME: Duration = Duration::from_secs(1);
 /// Maximum number of ended children whose groups stay. With more, the time of the oldest is over:
 /// an ended child takes up a process id until then.
-const MAX_DEPARTING: usize = 64;
+const MAX_DEPARTING: usize = 128;
 /// Interval between attempts to kill a child that did not exit immediately on SIGKILL.
 const KILL_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a stop waits until all children are reaped: the grace period and a margin.

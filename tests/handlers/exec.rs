@@ -238,6 +238,7 @@ fn every_byte_arrives_as_it_is_or_is_refused() {
                 "rp-request-id:",
                 "connection:",
                 "transfer-encoding:",
+                "x-content-type-options:",
             ];
             let is_known = |line: &str| known.iter().any(|known| line.starts_with(known));
             assert!(head.lines().skip(1).all(is_known), "{byte}: {head}");

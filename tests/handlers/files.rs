@@ -802,7 +802,7 @@ fn a_value_that_cannot_be_used_is_one_line_at_start() {
         ("https://127.0.0.1:1/", "http://HOST:PORT/PREFIX"),
         ("http://me:secret@127.0.0.1:1/", "without a user and password"),
         ("http://127.0.0.1:1/?a=b", "without a query"),
-        ("a=none,*=example", "is \"none\"; accepted is example"),
+        ("a=nothing,*=example", "is \"nothing\"; accepted is example"),
     ] {
         for setup in [server(&identities), client(&identities, "c", ([127, 0, 0, 1], 1).into())] {
             let output = setup.set("RP_EVENT_HANDLER", value).command().output().unwrap();
