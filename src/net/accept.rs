@@ -15,8 +15,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use rustix::event::{PollFd, PollFlags, poll};
-use socket2::Socket;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{SockFilter, Socket};
 
 pub use handed::{Handed, HandoverError};
 pub use socket::BindError;
@@ -27,6 +27,23 @@ use crate::sync::throttle::Throttle;
 
 /// How long accepting pauses when the system has no more sockets.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a TCP handshake that has begun may take when a port is closed. Callers are on this
+/// machine.
+const LAST_HANDSHAKES: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+
+/// A socket filter that drops the first packet of a TCP handshake: the system of who connects tries
+/// again, and is then refused, or reaches the next process.
+const NO_NEWCOMERS: [SockFilter; 4] = {
+    const FLAGS_AT: u32 = 13;
+    const SYN: u32 = 2;
+    [
+        SockFilter::new((libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16, 0, 0, FLAGS_AT),
+        SockFilter::new((libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16, 0, 1, SYN),
+        SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0),
+        SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, u32::MAX),
+    ]
+};
 
 /// A port that accepts connections. Dropping it stops it.
 pub(crate) struct Acceptor {
@@ -128,7 +145,16 @@ fn accept(listener: &Socket, woken: &UnixStream) -> io::Result<Socket> {
 
 /// Admits the connections in the accept queue, and no more than fit into one.
 fn admit_queued(listener: &Socket, admit: impl Fn(Socket)) {
+    // Without it, whoever connects between the last `accept` and the close would be reset. A Unix
+    // socket has no packets; its file is gone by now.
+    if let Err(error) = listener.attach_filter(&NO_NEWCOMERS) {
+        log::debug!("who connects while a port is being closed may be reset: {error}");
+    }
     for _ in 0..BACKLOG {
+        let mut waiting = [PollFd::new(listener, PollFlags::IN)];
+        if !matches!(poll(&mut waiting, Some(&LAST_HANDSHAKES)), Ok(1..)) {
+            return;
+        }
         match listener.accept() {
             Ok((socket, _)) => admit(socket),
             // The caller has gone, or a signal arrived.
