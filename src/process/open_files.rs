@@ -29,6 +29,6 @@ pub(crate) fn limit() -> Option<u64> {
 pub(super) fn restore(child: Pid) {
     if let Some(inherited) = INHERITED.get() {
         // Fails only for a child that has ended already.
-        let _ = prlimit(Some(child), Resource::Nofile, inherited.clone());
+        let _ = prlimit(Some(child), Resource::Nofile, *inherited);
     }
 }
