@@ -292,7 +292,13 @@ impl Drop for OpenSsl {
 
 /// A broker that speaks TLS as `localhost`.
 fn over_tls(keys: &Keys, identities: &Identities) -> Node {
+    over_tls_with(keys, identities, &[])
+}
+
+/// The same with these settings.
+fn over_tls_with(keys: &Keys, identities: &Identities, environment: &[(&str, &str)]) -> Node {
     let mut command = command(keys);
+    command.envs(environment.iter().copied());
     command.env("RP_REMOTED_CRT", identities.path("localhost.crt.pem"));
     command.env("RP_REMOTED_KEY", identities.path("localhost.key.pem"));
     Node::start(command)
@@ -435,4 +441,58 @@ fn over_tls_they_are_small_too() {
     assert!(each < 64.0, "{each} KiB each");
     println!("{each:.1} KiB each over TLS");
     drop(warm);
+}
+
+/// A peer that ends TLS without saying so, as anybody on the path could make it seem.
+#[test]
+fn tls_that_is_cut_is_no_regular_end_unless_the_operator_says_so() {
+    use restpipe::remoted::head::read_answer;
+    use restpipe::remoted::stream::Stream;
+    use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
+
+    let identities = Identities::new(&[]);
+    let keys = Keys::new();
+    let soon = || Instant::now() + PATIENCE;
+    for (setting, is_end) in [("0", false), ("1", true)] {
+        let environment = [("RP_REMOTED_ORIGINAL_PEERS", setting)];
+        let node = over_tls_with(&keys, &identities, &environment);
+        let address = ends(&node, &keys).address;
+        let connect = |request: String| {
+            let socket = std::net::TcpStream::connect(address).unwrap();
+            let below = socket.try_clone().unwrap();
+            let (config, name) = (crate::support::tls::dialing(None), "localhost".try_into());
+            let under = Stream::socket(socket).unwrap();
+            let mut stream = Stream::tls_client(under, config, name.unwrap(), soon()).unwrap();
+            stream.write_all_within(request.as_bytes(), soon()).unwrap();
+            (stream, below)
+        };
+        let (mut server, _below) = connect(websocket(PATH, &keys.server));
+        assert_eq!(read_answer(&mut server, soon()).unwrap().status, 101);
+        let (mut caller, below) = connect(webroute(PATH, "cut", &keys.client));
+        let mut notice = [0; 1];
+        server.read_within(&mut notice, soon()).unwrap();
+        let (mut joined, _below) = connect(webroute(PATH, "cut", &keys.server));
+        for end in [&mut caller, &mut joined] {
+            assert_eq!(read_answer(end, soon()).unwrap().status, 101);
+        }
+        // So that the first bytes of the caller need not wait.
+        joined.write_all_within(b"x", soon()).unwrap();
+        caller.write_all_within(b"half", soon()).unwrap();
+        let mut seen = [0; 8];
+        let mut count = 0;
+        while count < 4 {
+            count += joined.read_within(&mut seen[count..], soon()).unwrap();
+        }
+        below.shutdown(std::net::Shutdown::Write).unwrap();
+        match joined.read_within(&mut seen, soon()) {
+            Ok(0) => assert!(is_end, "it seems to have ended"),
+            Err(error) => {
+                assert!(
+                    !is_end && matches!(error.kind(), ConnectionReset | UnexpectedEof),
+                    "{error}"
+                );
+            }
+            Ok(count) => panic!("{count} more bytes"),
+        }
+    }
 }
