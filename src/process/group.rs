@@ -153,7 +153,8 @@ fn start(command: &mut Command, inherited: Option<BorrowedFd<'_>>) -> io::Result
     }
     let spawned = command.spawn();
     if let Some(fd) = inherited {
-        fcntl_setfd(fd, FdFlags::CLOEXEC)?;
+        // It succeeded a moment ago with the same descriptor.
+        let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
     }
     let leader = spawned?;
     children.insert(leader.id());
