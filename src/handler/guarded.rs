@@ -95,6 +95,8 @@ mod tests {
             assert_eq!(ask(peer, target), Ok((CODE_REFUSED, Some(403))), "{peer} {target}");
         }
         assert_eq!(ask("web-1", "time/none"), Err(Failure::Unhandled));
+        let event = Event::new(Verb::Get, "time?%FC").unwrap();
+        assert!(!guarded.passes_on(&event), "the router reads it");
 
         book.replace(crate::rules::Rules::parse(b"allow db get time").unwrap());
         assert_eq!(ask("db", "time"), Ok((0, None)));

@@ -6,10 +6,10 @@
 //! checks, and counts fields.
 
 use super::WireError;
+use crate::event::header;
 
-/// Maximum fields in one message: ours have under ten, plus as many headers as an HTTP head may
-/// have.
-const MAX_FIELDS: usize = 128;
+/// Maximum fields in one message: ours have up to ten, beside as many headers as are ever sent.
+const MAX_FIELDS: usize = header::MAX_FIELDS + 16;
 
 /// The required structure of a message.
 pub(super) struct Shape {

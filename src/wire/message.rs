@@ -261,6 +261,26 @@ mod tests {
     }
 
     #[test]
+    fn as_many_headers_arrive_as_may_be_sent() {
+        let headers = vec![("X".to_owned(), "y".to_owned()); crate::event::header::MAX_FIELDS];
+        let mut event = Event::new(Verb::Put, "x?y").unwrap();
+        event.media_type = "a/b".to_owned();
+        event.headers.clone_from(&headers);
+        event.head_only = true;
+        let bytes = encode_event(9, &event, Payload::Streamed(Some(1)), EXTENDED).unwrap();
+        let Message::Event(seen, Some(Some(1))) = decode_bytes(&bytes).1 else { panic!() };
+        assert_eq!(seen.headers, headers);
+        let mut reply = Reply::new("a/b", "").with_status(200);
+        reply.headers.clone_from(&headers);
+        let bytes = encode_reply(9, &reply, Payload::Streamed(Some(1)), EXTENDED).unwrap();
+        let Message::Reply(seen, Some(Some(1))) = decode_bytes(&bytes).1 else { panic!() };
+        assert_eq!(seen.headers, headers);
+        event.headers.push(("X".to_owned(), "y".to_owned()));
+        let encoded = encode_event(9, &event, Payload::Streamed(Some(1)), EXTENDED);
+        assert_eq!(encoded, Err(Unsendable::Headers));
+    }
+
+    #[test]
     fn a_body_in_pieces_is_announced() {
         let event = Event::new(Verb::Put, "x").unwrap();
         for length in [None, Some(1 << 40)] {
