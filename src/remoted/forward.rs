@@ -15,6 +15,7 @@ use super::stream::Stream;
 use super::url::{Side, Url};
 use super::webroute::ConnectError;
 use crate::config::Bind;
+use crate::net::accept::strangers::reset_when_closed;
 use crate::net::accept::{Acceptor, AtStop, SocketFile, listen};
 use crate::sync::line_budget::LineBudget;
 use crate::sync::permits::Permits;
@@ -63,7 +64,6 @@ impl BrokerChain {
 
     /// Relays one connection until both directions have ended, and returns the outcome.
     fn carry(self: &Arc<Self>, near: Stream, who: &str) -> Result<RelayEnd, ConnectError> {
-        near.set_reset_on_close(true);
         let far = self.connect()?.into_stream();
         log::debug!("{who}: joined");
         let limits = RelayLimits { idle: Some(Duration::from_secs(self.idle_s)) };
@@ -142,6 +142,8 @@ struct Port {
 
 impl Port {
     fn admit(&self, socket: Socket) {
+        // Until both directions have ended in order.
+        reset_when_closed(&socket);
         let address = socket.peer_addr().ok().and_then(|address| address.as_socket());
         let is_remote = address.is_some_and(|address| !address.ip().to_canonical().is_loopback());
         let caller = Caller {

@@ -10,6 +10,7 @@ use super::connection::TunnelConnection;
 use crate::config::{Bind, TunnelTarget};
 use crate::event::pipe::{Peer, Pipe};
 use crate::event::{CODE_FINE, CODE_UNHANDLED, Event, Reply, Verb};
+use crate::net::accept::strangers::reset_when_closed;
 use crate::net::accept::{Acceptor, AtStop, Bound, SocketFile};
 use crate::sync::line_budget::LineBudget;
 use crate::sync::permits::{Permit, Permits};
@@ -47,6 +48,8 @@ impl TunnelListeners {
         let Bound { socket: listener, address, file, handed: _ } = bound;
         let log = LineBudget::new(address.to_string());
         let acceptor = Acceptor::start("tcp", listener, AtStop::Refuse, move |socket| {
+            // Until both directions have ended in order.
+            reset_when_closed(&socket);
             let warn = |cause, why: &str| {
                 log.warn(cause, &forward.to_string(), why);
             };
@@ -106,7 +109,6 @@ impl Job {
                 return;
             }
         };
-        connection.reset_on_close();
         match open(self.pipe.as_ref(), &self.forward, &connection, self.wait) {
             Ok(mut reply) => {
                 if let Err(error) = connection.write_all(&mut reply.body) {

@@ -87,6 +87,18 @@ fn a_reset_of_either_side_reaches_the_other() {
 }
 
 #[test]
+fn what_is_beyond_the_bound_is_reset() {
+    let broker = Broker::new();
+    let url = broker.url("rwr", "/test/path/");
+    let node = forward(&[&url, "--max-connections", "1"]);
+    let _first = dial(&node);
+    let mut caller = broker.accept();
+    caller.head();
+    let error = std::io::Read::read(&mut dial(&node).socket, &mut [0]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
 fn what_cannot_be_served_is_closed_with_one_line() {
     let broker = Broker::new();
     let node = forward(&[&broker.url("rwr", "/p")]);
