@@ -6,5 +6,6 @@
 pub(crate) mod accept;
 pub(crate) mod bind;
 pub(crate) mod dial;
+pub(crate) mod hangup;
 
 pub use bind::Bind;

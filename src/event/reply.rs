@@ -126,6 +126,16 @@ impl Reply {
             .with_status(errors::BUSY.status)
             .with_header("Retry-After", "1")
     }
+
+    /// Whether it says that the event was not handled; see [`Reply::busy`].
+    pub(crate) fn is_busy(&self) -> bool {
+        self.code == CODE_EXCEPTION && self.status == Some(errors::BUSY.status)
+    }
+
+    /// The event was handled, but its reply cannot be sent.
+    pub(crate) fn lost(message: &str) -> Self {
+        Self::exception("ReplyLost", message, "")
+    }
 }
 
 impl From<Value> for Reply {

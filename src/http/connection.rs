@@ -222,7 +222,9 @@ impl Connection<'_> {
         let request_id = info.id;
         let head_only = info.head_only;
         let mut event = Event { verb, target, media_type, headers, body, head_only, request_id };
+        self.slot.set_uploading(upload.is_some());
         let reply = self.shared.pipe.request(destination.peer(), &mut event, wait, self.slot);
+        self.slot.set_uploading(false);
         let mut refused = None;
         if let Some(handle) = upload {
             // Drop the body if the pipe did not take it.

@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 use socket2::Socket;
 
 use crate::event::pipe::Caller;
+use crate::net::hangup::has_hung_up;
 
 /// All connections of a port.
 pub(super) struct ConnectionSlots {
@@ -40,6 +41,8 @@ struct Connected {
     busy: AtomicBool,
     /// It has not started a request yet.
     new: AtomicBool,
+    /// Its unread bytes belong to the body of the current request.
+    uploads: AtomicBool,
     /// It receives a stream that ends only with this node, so draining does not wait for it.
     listens: AtomicBool,
     /// This node shut down its reading side, so end of file does not mean that the caller
@@ -71,6 +74,7 @@ impl ConnectionSlots {
             socket: Arc::new(socket),
             busy: AtomicBool::new(false),
             new: AtomicBool::new(true),
+            uploads: AtomicBool::new(false),
             listens: AtomicBool::new(false),
             read_shut_down: AtomicBool::new(false),
         });
@@ -168,6 +172,11 @@ impl ConnectionSlot {
         }
     }
 
+    /// Marks the connection as sending the body of a request that has begun.
+    pub fn set_uploading(&self, uploads: bool) {
+        self.connected.uploads.store(uploads, Ordering::SeqCst);
+    }
+
     /// Marks the connection as receiving a stream that ends only with this node. Must be set before
     /// the stream exists.
     pub fn set_listening(&self, listens: bool) {
@@ -190,15 +199,23 @@ impl ConnectionSlot {
 }
 
 /// A caller that closed its end, even only for sending, does not wait for a response. Unread bytes
-/// are the next request, so the caller is still connected.
+/// are the next request, so the caller is still connected, unless they belong to this one's body.
 impl Caller for ConnectionSlot {
     fn is_gone(&self) -> bool {
+        self.has_closed() && !self.input_was_ended()
+    }
+}
+
+impl ConnectionSlot {
+    fn has_closed(&self) -> bool {
+        if self.connected.uploads.load(Ordering::SeqCst) {
+            return has_hung_up(&**self.socket());
+        }
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-        let closed = match self.socket().recv_with_flags(&mut [MaybeUninit::uninit()], flags) {
+        match self.socket().recv_with_flags(&mut [MaybeUninit::uninit()], flags) {
             Ok(count) => count == 0,
             Err(e) => !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
-        };
-        closed && !self.input_was_ended()
+        }
     }
 }
 
@@ -278,8 +295,14 @@ mod tests {
         assert!(!slot.is_gone());
         end.write_all(b"x").unwrap();
         assert!(!slot.is_gone());
+        slot.set_uploading(true);
+        assert!(!slot.is_gone());
+        slot.set_uploading(false);
         drop(end);
         assert!(!slot.is_gone(), "a next request");
+        slot.set_uploading(true);
+        assert!(slot.is_gone(), "the rest of a body");
+        slot.set_uploading(false);
         assert_eq!((&mut &**slot.socket()).read(&mut [0; 8]).unwrap(), 1);
         assert!(slot.is_gone());
         let (idle, _end) = admit(&slots);

@@ -21,6 +21,10 @@ use crate::wire::{Capabilities, FIRST_CREDIT, Payload, WireError, encode_reply};
 /// What an event takes besides its contents, in bytes.
 const EVENT_BYTES: usize = 1024;
 
+/// What is said of a reply for which there is no room: its event was handled.
+const REPLY_LOST: &str =
+    "it was handled, but its reply is lost: too many replies wait for this peer to take them";
+
 /// Events in progress, and the outcomes of finished ones.
 pub(super) struct ServedEvents {
     /// Never held across I/O.
@@ -178,8 +182,8 @@ impl ServedEvents {
             Err(error) => {
                 streams.sent(stream.key);
                 if error == SendError::Full {
-                    let busy = Reply::busy("too many replies wait");
-                    self.send_whole(id, &busy, false, capabilities);
+                    let lost = Reply::lost(REPLY_LOST);
+                    self.send_whole(id, &lost, false, capabilities);
                 }
             }
         }
@@ -200,8 +204,7 @@ impl ServedEvents {
         });
         let Ok(bytes) = bytes else { return };
         if output.send(bytes, at_once) == Err(SendError::Full) {
-            let busy = Reply::busy("too many replies wait for this peer to take them");
-            let Ok(bytes) = encode(&busy) else { return };
+            let Ok(bytes) = encode(&Reply::lost(REPLY_LOST)) else { return };
             if output.send(bytes, false) == Err(SendError::Full) {
                 self.closing.begin(LinkEnd::NotTaking("too many replies wait".to_owned()));
             }

@@ -42,7 +42,7 @@ impl Pipe for Requests {
         loop {
             let sent = limits.replying(|timeout| self.send(&link, event, timeout, caller));
             let unanswered = match sent {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => return in_the_end_answered(reply, written),
                 Err(unanswered) => unanswered,
             };
             let may_repeat = match &unanswered {
@@ -133,6 +133,15 @@ fn may_repeat(event: &Event) -> bool {
     event.verb.is_idempotent() && event.body.whole().is_some()
 }
 
+/// What the caller gets: a reply that says that the request was not handled is not true of one that
+/// was written earlier.
+fn in_the_end_answered(reply: Reply, written: Option<RequestError>) -> Result<Reply, RequestError> {
+    match written {
+        Some(written) if reply.is_busy() => Err(written),
+        _ => Ok(reply),
+    }
+}
+
 /// What the caller is told: an error that says that the request was not handled is not true of one
 /// that was written earlier.
 fn in_the_end(error: RequestError, written: Option<RequestError>) -> RequestError {
@@ -172,6 +181,10 @@ mod tests {
             assert_eq!(in_the_end(error.clone(), Some(unknown("reset"))), unknown("reset"));
             assert_eq!(in_the_end(error.clone(), None), error);
         }
+        let answered = in_the_end_answered(Reply::busy("later"), Some(unknown("reset")));
+        assert_eq!(answered, Err(unknown("reset")));
+        assert!(in_the_end_answered(Reply::busy("later"), None).is_ok());
+        assert!(in_the_end_answered(Reply::unhandled(), Some(unknown("reset"))).is_ok());
         for error in [
             RequestError::CallerGone,
             RequestError::NoReply { peer: "web1".to_owned(), waited },

@@ -3,16 +3,20 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::inside::timed;
+use restpipe::event::Reply;
+use restpipe::handler::Router;
+
+use crate::support::inside::{Gate, timed};
 use crate::support::message::{EVENT, HEARTBEAT, HEARTBEAT_REPLY, heartbeat, message, reply};
 use crate::support::peer::Peer;
+use crate::support::relay::Relay;
 use crate::support::scene::wait_until;
 use crate::support::tls::dialing;
-use crate::support::{Answer, Identities, Node, PATIENCE, ask, server};
+use crate::support::{Answer, Identities, Node, PATIENCE, ask, client, server};
 
 /// A heartbeat that says that its sender closes its older connection itself.
 const TAKES_OVER: &[u8] = &[8, 1, 0xc0, 1, 1];
@@ -42,6 +46,15 @@ fn asking<'scope>(
         answered.store(true, Ordering::SeqCst);
         answer
     })
+}
+
+/// Until this many requests wait for peers.
+fn wait_for_waiting(server: &Node, count: u64) {
+    wait_until(|| {
+        let status = server.get("/status").json();
+        let found = status["waiting_for_peers"].as_u64().unwrap();
+        (found != count).then(|| format!("{found} wait, not {count}"))
+    });
 }
 
 fn assert_unknown(answer: &Answer) {
@@ -123,21 +136,58 @@ fn a_caller_that_leaves_while_it_waits_for_a_peer_waits_no_longer() {
     let server = server(&identities).set("RP_CONNECTION_WAIT_S", 600).start();
     drop(connect(&identities, &server));
     server.wait_log(&["web1: lost"]);
-    let waiting = |count: u64| {
-        wait_until(|| {
-            let status = server.get("/status").json();
-            let found = status["waiting_for_peers"].as_u64().unwrap();
-            (found != count).then(|| format!("{found} wait, not {count}"))
-        });
-    };
     let mut caller = TcpStream::connect(server.http()).unwrap();
     caller.write_all(b"POST /client/web1/job HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    waiting(1);
+    wait_for_waiting(&server, 1);
     drop(caller);
-    waiting(0);
+    wait_for_waiting(&server, 0);
     let mut peer = connect(&identities, &server);
     let frame = peer.frame_within(Duration::from_millis(300));
     assert_eq!(frame.map(|frame| frame.kind), None);
+}
+
+/// The body of the second request streams: most of it has not been read.
+#[test]
+fn a_caller_that_leaves_with_its_body_half_read_waits_no_longer() {
+    let identities = Identities::new(&["web1"]);
+    let server = server(&identities).set("RP_CONNECTION_WAIT_S", 600).start();
+    drop(connect(&identities, &server));
+    server.wait_log(&["web1: lost"]);
+    let mut caller = TcpStream::connect(server.http()).unwrap();
+    let head =
+        "POST /client/web1/job HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n";
+    caller.write_all(head.as_bytes()).unwrap();
+    caller.write_all(&[b'x'; 100_000]).unwrap();
+    wait_for_waiting(&server, 1);
+    drop(caller);
+    wait_for_waiting(&server, 0);
+    let mut peer = connect(&identities, &server);
+    let frame = peer.frame_within(Duration::from_millis(300));
+    assert_eq!(frame.map(|frame| frame.kind), None);
+}
+
+#[test]
+fn a_peer_that_is_busy_when_it_is_asked_again_does_not_unsay_the_first_time() {
+    let identities = Identities::new(&["client-1"]);
+    let (gate, door) = Gate::new();
+    let runs = AtomicUsize::new(0);
+    let router = Router::new().on("get_job", move |_, _| {
+        if runs.fetch_add(1, Ordering::SeqCst) == 0 {
+            door.pass();
+        }
+        Ok(Reply::busy("later"))
+    });
+    let server = server(&identities).serve(router);
+    let relay = Relay::to(server.pipe());
+    let client = client(&identities, "client-1", relay.address()).dial(Router::new());
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| client.get("/server/job"));
+        gate.wait();
+        relay.cut();
+        assert_unknown(&asking.join().unwrap());
+    });
+    drop(gate);
+    assert_eq!(client.get("/server/job").status, 503);
 }
 
 /// The request is written to the first connection. On the second, which takes nothing, it only waits

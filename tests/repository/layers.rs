@@ -101,7 +101,16 @@ const HOMES: &[(&str, &[&str])] = &[
     ("process::abort", &[]),
     (
         "rustix",
-        &["fs", "net/accept", "run/systemd", "process", "handler/exec", "remoted", "run/check"],
+        &[
+            "fs",
+            "net/accept",
+            "net/hangup",
+            "run/systemd",
+            "process",
+            "handler/exec",
+            "remoted",
+            "run/check",
+        ],
     ),
     ("listenfd", &["net/accept/handed"]),
     // Every thread has a name.
