@@ -28,9 +28,11 @@ mod check;
 mod check_rule;
 pub mod cli;
 mod handlers;
+mod holder;
 pub mod logging;
 mod set_identity;
 pub mod signals;
+mod sleeping;
 mod systemctl;
 mod systemd;
 mod task;
@@ -45,6 +47,7 @@ use crossbeam_channel::{Receiver, never, select, tick};
 
 use cli::{CliFailure, Program};
 pub use handlers::Handlers;
+pub use holder::bind_failure;
 pub use set_identity::{client_set_identity, server_set_identity};
 use signals::Signals;
 use systemd::Notifier;
@@ -54,7 +57,7 @@ pub use tcp::tcp;
 use crate::config::{Bind, ClientConfig, Environment, NodeConfig, Reader, ServerConfig, Warning};
 use crate::handler::Role;
 use crate::lifecycle::ConnectionEvent;
-use crate::node::{Client, Handed, Server};
+use crate::node::{Client, Handed, Server, StartError};
 use crate::process::orphans;
 
 /// How long reloading the files may take, so that signals are received in time.
@@ -142,7 +145,7 @@ fn start_server(handlers: Handlers, env: &Environment) -> Result<(), CliFailure>
             }
         })
         .start()
-        .map_err(CliFailure::failed)?;
+        .map_err(|error| not_started(&error, Role::Server))?;
     let (pipe, http) = (server.pipe_address(), server.http_address());
     cli::announce(&format!("ready pipe={pipe} http={http}{}", tcp_fields(&server.tcp_addresses())));
     notifier.ready();
@@ -173,7 +176,7 @@ fn start_client(handlers: Handlers, env: &Environment) -> Result<(), CliFailure>
         .on_start(move |peer| connected.status(&format!("connected to {}", peer.name)))
         .on_stop(move |peer, why| lost.status(&format!("{} lost: {why}", peer.name)))
         .start()
-        .map_err(CliFailure::failed)?;
+        .map_err(|error| not_started(&error, Role::Client))?;
     let tcp = tcp_fields(&client.tcp_addresses());
     cli::announce(&format!("ready http={}{tcp}", client.http_address()));
     notifier.ready();
@@ -182,6 +185,22 @@ fn start_client(handlers: Handlers, env: &Environment) -> Result<(), CliFailure>
     client.stop(config.node.drain);
     log::info!("stopped");
     Ok(())
+}
+
+/// Why a node does not start, with who holds a port that is in use.
+fn not_started(error: &StartError, role: Role) -> CliFailure {
+    let (what, error, variable) = match (error, role) {
+        (StartError::Http(error), Role::Server) => {
+            ("the local HTTP port", error, "RP_SERVER_HTTP_BIND")
+        }
+        (StartError::Http(error), Role::Client) => {
+            ("the local HTTP port", error, "RP_CLIENT_HTTP_BIND")
+        }
+        (StartError::Pipe(error), _) => ("the pipe port", error, "BIND_PORT"),
+        (StartError::Tcp(error), _) => ("a port of RP_TCP_LISTEN", error, "RP_TCP_LISTEN"),
+        (other, _) => return CliFailure::failed(other),
+    };
+    CliFailure::failed(format!("{what}: {}", bind_failure(error, variable)))
 }
 
 /// The part of the ready line about the ports of `RP_TCP_LISTEN`.

@@ -11,14 +11,16 @@ mod problem;
 mod send;
 mod store;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use parking_lot::Mutex;
 
 use super::{Context, Failure, Handler};
-use crate::event::{Event, Reply, Verb};
+use crate::event::{CODE_UNHANDLED, Event, Reply, Verb, errors};
+use crate::fs::mount_point;
+use crate::sync::throttle::Throttle;
 use problem::FileProblem;
 
 /// Serves the files of a directory. `GET file//PATH` returns a file with its media type, with
@@ -36,14 +38,20 @@ pub struct Files {
     /// Held while a file's conditions are checked and it is replaced or removed, so that of two
     /// writers with the same condition only one succeeds. Never held while a body is read.
     writing: Mutex<()>,
+    /// The directory, for messages.
+    path: PathBuf,
+    /// Limits log lines about a file system that is read-only.
+    read_only: Throttle,
 }
 
 impl Files {
     /// Serves the files of `dir`, read-only unless `writable`. The error is a message for people.
     pub fn new(dir: &Path, writable: bool) -> Result<Self, String> {
+        let path = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
         let dir = Dir::open_ambient_dir(dir, ambient_authority())
             .map_err(|error| format!("the directory cannot be opened: {error}"))?;
-        Ok(Self { dir, writable, writing: Mutex::new(()) })
+        let (writing, read_only) = (Mutex::new(()), Throttle::default());
+        Ok(Self { dir, writable, writing, path, read_only })
     }
 
     fn file(&self, event: &mut Event) -> Result<Reply, FileProblem> {
@@ -55,6 +63,20 @@ impl Files {
             _ if self.writable => Err(wrong_verb(&[Verb::Get, Verb::Put, Verb::Delete])),
             _ => Err(wrong_verb(&[Verb::Get])),
         }
+    }
+
+    /// Most often a unit's `ProtectSystem=strict` is the reason, of which the caller knows nothing.
+    fn warn_read_only(&self, parameters: &[String]) {
+        let Some(more) = self.read_only.allow() else { return };
+        let root = self.path.display();
+        let mount = mount_point(&self.path);
+        let mount =
+            mount.map_or("there".to_owned(), |mount| format!("mounted at {}", mount.display()));
+        log::warn!(
+            "files: {root}/{}: not changed: the file system {mount} is read-only for this process; for a \
+             unit of systemd, ReadWritePaths={root} makes it writable{more}",
+            parameters.join("/").escape_debug()
+        );
     }
 
     fn list(&self, context: &Context, event: &Event) -> Result<Reply, FileProblem> {
@@ -71,10 +93,23 @@ impl Handler for Files {
         let result = match event.target.noun() {
             "file" => self.file(event),
             "list" => self.list(context, event),
-            _ => return Err(Failure::Unhandled),
+            noun => return Ok(unhandled(noun)),
         };
+        if let Err(FileProblem::ReadOnly) = &result {
+            self.warn_read_only(event.target.parameters());
+        }
         result.or_else(|problem| problem.reply(event.target.parameters()))
     }
+}
+
+/// The reply to a noun that is neither `file` nor `list`: likely a path is meant.
+fn unhandled(noun: &str) -> Reply {
+    const FORMS: &str = "file//PATH is a file, list//PATH a directory, list// the whole one";
+    let message = match noun.trim_matches('/') {
+        "" => format!("these are files: {FORMS}"),
+        path => format!("these are files, and {path:?} is no path to them: {FORMS}"),
+    };
+    errors::UNHANDLED.reply(&message).with_code(CODE_UNHANDLED)
 }
 
 fn wrong_verb(allowed: &[Verb]) -> FileProblem {

@@ -70,6 +70,9 @@ fn input(socket: &Arc<Socket>) -> HttpInput {
     HttpInput::new(Arc::clone(socket), FIRST_BYTES, head::MAX_BYTES)
 }
 
+/// The first byte of a TLS connection (RFC 8446, section 5.1); no request begins with it.
+const TLS_HANDSHAKE: u8 = 0x16;
+
 struct Connection<'a> {
     shared: &'a Shared,
     slot: &'a ConnectionSlot,
@@ -186,6 +189,10 @@ impl Connection<'_> {
             let buffered = self.input.buffered();
             if !buffered.is_empty() {
                 self.slot.set_busy(true);
+                if seen == 0 && buffered[0] == TLS_HANDSHAKE {
+                    let message = "this port speaks HTTP without TLS: ask http://, not https://";
+                    return Err(Refusal::closing(errors::BAD_REQUEST, message));
+                }
                 if let Some(end) = head::find_end(buffered, seen)? {
                     return Ok(Some(end));
                 }

@@ -100,15 +100,21 @@ pub enum IdentityFault {
     Revoked,
     /// A server's certificate does not cover the expected name.
     #[error(
-        "the certificate is for {}, not for {expected}; RP_CLIENT_SERVER_NAME sets the name to \
-         expect",
-        clean(&names.join(", "))
+        "the certificate is for {}, not for {expected}; {}",
+        clean(&names.join(", ")),
+        match is_dns_name {
+            true => "it has this address as a DNS name, which counts for names alone: issue one with an \
+                     IP address as alternative name (rp_ca issue NAME --san ADDRESS)",
+            false => "RP_CLIENT_SERVER_NAME sets the name to expect",
+        }
     )]
     WrongHost {
         /// The expected name.
         expected: String,
         /// The names it covers.
         names: Vec<String>,
+        /// Whether the expected name is an address that it has as a DNS name.
+        is_dns_name: bool,
     },
     /// The check of the certificate failed for another reason.
     #[error("the certificate is refused: {}", clean(.0))]

@@ -103,9 +103,13 @@ pub(crate) fn check_host(
 ) -> Result<(), IdentityFault> {
     let certificate =
         EndEntityCert::try_from(leaf).map_err(|e| IdentityFault::Malformed(e.to_string()))?;
-    certificate.verify_is_valid_for_subject_name(name).map_err(|_| IdentityFault::WrongHost {
-        expected: name.to_str().into_owned(),
-        names: certificate::parse(leaf).map(|c| certificate::server_names(&c)).unwrap_or_default(),
+    certificate.verify_is_valid_for_subject_name(name).map_err(|_| {
+        let expected = name.to_str().into_owned();
+        let names = certificate::parse(leaf).map(|c| certificate::server_names(&c));
+        let names = names.unwrap_or_default();
+        // As an address it would have passed.
+        let is_dns_name = matches!(name, ServerName::IpAddress(_)) && names.contains(&expected);
+        IdentityFault::WrongHost { expected, names, is_dns_name }
     })
 }
 

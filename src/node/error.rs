@@ -1,7 +1,6 @@
 //! Why a node fails to start.
 
 use std::io;
-use std::net::SocketAddr;
 
 use crate::config::ConfigError;
 use crate::event::peer::Role;
@@ -33,8 +32,8 @@ pub enum StartError {
     #[error("a port of RP_TCP_LISTEN: {0}")]
     Tcp(BindError),
     /// The pipe port cannot be bound.
-    #[error("the pipe port: cannot listen on {0}: {1}")]
-    Pipe(SocketAddr, io::Error),
+    #[error("the pipe port: {0}")]
+    Pipe(BindError),
     /// The counters cannot be set up.
     #[error("cannot set up the counters: {0}")]
     Metrics(exposition::Error),

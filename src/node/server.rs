@@ -19,7 +19,7 @@ use crate::config::{Bind, ServerConfig};
 use crate::event::pipe::{Peer, RequestError};
 use crate::event::{Event, Reply};
 use crate::handler::{Handler, Role};
-use crate::net::accept::{Acceptor, AtStop, BACKLOG, Bound, bind_tcp};
+use crate::net::accept::{Acceptor, AtStop, BACKLOG, BindError, Bound, bind_tcp};
 use connections::Connections;
 
 /// A running server. Dropping it stops it without finishing requests in flight.
@@ -47,8 +47,9 @@ impl Server {
         let (listener, pipe_address, handed) = match sockets.pipe {
             Some(Bound { socket, address: Bind::Tcp(address), .. }) => (socket, address, true),
             _ => {
-                let (socket, address) = listen(config.pipe_bind)
-                    .map_err(|error| StartError::Pipe(config.pipe_bind, error))?;
+                let (socket, address) = listen(config.pipe_bind).map_err(|error| {
+                    StartError::Pipe(BindError::of(&Bind::Tcp(config.pipe_bind), &error))
+                })?;
                 (socket, address, false)
             }
         };

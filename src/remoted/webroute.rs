@@ -49,6 +49,9 @@ pub enum Cause {
     /// The server did not come in time (504, or no response).
     #[error("the server of this path did not come in time")]
     NeverCame,
+    /// The key is one of the other role.
+    #[error("{}", wrong_role(.0))]
+    WrongRole(Side),
     /// The broker refuses for another reason.
     #[error("the broker refuses ({}{})", .0, after_colon(.1))]
     Refused(u16, String),
@@ -130,11 +133,32 @@ pub(super) fn unanswered(error: &HeadError, deadline: Instant) -> Cause {
 /// The cause of a refusal, with the broker's own reason.
 pub(super) fn refused(stream: &mut Stream, answer: &UpgradeResponse, side: Side) -> Cause {
     let reason = read_reason(stream, answer);
+    /// What brokers answer a caller's key that asks to register, where the path has a server.
+    const NO_CALL: &str = "Expected WebRoute upgrade";
+    /// What they answer a server's key that asks for a server.
+    const NO_SERVER: &str = "Expected WebSocket or WebRoute upgrade";
     match (answer.status, side) {
         (403, _) => Cause::WrongKey,
+        // To a caller, nobody serves the path; a server would not be told so.
+        (502, Side::Server) => Cause::WrongRole(side),
+        (400, Side::Server) if reason.contains(NO_CALL) => Cause::WrongRole(side),
+        (400, Side::Caller) if reason.contains(NO_SERVER) => Cause::WrongRole(side),
         (502, Side::Caller) => Cause::NobodyThere,
         (504, _) => Cause::NeverCame,
         (status, _) => Cause::Refused(status, reason),
+    }
+}
+
+fn wrong_role(side: &Side) -> &'static str {
+    match side {
+        Side::Server => {
+            "the key is one of callers; who serves a path needs one of servers (server_apikey in the \
+             broker's file of keys)"
+        }
+        Side::Caller => {
+            "the key is one of servers; a caller needs one of callers (client_apikey in the broker's file \
+             of keys)"
+        }
     }
 }
 

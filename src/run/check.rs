@@ -6,7 +6,6 @@
 
 mod descriptors;
 mod files;
-mod manager;
 mod ports;
 mod reach;
 mod report;

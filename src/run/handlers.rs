@@ -7,7 +7,7 @@ use crate::handler::{Exec, Files, Handler, Mounts, Role, Router, Service, exampl
 
 /// The built-in handler.
 const EXAMPLE: &str = "example";
-/// The one that handles nothing.
+/// In place of a handler: nothing is handled.
 const NONE: &str = "none";
 
 /// The handlers that `RP_EVENT_HANDLER` can name. `example` and `none` are always among them.
@@ -39,6 +39,10 @@ impl Handlers {
             return Ok(first.unwrap_or_else(|| Arc::new(example(role))));
         };
         match &choice.handlers {
+            // Among several it would say what is so without it.
+            Mounting::One(HandlerSpec::Named(name)) if name == NONE && !self.knows(name) => {
+                Ok(Arc::new(Router::new()))
+            }
             Mounting::One(spec) => self.build(choice, spec, node, role),
             Mounting::Several(several) => {
                 let mut mounts = Mounts::new();
@@ -52,6 +56,10 @@ impl Handlers {
                 Ok(Arc::new(mounts))
             }
         }
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.registered.iter().any(|(known, _)| known == name)
     }
 
     /// The name of that handler, as in `RP_EVENT_HANDLER`.
@@ -86,13 +94,11 @@ impl Handlers {
         if let Some((_, handler)) = self.registered.iter().find(|(known, _)| known == name) {
             return Ok(Arc::clone(handler));
         }
-        match name {
-            EXAMPLE => return Ok(Arc::new(example(role))),
-            NONE => return Ok(Arc::new(Router::new())),
-            _ => {}
+        if name == EXAMPLE {
+            return Ok(Arc::new(example(role)));
         }
         let names = self.registered.iter().map(|(name, _)| name.as_str());
-        Err(choice.not_among(name, &names.chain([EXAMPLE, NONE]).collect::<Vec<_>>()))
+        Err(choice.not_among(name, &names.chain([EXAMPLE]).collect::<Vec<_>>()))
     }
 }
 
@@ -125,20 +131,20 @@ mod tests {
     #[test]
     fn a_handler_is_chosen_by_name_and_the_first_by_default() {
         assert!(choose(&Handlers::new(), "").is_ok());
-        for name in ["", "a", "b", "example", "none", "x=none"] {
+        for name in ["", "a", "b", "example", "none"] {
             assert!(choose(&both(), name).is_ok(), "{name}");
         }
         let (config, _) = ClientConfig::from_environment(&Environment::default()).unwrap();
         let name = |handlers: Handlers| handlers.name(&config.node);
         assert_eq!((name(both()), name(Handlers::new())), ("a".to_owned(), "example".to_owned()));
-        assert_eq!(error("c"), "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example, none");
+        assert_eq!(error("c"), "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example");
     }
 
     #[test]
     fn handlers_of_every_kind_are_mounted() {
         assert!(choose(&both(), "x=a,y=http://127.0.0.1:9000/v1,*=example").is_ok());
         assert!(choose(&both(), "http+unix:/run/app.sock").is_ok());
-        assert_eq!(error("x=a,*=c"), "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example, none");
+        assert_eq!(error("x=a,*=c"), "RP_EVENT_HANDLER is \"c\"; accepted is a, b, example");
         assert!(error("x=a,*=files:/no/such/directory").contains("files:/no/such/directory"));
     }
 }

@@ -8,8 +8,9 @@ use std::ffi::c_int;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -38,7 +39,8 @@ impl fmt::Display for Signal {
 
 /// The first signal as a message. The second one, of either kind, ends the process at once by the
 /// signal's default action, inside the signal handler, so that no stuck thread prevents it. This
-/// remains in effect after this value is dropped.
+/// remains in effect after this value is dropped. The same signal twice within a fifth of a second
+/// counts once: `timeout` and the like signal a program and then its whole process group.
 ///
 /// Create one per process, before other threads start.
 #[derive(Debug)]
@@ -47,19 +49,33 @@ pub struct Signals {
     reloads: Receiver<()>,
     handle: Handle,
     thread: Option<JoinHandle<()>>,
+    /// Whether a signal to stop has come.
+    seen: Arc<AtomicBool>,
+    /// Whether the next SIGTERM, and the next SIGINT, ends the process.
+    armed: [Arc<AtomicBool>; 2],
 }
+
+fn arm(flags: &[Arc<AtomicBool>]) {
+    flags.iter().for_each(|flag| flag.store(true, Ordering::Release));
+}
+
+/// Signals of one kind that come within this time are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 impl Signals {
     /// Installs handlers for the three signals. The error is the operating system's.
     pub fn new() -> io::Result<Self> {
         const SIGNALS: [c_int; 2] = [SIGTERM, SIGINT];
-        let armed = Arc::new(AtomicBool::new(false));
-        for signal in SIGNALS {
-            // Actions run in the order of their registration, so the signal that arms the first
-            // one is not itself caught by it.
-            flag::register_conditional_default(signal, Arc::clone(&armed))?;
-            flag::register(signal, Arc::clone(&armed))?;
+        let flag = || Arc::new(AtomicBool::new(false));
+        let (seen, armed) = (flag(), [flag(), flag()]);
+        for (at, signal) in SIGNALS.into_iter().enumerate() {
+            // Actions run in the order of their registration, so the first signal is not caught by
+            // what it arms. It arms the other kind only; the thread arms its own.
+            flag::register_conditional_default(signal, Arc::clone(&armed[at]))?;
+            flag::register(signal, Arc::clone(&armed[1 - at]))?;
+            flag::register(signal, Arc::clone(&seen))?;
         }
+        let arming = armed.clone();
         let mut signals = iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let handle = signals.handle();
         // Capacity one: there is never a second message, as the second signal ends the process.
@@ -75,9 +91,11 @@ impl Signals {
                 let signal = if signal == SIGINT { Signal::Interrupt } else { Signal::Terminate };
                 // Full or disconnected: the process is already stopping.
                 let _ = sender.try_send(signal);
+                thread::sleep(SAME_SIGNAL);
+                arm(&arming);
             }
         })?;
-        Ok(Self { receiver, reloads, handle, thread: Some(thread) })
+        Ok(Self { receiver, reloads, handle, thread: Some(thread), seen, armed })
     }
 
     /// Receives the first signal. Disconnects only when this value is dropped.
@@ -98,6 +116,10 @@ impl Drop for Signals {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        // One that the thread has not received.
+        if self.seen.load(Ordering::Acquire) {
+            arm(&self.armed);
+        }
     }
 }
 
@@ -105,7 +127,6 @@ impl Drop for Signals {
 mod tests {
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Output};
-    use std::time::Duration;
 
     use signal_hook::low_level::raise;
 
@@ -186,6 +207,7 @@ mod tests {
             return;
         }
         let _signals = Signals::new().unwrap();
+        raise(SIGTERM).unwrap();
         raise(SIGTERM).unwrap();
         println!("survived the first");
         raise(SIGINT).unwrap();

@@ -16,6 +16,7 @@ use crate::config::TunnelTarget;
 use crate::http1::head::{self, InvalidHead, NO_FIELD};
 use crate::net::dial::{Address, Resolver};
 use crate::run::cli::{self, CliFailure, Program};
+use crate::run::logging::one_line;
 use crate::sync::threads;
 
 const PROGRAM: Program = Program {
@@ -116,7 +117,7 @@ impl Asked {
         let _ = socket.take(MAX_ANSWER as u64).read_to_end(&mut body);
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         let message = body.get("message").and_then(|message| message.as_str());
-        let why = message.unwrap_or("it was refused").escape_debug();
+        let why = one_line(message.unwrap_or("it was refused"));
         CliFailure::Failed(format!("{}: {why}", self.to))
     }
 }

@@ -139,7 +139,9 @@ fn open(
     let mut reply = asked.map_err(|error| error.to_string())?;
     match reply.code {
         CODE_FINE => Ok(reply),
-        CODE_UNHANDLED => Err("there is no such target".to_owned()),
+        CODE_UNHANDLED => {
+            Err("there is no such target; RP_TCP_TARGETS of the other side names them".to_owned())
+        }
         code => Err(why_not(&mut reply).unwrap_or_else(|| format!("it was answered {code}"))),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::TunnelConnection;
-use crate::event::{Event, Reply, Verb, errors};
+use crate::event::{CODE_UNHANDLED, Event, Reply, Verb, errors};
 use crate::handler::{Context, Failure, Handler};
 use crate::net::dial::{Address, Resolver};
 use crate::sync::workers::Workers;
@@ -30,7 +30,11 @@ impl Targets {
 
     fn connect(&self, context: &Context, event: &mut Event) -> Result<Reply, Failure> {
         let name = event.target.noun();
-        let Some(address) = self.targets.get(name) else { return Err(Failure::Unhandled) };
+        let Some(address) = self.targets.get(name) else {
+            let message =
+                format!("there is no target {name:?} here; RP_TCP_TARGETS of this side names them");
+            return Ok(errors::UNHANDLED.reply(&message).with_code(CODE_UNHANDLED));
+        };
         let unreachable = |why: String| {
             log::warn!(
                 "{}: no connection to {name} at {address} (request {}): {why}",

@@ -7,6 +7,7 @@ mod support;
 mod check;
 mod hooks;
 mod log;
+mod messages;
 mod nginx;
 mod open_files;
 mod page;

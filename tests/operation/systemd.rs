@@ -158,6 +158,11 @@ fn systemd_restarts_both_nodes_and_their_callers_notice_nothing() {
             story()
         );
     }
+    assert!(read("put").contains("the file system is read-only there"), "{}", read("put"));
+    let words =
+        ["files: /srv/a: not changed: the file system mounted at /", "ReadWritePaths=/srv makes"];
+    let is_told = |line: &str| words.iter().all(|words| line.contains(words));
+    assert!(read("journal").lines().any(is_told), "{}", story());
     assert!(read("without_ipv6").starts_with("ready pipe=0.0.0.0:"), "{}", story());
     assert!(!read("broker").is_empty(), "{}", story());
     let settings = read("unit_settings");

@@ -2,10 +2,10 @@
 
 use crossbeam_channel::select;
 use restpipe::config::{BrokerConfig, Environment, Reader};
-use restpipe::remoted::broker::{Broker, BrokerSettings};
+use restpipe::remoted::broker::{Broker, BrokerError, BrokerSettings};
 use restpipe::run::cli::{self, CliFailure, Command, Program};
-use restpipe::run::logging;
 use restpipe::run::signals::Signals;
+use restpipe::run::{bind_failure, logging};
 
 use crate::Job;
 
@@ -32,7 +32,10 @@ fn run() -> Result<(), CliFailure> {
     }
     let signals = Signals::new().map_err(CliFailure::failed)?;
     let drain = config.drain;
-    let broker = Broker::start(BrokerSettings::new(config)).map_err(CliFailure::failed)?;
+    let broker = Broker::start(BrokerSettings::new(config)).map_err(|error| match &error {
+        BrokerError::Bind(error) => CliFailure::failed(bind_failure(error, "RP_REMOTED_BIND")),
+        _ => CliFailure::failed(error),
+    })?;
     cli::announce(&format!("ready remoted={}", broker.address()));
     loop {
         select! {

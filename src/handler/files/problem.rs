@@ -16,6 +16,8 @@ pub(super) enum FileProblem {
         /// The message for people; it follows the path.
         message: String,
     },
+    /// The file system cannot be changed.
+    ReadOnly,
     /// Too many operations are in progress.
     Busy(&'static str),
     /// Handled like a failure of any handler.
@@ -33,6 +35,10 @@ impl FileProblem {
         match self {
             Self::Refused { error, message } => {
                 Ok(error.reply(&format!("{}: {message}", path.join("/"))))
+            }
+            Self::ReadOnly => {
+                let message = "the file system is read-only there; see the log of this side";
+                Self::refused(errors::FORBIDDEN, message).reply(path)
             }
             Self::Busy(message) => Ok(Reply::busy(message)),
             Self::Failed(failure) => Err(failure),
@@ -53,7 +59,8 @@ impl From<io::Error> for FileProblem {
             (ErrorKind::NotFound | ErrorKind::NotADirectory, _) => {
                 Self::refused(errors::NOT_FOUND, "there is no such file or directory")
             }
-            (ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem, _) => {
+            (ErrorKind::ReadOnlyFilesystem, _) => Self::ReadOnly,
+            (ErrorKind::PermissionDenied, _) => {
                 Self::refused(errors::FORBIDDEN, "the system does not permit it, or it leads out")
             }
             (ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty, _) => is_directory(),

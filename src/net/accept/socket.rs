@@ -37,10 +37,13 @@ pub(crate) struct Bound {
 
 /// Binds and listens.
 pub(crate) fn listen(bind: &Bind) -> Result<Bound, BindError> {
-    let fail = |reason: String| BindError { address: bind.clone(), reason };
     match bind {
-        Bind::Tcp(address) => listen_tcp(*address).map_err(|e| fail(e.to_string())),
-        Bind::Unix(path) => listen_unix(path).map_err(fail),
+        Bind::Tcp(address) => listen_tcp(*address).map_err(|error| BindError::of(bind, &error)),
+        Bind::Unix(path) => listen_unix(path).map_err(|reason| BindError {
+            address: bind.clone(),
+            is_in_use: reason == HELD,
+            reason,
+        }),
     }
 }
 
@@ -50,14 +53,34 @@ pub(crate) fn listen(bind: &Bind) -> Result<Bound, BindError> {
 pub struct BindError {
     address: Bind,
     reason: String,
+    is_in_use: bool,
 }
 
 impl BindError {
+    /// The failure to bind this address.
+    pub(crate) fn of(address: &Bind, error: &io::Error) -> Self {
+        let is_in_use = error.kind() == io::ErrorKind::AddrInUse;
+        Self { address: address.clone(), reason: error.to_string(), is_in_use }
+    }
+
     /// A failure after binding.
     pub(crate) fn after(address: &Bind, reason: impl fmt::Display) -> Self {
-        Self { address: address.clone(), reason: reason.to_string() }
+        Self { address: address.clone(), reason: reason.to_string(), is_in_use: false }
+    }
+
+    /// The address.
+    pub fn address(&self) -> &Bind {
+        &self.address
+    }
+
+    /// Whether another program listens there.
+    pub fn is_in_use(&self) -> bool {
+        self.is_in_use
     }
 }
+
+/// Why a Unix socket with a listener cannot be bound.
+const HELD: &str = "already in use by a running program";
 
 fn listen_tcp(address: SocketAddr) -> io::Result<Bound> {
     let socket = bind_tcp(address)?;
@@ -128,7 +151,7 @@ fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), String> {
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(e.to_string()),
-        Ok(()) | Err(_) => Err("already in use by a running program".to_owned()),
+        Ok(()) | Err(_) => Err(HELD.to_owned()),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::lifecycle::ConnectionEvent;
 use crate::link::{Link, LinkEnd};
 use crate::metrics::meter::Mark;
 use crate::node::feed::Happening;
+use crate::sync::throttle::Throttles;
 
 /// Clients that lose a server at the same moment connect to the next one within this time.
 const NEXT_SERVER_JITTER: Duration = Duration::from_millis(200);
@@ -69,6 +70,10 @@ struct DialLoop<'a> {
     failed: u64,
     /// When that connection was lost.
     lost_at: Option<SystemTime>,
+    /// The name of each server, once it was connected.
+    names: Vec<Option<String>>,
+    /// Limits log lines about failed attempts.
+    failures: Throttles,
 }
 
 impl Dialer {
@@ -86,6 +91,8 @@ impl Dialer {
             number: 0,
             failed: 0,
             lost_at: None,
+            names: vec![None; self.targets.len()],
+            failures: Throttles::default(),
         };
         let mut stopped = false;
         while !(stopped && dial_loop.pipes.is_empty()) {
@@ -123,7 +130,7 @@ impl DialLoop<'_> {
         match self.dialer.dial(self.aim, purpose) {
             Ok(dialled) => self.add(dialled, Stage::Coming),
             Err(reason) => {
-                log::warn!("{}: not connected: {reason}", self.target(self.aim));
+                self.warn(self.aim, &format!("not connected: {reason}"));
                 self.report_failure(self.aim, reason);
                 self.dial_next(false);
             }
@@ -137,6 +144,19 @@ impl DialLoop<'_> {
 
     fn target(&self, at: usize) -> String {
         self.dialer.targets[at].address()
+    }
+
+    /// The name of a server in log lines: that in its certificate, once it is known.
+    fn who(&self, at: usize) -> String {
+        self.names[at].clone().unwrap_or_else(|| self.target(at))
+    }
+
+    /// Logs why the server at position `at` is not reached. The first attempts follow each other
+    /// closely: the same reason is one line in ten seconds.
+    fn warn(&self, at: usize, reason: &str) {
+        if let Some(more) = self.failures.allow(&format!("{at} {reason}")) {
+            log::warn!("{}: {reason}{more}", self.who(at));
+        }
     }
 
     fn has_pipe_to(&self, target: usize) -> bool {
@@ -160,6 +180,7 @@ impl DialLoop<'_> {
         for (at, pipe) in self.pipes.iter_mut().enumerate() {
             if at == newest {
                 pipe.stage = Stage::Current;
+                self.names[pipe.target] = Some(pipe.link.peer().name.clone());
                 self.failed = 0;
                 self.missed = 0;
                 self.aim = pipe.target;
@@ -212,11 +233,10 @@ impl DialLoop<'_> {
             return;
         };
         let pipe = self.pipes.remove(at);
-        let target = self.target(pipe.target);
         let was_superseded = matches!(pipe.stage, Stage::Superseded(_));
         let how = HowEnded::new(end, link.spread().is_some());
         if link.is_ready() {
-            log::info!("{target}: lost: {end}");
+            log::info!("{}: lost: {end}", self.who(pipe.target));
             self.warn_of_double(&pipe, end);
             if pipe.stage == Stage::Current && !matches!(end, LinkEnd::Stopping) {
                 self.failed = 0;
@@ -241,7 +261,7 @@ impl DialLoop<'_> {
                 _ => Some(format!("the server did not accept this client: {end}")),
             };
             if let Some(reason) = reason {
-                log::warn!("{target}: {reason}");
+                self.warn(pipe.target, &reason);
                 self.report_failure(pipe.target, reason);
             }
         }
@@ -296,14 +316,14 @@ impl DialLoop<'_> {
             let wait = Redial::stay_away(fastrand::f64());
             log::warn!(
                 "{}: another machine uses this client's key; staying away for {:.0} s",
-                self.target(self.aim),
+                self.who(self.aim),
                 wait.as_secs_f64()
             );
             wait
         } else {
             self.redial.next_wait(fastrand::f64())
         };
-        log::debug!("{}: dialling again in {:.1} s", self.target(self.aim), wait.as_secs_f64());
+        log::debug!("{}: dialling again in {:.1} s", self.who(self.aim), wait.as_secs_f64());
         self.due = Some(Instant::now() + wait);
     }
 }

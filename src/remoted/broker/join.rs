@@ -23,7 +23,9 @@ pub(super) fn join(
     broker: &BrokerState,
 ) -> Result<(), Box<RefusedVisitor>> {
     let Some(caller) = broker.waiting_callers.take_waiting(&route.rendezvous) else {
-        return Err(server.refused(BrokerRefusal::server("no caller waits with its WebRoute-ID")));
+        return Err(server.refused(BrokerRefusal::server(
+            "no caller waits with its WebRoute-ID; a caller has no key of servers",
+        )));
     };
     let WaitingCaller { visitor: mut caller, registration, timeout_s, .. } = caller;
     let _joined = broker.joined.take();

@@ -61,7 +61,7 @@ pub(super) fn classify(
         return Err(BrokerRefusal::key(&reason));
     }
     let intent = match key.role() {
-        KeyRole::Client => Intent::Call(call(request)),
+        KeyRole::Client => Intent::Call(call(request, key.name())),
         KeyRole::Server if request.upgrades_to("websocket") => Intent::Register(handshake(request)),
         KeyRole::Server if request.upgrades_to("webroute") => Intent::Join(route(request)?),
         KeyRole::Server => {
@@ -71,7 +71,11 @@ pub(super) fn classify(
     Ok((Arc::clone(key), intent))
 }
 
-fn call(request: &UpgradeRequest) -> Result<WebRoute, BrokerRefusal> {
+fn call(request: &UpgradeRequest, key: &str) -> Result<WebRoute, BrokerRefusal> {
+    if request.upgrades_to("websocket") {
+        let reason = format!("it asks to register a path, and its key, {key}, is one of callers");
+        return Err(BrokerRefusal::caller(&reason));
+    }
     if !request.upgrades_to("webroute") {
         return Err(BrokerRefusal::caller("a caller asked for something else than WebRoute"));
     }

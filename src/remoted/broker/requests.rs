@@ -196,7 +196,12 @@ fn call(
     broker: &BrokerState,
 ) -> Result<(), Box<RefusedVisitor>> {
     let Some(registration) = broker.waiting_callers.find(path) else {
-        return Err(visitor.refused(BrokerRefusal::no_destination()));
+        let mut refusal = BrokerRefusal::no_destination();
+        // For the log: what is wrong with the request itself.
+        if let Err(wrong) = route {
+            refusal.reason = wrong.reason;
+        }
+        return Err(visitor.refused(refusal));
     };
     let WebRoute { rendezvous, timeout_s, .. } = match route {
         Ok(route) => route,

@@ -1,29 +1,20 @@
 //! Whether the ports that a node listens on are free, or held by such a node.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::manager;
 use super::report::{CheckProblem, Report};
 use super::steps::PORTS;
-use crate::config::{Address, Bind, NodeConfig};
+use crate::config::{Bind, NodeConfig};
 use crate::handler::Role;
 use crate::net::accept::bind_tcp;
-use crate::net::dial::Resolver;
-use crate::sync::deadline::time_left;
-
-/// How long the holder of a port may take to identify itself.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Most bytes of its answer.
-const MAX_ANSWER: usize = 4096;
-/// A path that no node has, so that its error identifies it.
-const QUESTION: &[u8] = b"GET /check HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+use crate::run::holder::{describe, says};
+use crate::run::sleeping::sleeping_service;
 
 /// The ports of one node.
 pub(super) struct Ports<'a> {
@@ -63,17 +54,18 @@ impl<'a> Ports<'a> {
         };
         let runs = is_held(self.http)?;
         if runs && !says(self.http, &format!("no such path; this is a {role}")) {
-            return Err(taken("the local HTTP port", self.http));
+            let variable = format!("RP_{}_HTTP_BIND", role.to_ascii_uppercase());
+            return Err(taken("the local HTTP port", self.http, &variable));
         }
         if let Some(pipe) = &self.pipe
             && is_held(pipe)?
             && !(runs && says(pipe, "the pipe port of a RestPipe server"))
         {
-            return Err(taken("the pipe port", pipe));
+            return Err(taken("the pipe port", pipe, "BIND_PORT"));
         }
         for bind in &self.tcp {
             if is_held(bind)? && !runs {
-                return Err(taken("a port of RP_TCP_LISTEN", bind));
+                return Err(taken("a port of RP_TCP_LISTEN", bind, "RP_TCP_LISTEN"));
             }
         }
         if runs {
@@ -92,11 +84,12 @@ impl<'a> Ports<'a> {
     }
 }
 
-fn taken(what: &str, bind: &Bind) -> CheckProblem {
+fn taken(what: &str, bind: &Bind, variable: &str) -> CheckProblem {
     CheckProblem::new(
-        format!("{what}, {bind}, is in use by another program"),
-        "end that program (`ss -ltnpx` shows it), or choose another port: RP_CLIENT_HTTP_BIND, \
-         RP_SERVER_HTTP_BIND, BIND_PORT, RP_TCP_LISTEN",
+        format!("{what}, {bind}, is in use by {}", describe(bind)),
+        format!(
+            "end that program (`ss -ltnpx` shows it), or choose another port: {variable} sets it"
+        ),
     )
 }
 
@@ -126,7 +119,7 @@ fn find_holder(bind: &Bind) -> io::Result<Holder> {
     if !may_be_held? {
         return Ok(Holder::Nobody);
     }
-    if let Some(service) = manager::sleeping_service(bind) {
+    if let Some(service) = sleeping_service(bind) {
         return Ok(Holder::Manager(service));
     }
     match bind {
@@ -166,57 +159,5 @@ fn is_left_over(path: &Path) -> io::Result<bool> {
         Err((io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound, _)) => Ok(true),
         Err((io::ErrorKind::PermissionDenied, error)) => Err(error),
         Ok(()) | Err(_) => Ok(false),
-    }
-}
-
-/// Whether the listener answers an unknown path with these words.
-fn says(bind: &Bind, words: &str) -> bool {
-    let address = match bind {
-        Bind::Tcp(address) => Address::Tcp(address.ip().to_string(), address.port()),
-        Bind::Unix(path) => Address::Unix(path.clone()),
-    };
-    let deadline = Instant::now() + ANSWER_TIMEOUT;
-    let Ok(mut socket) = address.connect(&Resolver::default(), deadline) else { return false };
-    if socket.set_write_timeout(Some(ANSWER_TIMEOUT)).is_err()
-        || socket.write_all(QUESTION).is_err()
-    {
-        return false;
-    }
-    let (mut answer, mut part) = (Vec::new(), [0; 1024]);
-    // On a timeout, decide by what was received.
-    while answer.len() < MAX_ANSWER
-        && let left = time_left(deadline)
-        && !left.is_zero()
-        && socket.set_read_timeout(Some(left)).is_ok()
-        && let Ok(count @ 1..) = socket.read(&mut part)
-    {
-        answer.extend_from_slice(&part[..count]);
-    }
-    String::from_utf8_lossy(&answer).contains(words)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-    use std::thread;
-
-    use super::*;
-
-    #[test]
-    fn one_that_never_stops_talking_is_not_heard_out() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let bind = Bind::Tcp(listener.local_addr().unwrap());
-        let talker = thread::spawn(move || {
-            let (mut socket, _) = listener.accept().unwrap();
-            // Fails once the reader has closed.
-            while socket.write_all(b"-").is_ok() {
-                thread::sleep(Duration::from_millis(50));
-            }
-        });
-        let began = Instant::now();
-        assert!(!says(&bind, "words"));
-        // All of MAX_ANSWER would take minutes.
-        assert!(began.elapsed() < 10 * ANSWER_TIMEOUT);
-        talker.join().unwrap();
     }
 }

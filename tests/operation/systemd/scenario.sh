@@ -46,6 +46,18 @@ done
 touch /tmp/enough
 wait
 
+# A PUT that the sandbox refuses.
+mkdir -p /srv /etc/systemd/system/restpipe-client.service.d
+printf '%s\n' '[Service]' 'Environment=RP_EVENT_HANDLER=files+rw:/srv' \
+    >/etc/systemd/system/restpipe-client.service.d/files.conf
+systemctl daemon-reload
+systemctl restart restpipe-client
+curl -sS -T /etc/hostname http://127.0.0.1:8081/client/web1/file//a >/mnt/room/put
+rm /etc/systemd/system/restpipe-client.service.d/files.conf
+systemctl daemon-reload
+systemctl restart restpipe-client
+systemctl show --property=ActiveState,Result,NRestarts restpipe-server restpipe-client >/mnt/room/after_put
+
 # The broker, with keys that belong to its user.
 runuser -u restpipe -- /mnt/bin/rp_remoted keys /var/lib/restpipe/remoted.json
 systemctl start restpipe-broker

@@ -109,7 +109,7 @@ impl DialLoop<'_> {
             self.dialer.place(&self.pipes[at].link, self.number);
             log::info!(
                 "{}: is well again and is asked from now on",
-                self.target(self.pipes[at].target)
+                self.who(self.pipes[at].target)
             );
             self.make_current(at, now);
             self.due = None;

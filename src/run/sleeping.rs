@@ -1,14 +1,14 @@
 //! Whether systemd listens on a port for a service that is not running: connecting would start it,
 //! but a check must change nothing.
 //!
-//! In scope: which service that is. Not in scope: the result of the check. Without systemd, or
+//! In scope: which service that is. Not in scope: the result of a check. Without systemd, or
 //! without an answer in time, no port counts as held.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
+use super::systemctl::systemctl;
 use crate::config::Bind;
-use crate::run::systemctl::systemctl;
 
 /// The service that a connection to this address would start.
 pub(super) fn sleeping_service(bind: &Bind) -> Option<String> {
@@ -32,7 +32,7 @@ fn activated_by(line: &str, bind: &Bind) -> Option<String> {
 }
 
 /// Whether a connection to one may reach the other.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let [here, there] = [one, other].map(|address| address.ip().to_canonical());
     one.port() == other.port() && (here == there || here.is_unspecified() || there.is_unspecified())
 }
