@@ -6,13 +6,11 @@
 
 pub(crate) mod changes;
 mod directory;
-mod mount;
 mod read;
 mod replace;
 mod secret;
 
 pub(crate) use directory::{Directory, create_directories, read_guarded};
-pub(crate) use mount::mount_point;
 pub(crate) use read::{is_missing, open, read, read_open};
 pub(crate) use replace::{Replacement, replace};
 pub(crate) use secret::read_secret;

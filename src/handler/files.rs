@@ -6,6 +6,7 @@
 
 mod conditions;
 mod list;
+mod mount;
 mod path;
 mod problem;
 mod send;
@@ -19,8 +20,9 @@ use parking_lot::Mutex;
 
 use super::{Context, Failure, Handler};
 use crate::event::{CODE_UNHANDLED, Event, Reply, Verb, errors};
-use crate::fs::mount_point;
+
 use crate::sync::throttle::Throttle;
+use mount::mount_point;
 use problem::FileProblem;
 
 /// Serves the files of a directory. `GET file//PATH` returns a file with its media type, with

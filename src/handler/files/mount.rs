@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// The mount point of the file system that an absolute path without links is on.
-pub(crate) fn mount_point(path: &Path) -> Option<PathBuf> {
+pub(super) fn mount_point(path: &Path) -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     longest(&mounts, path)
 }
