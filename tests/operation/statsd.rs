@@ -1,7 +1,9 @@
 //! The statsd packets of two real nodes.
 
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
+use std::io::{Read, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{self, Identities, PATIENCE, Setup, client, server};
@@ -193,4 +195,44 @@ fn it_is_off_unless_it_is_set() {
             (!names.contains(&"statsd\n".to_owned())).then(|| format!("{names:?}"))
         });
     }
+}
+
+/// A service answers whatever is asked; the scripts beside it are counted all the same.
+#[test]
+fn paths_that_a_service_answers_hide_no_method() {
+    const MADE_UP: u64 = 400;
+    let identities = Identities::new(&["web1"]);
+    let service = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = service.local_addr().unwrap();
+    thread::spawn(move || {
+        while let Ok((mut socket, _)) = service.accept() {
+            let mut request = [0; 4096];
+            let count = socket.read(&mut request).unwrap_or(0);
+            let is_known = request[..count].starts_with(b"GET /known");
+            let line = if is_known { "200 OK" } else { "404 Not Found" };
+            let answer =
+                format!("HTTP/1.1 {line}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ = socket.write_all(answer.as_bytes());
+        }
+    });
+    let scripts = tempfile::tempdir().unwrap();
+    support::write_script(&scripts.path().join("get_x"), "#!/bin/sh\necho x\n");
+    let handler = format!("svc=http://{address},s=exec:{}", scripts.path().display());
+    let mut statsd = Statsd::new();
+    let server = server(&identities).set("RP_EVENT_HANDLER", handler);
+    let server = statsd.told_by(server).start();
+    let client = client(&identities, "web1", server.pipe()).start();
+    client.get_when_up("/server/s/x");
+    for number in 0..MADE_UP {
+        assert_eq!(client.get(&format!("/server/svc/known{number}")).status, 200);
+        assert_eq!(client.get(&format!("/server/svc/made-up{number}")).status, 404);
+        assert_eq!(client.get(&format!("/server/odd{number}?%FF")).status, 400);
+    }
+    assert_eq!(client.get("/server/s/x").status, 200);
+    let tick = |name: &str| format!("message.received.handle.{name}.tick");
+    statsd.wait("all", |statsd| statsd.count("message.receive.tick") >= 3 * MADE_UP + 2);
+    statsd.wait("the script", |statsd| statsd.count(&tick("get_s_x")) >= 2);
+    statsd.wait("unknown", |statsd| statsd.count(&tick("unhandled")) >= 2 * MADE_UP);
+    assert_eq!(statsd.count(&tick("get_svc_known0")), 1);
+    assert_eq!(statsd.count(&tick("other")), MADE_UP - 128);
 }
