@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use super::{Context, Failure, Handler, verbs_where};
 use crate::event::{Body, Event, Reply, errors};
 use crate::process::supervisor::Supervisor;
-use crate::sync::shares::Shares;
+use crate::sync::shares::{Places, Shares};
 use error::{LogContext, ScriptError};
 use opening::Opening;
 use output::ScriptOutput;
@@ -61,9 +61,11 @@ impl Exec {
     /// that is not world-writable.
     pub fn new(dir: &Path, timeout: Duration) -> Result<Self, String> {
         let scripts = Scripts::open(dir)?;
-        let supervisor =
-            Supervisor::start("exec-keeper", Shares::new(MAX_SCRIPTS, MAX_SCRIPTS_OF_PEER))
-                .map_err(|error| format!("cannot start the thread that ends scripts: {error}"))?;
+        let supervisor = Supervisor::start(
+            "exec-keeper",
+            Shares::new(Places::new(MAX_SCRIPTS, MAX_SCRIPTS_OF_PEER)),
+        )
+        .map_err(|error| format!("cannot start the thread that ends scripts: {error}"))?;
         Ok(Self { scripts, supervisor, timeout })
     }
 

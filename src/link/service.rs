@@ -65,7 +65,7 @@ impl EventService {
             draining: OnceLock::new(),
             uploads: Workers::new("upload"),
             carriers: Workers::new("carry"),
-            carried: Shares::new(MAX_CARRIED, MAX_CARRIED_OF_PEER),
+            carried: Shares::new(Places::new(MAX_CARRIED, MAX_CARRIED_OF_PEER)),
             accounts: PeerAccounts::new(handlers),
         }))
     }

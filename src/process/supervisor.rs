@@ -296,6 +296,7 @@ mod tests {
     use std::process::Stdio;
 
     use super::*;
+    use crate::sync::shares::Places;
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -306,7 +307,7 @@ mod tests {
     }
 
     fn supervisor(places: usize) -> Supervisor {
-        Supervisor::start("test", Shares::new(2 * places, places)).unwrap()
+        Supervisor::start("test", Shares::new(Places::new(2 * places, places))).unwrap()
     }
 
     fn wait_until(what: &str, is_so: impl Fn() -> bool) {

@@ -37,6 +37,7 @@ use crate::net::accept::strangers::Strangers;
 use crate::net::accept::{self, Acceptor, AtStop, BindError, SocketFile};
 use crate::sync::line_budget::LineBudget;
 use crate::sync::permits::Permits;
+use crate::sync::shares::Shares;
 use crate::sync::threads::spawn;
 use crate::sync::workers::Workers;
 pub use settings::{Bounds, BrokerSettings, Times};
@@ -78,6 +79,7 @@ impl Broker {
             tls: RwLock::new(tls),
             waiting_callers,
             connections: Permits::new(settings.bounds.connections),
+            places: Shares::new(settings.bounds.places_of_keys()),
             strangers: Strangers::new(settings.bounds.keyless, settings.times.keyless),
             request_workers: Workers::new("remoted-request"),
             handshake_workers: Workers::new("remoted-tls"),

@@ -1,7 +1,7 @@
 //! Places that several holders share, so that none takes them all.
 //!
-//! A holder gets another place only while it has fewer than are free: one alone gets half of them,
-//! two a third each, and one place is always left for the next.
+//! A holder gets another place only while it has fewer than are free, or than a multiple of those:
+//! one alone gets half of them, two a third each, and one place is always left for the next.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,25 +14,31 @@ use parking_lot::Mutex;
 pub(crate) struct Places {
     all: usize,
     most_each: usize,
+    weight: usize,
     taken: AtomicUsize,
 }
 
 impl Places {
     /// So many places, of which a holder gets at most `most_each`.
     pub fn new(all: usize, most_each: usize) -> Self {
-        Self { all, most_each, taken: AtomicUsize::new(0) }
+        Self { all, most_each, weight: 1, taken: AtomicUsize::new(0) }
+    }
+
+    /// A holder may have so many times as many as are free: with 8, one alone gets eight ninths.
+    pub fn with_weight(self, weight: usize) -> Self {
+        Self { weight, ..self }
     }
 
     /// Takes a place for a holder that has `own` already. False if it has its share.
     pub fn take(&self, own: usize) -> bool {
-        let take = |taken| (own < self.all - taken).then_some(taken + 1);
+        let take = |taken| (own < self.weight * (self.all - taken)).then_some(taken + 1);
         own < self.most_each
             && self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     /// Whether a holder may use one of its places further that has `others` beside it.
     pub fn may_keep(&self, others: usize) -> bool {
-        others < self.most_each && others < self.all - (self.taken() - 1)
+        others < self.most_each && others < self.weight * (self.all - (self.taken() - 1))
     }
 
     /// Returns a place.
@@ -55,9 +61,9 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// So many places, of which a holder gets at most `most_each`.
-    pub fn new(all: usize, most_each: usize) -> Arc<Self> {
-        Arc::new(Self { places: Places::new(all, most_each), holders: Mutex::default() })
+    /// Holders of these places.
+    pub fn new(places: Places) -> Arc<Self> {
+        Arc::new(Self { places, holders: Mutex::default() })
     }
 
     /// Takes a place for this holder; `None` if it has its share.
@@ -107,7 +113,7 @@ mod tests {
 
     #[test]
     fn each_gets_less_and_one_is_left_for_the_next() {
-        let shares = Shares::new(64, usize::MAX);
+        let shares = Shares::new(Places::new(64, usize::MAX));
         let counts: Vec<usize> = ["a", "b", "c", "d", "e", "f", "g"]
             .map(|holder| {
                 let taken = take_all(&shares, holder);
@@ -121,8 +127,19 @@ mod tests {
     }
 
     #[test]
+    fn with_a_weight_one_alone_gets_nearly_all_and_the_next_still_some() {
+        let shares = Shares::new(Places::new(90, usize::MAX).with_weight(8));
+        let first = take_all(&shares, "first");
+        let second = take_all(&shares, "second");
+        assert_eq!((first.len(), second.len()), (80, 9));
+        assert!(shares.take("third").is_some());
+        let few = Shares::new(Places::new(8, usize::MAX).with_weight(8));
+        assert_eq!(take_all(&few, "only").len(), 8);
+    }
+
+    #[test]
     fn a_place_that_is_returned_is_anybodys() {
-        let shares = Shares::new(4, usize::MAX);
+        let shares = Shares::new(Places::new(4, usize::MAX));
         let first = take_all(&shares, "first");
         let second = shares.take("second").unwrap();
         assert_eq!((first.len(), shares.taken()), (2, 3));
@@ -136,7 +153,7 @@ mod tests {
 
     #[test]
     fn no_one_gets_more_than_the_most() {
-        assert_eq!(take_all(&Shares::new(128, 64), "a").len(), 64);
-        assert_eq!(take_all(&Shares::new(1, 64), "a").len(), 1);
+        assert_eq!(take_all(&Shares::new(Places::new(128, 64)), "a").len(), 64);
+        assert_eq!(take_all(&Shares::new(Places::new(1, 64)), "a").len(), 1);
     }
 }

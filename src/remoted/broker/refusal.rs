@@ -49,6 +49,12 @@ impl BrokerRefusal {
         Self::json("503 Service Unavailable", ERROR, "too_many", reason)
     }
 
+    /// The key has its share of all connections.
+    pub fn key_full() -> Self {
+        let refusal = Self::full("too many connections are open with its key");
+        Self { keeps_open: false, ..refusal }
+    }
+
     /// Another version of WebRoute.
     pub fn webroute_version() -> Self {
         let fields = "WebRoute-Version: 1\r\n";

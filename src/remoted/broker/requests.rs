@@ -88,8 +88,13 @@ fn visitor(
     let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
     let name = peer.map_or("unix".to_owned(), |peer| peer.to_string());
     let has_begun = stranger.wait_first_byte(&socket).ok()?;
-    let visitor =
-        Visitor { stream: Stream::shared(socket).ok()?, name, permit, stranger: Some(stranger) };
+    let visitor = Visitor {
+        stream: Stream::shared(socket).ok()?,
+        name,
+        permit,
+        place: None,
+        stranger: Some(stranger),
+    };
     if has_begun {
         return Some(visitor);
     }
@@ -100,7 +105,7 @@ fn visitor(
 
 fn shake_hands(visitor: Visitor, tls: Arc<ServerConfig>, broker: Arc<BrokerState>) {
     let deadline = visitor.deadline(broker.settings.times.head);
-    let Visitor { stream, name, permit, stranger } = visitor;
+    let Visitor { stream, name, permit, place, stranger } = visitor;
     match Stream::tls_server(stream, tls, deadline) {
         Err(error) => {
             broker.strangers_log.warn("no TLS", &name, &format!("no TLS: {error}"));
@@ -110,7 +115,7 @@ fn shake_hands(visitor: Visitor, tls: Arc<ServerConfig>, broker: Arc<BrokerState
                 stream.allow_missing_close_notify();
             }
             let attended = Arc::clone(&broker);
-            let visitor = Visitor { stream, name, permit, stranger };
+            let visitor = Visitor { stream, name, permit, place, stranger };
             if let Err(error) =
                 broker.request_workers.run(move || serve_requests(visitor, &attended))
             {
@@ -179,6 +184,12 @@ fn act_on(
         Ok(classified) => classified,
         Err(refusal) => return Err(visitor.refused(refusal)),
     };
+    // An earlier request of this connection may have had another key.
+    drop(visitor.place.take());
+    visitor.place = broker.places.take(key.name());
+    if visitor.place.is_none() {
+        return Err(visitor.refused(BrokerRefusal::key_full()));
+    }
     match intent {
         Intent::Register(handshake) => register(visitor, key, request.path(), handshake, broker),
         Intent::Join(route) => join(visitor, &route, broker),

@@ -3,6 +3,11 @@
 use std::time::Duration;
 
 use crate::config::BrokerConfig;
+use crate::sync::shares::Places;
+
+/// A key may have so many times as many of each as are free, so that the first of another key always
+/// finds a place.
+pub(super) const KEY_WEIGHT: usize = 8;
 
 /// All settings of a broker.
 #[derive(Clone, Debug)]
@@ -72,6 +77,14 @@ pub struct Bounds {
     pub waiting: usize,
     /// Waiting callers of one path.
     pub waiting_per_path: usize,
+}
+
+impl Bounds {
+    /// The connections that keys share: some are left for those that have shown none yet.
+    pub(super) fn places_of_keys(&self) -> Places {
+        let keyless = self.keyless.min(self.connections / 16);
+        Places::new(self.connections - keyless, usize::MAX).with_weight(KEY_WEIGHT)
+    }
 }
 
 impl Default for Bounds {

@@ -12,6 +12,7 @@ use crate::net::accept::strangers::Strangers;
 use crate::remoted::keys::Keyring;
 use crate::sync::line_budget::LineBudget;
 use crate::sync::permits::Permits;
+use crate::sync::shares::Shares;
 use crate::sync::workers::Workers;
 
 pub(super) struct BrokerState {
@@ -22,6 +23,8 @@ pub(super) struct BrokerState {
     pub tls: RwLock<Option<Arc<ServerConfig>>>,
     pub waiting_callers: WaitingCallers,
     pub connections: Arc<Permits>,
+    /// The connections of each key.
+    pub places: Arc<Shares>,
     /// Connections that have not shown a valid key yet.
     pub strangers: Arc<Strangers<Socket>>,
     /// Serve a connection from its first request on.

@@ -8,6 +8,7 @@ use super::refusal::BrokerRefusal;
 use crate::net::accept::strangers::{DISPLACED, Stranger};
 use crate::remoted::stream::Stream;
 use crate::sync::permits::Permit;
+use crate::sync::shares::Place;
 
 /// A connection that makes requests.
 pub(super) struct Visitor {
@@ -15,6 +16,8 @@ pub(super) struct Visitor {
     /// Its address, for servers and the log.
     pub name: String,
     pub permit: Permit,
+    /// Its place among the connections of its key, once it has shown one.
+    pub place: Option<Place>,
     /// Present until it has shown a valid key.
     pub stranger: Option<Stranger<Socket>>,
 }

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use super::refusal::BrokerRefusal;
 use super::registered_server::{EvictionReason, RegisteredServer};
 use super::request::RendezvousId;
-use super::settings::Bounds;
+use super::settings::{Bounds, KEY_WEIGHT};
 use super::visitor::{RefusedVisitor, Visitor};
 use crate::remoted::keys::{KeyEntry, Keyring};
 use crate::remoted::waker::Waker;
@@ -98,7 +98,8 @@ impl WaitingCallers {
             return Err(PathUnavailable::Full("too many paths are registered"));
         }
         let of_key = state.paths.values().filter(|other| other.key.is(&new.key)).count();
-        if of_key >= self.bounds.registrations_per_key {
+        let free = self.bounds.registrations - state.paths.len();
+        if of_key >= self.bounds.registrations_per_key.min(KEY_WEIGHT * free) {
             return Err(PathUnavailable::Full("too many paths are registered with this key"));
         }
         state.paths.insert(new.path.clone(), Arc::clone(new));
@@ -136,6 +137,11 @@ impl WaitingCallers {
             let same = |w: &&WaitingCaller| Arc::ptr_eq(&w.registration, &caller.registration);
             state.waiting.values().filter(same).count()
         };
+        let of_key = || {
+            let same = |w: &&WaitingCaller| w.key.is(&caller.key);
+            state.waiting.values().filter(same).count()
+        };
+        let free = self.bounds.waiting.saturating_sub(state.waiting.len());
         let refusal = if !is_held {
             Some(BrokerRefusal::no_destination())
         } else if state.tokens.contains_key(&caller.rendezvous) {
@@ -147,6 +153,8 @@ impl WaitingCallers {
             && of_path() >= self.bounds.waiting_per_path
         {
             Some(BrokerRefusal::full("too many callers wait for this path"))
+        } else if state.waiting.len() >= KEY_WEIGHT * free && of_key() >= KEY_WEIGHT * free {
+            Some(BrokerRefusal::full("too many callers wait with its key"))
         } else {
             None
         };

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
-use super::scene::{Scene, Wire, frame, webroute, websocket};
+use super::scene::{Keys, Scene, Wire, entry, frame, webroute, websocket};
 use crate::support::PATIENCE;
 use crate::support::alone::alone;
 
@@ -406,8 +406,7 @@ fn registrations_and_waiting_callers_are_bounded() {
             callers.push(caller);
             return false;
         }
-        // Counted per path only when the total comes near; then no more are accepted.
-        caller.socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        caller.socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let is_refused = std::io::Read::read(&mut caller.socket, &mut [0]).is_ok();
         callers.push(caller);
         is_refused
@@ -438,6 +437,60 @@ fn connections_beyond_the_bound_are_closed_and_later_ones_are_not() {
     while (0..8).map(|_| answers()).collect::<Option<Vec<Wire>>>().is_none() {
         assert!(Instant::now() < until);
     }
+}
+
+#[test]
+fn no_key_takes_all_connections_paths_or_places_to_wait() {
+    let keys = Keys::new();
+    let (server, caller) = ("another server's key", "another caller's key");
+    keys.write(&[entry("s", "server", "/*", server), entry("c", "client", "/*", caller)]);
+    let scene = Scene::of(keys, |settings| {
+        settings.bounds.connections = 64;
+        settings.bounds.registrations = 18;
+        settings.bounds.waiting = 18;
+    });
+    let refused = |mut wire: Wire, why: &str| {
+        let (head, body) = wire.answer();
+        assert!(head.starts_with("HTTP/1.1 503 ") && body.contains("too_many"), "{why}: {head}");
+    };
+    // Of 18 paths a key gets 16, then another its first.
+    let mut held: Vec<Wire> = (0..16).map(|n| scene.register(&format!("/{n}"))).collect();
+    let register = |path: &str, key: &str| {
+        let mut wire = scene.connect();
+        wire.send(websocket(path, key));
+        wire
+    };
+    refused(register("/16", &scene.keys.server), "paths");
+    let mut other = register("/other", server);
+    assert!(other.head().starts_with("HTTP/1.1 101 "));
+    // The same of callers that wait.
+    let call = |path: &str, id: &str, key: &str| {
+        let mut wire = scene.connect();
+        wire.send(webroute(path, id, key));
+        wire
+    };
+    let mut waiting: Vec<Wire> = Vec::new();
+    for n in 0..16 {
+        waiting.push(call("/0", &n.to_string(), &scene.keys.client));
+        held[0].notice();
+    }
+    refused(call("/0", "16", &scene.keys.client), "callers");
+    waiting.push(call("/other", "x", caller));
+    other.notice();
+    // Of 60 connections 34 are in use, 16 with each of the first two keys. One of these gets no more
+    // than is fair, and others still get theirs.
+    let kept: Vec<Wire> = std::iter::from_fn(|| {
+        let mut wire = scene.connect();
+        wire.send(request_with(&scene.keys.client));
+        let (head, _) = wire.answer();
+        head.starts_with("HTTP/1.1 502 ").then_some(wire)
+    })
+    .take(64)
+    .collect();
+    assert!((16..28).contains(&kept.len()), "{}", kept.len());
+    let mut wire = scene.connect();
+    wire.send(request_with(caller));
+    assert!(wire.answer().0.starts_with("HTTP/1.1 502 "));
 }
 
 /// A refused request that may be followed by another.
