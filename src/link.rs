@@ -429,31 +429,41 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// A link whose peer reads everything and sends nothing.
+    impl Link {
+        /// A link to a peer of this name on this machine, which reads everything and sends nothing.
+        pub(crate) fn unconnected(name: &str) -> (Arc<Self>, TcpStream) {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let peer = listener.accept().unwrap().0;
+            let address = Ipv4Addr::LOCALHOST.into();
+            let link = Link::new(LinkParts {
+                peer: Arc::new(PeerIdentity {
+                    name: name.to_owned(),
+                    fingerprint: String::new(),
+                    address,
+                }),
+                socket,
+                tls: LinkTls::unconnected(),
+                service: EventService::start(
+                    Role::Client,
+                    Arc::new(Router::new()),
+                    false,
+                    Arc::new(()),
+                )
+                .unwrap(),
+                heartbeat: HeartbeatMode::Sends { interval: LONG, silence: 2 * LONG },
+                limits: FrameLimits { max_data: 1 << 20 },
+                stall: LONG,
+                takes_over: false,
+                on_ready: Box::new(|_| ()),
+                on_draining: Box::new(|| ()),
+            });
+            (link.unwrap(), peer)
+        }
+    }
+
     fn link() -> (Arc<Link>, TcpStream) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let peer = listener.accept().unwrap().0;
-        let address = Ipv4Addr::LOCALHOST.into();
-        let link = Link::new(LinkParts {
-            peer: Arc::new(PeerIdentity { name: "peer".into(), fingerprint: "".into(), address }),
-            socket,
-            tls: LinkTls::unconnected(),
-            service: EventService::start(
-                Role::Client,
-                Arc::new(Router::new()),
-                false,
-                Arc::new(()),
-            )
-            .unwrap(),
-            heartbeat: HeartbeatMode::Sends { interval: LONG, silence: 2 * LONG },
-            limits: FrameLimits { max_data: 1 << 20 },
-            stall: LONG,
-            takes_over: false,
-            on_ready: Box::new(|_| ()),
-            on_draining: Box::new(|| ()),
-        });
-        (link.unwrap(), peer)
+        Link::unconnected("peer")
     }
 
     #[test]

@@ -205,6 +205,7 @@ mod tests {
     use crate::event::pipe::Patient;
 
     const LONG: Duration = Duration::from_secs(30);
+    const SHORT: Duration = Duration::from_millis(300);
 
     /// Nobody is connected. `unknown` names are waited for, or not.
     fn finder(waits_for_unknown: bool, host_names: &[&str]) -> PeerFinder {
@@ -286,17 +287,86 @@ mod tests {
         assert!(began.elapsed() < LONG);
     }
 
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// Connects a client of this name from this machine.
+    fn connect(finder: &PeerFinder, name: &str, number: u64) -> Arc<Link> {
+        let (link, _) = Link::unconnected(name);
+        finder.peers.add(name, &link, number, false, |_, _| ());
+        link
+    }
+
+    #[test]
+    fn a_request_hears_of_a_client_that_comes_while_its_name_is_looked_up() {
+        let finder = finder(false, &["vm.example"]);
+        let _held = finder.resolver.hold("vm.example");
+        thread::scope(|scope| {
+            let waits = [(); 20]
+                .map(|()| scope.spawn(|| finder.find(Peer::Client("VM.example"), LONG, &Patient)));
+            while finder.peers.waiting() < waits.len() {
+                thread::yield_now();
+            }
+            let began = Instant::now();
+            let link = connect(&finder, "vm.example", 1);
+            for waiting in waits {
+                assert!(Arc::ptr_eq(&waiting.join().unwrap().ok().unwrap(), &link));
+            }
+            assert!(began.elapsed() < LONG / 2);
+        });
+    }
+
+    #[test]
+    fn a_host_is_the_client_that_connects_from_it_unless_its_name_was_a_clients() {
+        let mut finder = finder(false, &["vm.example"]);
+        let vm = || Peer::Client("vm.example");
+        let held = finder.resolver.hold("vm.example");
+        let other = connect(&finder, "other", 1);
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| finder.find(vm(), LONG, &Patient));
+            held.answer(&[HERE]);
+            assert!(Arc::ptr_eq(&waits.join().unwrap().ok().unwrap(), &other));
+        });
+        let another = connect(&finder, "another", 2);
+        let both = vec!["another".to_owned(), "other".to_owned()];
+        assert_eq!(finder.fails("vm.example", LONG), RequestError::Ambiguous(both.clone()));
+        assert_eq!(finder.fails("localhost", LONG), RequestError::Ambiguous(both));
+        finder.peers.remove("another", &another, |_| ());
+
+        // A client of that name comes and goes while the name is looked up: it is waited for.
+        finder.resolver = Arc::default();
+        let held = finder.resolver.hold("vm.example");
+        thread::scope(|scope| {
+            let began = Instant::now();
+            let waits = scope.spawn(|| finder.find(vm(), SHORT, &Patient).map(|_| ()));
+            while finder.peers.waiting() < 1 {
+                thread::yield_now();
+            }
+            let (link, _) = Link::unconnected("vm.example");
+            link.close(crate::link::LinkEnd::Stopping);
+            finder.peers.add("vm.example", &link, 3, false, |_, _| ());
+            finder.peers.remove("vm.example", &link, |_| ());
+            held.answer(&[HERE]);
+            assert_eq!(waits.join().unwrap(), Err(away("vm.example", SHORT)));
+            assert!(began.elapsed() < LONG);
+        });
+        finder.resolver = Arc::default();
+        assert_eq!(finder.fails("vm.example", Duration::ZERO), away("vm.example", Duration::ZERO));
+        assert!(finder.resolver.is_idle(), "a client's name was looked up");
+    }
+
+    struct Gone(bool);
+
+    impl Caller for Gone {
+        fn is_gone(&self) -> bool {
+            self.0
+        }
+    }
+
     #[test]
     fn a_wait_ends_with_the_node_and_with_the_caller() {
-        struct Gone;
-        impl Caller for Gone {
-            fn is_gone(&self) -> bool {
-                true
-            }
-        }
         let finder = finder(false, &["slow.example"]);
         let _held = finder.resolver.hold("slow.example");
-        let gone = finder.find(Peer::Server, LONG, &Gone).map(|_| ());
+        let gone = finder.find(Peer::Server, LONG, &Gone(true)).map(|_| ());
         assert_eq!(gone, Err(RequestError::CallerGone));
         thread::scope(|scope| {
             let waiting =

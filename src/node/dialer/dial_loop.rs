@@ -278,7 +278,10 @@ impl DialLoop<'_> {
             let is_duplicate = how == HowEnded::DuplicateIdentity;
             match link.spread() {
                 // The server announced its shutdown, and when to reconnect.
-                Some(spread) => self.due = Some(Instant::now() + spread.mul_f64(fastrand::f64())),
+                Some(spread) => {
+                    let least = self.redial.next_wait(fastrand::f64());
+                    self.due = Some(Instant::now() + spread.mul_f64(fastrand::f64()).max(least));
+                }
                 None if was_refused || pipe.stage == Stage::Current => {
                     self.aim = pipe.target;
                     if pipe.stage == Stage::Current {

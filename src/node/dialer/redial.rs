@@ -169,7 +169,10 @@ mod tests {
                 let mut redial = failed(failures);
                 redial.note_end(ended(how, lived));
                 let mut due = match how {
-                    HowEnded::Announced => spread.mul_f64(random.f64()),
+                    HowEnded::Announced => {
+                        let least = redial.next_wait(random.f64());
+                        spread.mul_f64(random.f64()).max(least)
+                    }
                     _ => redial.next_wait(random.f64()),
                 };
                 while due < secs(outage) {
