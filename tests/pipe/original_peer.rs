@@ -137,10 +137,11 @@ fn number(bytes: &mut &[u8]) -> u64 {
     value
 }
 
-/// Sends a request to a local port from its own thread.
+/// Sends a request to a local port from its own thread. Of the media type an original gets `text/plain`.
 fn asking(http: SocketAddr, method: &'static str, path: &str, body: &[u8]) -> JoinHandle<Answer> {
     let (path, body) = (path.to_owned(), body.to_vec());
-    let headers: &[_] = if body.is_empty() { &[] } else { &[("Content-Type", "text/plain")] };
+    const MEDIA_TYPE: &[(&str, &str)] = &[("Content-Type", "Text/Plain; charset=utf-8")];
+    let headers = if body.is_empty() { &[] } else { MEDIA_TYPE };
     thread::spawn(move || ask(http, method, &path, headers, &body))
 }
 
