@@ -25,13 +25,14 @@ use crate::sync::deadline::time_left;
 /// How long to wait for a killed child, which may be stuck in the kernel.
 const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The process ids of the children that are not reaped yet. Locked while one is started or reaped:
-/// a child's id is in here for as long as it exists, and a descriptor that is made inheritable
-/// reaches only the child that it is for. Starting one takes about a millisecond; nothing else
-/// waits under this lock.
+/// The process ids of the children that are not reaped yet. A child is reaped under this lock, so
+/// that its id cannot belong to another one when it is removed. It is never held across a wait.
 static CHILDREN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+/// Held while a child starts for which a descriptor is inheritable, so that no other such child
+/// inherits it. That takes about a millisecond, or longer if the program's file system hangs.
+static INHERITING: Mutex<()> = Mutex::new(());
 
-/// Reaps the process with this id, which has exited, unless it is one of these children.
+/// Reaps the process with this id, which exited some time ago, unless it is one of the children.
 pub(crate) fn reap_stranger(pid: Pid) {
     let children = CHILDREN.lock();
     if !children.contains(&pid.as_raw_nonzero().get().unsigned_abs()) {
@@ -147,17 +148,19 @@ impl ProcessGroup {
 }
 
 fn start(command: &mut Command, inherited: Option<BorrowedFd<'_>>) -> io::Result<Child> {
-    let mut children = CHILDREN.lock();
-    if let Some(fd) = inherited {
-        fcntl_setfd(fd, FdFlags::empty())?;
-    }
-    let spawned = command.spawn();
-    if let Some(fd) = inherited {
-        // It succeeded a moment ago with the same descriptor.
-        let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
-    }
-    let leader = spawned?;
-    children.insert(leader.id());
+    let leader = match inherited {
+        None => command.spawn()?,
+        Some(fd) => {
+            let lock = INHERITING.lock();
+            fcntl_setfd(fd, FdFlags::empty())?;
+            let spawned = command.spawn();
+            // It succeeded a moment ago with the same descriptor.
+            let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
+            drop(lock);
+            spawned?
+        }
+    };
+    CHILDREN.lock().insert(leader.id());
     Ok(leader)
 }
 
