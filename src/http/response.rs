@@ -61,9 +61,10 @@ impl HttpResponse {
                 return false;
             }
             let is = |other: &str| other.eq_ignore_ascii_case(name);
-            !OWN.into_iter().any(is)
-                && !(own_type && is("content-type"))
-                && !(!trusted && is("x-content-type-options"))
+            let is_own = OWN.into_iter().any(is)
+                || (own_type && is("content-type"))
+                || (!trusted && is("x-content-type-options"));
+            !is_own
         };
         let mut fields: Vec<(String, String)> =
             header::forwardable(fields).filter(|(name, _)| passes(name)).collect();
