@@ -256,8 +256,7 @@ impl Connection<'_> {
         };
         match (reply, refused) {
             (Ok(reply), _) => {
-                let answer =
-                    HttpResponse::of_reply(reply, &event, self.shared.trusts(&destination));
+                let answer = self.shared.respond(reply, &event, &destination);
                 log(answer.status(), "");
                 if answer.body.whole().is_some() {
                     return self.send(answer, false, info);

@@ -10,7 +10,6 @@ use crate::event::{
     header,
 };
 use crate::http::refusal::Refusal;
-use crate::http::steering::is_steering;
 
 /// Headers that this port sets itself.
 const OWN: [&str; 4] = ["date", "server", "x-event-return-code", "rp-request-id"];
@@ -41,9 +40,15 @@ impl ResponseHead {
 }
 
 impl HttpResponse {
-    /// The response that carries the peer's reply to `event`. Unless the peer is `trusted` with the
-    /// rights of this port's own pages, a browser opens it in a sandbox.
-    pub fn of_reply(reply: Reply, event: &Event, trusted: bool) -> Self {
+    /// The response that carries the peer's reply to `event`, without the headers that are
+    /// `stopped`. Unless the peer is `trusted` with the rights of this port's own pages, a browser
+    /// opens it in a sandbox.
+    pub fn of_reply(
+        reply: Reply,
+        event: &Event,
+        trusted: bool,
+        stopped: impl Fn(&str) -> bool,
+    ) -> Self {
         let status = status(&reply);
         let Reply { code, mut media_type, mut body, headers: fields, .. } = reply;
         if code == CODE_UNHANDLED && body.length() == Some(0) {
@@ -52,19 +57,11 @@ impl HttpResponse {
         }
         let own_type = !media_type.is_empty() && header::is_clean(&media_type);
         let passes = |name: &str| {
-            if is_steering(name) {
-                log::debug!(
-                    "http: request {}: the reply's header {name} acts on more than the reply and \
-                     was not passed on",
-                    event.request_id
-                );
-                return false;
-            }
             let is = |other: &str| other.eq_ignore_ascii_case(name);
             let is_own = OWN.into_iter().any(is)
                 || (own_type && is("content-type"))
                 || (!trusted && is("x-content-type-options"));
-            !is_own
+            !is_own && !stopped(name)
         };
         let mut fields: Vec<(String, String)> =
             header::forwardable(fields).filter(|(name, _)| passes(name)).collect();
@@ -160,7 +157,8 @@ mod tests {
     use crate::event::Verb;
 
     fn answer(reply: Reply) -> HttpResponse {
-        HttpResponse::of_reply(reply, &Event::new(Verb::Get, "time/utc").unwrap(), false)
+        let event = Event::new(Verb::Get, "time/utc").unwrap();
+        HttpResponse::of_reply(reply, &event, false, |name| name == "x-accel-redirect")
     }
 
     fn all(answer: &HttpResponse) -> Vec<(String, String)> {
@@ -242,8 +240,6 @@ mod tests {
             ("X-Content-Type-Options", "sniff"),
             ("X-Nul", "\0"),
             ("x-accel-redirect", "/secret"),
-            ("Service-Worker-Allowed", "/"),
-            ("Clear-Site-Data", "*"),
         ];
         reply.headers = sent.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let answer = answer(reply);

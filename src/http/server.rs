@@ -13,6 +13,7 @@ use crate::http::budget::Budget;
 use crate::http::guard::Guard;
 use crate::http::shared::Shared;
 use crate::http::slots::ConnectionSlots;
+use crate::http::steering::Steering;
 use crate::http::{HttpSettings, admit};
 use crate::net::accept::{self, Acceptor, AtStop, BindError, Bound, SocketFile};
 use crate::sync::line_budget::LineBudget;
@@ -80,6 +81,7 @@ impl HttpServer {
             settings.limits.max_held_bytes.unwrap_or(settings.max_body_bytes.saturating_mul(16));
         let shared = Arc::new(Shared {
             guard: Guard::new(&settings, &address),
+            steering: Steering::default(),
             budget: Budget::new(most_held),
             slots: Arc::new(ConnectionSlots::new(settings.limits.max_connections)),
             callers_log: LineBudget::new("http"),

@@ -5,11 +5,14 @@ use std::sync::atomic::AtomicU64;
 
 use crate::event::inspect::Inspect;
 use crate::event::pipe::Pipe;
+use crate::event::{Event, Reply};
 use crate::http::HttpSettings;
 use crate::http::budget::Budget;
 use crate::http::guard::Guard;
+use crate::http::response::HttpResponse;
 use crate::http::route::Destination;
 use crate::http::slots::ConnectionSlots;
+use crate::http::steering::Steering;
 use crate::sync::line_budget::LineBudget;
 use crate::sync::throttle::Throttle;
 
@@ -20,6 +23,7 @@ pub(super) struct Shared {
     /// The node, if its status is served.
     pub inspect: Option<Arc<dyn Inspect>>,
     pub guard: Guard,
+    pub steering: Steering,
     pub budget: Budget,
     pub slots: Arc<ConnectionSlots>,
     /// Limits log lines about refused requests and connections.
@@ -31,9 +35,17 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// The response that carries a peer's reply.
+    pub fn respond(&self, reply: Reply, event: &Event, destination: &Destination) -> HttpResponse {
+        let peer = destination.name();
+        HttpResponse::of_reply(reply, event, self.trusts(peer), |name| {
+            self.steering.stops(name, peer)
+        })
+    }
+
     /// Whether this peer's pages have the rights of this port's own.
-    pub fn trusts(&self, destination: &Destination) -> bool {
-        let is = |name: &String| name == "*" || name.eq_ignore_ascii_case(destination.name());
+    fn trusts(&self, peer: &str) -> bool {
+        let is = |name: &String| name == "*" || name.eq_ignore_ascii_case(peer);
         self.settings.trusted_pages.iter().any(is)
     }
 }

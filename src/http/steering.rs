@@ -3,7 +3,9 @@
 //!
 //! Fields that act on the one document or response stay: a page may have its own policy.
 
-/// Names in lower case; those that end with a hyphen stand for all that begin so.
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// At most 64 names in lower case; those that end with a hyphen stand for all that begin so.
 ///
 /// First those that a web server in front obeys: it sends one of its own files, asks another
 /// server, includes what the reply names, or takes this port for broken. Then those that a browser
@@ -61,9 +63,31 @@ const STEERING: [&str; 33] = [
     "use-as-dictionary",
 ];
 
-/// Whether a field of a reply acts on more than the reply.
-pub(super) fn is_steering(name: &str) -> bool {
-    STEERING.iter().any(|steering| match steering.strip_suffix('-') {
+/// Keeps these fields back.
+#[derive(Default)]
+pub(super) struct Steering {
+    /// A bit for each name in the table that was told already.
+    told: AtomicU64,
+}
+
+impl Steering {
+    /// Whether a field of this peer's reply acts on more than the reply. The log says it once for
+    /// each name: a service may send such a field with every reply.
+    pub fn stops(&self, name: &str, peer: &str) -> bool {
+        let Some(at) = position(name) else { return false };
+        let bit = 1 << at;
+        if self.told.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            log::warn!(
+                "{}: its header {name} acts on more than the reply and is not passed on (said once)",
+                peer.escape_debug()
+            );
+        }
+        true
+    }
+}
+
+fn position(name: &str) -> Option<usize> {
+    STEERING.iter().position(|steering| match steering.strip_suffix('-') {
         Some(_) => {
             let start = name.as_bytes().get(..steering.len());
             start.is_some_and(|start| start.eq_ignore_ascii_case(steering.as_bytes()))
@@ -77,14 +101,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_name_has_a_bit() {
+        assert!(STEERING.len() <= 64);
+    }
+
+    #[test]
     fn what_acts_on_more_than_the_reply_is_told_from_what_does_not() {
         for name in STEERING {
             assert_eq!(name.to_ascii_lowercase(), name);
-            assert!(is_steering(&name.to_ascii_uppercase()), "{name}");
+            assert!(position(&name.to_ascii_uppercase()).is_some(), "{name}");
         }
         for name in ["X-Accel-Redirect", "x-accel-charset", "X-Sendfile-Temporary", "X-REPROXY-URL"]
         {
-            assert!(is_steering(name), "{name}");
+            assert!(Steering::default().stops(name, "web"), "{name}");
         }
         for name in [
             "",
@@ -99,7 +128,7 @@ mod tests {
             "Link",
             "X-Request-Id",
         ] {
-            assert!(!is_steering(name), "{name}");
+            assert!(!Steering::default().stops(name, "web"), "{name}");
         }
     }
 }

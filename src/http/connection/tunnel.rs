@@ -34,8 +34,8 @@ impl Connection<'_> {
         let mut reply = match asked {
             Ok(reply) if reply.code == CODE_FINE => reply,
             Ok(reply) => {
-                let trusted = self.shared.trusts(&destination);
-                return self.send(HttpResponse::of_reply(reply, &event, trusted), true, info);
+                let answer = self.shared.respond(reply, &event, &destination);
+                return self.send(answer, true, info);
             }
             Err(error) => {
                 let refusal = Refusal::from(error);
