@@ -334,10 +334,11 @@ fn a_killed_rp_tcp_leaves_no_connection_that_seems_to_have_ended() {
 }
 
 #[test]
-fn a_killed_node_leaves_no_connection_that_seems_to_have_ended() {
-    for killed in ["server", "client"] {
+fn a_node_that_ends_leaves_no_connection_that_seems_to_have_ended() {
+    let cases = [("server", "KILL"), ("client", "KILL"), ("server", "TERM"), ("client", "TERM")];
+    for (ended, signal) in cases {
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
-        let nodes = Nodes::start(target.local_addr().unwrap(), &[]);
+        let nodes = Nodes::start(target.local_addr().unwrap(), &[("RP_DRAIN_S", "0")]);
         let ports = nodes.ports().map(connect);
         let mut ends = Vec::from(ports);
         ends.push(upgraded(&nodes.server, "client/web1/t"));
@@ -355,10 +356,10 @@ fn a_killed_node_leaves_no_connection_that_seems_to_have_ended() {
         for end in &mut ends[..4] {
             end.read_exact(&mut [0; 8]).unwrap();
         }
-        let node = if killed == "server" { &nodes.server } else { &nodes.client };
-        node.signal("KILL");
+        let node = if ended == "server" { &nodes.server } else { &nodes.client };
+        node.signal(signal);
         for (at, end) in ends.iter_mut().enumerate() {
-            assert!(is_reset(end), "{killed} was killed: {at}");
+            assert!(is_reset(end), "{signal} to the {ended}: {at}");
         }
     }
 }
