@@ -251,7 +251,7 @@ fn a_servers_own_bytes_show_that_it_has_read_its_answer() {
 
 #[test]
 fn a_server_that_answers_no_ping_gets_the_first_bytes_after_a_while() {
-    let time = Duration::from_secs(1);
+    let time = Duration::from_secs(2);
     let scene = Scene::with(|settings| settings.times.head_start = time);
     let mut server = scene.register(PATH);
     let waited = |server: &mut Wire, is_registered: bool| {
