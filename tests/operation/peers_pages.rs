@@ -180,6 +180,31 @@ fn the_operator_may_give_a_peers_pages_the_rights_of_the_port() {
     assert_eq!(scene.server.get("/client/evil/html").header("Content-Security-Policy"), None);
 }
 
+#[test]
+fn files_of_a_peer_are_shown_in_a_sandbox_whatever_they_are() {
+    let identities = Identities::new(&["files"]);
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["a.html", "a.svg", "a.xml", "a.xhtml", "a.pdf", "a.txt", "a.unknown", "a"];
+    for name in names {
+        std::fs::write(dir.path().join(name), "<script>alert(1)</script>").unwrap();
+    }
+    let handler = format!("files:{}", dir.path().display());
+    let server = server(&identities).set("RP_EVENT_HANDLER", &handler).start();
+    let client = client(&identities, "files", server.pipe())
+        .set("RP_EVENT_HANDLER", &handler)
+        .set("RP_HTTP_TRUSTED_PAGES", "server")
+        .start();
+    server.get_when_up("/client/files/list//");
+    for name in names {
+        let answer = server.get(&format!("/client/files/file//{name}"));
+        let policy = answer.header("Content-Security-Policy").unwrap();
+        assert!(policy.starts_with("sandbox ") && !policy.contains("same-origin"), "{answer:?}");
+        assert_eq!(answer.header("X-Content-Type-Options"), Some("nosniff"), "{name}");
+        let answer = client.get(&format!("/server/file//{name}"));
+        assert_eq!((answer.status, answer.header("Content-Security-Policy")), (200, None));
+    }
+}
+
 /// Serves one page, under any name and path.
 fn serve(page: String) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
