@@ -20,12 +20,17 @@ use crate::config::{
 use crate::handler::Role;
 use crate::identity::{Date, Identity, IdentityFault};
 use crate::run::cli::CliFailure;
+use descriptors::Need;
 use ports::Ports;
 use report::{CheckProblem, Report};
 use steps::{CLOCK, CONFIGURATION, FILES, IDENTITY, NAME, PORTS, TO_SERVER};
 
 /// Checks a client's settings, the way to each of its servers, and its ports.
-pub(super) fn client(handlers: &Handlers, env: &Environment) -> Result<(), CliFailure> {
+pub(super) fn client(
+    handlers: &Handlers,
+    env: &Environment,
+    open_files: Option<u64>,
+) -> Result<(), CliFailure> {
     let mut report = Report::default();
     let read = ClientConfig::from_environment(env);
     match usable(read, |config| &config.node, handlers, Role::Client, &mut report) {
@@ -38,19 +43,24 @@ pub(super) fn client(handlers: &Handlers, env: &Environment) -> Result<(), CliFa
                 None => TO_SERVER.iter().for_each(|step| report.skip(step)),
             }
             Ports::of(&config.node, Role::Client, None).check(&mut report);
-            descriptors::check(Some(&config.node), Role::Client, targets.len(), &mut report);
+            let need = Need::of(Some(&config.node), Role::Client, targets.len());
+            need.check(open_files, &mut report);
         }
         None => {
             let steps = [FILES, IDENTITY, CLOCK].iter().chain(&TO_SERVER).chain(&[PORTS]);
             steps.for_each(|step| report.skip(step));
-            descriptors::check(None, Role::Client, 1, &mut report);
+            Need::of(None, Role::Client, 1).check(open_files, &mut report);
         }
     }
     report.end()
 }
 
 /// Checks a server's settings and its ports.
-pub(super) fn server(handlers: &Handlers, env: &Environment) -> Result<(), CliFailure> {
+pub(super) fn server(
+    handlers: &Handlers,
+    env: &Environment,
+    open_files: Option<u64>,
+) -> Result<(), CliFailure> {
     let mut report = Report::default();
     let read = ServerConfig::from_environment(env);
     match usable(read, |config| &config.node, handlers, Role::Server, &mut report) {
@@ -64,11 +74,11 @@ pub(super) fn server(handlers: &Handlers, env: &Environment) -> Result<(), CliFa
                 report.skip(NAME);
             }
             Ports::of(&config.node, Role::Server, Some(pipe)).check(&mut report);
-            descriptors::check(Some(&config.node), Role::Server, 0, &mut report);
+            Need::of(Some(&config.node), Role::Server, 0).check(open_files, &mut report);
         }
         None => {
             [FILES, IDENTITY, CLOCK, NAME, PORTS].iter().for_each(|s| report.skip(s));
-            descriptors::check(None, Role::Server, 0, &mut report);
+            Need::of(None, Role::Server, 0).check(open_files, &mut report);
         }
     }
     report.end()

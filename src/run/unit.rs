@@ -10,7 +10,7 @@ use crate::config::{Environment, file};
 
 /// The environment of a service, without what systemd sets by itself. The error says what to do.
 pub(super) fn environment(name: &str) -> Result<Environment, String> {
-    let name = if name.contains('.') { name.to_owned() } else { format!("{name}.service") };
+    let name = full(name);
     const PROPERTIES: &str =
         "--property=LoadState,Environment,EnvironmentFiles,UnsetEnvironment,ExecStart";
     let shown = systemctl(&["show", PROPERTIES, "--", &name])
@@ -20,6 +20,18 @@ pub(super) fn environment(name: &str) -> Result<Environment, String> {
         return Err(format!("--unit: systemd has no service {name:?} ({})", unit.load_state));
     }
     unit.environment().map_err(|why| format!("--unit {name}: {why}"))
+}
+
+/// How many files a service may have open; `None` if systemd does not say.
+pub(super) fn open_files(name: &str) -> Option<u64> {
+    systemctl(&["show", "--property=LimitNOFILE", "--value", "--", &full(name)])?
+        .trim()
+        .parse()
+        .ok()
+}
+
+fn full(name: &str) -> String {
+    if name.contains('.') { name.to_owned() } else { format!("{name}.service") }
 }
 
 /// What `systemctl show` says of a service.

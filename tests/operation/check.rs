@@ -491,6 +491,28 @@ fn too_few_descriptors_are_named() {
     assert!(lines.iter().any(|line| line.contains(words)), "{lines:#?}");
 }
 
+#[test]
+fn the_limit_of_a_unit_is_that_which_systemd_gives_it() {
+    let identities = Identities::new(&["web1"]);
+    let setup = server(&identities);
+    let dir = tempfile::tempdir().unwrap();
+    let settings = dir.path().join("server.env");
+    let command = setup.command();
+    let lines = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let lines: Vec<String> =
+        lines.map(|(name, value)| format!("{}={}\n", name.display(), value.display())).collect();
+    std::fs::write(&settings, lines.concat()).unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase \"$2\" in\n*LimitNOFILE*) echo 700 ;;\n\
+         *) echo LoadState=loaded; echo 'EnvironmentFiles={} (ignore_errors=no)' ;;\nesac\n",
+        settings.display()
+    );
+    write_script(&dir.path().join("systemctl"), &script);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rp_server_start"));
+    command.env_clear().env("PATH", dir.path()).args(["--unit", "restpipe-server"]);
+    assert_fails(run(command), "descriptors", "at most 700 files may be open", "LimitNOFILE=");
+}
+
 /// A server without support for trials, like an original or an older one: it must not receive the
 /// client's identity.
 #[test]

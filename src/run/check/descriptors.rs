@@ -4,7 +4,6 @@ use super::report::{CheckProblem, Report};
 use super::steps::DESCRIPTORS;
 use crate::config::NodeConfig;
 use crate::handler::Role;
-use crate::process::open_files;
 
 /// For the node itself, its local callers and its handlers.
 const NODE: u64 = 252;
@@ -20,45 +19,46 @@ const CLIENTS: u64 = 130;
 const TCP: u64 = 64;
 
 /// What a node needs, and how many clients that includes.
-struct Need {
+pub(super) struct Need {
+    role: Role,
     files: u64,
     clients: u64,
 }
 
 impl Need {
     /// Of a node that dials this many servers; without a configuration the least of any.
-    fn of(config: Option<&NodeConfig>, role: Role, servers: usize) -> Self {
+    pub fn of(config: Option<&NodeConfig>, role: Role, servers: usize) -> Self {
         let tcp = config.map_or(0, |config| config.tcp_targets.len() + config.tcp_listen.len());
         let clients = if role == Role::Server { CLIENTS } else { 0 };
         let unauthenticated = if role == Role::Server { UNAUTHENTICATED } else { 0 };
         let pipes = clients + PIPES_TO_SERVER * servers as u64;
-        Self { files: NODE + unauthenticated + PIPE * pipes + TCP * tcp as u64, clients }
+        Self { role, files: NODE + unauthenticated + PIPE * pipes + TCP * tcp as u64, clients }
     }
-}
 
-/// Compares the limit with what this node needs.
-pub(super) fn check(config: Option<&NodeConfig>, role: Role, servers: usize, report: &mut Report) {
-    report.note(DESCRIPTORS, judge(open_files::limit(), &Need::of(config, role, servers), role));
-}
-
-fn judge(limit: Option<u64>, need: &Need, role: Role) -> Result<String, CheckProblem> {
-    let Some(limit) = limit else { return Ok("any number of files may be open".to_owned()) };
-    if limit < need.files {
-        let what = format!(
-            "at most {limit} files may be open; this {} needs {} for what is configured",
-            role.as_str(),
-            need.files
-        );
-        let advice = "raise the hard limit: `ulimit -n 4096` in a shell of root, LimitNOFILE= in a \
-                      systemd unit";
-        return Err(CheckProblem::new(what, advice));
+    /// Compares it with the limit.
+    pub fn check(&self, limit: Option<u64>, report: &mut Report) {
+        report.note(DESCRIPTORS, self.judge(limit));
     }
-    let clients = need.clients + (limit - need.files) / PIPE;
-    let room = match role {
-        Role::Server => format!(", enough for {clients} clients"),
-        Role::Client => String::new(),
-    };
-    Ok(format!("at most {limit} files may be open{room}"))
+
+    fn judge(&self, limit: Option<u64>) -> Result<String, CheckProblem> {
+        let Some(limit) = limit else { return Ok("any number of files may be open".to_owned()) };
+        let Self { role, files, clients } = *self;
+        if limit < files {
+            let what = format!(
+                "at most {limit} files may be open; this {} needs {files} for what is configured",
+                role.as_str()
+            );
+            let advice = "raise the hard limit: `ulimit -n 4096` in a shell of root, LimitNOFILE= in \
+                          a systemd unit";
+            return Err(CheckProblem::new(what, advice));
+        }
+        let clients = clients + (limit - files) / PIPE;
+        let room = match role {
+            Role::Server => format!(", enough for {clients} clients"),
+            Role::Client => String::new(),
+        };
+        Ok(format!("at most {limit} files may be open{room}"))
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_limit_that_is_enough_tells_for_how_many_clients() {
         let need = Need::of(None, Role::Server, 0);
-        let judged = |limit| judge(limit, &need, Role::Server).map_err(|_| ());
+        let judged = |limit| need.judge(limit).map_err(|_| ());
         assert_eq!(judged(Some(1023)), Err(()));
         assert!(judged(Some(1024)).unwrap().ends_with("enough for 130 clients"));
         assert!(judged(Some(65_536)).unwrap().ends_with("enough for 32386 clients"));

@@ -6,6 +6,7 @@ use pico_args::Arguments;
 
 use super::failure::CliFailure;
 use crate::config::{Environment, Reader};
+use crate::process::open_files;
 use crate::run::unit;
 
 /// The option that names a file, for `--help`.
@@ -60,6 +61,17 @@ impl SettingsSource {
             Self::Process(config) => Ok(Environment::from_process().with_config(config.clone())),
             Self::Unit(name) => unit::environment(name).map_err(CliFailure::Wrong),
         }
+    }
+}
+
+impl SettingsSource {
+    /// How many files a program with these settings may have open; `None` if any number.
+    pub(in crate::run) fn open_files(&self) -> Option<u64> {
+        let of_unit = match self {
+            Self::Process(_) => None,
+            Self::Unit(name) => unit::open_files(name),
+        };
+        of_unit.or_else(open_files::limit)
     }
 }
 
