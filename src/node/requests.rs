@@ -60,10 +60,15 @@ impl Pipe for Requests {
             if caller.is_gone() {
                 return Err(RequestError::CallerGone);
             }
-            let (name, id) = (&link.peer().name, event.request_id);
-            log::debug!("{name}: request {id} is sent again: {}", event.target);
+            // The same client, whoever else may come to its address.
+            let (client, id) = (Arc::clone(link.peer()), event.request_id);
+            let same = match peer {
+                Peer::Server => Peer::Server,
+                Peer::Client(_) => Peer::Client(&client.name),
+            };
+            log::debug!("{}: request {id} is sent again: {}", client.name, event.target);
             written = matches!(error, RequestError::OutcomeUnknown { .. }).then_some(error);
-            link = match self.find(peer, &mut limits, caller) {
+            link = match self.find(same, &mut limits, caller) {
                 Ok(link) => link,
                 Err(error) => return Err(in_the_end(error, written)),
             };

@@ -94,6 +94,29 @@ fn a_request_that_loses_each_link_is_sent_a_few_times_and_no_more() {
     });
 }
 
+/// Asked for by address: the first client of that address is meant, also once it has gone.
+#[test]
+fn a_request_is_not_sent_again_to_another_client_of_the_same_address() {
+    let identities = Identities::new(&["web1", "other"]);
+    let server = server(&identities).start();
+    let mut peer = connect(&identities, &server);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| ask(server.http(), "GET", "/client/127.0.0.1/job", &[], b""));
+        assert_eq!(peer.frame_of(EVENT).kind, EVENT);
+        let mut other = Peer::dial(server.pipe(), dialing(Some((&identities, "other")))).unwrap();
+        other.send(&heartbeat(1)).unwrap();
+        assert_eq!(other.frame_of(HEARTBEAT_REPLY).id, 1);
+        drop(peer);
+        server.wait_log(&["web1: lost"]);
+        let frame = other.frame_within(Duration::from_millis(300));
+        assert_eq!(frame.map(|frame| frame.kind), None);
+        let mut peer = connect(&identities, &server);
+        let id = peer.frame_of(EVENT).id;
+        peer.send(&reply(id, "a/b", 0, b"by web1")).unwrap();
+        assert_eq!(asking.join().unwrap().text(), "by web1");
+    });
+}
+
 #[test]
 fn the_reply_time_is_one_for_all_sendings() {
     let identities = Identities::new(&["web1"]);
