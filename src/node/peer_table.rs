@@ -12,6 +12,9 @@ use crate::link::Link;
 
 /// Maximum requests waiting for peers.
 const MAX_WAITING: usize = 1024;
+/// Maximum requests among these for names that no client ever had: the rest of the room is for those
+/// that are known.
+const MAX_WAITING_UNKNOWN: usize = MAX_WAITING / 2;
 
 /// The links of a node.
 #[derive(Default)]
@@ -44,6 +47,8 @@ struct Waiter {
     key: String,
     /// A client with another name may be the right one.
     by_address: bool,
+    /// No client ever had the name, and it is no address.
+    is_unknown: bool,
     /// Wakes it. One pending wake-up is enough.
     wake: Sender<()>,
 }
@@ -187,15 +192,19 @@ impl PeerTable {
     /// `by_address` of any that comes, and of the node's stop. `None` if too many wait.
     pub fn wait_for(&self, name: &str, by_address: bool) -> Option<WaitingPlace<'_>> {
         let mut state = self.state.lock();
-        if state.waiting.len() >= MAX_WAITING {
+        let key = key(name);
+        // Whatever its name, any server will do.
+        let by_address = by_address || state.alike;
+        let is_unknown = !by_address && !state.knows(&key);
+        let unknown = || state.waiting.values().filter(|waiter| waiter.is_unknown).count();
+        let is_full = state.waiting.len() >= MAX_WAITING;
+        if is_full || (is_unknown && unknown() >= MAX_WAITING_UNKNOWN) {
             return None;
         }
         let (wake, changed) = bounded(1);
         state.last_waiter += 1;
         let number = state.last_waiter;
-        // Whatever its name, any server will do.
-        let by_address = by_address || state.alike;
-        state.waiting.insert(number, Waiter { key: key(name), by_address, wake });
+        state.waiting.insert(number, Waiter { key, by_address, is_unknown, wake });
         Some(WaitingPlace { table: self, number, changed })
     }
 
@@ -272,4 +281,29 @@ impl State {
 /// Names are DNS names, which are case-insensitive.
 fn key(name: &str) -> String {
     name.to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_names_leave_room_for_those_who_wait_for_known_ones() {
+        let peers = PeerTable::default();
+        let (link, _) = Link::unconnected("web1");
+        peers.add("web1", &link, 1, false, |_, _| ());
+        peers.remove("web1", &link, |_| ());
+        let unknown = |number: usize| peers.wait_for(&format!("made-up-{number}"), false);
+        let made_up: Vec<_> = (0..MAX_WAITING).map_while(unknown).collect();
+        assert_eq!(made_up.len(), MAX_WAITING_UNKNOWN);
+        let known = |number: usize| match number % 2 {
+            0 => peers.wait_for("Web1", false),
+            _ => peers.wait_for("192.0.2.7", true),
+        };
+        let known: Vec<_> = (0..MAX_WAITING).map_while(known).collect();
+        assert_eq!(known.len(), MAX_WAITING - MAX_WAITING_UNKNOWN);
+        drop(made_up);
+        assert_eq!(peers.waiting(), known.len());
+        assert!(unknown(0).is_some());
+    }
 }
