@@ -50,9 +50,12 @@ const TRIES: &str = r#"
     tries.cookie = async () => document.cookie = 'a=b';
     tries.storage = async () => localStorage.setItem('a', 'b');
     window.ends = {};
-    Promise.all(Object.keys(tries).map(name => Promise.resolve().then(tries[name]).then(
+    const end = name => Promise.resolve().then(tries[name]).then(
         end => ends[name] = String(end), error => ends[name] = error.name,
-    ))).then(() => window.done = true);
+    );
+    // Last: where it closes the victim's link, requests on it are lost.
+    const others = Object.keys(tries).filter(name => name !== 'unlink');
+    Promise.all(others.map(end)).then(() => end('unlink')).then(() => window.done = true);
 "#;
 
 /// A server, the client `victim`, which counts, and the client `evil`, whose pages try.
