@@ -20,6 +20,10 @@ export RP_SERVER_CERT_PATH=/var/lib/restpipe RP_CLIENT_CERT_PATH=/var/lib/restpi
 systemctl start restpipe-server-pipe.socket restpipe-server-http.socket restpipe-client-http.socket
 systemctl start restpipe-server restpipe-client
 systemctl reload restpipe-server restpipe-client
+# systemd before 253 does not wait for the end of a reload.
+until [ "$(systemctl show --property=ActiveState --value restpipe-server restpipe-client | xargs)" = 'active active' ]; do
+    sleep 0.1
+done
 systemctl show --property=ActiveState,Result,NRestarts restpipe-server restpipe-client >/mnt/room/before
 
 # During a stop, a request for an absent client gets a refusal; here the client is connected.
