@@ -80,7 +80,7 @@ pub fn server(name: &'static str, handlers: Handlers) -> ExitCode {
         &program,
         |arguments| Task::parse(arguments, Reader::ServerStart),
         |(task, source)| match (task, source.environment()?) {
-            (Task::Check, env) => check::server(&handlers, &env, source.open_files()),
+            (Task::Check, env) => check::server(&handlers, &env, &source),
             (Task::CheckRule(asked), env) => {
                 let (config, warnings) = ServerConfig::from_environment(&env)?;
                 asked.answer(&program, &config.node, &warnings)
@@ -108,7 +108,7 @@ pub fn client(name: &'static str, handlers: Handlers) -> ExitCode {
         &program,
         |arguments| Task::parse(arguments, Reader::ClientStart),
         |(task, source)| match (task, source.environment()?) {
-            (Task::Check, env) => check::client(&handlers, &env, source.open_files()),
+            (Task::Check, env) => check::client(&handlers, &env, &source),
             (Task::CheckRule(asked), env) => {
                 let (config, warnings) = ClientConfig::from_environment(&env)?;
                 asked.answer(&program, &config.node, &warnings)

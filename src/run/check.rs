@@ -11,6 +11,7 @@ mod reach;
 mod report;
 mod steps;
 
+use rustix::process::geteuid;
 use rustls::pki_types::UnixTime;
 
 use super::Handlers;
@@ -20,6 +21,7 @@ use crate::config::{
 use crate::handler::Role;
 use crate::identity::{Date, Identity, IdentityFault};
 use crate::run::cli::CliFailure;
+use crate::run::cli::source::SettingsSource;
 use descriptors::Need;
 use ports::Ports;
 use report::{CheckProblem, Report};
@@ -29,9 +31,16 @@ use steps::{CLOCK, CONFIGURATION, FILES, IDENTITY, NAME, PORTS, TO_SERVER};
 pub(super) fn client(
     handlers: &Handlers,
     env: &Environment,
-    open_files: Option<u64>,
+    source: &SettingsSource,
 ) -> Result<(), CliFailure> {
     let mut report = Report::default();
+    let open_files = source.open_files();
+    if let Some(user) = source.user_of_unit().filter(|_| geteuid().is_root()) {
+        let words = format!(
+            "checked as root, who may read any file; as the unit's own user: sudo -u {user} ... --check"
+        );
+        report.remark(CONFIGURATION, words);
+    }
     let read = ClientConfig::from_environment(env);
     match usable(read, |config| &config.node, handlers, Role::Client, &mut report) {
         Some(config) => {
@@ -59,9 +68,16 @@ pub(super) fn client(
 pub(super) fn server(
     handlers: &Handlers,
     env: &Environment,
-    open_files: Option<u64>,
+    source: &SettingsSource,
 ) -> Result<(), CliFailure> {
     let mut report = Report::default();
+    let open_files = source.open_files();
+    if let Some(user) = source.user_of_unit().filter(|_| geteuid().is_root()) {
+        let words = format!(
+            "checked as root, who may read any file; as the unit's own user: sudo -u {user} ... --check"
+        );
+        report.remark(CONFIGURATION, words);
+    }
     let read = ServerConfig::from_environment(env);
     match usable(read, |config| &config.node, handlers, Role::Server, &mut report) {
         Some(config) => {

@@ -30,6 +30,12 @@ pub(super) fn open_files(name: &str) -> Option<u64> {
         .ok()
 }
 
+/// The user that a service runs as; `None` if that is root.
+pub(super) fn user(name: &str) -> Option<String> {
+    let shown = systemctl(&["show", "--property=User", "--value", "--", &full(name)])?;
+    Some(shown.trim().to_owned()).filter(|user| !matches!(user.as_str(), "" | "root" | "0"))
+}
+
 fn full(name: &str) -> String {
     if name.contains('.') { name.to_owned() } else { format!("{name}.service") }
 }

@@ -172,6 +172,9 @@ fn systemd_restarts_both_nodes_and_their_callers_notice_nothing() {
     let wrong = "EnvironmentFile=/etc/restpipe/client.env: line 1 has a remark behind its value";
     assert!(read("unit_wrong").contains(wrong), "{}", read("unit_wrong"));
     assert!(read("unit_check").contains("ok      files: "), "{}", read("unit_check"));
+    let as_root = read("unit_check_root");
+    assert!(as_root.contains("as the unit's own user: sudo -u restpipe ... --check"), "{as_root}");
+    assert!(!read("unit_check").contains("sudo -u restpipe"), "{}", read("unit_check"));
     let check = read("check");
     assert!(check.contains("systemd holds 127.0.0.1:8082 for restpipe-client.service"), "{check}");
 }

@@ -65,6 +65,14 @@ impl SettingsSource {
 }
 
 impl SettingsSource {
+    /// The user that a unit runs as, if that is not root.
+    pub(in crate::run) fn user_of_unit(&self) -> Option<String> {
+        match self {
+            Self::Unit(name) => unit::user(name),
+            Self::Process(_) => None,
+        }
+    }
+
     /// How many files a program with these settings may have open; `None` if any number.
     pub(in crate::run) fn open_files(&self) -> Option<u64> {
         let of_unit = match self {

@@ -99,6 +99,7 @@ rm /etc/restpipe/client.env
 
 systemctl stop restpipe-client
 as_node --check >/mnt/room/unit_check || true
+/mnt/bin/rp_client_start --check --unit restpipe-client >/mnt/room/unit_check_root || true
 runuser -u restpipe -- /mnt/bin/rp_client_start --check >/mnt/room/check
 systemctl show --property=ActiveState,Result,NRestarts restpipe-server restpipe-client >/mnt/room/after
 touch /mnt/room/finished
