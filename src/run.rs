@@ -229,7 +229,7 @@ fn warn_if_public(socket: Option<&Bind>) {
 fn warn_if_ignored(socket: Option<&Bind>, what: &str, set: &Bind, default: &Bind) {
     if let Some(socket) = socket.filter(|socket| *socket != set && set != default) {
         log::warn!(
-            "{what} {set}, which changes nothing: the socket that was handed over is {socket}; \
+            "{what} {set}, which has no effect: the inherited socket is {socket}; \
              ListenStream= of its unit says where that is"
         );
     }

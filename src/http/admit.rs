@@ -38,7 +38,7 @@ pub(super) fn admit(socket: Socket, shared: &Arc<Shared>) {
             ("all places taken", format!("{most} connections are open already"))
         }
     };
-    shared.callers_log.warn(cause, "http", &format!("turned a caller away: {why}"));
+    shared.callers_log.warn(cause, "http", &format!("refused a connection: {why}"));
 }
 
 /// Runs a connection's thread. A panic costs only this connection.

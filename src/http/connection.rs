@@ -60,7 +60,7 @@ pub(super) fn serve(shared: &Shared, slot: &ConnectionSlot) {
             Ok(After::Next) => {}
             Ok(After::Close) => return,
             Ok(After::Linger) => return connection.linger(),
-            Err(e) => return log::debug!("http: a caller did not take its answer: {e}"),
+            Err(e) => return log::debug!("http: a caller did not read its response: {e}"),
         }
     }
 }

@@ -89,9 +89,7 @@ impl Events {
         if let Err(TrySendError::Full(_)) = queue.notifications.try_send(notification())
             && let Some(more) = self.dropped.allow()
         {
-            log::warn!(
-                "connection events: one is dropped, for {MAX_QUEUED} are queued already{more}"
-            );
+            log::warn!("connection events: dropped one: {MAX_QUEUED} are queued{more}");
         }
     }
 

@@ -66,7 +66,7 @@ impl DrainState {
         match notice {
             DrainNotice::Draining { spread } => {
                 if self.peer_spread.set(spread).is_ok() {
-                    log::info!("{}: is stopping: new requests wait", transport.peer.name);
+                    log::info!("{}: stopping; holding new requests", transport.peer.name);
                     pending.hold();
                     (self.on_draining)();
                 }

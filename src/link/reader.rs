@@ -160,7 +160,7 @@ impl LinkReader<'_> {
                     // The requester may have given up at this moment.
                     Some(waiter) => drop(waiter.try_send(Ok(reply))),
                     None => {
-                        log::debug!("{}: a reply that nobody waits for", self.transport.peer.name);
+                        log::debug!("{}: a reply to no pending request", self.transport.peer.name);
                     }
                 }
             }

@@ -138,7 +138,10 @@ impl EventService {
             handle(job);
         };
         if let Err(error) = self.carriers.run(carry) {
-            log::warn!("{}: no thread to carry a connection: {error}", events.transport.peer.name);
+            log::warn!(
+                "{}: no thread for a tunnelled connection: {error}",
+                events.transport.peer.name
+            );
             refuse("no thread for another connection");
         }
     }

@@ -173,8 +173,8 @@ pub(super) fn warn_if_revoked(keeper: &ReloadableIdentity, now: UnixTime) {
 pub(super) fn log_rules(what: &str, book: &Rulebook) {
     let (path, count) = (book.path().display(), book.rules().len());
     match count {
-        0 => log::warn!("{what}: {path} allows nothing, so every request of a peer is refused"),
-        1 => log::info!("{what}: 1 line of {path} says what peers may ask"),
-        _ => log::info!("{what}: {count} lines of {path} say what peers may ask"),
+        0 => log::warn!("{what}: {path} allows nothing: every request from a peer is refused"),
+        1 => log::info!("{what}: 1 line of {path} limits what peers may request"),
+        _ => log::info!("{what}: {count} lines of {path} limit what peers may request"),
     }
 }

@@ -124,7 +124,7 @@ impl Broker {
                 *state.keys.write() = Arc::clone(&keyring);
                 let (servers, callers) = state.waiting_callers.revoke(&keyring);
                 log::info!(
-                    "{}: {count} keys count now; {servers} registrations and {callers} waiting \
+                    "{}: {count} keys in effect; {servers} registrations and {callers} waiting \
                      callers ended",
                     config.keys.display()
                 );

@@ -19,7 +19,7 @@ pub(super) struct CallCapacity {
     pub permits: Arc<Permits>,
     turned_away: Arc<Permits>,
     pub workers: Arc<Workers>,
-    /// Why a caller beyond the bound is turned away, for the log.
+    /// Why a caller beyond the bound is refused, for the log.
     full: &'static str,
 }
 
@@ -72,7 +72,7 @@ impl CallDispatcher {
             return;
         }
         if let Some(more) = self.full.allow() {
-            log::warn!("{}: {} is turned away: {full}{more}", call.url, call.notice.shown);
+            log::warn!("{}: {} is refused: {full}{more}", call.url, call.notice.shown);
         }
         // Callers beyond this bound run into the broker's time limit.
         if let Some(permit) = turned_away.take() {

@@ -117,7 +117,7 @@ impl Job {
                 connection.wait_sent();
             }
             Err(why) => {
-                let why = format!("a connection was not carried: {why}");
+                let why = format!("a connection was not tunnelled: {why}");
                 self.log.warn("not carried", &name, &why);
                 connection.reset();
             }

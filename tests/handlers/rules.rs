@@ -47,7 +47,7 @@ fn a_server_answers_only_what_its_rules_allow() {
     let file = RulesFile::new("# who may ask the time\nallow ALPHA get time\nallow b* GET cat\n");
     let identities = Identities::new(&["alpha", "beta"]);
     let server = ruled(server(&identities), &file).start();
-    server.wait_log(&["rules: 2 lines of ", "say what peers may ask"]);
+    server.wait_log(&["rules: 2 lines of ", "limit what peers may request"]);
     let alpha = client(&identities, "alpha", server.pipe()).start();
     let beta = client(&identities, "beta", server.pipe()).start();
     alpha.get_when_up("/server/time");
@@ -92,7 +92,7 @@ fn an_empty_file_allows_nothing_and_the_log_says_so_once() {
     let file = RulesFile::new("# nothing yet\n");
     let identities = Identities::new(&["delta"]);
     let server = ruled(server(&identities), &file).start();
-    server.wait_log(&["WARN", "allows nothing, so every request of a peer is refused"]);
+    server.wait_log(&["WARN", "allows nothing: every request from a peer is refused"]);
     let client = client(&identities, "delta", server.pipe()).start();
     let skip = server.log().len();
     for _ in 0..100 {
@@ -124,7 +124,10 @@ fn new_rules_are_taken_in_and_broken_ones_change_nothing() {
     };
     let skip = rewrite("allow eta get cat\n# nothing else\n");
     server.signal("HUP");
-    server.wait_log_from(skip, &["INFO", "rules reloaded: 1 line of ", "says what peers may ask"]);
+    server.wait_log_from(
+        skip,
+        &["INFO", "rules reloaded: 1 line of ", "limits what peers may request"],
+    );
     assert_refused(&client.get("/server/time"));
     assert_eq!(client.get("/server/cat//x").status, 200);
 

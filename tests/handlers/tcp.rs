@@ -184,13 +184,13 @@ fn what_cannot_be_served_is_closed_with_one_line_that_says_why() {
     for port in nodes.ports() {
         assert_refused(port);
     }
-    nodes.server.wait_log(&["web1/t: a connection was not carried: ", "cannot be reached: "]);
-    nodes.client.wait_log(&["server/t: a connection was not carried: ", "cannot be reached: "]);
+    nodes.server.wait_log(&["web1/t: a connection was not tunnelled: ", "cannot be reached: "]);
+    nodes.client.wait_log(&["server/t: a connection was not tunnelled: ", "cannot be reached: "]);
     nodes.client.wait_log(&["no connection to t at ", "refused"]);
     // No such target; it is the second port.
     let second = nodes.server.ready_all("tcp")[1].parse().unwrap();
     assert_refused(second);
-    nodes.server.wait_log(&["web1/none: a connection was not carried: there is no such target; RP_TCP_TARGETS of the other side"]);
+    nodes.server.wait_log(&["web1/none: a connection was not tunnelled: there is no such target; RP_TCP_TARGETS of the other side"]);
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
@@ -208,7 +208,7 @@ fn nothing_is_reachable_that_rules_do_not_name() {
     let path = rules.path().to_str().unwrap();
     let nodes = Nodes::start(target, &[("RP_RULES_FILE", path)]);
     assert_refused(port(&nodes.client));
-    nodes.client.wait_log(&["server/t: a connection was not carried: ", "rules"]);
+    nodes.client.wait_log(&["server/t: a connection was not tunnelled: ", "rules"]);
     std::fs::write(&rules, "allow web1 get *\nallow web1 connect t\n").unwrap();
     nodes.server.signal("HUP");
     nodes.server.wait_log(&["rules"]);

@@ -296,7 +296,7 @@ fn callers_beyond_the_bound_are_turned_away() {
     let (mut link, head) = scene.call("c");
     link.welcome_webroute(&head, "");
     link.waits_for_end();
-    scene.node.wait_log(&["WARN", "192.0.2.7:32828 is turned away: all places"]);
+    scene.node.wait_log(&["WARN", "192.0.2.7:32828 is refused: all places"]);
     drop(joined);
 }
 

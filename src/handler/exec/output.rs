@@ -62,7 +62,7 @@ impl Source for ScriptOutput {
         }
         self.next(buffer, Instant::now() + timeout).map_err(|error| {
             log::warn!(
-                "{}: {}; its answer had begun and is cut short",
+                "{}: {}; the reply had begun and is cut short",
                 self.log_context,
                 error.log_line(&self.run.stderr_tail())
             );

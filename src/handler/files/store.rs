@@ -183,7 +183,7 @@ impl Drop for Unfinished<'_> {
         if !self.is_renamed
             && let Err(error) = self.parent.remove_file(&self.name)
         {
-            log::warn!("files: {} was left behind: {error}", self.name);
+            log::warn!("files: {} could not be removed: {error}", self.name);
         }
     }
 }

@@ -46,7 +46,7 @@ impl Connection<'_> {
         let deadline = Instant::now() + self.shared.settings.limits.transfer_timeout;
         response_writer::switch_to_tcp(self.slot.socket(), deadline)?;
         if let Err(error) = connection.write_all(&mut reply.body) {
-            log::debug!("http: a carried connection ended (request {}): {error}", info.id);
+            log::debug!("http: a tunnelled connection ended (request {}): {error}", info.id);
         }
         connection.wait_sent();
         Ok(After::Close)

@@ -121,7 +121,7 @@ impl Connections {
                 });
                 self.core.announce_end(&link, &end);
                 log::info!("{}: lost ({address}): {end}", link.peer().name);
-                log::debug!("{}: that was connection {number}", link.peer().name);
+                log::debug!("{}: connection number {number} ended", link.peer().name);
             }
             Err(refused) => self.refuse(address, &refused),
         }
@@ -171,7 +171,7 @@ impl Connections {
         if tls.is_trial() {
             let name = &certificate.name;
             return trial::answer(tls, socket, self.core.limits.max_data, deadline)
-                .map(|()| log::info!("{name}: tried from {address} whether it could connect"))
+                .map(|()| log::info!("{name}: trial connection from {address}"))
                 .map(|()| None)
                 .map_err(|end| {
                     Refused::new("trial", format!("a trial of {name} was not finished: {end}"))

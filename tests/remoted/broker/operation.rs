@@ -135,7 +135,7 @@ fn a_key_that_is_gone_ends_what_it_was_good_for_and_a_bad_file_changes_nothing()
 
     keys.write(&[]);
     node.signal("HUP");
-    node.wait_log(&["2 keys count now; 1 registrations and 3 waiting callers ended"]);
+    node.wait_log(&["2 keys in effect; 1 registrations and 3 waiting callers ended"]);
     let (first, payload) = old.frame();
     assert_eq!((first, &payload[..2]), (0x88, &1008_u16.to_be_bytes()[..]));
     assert_eq!((waits_for_old.rest(), with_old_key.rest()), (Vec::new(), Vec::new()));

@@ -108,7 +108,7 @@ impl DialLoop<'_> {
             self.number += 1;
             self.dialer.place(&self.pipes[at].link, self.number);
             log::info!(
-                "{}: is well again and is asked from now on",
+                "{}: is reachable again; using it from now on",
                 self.who(self.pipes[at].target)
             );
             self.make_current(at, now);
