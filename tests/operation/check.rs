@@ -150,7 +150,7 @@ fn a_running_client_with_a_request_in_flight_is_not_disturbed() {
 
     let count = |log: Vec<String>, words| log.iter().filter(|line| line.contains(words)).count();
     assert_eq!(count(server.log(), "connected from"), 1);
-    assert_eq!(count(server.log(), "tried from"), 5);
+    assert_eq!(count(server.log(), "trial connection from"), 5);
     assert_eq!(count(server.log(), "lost"), 0);
     assert_eq!(count(node.log(), "connected to"), 1);
     assert_eq!(count(node.log(), "lost"), 0);
