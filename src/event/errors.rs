@@ -36,7 +36,7 @@ table! {
     REFUSED: 403, "refused", "code 253: the other side's rules do not allow it; it was not handled";
     FORBIDDEN: 403, "forbidden", "of files: not permitted, or it leads out of the directory";
     NOT_A_FILE: 403, "not_a_file", "of files: a FIFO, socket or device";
-    NOT_FOUND: 404, "not_found", "of files: there is none";
+    NOT_FOUND: 404, "not_found", "no such file";
     UNHANDLED: 404, "unhandled", "code 255: no handler for this noun";
     UNKNOWN_PEER: 404, "unknown_peer",
         "a client that was never seen, asked for later than 30 s after the start";
