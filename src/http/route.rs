@@ -1,6 +1,7 @@
 //! Routing: every path of the port is checked and resolved here.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 use percent_encoding::percent_decode_str;
 
@@ -99,8 +100,13 @@ fn client(rest: &str) -> Result<PeerRoute<'_>, Refusal> {
     let host = percent_decode_str(host)
         .decode_utf8()
         .map_err(|_| bad("the client's name is not UTF-8 once decoded"))?;
-    // An IPv6 address may be in brackets, as in a URL.
-    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&host);
+    // An IPv6 address may be in brackets, as in a URL. A name in them would be the same client under a
+    // name that a web server in front does not know.
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(inner) if inner.parse::<Ipv6Addr>().is_ok() => inner,
+        Some(_) => return Err(bad("what is in brackets is not an IPv6 address")),
+        None => &host,
+    };
     if host.is_empty() || host.len() > MAX_HOST {
         return Err(bad("the client's name must have 1 to 255 bytes"));
     }
@@ -140,6 +146,11 @@ mod tests {
             ("/client/web7", Err(400)),
             ("/client/web7?a/b", Err(400)),
             ("/client//time", Err(400)),
+            ("/client/[::ffff:192.0.2.1]/time", Ok(("::ffff:192.0.2.1", "time"))),
+            ("/client/[web7]/time", Err(400)),
+            ("/client/%5Bweb7%5d/time", Err(400)),
+            ("/client/[192.0.2.1]/time", Err(400)),
+            ("/client/[[::1]]/time", Err(400)),
             ("/client/[]/time", Err(400)),
             ("/client/%ff/time", Err(400)),
             ("/client/a%0Ab/time", Err(400)),
