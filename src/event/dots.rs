@@ -5,13 +5,20 @@
 
 /// Whether a path, already decoded, has a segment that some reader takes for `.` or `..`: a
 /// backslash is a slash on Windows, `;` begins a parameter that Java removes, NUL ends a string in
-/// C, and some file systems strip blanks. `?` and `#` end a path, also for a reader that decodes
-/// them too early.
+/// C, and some readers strip blanks and control characters. `?` and `#` end a path, also for a
+/// reader that decodes them too early.
 pub(crate) fn has_dot_segment(decoded: &[u8]) -> bool {
     decoded.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| {
         let end = segment.iter().position(|byte| b";?#\0".contains(byte)).unwrap_or(segment.len());
-        matches!(segment[..end].trim_ascii(), b"." | b"..")
+        matches!(trim(&segment[..end]), b"." | b"..")
     })
+}
+
+fn trim(mut segment: &[u8]) -> &[u8] {
+    while let [0..=b' ' | 0x7f, rest @ ..] | [rest @ .., 0..=b' ' | 0x7f] = segment {
+        segment = rest;
+    }
+    segment
 }
 
 #[cfg(test)]
@@ -20,9 +27,21 @@ mod tests {
 
     #[test]
     fn a_dot_segment_is_found_wherever_it_is_and_whatever_follows_it() {
-        for path in
-            [".", "..", "/a/..", "/a/./b", "a\\..\\b", "/..;x=y/b", "/.;", "/..\0", "/.. /", "/..?"]
-        {
+        for path in [
+            ".",
+            "..",
+            "/a/..",
+            "/a/./b",
+            "a\\..\\b",
+            "/..;x=y/b",
+            "/.;",
+            "/..\0",
+            "/.. /",
+            "/..?",
+            "/..\x0b/",
+            "/\x1f.\x7f",
+            "/\t.. ;",
+        ] {
             assert!(has_dot_segment(path.as_bytes()), "{path:?}");
         }
         for path in ["", "/", "//", "/...", "/..a", "/a..", "/.a/b.", "/a;..", "/a ..", "/a?.."] {
