@@ -29,6 +29,20 @@ pub(super) struct ServiceReplyHead {
     pub keep_alive: bool,
 }
 
+impl ServiceReplyHead {
+    /// An interim reply ends with its head and is not forwarded (RFC 9112, section 6.3), so its fields
+    /// mean nothing here.
+    fn interim(status: u16) -> Self {
+        Self {
+            status,
+            media_type: String::new(),
+            headers: Vec::new(),
+            framing: Framing::None,
+            keep_alive: true,
+        }
+    }
+}
+
 /// Returns the length of the head at the start of `bytes`, or `None` if it is incomplete. The first
 /// `seen` bytes were searched before.
 pub(super) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, InvalidHead> {
@@ -42,6 +56,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ServiceReplyHead, String> {
     let ParsedResponse { status: status @ 100..=599, http_1_0, fields, .. } = response else {
         return Err("its status is not one of HTTP".to_owned());
     };
+    if matches!(status, 100..=199) {
+        return Ok(ServiceReplyHead::interim(status));
+    }
     let (mut length, mut coding, mut media_type) = (None, None, None);
     for field in fields {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);

@@ -246,7 +246,8 @@ fn what_is_no_reply_or_two_is_502() {
 #[test]
 fn interim_replies_are_skipped_however_many_there_are() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n\
-         HTTP/1.1 102 Processing\r\n\r\n";
+         HTTP/1.1 102 Processing\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
+         HTTP/1.1 199 X\r\nContent-Type: a/b\r\nContent-Type: a/b\r\n\r\n";
     let text = format!("{}{}", interim.repeat(500), reply("final"));
     let scene = Scene::new(Scripted::saying(text).service(""));
     let answer = scene.get("x");
