@@ -62,7 +62,7 @@ table! {
     EXPECTATION_FAILED: 417, "expectation_failed", "`Expect` is something else than `100-continue`";
     HOST_NOT_ALLOWED: 421, "host_not_allowed", "`Host` is not accepted";
     HEAD_TOO_LARGE: 431, "head_too_large", "the head is over 16 KiB";
-    TOO_MANY_FIELDS: 431, "too_many_fields", "the head has more than 64 fields";
+    TOO_MANY_FIELDS: 431, "too_many_fields", "the head has more than 128 fields";
     TRAILERS_TOO_LARGE: 431, "trailers_too_large", "chunk extensions and trailers of a body are over 8 KiB";
     CALLER_GONE: 499, "caller_gone", "the caller went away; only a log shows it";
     EXCEPTION: 500, "exception",

@@ -16,8 +16,8 @@ use crate::http1::head::{
 
 /// Maximum size of a head, in bytes.
 pub(super) const MAX_BYTES: usize = 16 * 1024;
-/// Maximum number of header fields in a head.
-const MAX_FIELDS: usize = 64;
+/// Maximum number of header fields in a head: as many as cross the pipe.
+const MAX_FIELDS: usize = header::MAX_FIELDS;
 
 /// Returns the length of the head at the start of `bytes`, or `None` if it is incomplete. The first
 /// `seen` bytes were searched before.

@@ -35,7 +35,7 @@ fn broken_requests_are_refused_and_closed() {
         (400, post("X: a\0b\r\n").into()),
         (400, post("X: \u{7f}\r\n").into()),
         (400, post("Ä: x\r\n").into()),
-        (431, post(&"X: y\r\n".repeat(64)).into()),
+        (431, post(&"X: y\r\n".repeat(128)).into()),
         (431, format!("GET /{}", "a".repeat(20_000)).into()),
         (431, field("X", &"a".repeat(20_000)).into()),
         (400, post("Transfer-Encoding: chunked\r\n\r\n5\r\nabcdeX\r\n").into()),
