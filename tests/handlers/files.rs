@@ -600,6 +600,8 @@ fn a_link_stands_for_its_file() {
     symlink("../../link", share.join("v2/deep/chain")).unwrap();
     symlink("v2/new", share.join("dangling")).unwrap();
     symlink("none/new", share.join("nowhere")).unwrap();
+    symlink("none/", share.join("no_file")).unwrap();
+    symlink("no_file", share.join("chain")).unwrap();
     symlink("../outside", share.join("out")).unwrap();
     symlink(share.join("v2/a"), share.join("absolute")).unwrap();
     symlink("circle", share.join("circle")).unwrap();
@@ -635,6 +637,10 @@ fn a_link_stands_for_its_file() {
     assert!(is_link("dangling"));
     assert_eq!(fs::read(share.join("v2/new")).unwrap(), b"new");
     assert_error(&nodes.put("file//nowhere", b"x"), 409, "no_directory");
+    for name in ["no_file", "chain"] {
+        assert_error(&nodes.put(&format!("file//{name}"), b"x"), 409, "is_directory");
+    }
+    assert!(!share.join("none").exists(), "GET would not find it by the link");
     for name in ["out", "absolute", "circle"] {
         assert_error(&nodes.put(&format!("file//{name}"), b"x"), 403, "forbidden");
         assert!(is_link(name));

@@ -7,6 +7,7 @@
 //! link stays. Removing is about names, as with rm(1): it removes the link.
 
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use cap_std::fs::{Dir, File, Metadata, OpenOptions, PermissionsExt};
@@ -79,12 +80,16 @@ pub(super) fn delete(
 
 /// The path after following the links at its end, also where they lead to a file that does not exist
 /// yet. The kernel follows those before the end, and refuses what leads out of the directory.
-fn followed(dir: &Dir, path: &Path) -> io::Result<PathBuf> {
+fn followed(dir: &Dir, path: &Path) -> Result<PathBuf, FileProblem> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         match dir.symlink_metadata(&path) {
             Ok(metadata) if metadata.is_symlink() => {
                 let target = dir.read_link(&path)?;
+                // Also one that does not exist: no file can be there.
+                if names_directory(&target) {
+                    return Err(is_directory());
+                }
                 path.pop();
                 path.push(target);
             }
@@ -92,7 +97,13 @@ fn followed(dir: &Dir, path: &Path) -> io::Result<PathBuf> {
             _ => return Ok(path),
         }
     }
-    Err(io::Error::from_raw_os_error(libc::ELOOP))
+    Err(io::Error::from_raw_os_error(libc::ELOOP).into())
+}
+
+/// Whether a path ends so that only a directory can be there (path_resolution(7)).
+fn names_directory(path: &Path) -> bool {
+    let path = path.as_os_str().as_bytes();
+    [&b"/"[..], b"/.", b"/.."].iter().any(|end| path.ends_with(end))
 }
 
 /// Returns the metadata of the existing file, following links. Fails if the request may not change
