@@ -74,11 +74,13 @@ impl Asked {
         let broken = |error: io::Error| CliFailure::Failed(format!("{}: {error}", self.to));
         let early = self.ask(&socket)?;
         socket.set_read_timeout(None).map_err(broken)?;
-        // If this program is killed, the kernel resets the connection, so that the target does not take
-        // half of the input for all of it. Ignored: a Unix socket cannot be reset.
+        // Unless all of the input was passed on, the kernel resets the connection, also if this program is
+        // killed: the target must not take half of the input for all of it. Ignored: a Unix socket cannot
+        // be reset.
         let _ = socket.set_linger(Some(Duration::ZERO));
-        exchange(&socket, &early).map_err(broken)?;
-        let _ = socket.set_linger(None);
+        if exchange(&socket, &early).map_err(broken)? == Input::Ended {
+            let _ = socket.set_linger(None);
+        }
         Ok(())
     }
 
@@ -131,27 +133,35 @@ fn status(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
     }
 }
 
-/// Copies in both directions until the other side has closed; the rest of standard input is then
-/// discarded.
-fn exchange(mut socket: &Socket, early: &[u8]) -> io::Result<()> {
+/// What became of standard input when the other side had closed.
+#[derive(PartialEq, Eq)]
+enum Input {
+    /// It had ended before, and all of it was passed on.
+    Ended,
+    /// It goes on; the rest is discarded.
+    Open,
+}
+
+/// Copies in both directions until the other side has closed.
+fn exchange(mut socket: &Socket, early: &[u8]) -> io::Result<Input> {
     let mut to = socket.try_clone()?;
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let (failed, failure) = bounded(1);
+    let (ending, ended) = bounded(1);
     threads::spawn("input", move || {
-        let end = match copy(&mut input, &mut to) {
-            Ok(()) => Shutdown::Write,
-            // The other direction ends too.
-            Err(error) => {
-                let _ = failed.try_send(error);
-                Shutdown::Both
-            }
-        };
+        let copied = copy(&mut input, &mut to);
+        // On failure the other direction ends too.
+        let end = if copied.is_ok() { Shutdown::Write } else { Shutdown::Both };
+        // Before the other side can answer to the end.
+        let _ = ending.try_send(copied);
         let _ = to.shutdown(end);
     })?;
     output.write_all(early)?;
     copy(&mut socket, &mut output)?;
-    failure.try_recv().map_or(Ok(()), Err)
+    match ended.try_recv() {
+        Ok(copied) => copied.map(|()| Input::Ended),
+        Err(_) => Ok(Input::Open),
+    }
 }
 
 /// Forwards bytes as they arrive. `io::copy` would splice a socket into a pipe, which on Linux does

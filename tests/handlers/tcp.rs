@@ -334,6 +334,25 @@ fn a_killed_rp_tcp_leaves_no_connection_that_seems_to_have_ended() {
 }
 
 #[test]
+fn a_target_that_answers_before_the_end_of_the_input_does_not_take_it_for_whole() {
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nodes = Nodes::start(target.local_addr().unwrap(), &[]);
+    let mut program = rp_tcp(&nodes.client, "server/t").stdin(Stdio::piped()).spawn().unwrap();
+    program.stdin.as_mut().unwrap().write_all(b"half").unwrap();
+    let mut far = accept(&target);
+    far.set_read_timeout(Some(PATIENCE)).unwrap();
+    far.read_exact(&mut [0; 4]).unwrap();
+    far.write_all(b"enough").unwrap();
+    far.shutdown(Shutdown::Write).unwrap();
+    // Its input stays open.
+    let mut answer = Vec::new();
+    program.stdout.as_mut().unwrap().read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b"enough");
+    assert!(program.wait().unwrap().success());
+    assert!(is_reset(&mut far));
+}
+
+#[test]
 fn a_node_that_ends_leaves_no_connection_that_seems_to_have_ended() {
     let cases = [("server", "KILL"), ("client", "KILL"), ("server", "TERM"), ("client", "TERM")];
     for (ended, signal) in cases {
