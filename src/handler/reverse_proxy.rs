@@ -134,7 +134,10 @@ impl Service {
             None => None,
         };
         let head = read_final_head(&mut connection, upload.as_ref(), watch)?;
-        let keep_alive = head.keep_alive && taken;
+        // A 204 that announces a body may be followed by one, late enough to look like the next reply.
+        let may_follow = head.status == 204
+            && !matches!(head.framing, Framing::None | Framing::Length(0) | Framing::Close);
+        let keep_alive = head.keep_alive && taken && !may_follow;
         let exchange = Exchange { connection, upload, idle: Arc::clone(&self.idle), keep_alive };
         let body = if head_only {
             exchange.end();

@@ -57,6 +57,25 @@ fn a_connection_is_used_again_whatever_ends_the_body() {
 }
 
 #[test]
+fn a_body_behind_a_reply_without_one_is_not_the_next_reply() {
+    for fields in ["Transfer-Encoding: chunked", "Content-Length: 5"] {
+        let service = Scripted::start(move |number, visit| {
+            while visit.request().is_some() {
+                let text = match number {
+                    0 => format!("HTTP/1.1 204 No Content\r\n{fields}\r\n\r\n"),
+                    _ => reply("fine"),
+                };
+                visit.send(text);
+            }
+        });
+        let scene = Scene::new(service.service(""));
+        assert_eq!(scene.get("x").status, 204);
+        assert_eq!(scene.get("x").text(), "fine", "on a new connection: {fields}");
+        assert_eq!(service.visits(), 2);
+    }
+}
+
+#[test]
 fn a_post_to_a_service_that_closes_after_each_reply_is_answered() {
     let service = Scripted::start(|_, visit| {
         if visit.request().is_some() {
