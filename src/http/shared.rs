@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::event::inspect::Inspect;
 use crate::event::pipe::Pipe;
-use crate::event::{Event, Reply};
+use crate::event::{Event, Reply, header};
 use crate::http::HttpSettings;
 use crate::http::budget::Budget;
 use crate::http::guard::Guard;
@@ -36,8 +36,19 @@ pub(super) struct Shared {
 
 impl Shared {
     /// The response that carries a peer's reply.
-    pub fn respond(&self, reply: Reply, event: &Event, destination: &Destination) -> HttpResponse {
+    pub fn respond(
+        &self,
+        mut reply: Reply,
+        event: &Event,
+        destination: &Destination,
+    ) -> HttpResponse {
         let peer = destination.name();
+        // A peer of this version has checked it.
+        if !header::is_clean(&reply.media_type) {
+            let why = format!("the media type of its reply cannot be sent: {:?}", reply.media_type);
+            self.callers_log.warn("media type", &peer.escape_debug().to_string(), &why);
+            reply.media_type.clear();
+        }
         HttpResponse::of_reply(reply, event, self.trusts(peer), |name| {
             self.steering.stops(name, peer)
         })

@@ -251,6 +251,15 @@ fn an_original_client_is_served() {
 
     converse(&mut original, server.http(), "/client/original/", "server");
 
+    // What HTTP cannot carry is left out, and told.
+    let asked = asking(server.http(), "GET", "/client/original/price", b"");
+    let event = original.frame_of(EVENT);
+    let reply = message::reply(event.id, "text/plain; currency=\u{20ac}", 0, b"5");
+    original.peer.send(&reply).unwrap();
+    let answer = asked.join().unwrap();
+    assert_eq!((answer.status, answer.text(), answer.header("Content-Type")), (200, "5", None));
+    server.wait_log(&["original: the media type of its reply cannot be sent", "currency=\u{20ac}"]);
+
     // Its first heartbeat comes after five seconds, and then every five.
     for beat in 1..=2 {
         let due = original.peer.connected + Duration::from_secs(5 * beat);
