@@ -21,6 +21,7 @@ use super::relay::{RelayEnd, RelayLimits, RelayOutcome, RelaySide, relay};
 use super::stream::Stream;
 use super::url::Url;
 use super::websocket::LivenessTimeouts;
+use crate::net::accept::strangers::reset_when_closed;
 use crate::net::dial::Address;
 use crate::sync::permits::Permits;
 use crate::sync::workers::Workers;
@@ -132,9 +133,11 @@ impl Forwarder {
         if let Err(error) = begun {
             return log::warn!("{call}: not served: no thread for it: {error}");
         }
-        let socket = target.connect(call.outbound.resolver(), deadline);
-        let connected =
-            socket.and_then(|socket| Stream::socket(socket).map_err(|error| error.to_string()));
+        let connected = target.connect(call.outbound.resolver(), deadline).and_then(|socket| {
+            // If the caller is not joined, the server must not take that for a caller who sent nothing.
+            reset_when_closed(&socket);
+            Stream::socket(socket).map_err(|error| error.to_string())
+        });
         let Ok(joined) = joined.recv_timeout(JOIN_AND_DIAL_TIMEOUT) else {
             return log::error!("{call}: not served: its broker connection was not made in time");
         };

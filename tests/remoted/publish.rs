@@ -126,6 +126,26 @@ fn a_reset_of_either_side_reaches_the_other() {
 }
 
 #[test]
+fn a_caller_that_is_not_joined_is_no_empty_connection_for_the_server() {
+    let mut scene = Scene::new(&[]);
+    let (mut link, _) = scene.call("gone");
+    let mut server = scene.target();
+    link.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    let error = std::io::Read::read(&mut server.socket, &mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    scene.node.wait_log(&["WARN", "192.0.2.7:32828", "the caller did not wait (400)"]);
+
+    // Nor is one whose program is killed before.
+    let (_link, _) = scene.call("waits");
+    let mut server = scene.target();
+    // It says more only once it is joined.
+    server.says_nothing();
+    scene.node.signal("KILL");
+    let error = std::io::Read::read(&mut server.socket, &mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
 fn a_caller_of_a_dead_server_is_closed_with_one_line() {
     let mut scene = Scene::new(&[]);
     let gone =
