@@ -647,6 +647,19 @@ fn a_link_stands_for_its_file() {
     }
     assert!(!nodes.root.path().join("outside").exists());
 
+    // As many links, one after the other, as the kernel follows, and one more.
+    fs::create_dir(share.join("chain_of")).unwrap();
+    symlink("0", share.join("chain_of/1")).unwrap();
+    for at in 2..=41 {
+        symlink((at - 1).to_string(), share.join(format!("chain_of/{at}"))).unwrap();
+    }
+    for (body, status) in [("new", 201), ("newer", 204)] {
+        assert_eq!(nodes.put("file//chain_of/40", body.as_bytes()).status, status);
+        assert_eq!(nodes.get("file//chain_of/40").text(), body);
+        assert_error(&nodes.put("file//chain_of/41", b"x"), 403, "forbidden");
+        assert_error(&nodes.get("file//chain_of/41"), 403, "forbidden");
+    }
+
     // The name is removed, not the file; the condition is about the file.
     let wrong = nodes.ask("DELETE", "file//link", &[("If-Match", "\"x\"")], b"");
     assert_error(&wrong, 412, "precondition_failed");

@@ -82,7 +82,8 @@ pub(super) fn delete(
 /// yet. The kernel follows those before the end, and refuses what leads out of the directory.
 fn followed(dir: &Dir, path: &Path) -> Result<PathBuf, FileProblem> {
     let mut path = path.to_owned();
-    for _ in 0..MAX_LINKS {
+    // Once more, to see that the last one leads to no further link.
+    for _ in 0..=MAX_LINKS {
         match dir.symlink_metadata(&path) {
             Ok(metadata) if metadata.is_symlink() => {
                 let target = dir.read_link(&path)?;
