@@ -266,13 +266,10 @@ fn a_port_that_is_set_beside_a_handed_socket_is_a_warning() {
         (pipe.local_addr().unwrap(), http.local_addr().unwrap())
     );
     let socket = format!("is {}; ListenStream=", node.pipe());
-    node.wait_log(&[
-        "WARN  the pipe port is set to 127.0.0.1:4321, which changes nothing",
-        &socket,
-    ]);
+    node.wait_log(&["WARN  the pipe port is set to 127.0.0.1:4321, which has no effect", &socket]);
     let client = client(&identities, "web1", node.pipe()).set("RP_CLIENT_HTTP_BIND", "127.0.0.1:1");
     let client = client.command_with_sockets(&sockets[1..]).start();
-    client.wait_log(&["WARN  RP_CLIENT_HTTP_BIND is 127.0.0.1:1, which changes nothing"]);
+    client.wait_log(&["WARN  RP_CLIENT_HTTP_BIND is 127.0.0.1:1, which has no effect"]);
     assert!(node.log().iter().all(|line| !line.contains("HTTP_BIND")), "{:?}", node.log());
 }
 

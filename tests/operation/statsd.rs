@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,9 @@ use crate::support::{self, Identities, PATIENCE, Setup, client, server};
 
 /// A statsd that sums up what it receives.
 struct Statsd {
-    socket: UdpSocket,
+    port: u16,
+    /// Taken from the socket as they come: its buffer has no room for all that a busy test sends.
+    packets: Receiver<Vec<u8>>,
     counts: BTreeMap<String, u64>,
     timings: BTreeMap<String, Vec<f64>>,
 }
@@ -18,13 +21,22 @@ struct Statsd {
 impl Statsd {
     fn new() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        Self { socket, counts: BTreeMap::new(), timings: BTreeMap::new() }
+        let port = socket.local_addr().unwrap().port();
+        let (sender, packets) = mpsc::channel();
+        thread::spawn(move || {
+            let mut packet = [0; 65_536];
+            while let Ok(length) = socket.recv(&mut packet) {
+                // Disconnected at the end of the test.
+                if sender.send(packet[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { port, packets, counts: BTreeMap::new(), timings: BTreeMap::new() }
     }
 
     fn told_by(&self, setup: Setup) -> Setup {
-        let port = self.socket.local_addr().unwrap().port();
-        setup.set("RP_STATSD_HOST", "localhost").set("RP_STATSD_PORT", port)
+        setup.set("RP_STATSD_HOST", "localhost").set("RP_STATSD_PORT", self.port)
     }
 
     fn count(&self, name: &str) -> u64 {
@@ -41,10 +53,9 @@ impl Statsd {
     }
 
     fn take(&mut self) {
-        let mut packet = [0; 65_536];
-        let Ok(length) = self.socket.recv(&mut packet) else { return };
-        assert!(length <= 1432, "{length} bytes");
-        for line in std::str::from_utf8(&packet[..length]).unwrap().split('\n') {
+        let Ok(packet) = self.packets.recv_timeout(Duration::from_millis(50)) else { return };
+        assert!(packet.len() <= 1432, "{} bytes", packet.len());
+        for line in std::str::from_utf8(&packet).unwrap().split('\n') {
             let (name, rest) = line.split_once(':').unwrap();
             let clean = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
             assert!(name.chars().all(clean), "{line}");
