@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -319,8 +319,8 @@ fn upgraded(node: &Node, target: &str) -> TcpStream {
     socket
 }
 
-#[test]
-fn a_killed_rp_tcp_leaves_no_connection_that_seems_to_have_ended() {
+/// `rp_tcp` that has passed on half of its input, and its target's end of the connection.
+fn half_sent() -> (Nodes, Child, TcpStream) {
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let nodes = Nodes::start(target.local_addr().unwrap(), &[]);
     let mut program = rp_tcp(&nodes.client, "server/t").stdin(Stdio::piped()).spawn().unwrap();
@@ -328,6 +328,12 @@ fn a_killed_rp_tcp_leaves_no_connection_that_seems_to_have_ended() {
     let mut far = accept(&target);
     far.set_read_timeout(Some(PATIENCE)).unwrap();
     far.read_exact(&mut [0; 4]).unwrap();
+    (nodes, program, far)
+}
+
+#[test]
+fn a_killed_rp_tcp_leaves_no_connection_that_seems_to_have_ended() {
+    let (_nodes, mut program, mut far) = half_sent();
     program.kill().unwrap();
     program.wait().unwrap();
     assert!(is_reset(&mut far));
@@ -335,13 +341,7 @@ fn a_killed_rp_tcp_leaves_no_connection_that_seems_to_have_ended() {
 
 #[test]
 fn a_target_that_answers_before_the_end_of_the_input_does_not_take_it_for_whole() {
-    let target = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nodes = Nodes::start(target.local_addr().unwrap(), &[]);
-    let mut program = rp_tcp(&nodes.client, "server/t").stdin(Stdio::piped()).spawn().unwrap();
-    program.stdin.as_mut().unwrap().write_all(b"half").unwrap();
-    let mut far = accept(&target);
-    far.set_read_timeout(Some(PATIENCE)).unwrap();
-    far.read_exact(&mut [0; 4]).unwrap();
+    let (_nodes, mut program, mut far) = half_sent();
     far.write_all(b"enough").unwrap();
     far.shutdown(Shutdown::Write).unwrap();
     // Its input stays open.
