@@ -14,6 +14,7 @@ mod ask;
 mod closing;
 mod drain;
 mod end;
+mod figures;
 mod health;
 mod heartbeat;
 mod held;
@@ -42,12 +43,12 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
-use serde::Serialize;
 
 use ask::Asker;
 use closing::{Closing, FragileMutex};
 use drain::DrainState;
 pub use end::LinkEnd;
+pub use figures::{Figures, Traffic};
 use health::Health;
 pub use health::HeartbeatMode;
 use output::LinkOutput;
@@ -63,7 +64,7 @@ use crate::event::{Event, Reply};
 use crate::handler::PeerIdentity;
 use crate::metrics::meter::{Outcomes, RequestOutcome};
 use crate::sync::threads;
-use crate::wire::{Capabilities, FrameLimits, encode_goodbye};
+use crate::wire::{FrameLimits, encode_goodbye};
 
 /// Stack size of a link's threads; they call no handlers.
 const THREAD_STACK: usize = 256 * 1024;
@@ -115,43 +116,6 @@ pub struct LinkParts {
     pub on_ready: OnReady,
     /// Called when the peer announces that it is stopping. Must not block.
     pub on_draining: Box<dyn Fn() + Send + Sync>,
-}
-
-/// A snapshot of a link.
-#[derive(Clone, Copy, Debug)]
-pub struct Figures {
-    /// When the link was established.
-    pub since: SystemTime,
-    /// Time since bytes last arrived.
-    pub silent: Duration,
-    /// Round-trip time of the last heartbeat. On a server the value is the client's, and one
-    /// heartbeat old.
-    pub round_trip: Option<Duration>,
-    /// Time since the last heartbeat or heartbeat reply arrived.
-    pub last_heartbeat: Option<Duration>,
-    /// Current load and totals.
-    pub traffic: Traffic,
-    /// What can be sent to the peer.
-    pub capabilities: Capabilities,
-}
-
-/// Current load and totals of a link.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Traffic {
-    /// Requests to the peer that await a reply.
-    pub in_flight: usize,
-    /// The peer's requests that are running or queued.
-    pub handling: usize,
-    /// Those queued behind other requests of the same peer.
-    pub waiting: usize,
-    /// Messages waiting to be written.
-    pub unsent: usize,
-    /// Bodies in pieces in both directions, including tunnelled connections.
-    pub streams: usize,
-    /// Bytes of ciphertext received.
-    pub bytes_in: u64,
-    /// Bytes of ciphertext sent.
-    pub bytes_out: u64,
 }
 
 impl Link {
