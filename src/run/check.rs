@@ -33,14 +33,8 @@ pub(super) fn client(
     env: &Environment,
     source: &SettingsSource,
 ) -> Result<(), CliFailure> {
-    let mut report = Report::default();
+    let mut report = begin(source);
     let open_files = source.open_files();
-    if let Some(user) = source.user_of_unit().filter(|_| geteuid().is_root()) {
-        let words = format!(
-            "checked as root, who may read any file; as the unit's own user: sudo -u {user} ... --check"
-        );
-        report.remark(CONFIGURATION, words);
-    }
     let read = ClientConfig::from_environment(env);
     match usable(read, |config| &config.node, handlers, Role::Client, &mut report) {
         Some(config) => {
@@ -70,14 +64,8 @@ pub(super) fn server(
     env: &Environment,
     source: &SettingsSource,
 ) -> Result<(), CliFailure> {
-    let mut report = Report::default();
+    let mut report = begin(source);
     let open_files = source.open_files();
-    if let Some(user) = source.user_of_unit().filter(|_| geteuid().is_root()) {
-        let words = format!(
-            "checked as root, who may read any file; as the unit's own user: sudo -u {user} ... --check"
-        );
-        report.remark(CONFIGURATION, words);
-    }
     let read = ServerConfig::from_environment(env);
     match usable(read, |config| &config.node, handlers, Role::Server, &mut report) {
         Some(config) => {
@@ -98,6 +86,18 @@ pub(super) fn server(
         }
     }
     report.end()
+}
+
+/// A report that begins with what the user who checks changes.
+fn begin(source: &SettingsSource) -> Report {
+    let mut report = Report::default();
+    if let Some(user) = source.user_of_unit().filter(|_| geteuid().is_root()) {
+        let words = format!(
+            "checked as root, who may read any file; as the unit's own user: sudo -u {user} ... --check"
+        );
+        report.remark(CONFIGURATION, words);
+    }
+    report
 }
 
 /// The configuration, if a node could start with it.
