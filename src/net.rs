@@ -7,5 +7,6 @@ pub(crate) mod accept;
 pub(crate) mod bind;
 pub(crate) mod dial;
 pub(crate) mod hangup;
+pub(crate) mod reset;
 
 pub use bind::Bind;

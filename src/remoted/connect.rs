@@ -85,7 +85,7 @@ pub struct BrokeredConnection {
 
 impl BrokeredConnection {
     pub(super) fn new(stream: Stream, url: &Url, caller: Option<SocketAddr>) -> Self {
-        let reset_if_killed = ResetIfKilled::new(&stream);
+        let reset_if_killed = stream.reset_if_killed();
         Self { stream, reset_if_killed, path: url.path().to_owned(), caller, timeout: None }
     }
 

@@ -15,8 +15,8 @@ use super::stream::Stream;
 use super::url::{Side, Url};
 use super::webroute::ConnectError;
 use crate::config::Bind;
-use crate::net::accept::strangers::reset_when_closed;
 use crate::net::accept::{Acceptor, AtStop, SocketFile, listen};
+use crate::net::reset::set_reset_on_close;
 use crate::sync::line_budget::LineBudget;
 use crate::sync::permits::Permits;
 use crate::sync::workers::Workers;
@@ -143,7 +143,7 @@ struct Port {
 impl Port {
     fn admit(&self, socket: Socket) {
         // Until both directions have ended in order.
-        reset_when_closed(&socket);
+        set_reset_on_close(&socket, true);
         let address = socket.peer_addr().ok().and_then(|address| address.as_socket());
         let is_remote = address.is_some_and(|address| !address.ip().to_canonical().is_loopback());
         let caller = Caller {

@@ -21,8 +21,8 @@ use super::relay::{RelayEnd, RelayLimits, RelayOutcome, RelaySide, relay};
 use super::stream::Stream;
 use super::url::Url;
 use super::websocket::LivenessTimeouts;
-use crate::net::accept::strangers::reset_when_closed;
 use crate::net::dial::Address;
+use crate::net::reset::set_reset_on_close;
 use crate::sync::permits::Permits;
 use crate::sync::workers::Workers;
 
@@ -135,7 +135,7 @@ impl Forwarder {
         }
         let connected = target.connect(call.outbound.resolver(), deadline).and_then(|socket| {
             // If the caller is not joined, the server must not take that for a caller who sent nothing.
-            reset_when_closed(&socket);
+            set_reset_on_close(&socket, true);
             Stream::socket(socket).map_err(|error| error.to_string())
         });
         let Ok(joined) = joined.recv_timeout(JOIN_AND_DIAL_TIMEOUT) else {

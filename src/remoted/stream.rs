@@ -6,31 +6,32 @@
 //! [`Read`] and [`Write`] return `WouldBlock` at once; only [`Stream::wait`] waits, always with a deadline.
 //! So one thread can serve two streams (`relay`), and no thread hangs on a silent peer.
 
+mod poll;
+mod reset_if_killed;
+mod stdio;
 mod tls;
 mod transport;
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use socket2::Socket;
 
-use crate::sync::deadline::time_left;
+use crate::net::reset::set_reset_on_close;
+pub(super) use poll::wait_any;
+pub(super) use reset_if_killed::ResetIfKilled;
+use stdio::StandardStreams;
 use tls::StreamTls;
 use transport::NonblockingTransport;
 pub use transport::ReadyEvent;
 
-/// What a pipe or a terminal accepts without blocking once poll(2) reports it as writable (`PIPE_BUF`,
-/// pipe(7)). Standard output is shared with other processes, so it stays blocking.
-const MAX_STDIO_WRITE: usize = 4096;
 /// Maximum number of bytes that are discarded so that a peer receives the last response.
 const MAX_DISCARDED: usize = 256 * 1024;
 
@@ -47,8 +48,7 @@ enum Kind {
     /// Shared with a thread that may shut it down.
     Socket(Arc<Socket>),
     Tls(Box<StreamTls<Stream>>),
-    /// None after it was closed for writing.
-    Pair(File, Option<File>),
+    Stdio(StandardStreams),
 }
 
 impl Stream {
@@ -67,9 +67,7 @@ impl Stream {
 
     /// Standard input and output of this process. To be used once.
     pub fn stdio() -> io::Result<Self> {
-        let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-        let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Ok(Self::new(Kind::Pair(input, Some(output))))
+        Ok(Self::new(Kind::Stdio(StandardStreams::new()?)))
     }
 
     /// Completes the server side of a TLS handshake over `under`.
@@ -132,7 +130,7 @@ impl Stream {
         match &self.kind {
             Kind::Socket(socket) => Some(socket),
             Kind::Tls(tls) => tls.under().bottom(),
-            Kind::Pair(..) => None,
+            Kind::Stdio(_) => None,
         }
     }
 
@@ -140,7 +138,7 @@ impl Stream {
         match &self.kind {
             Kind::Socket(socket) => Some(Arc::clone(socket)),
             Kind::Tls(tls) => tls.under().shared_bottom(),
-            Kind::Pair(..) => None,
+            Kind::Stdio(_) => None,
         }
     }
 
@@ -149,7 +147,7 @@ impl Stream {
         match &self.kind {
             Kind::Socket(socket) => socket.as_fd(),
             Kind::Tls(tls) => tls.under().input(),
-            Kind::Pair(input, _) => input.as_fd(),
+            Kind::Stdio(stdio) => stdio.input(),
         }
     }
 
@@ -158,7 +156,7 @@ impl Stream {
         match &self.kind {
             Kind::Socket(socket) => socket.as_fd(),
             Kind::Tls(tls) => tls.under().output(),
-            Kind::Pair(input, output) => output.as_ref().map_or(input.as_fd(), AsFd::as_fd),
+            Kind::Stdio(stdio) => stdio.output(),
         }
     }
 
@@ -188,12 +186,7 @@ impl Stream {
                 other => other,
             },
             Kind::Tls(tls) => tls.close_writing(),
-            Kind::Pair(_, output) => {
-                if let Some(output) = output.take() {
-                    close_standard_output(&output)?;
-                }
-                Ok(())
-            }
+            Kind::Stdio(stdio) => stdio.close_writing(),
         }
     }
 
@@ -226,6 +219,11 @@ impl Stream {
     /// Closes it with an error for the peer, if the kind of connection has one: TCP sends a reset.
     pub fn reset(self) {
         self.set_reset_on_close(true);
+    }
+
+    /// Has a joined connection reset if this process is killed.
+    pub(super) fn reset_if_killed(&self) -> ResetIfKilled {
+        ResetIfKilled::new(self.shared_bottom())
     }
 
     /// Whether closing it resets it. The kernel then also resets it if this process is killed.
@@ -345,14 +343,7 @@ impl Read for Stream {
         unless_interrupted(|| match &mut self.kind {
             Kind::Socket(socket) => (&**socket).read(buffer),
             Kind::Tls(tls) => tls.read(buffer),
-            Kind::Pair(input, _) => {
-                // Reading may block, so it polls first.
-                let mut polled = [PollFd::new(input, PollFlags::IN)];
-                if !wait_any(&mut polled, Some(Instant::now()))? {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                input.read(buffer)
-            }
+            Kind::Stdio(stdio) => stdio.read(buffer),
         })
     }
 }
@@ -363,14 +354,7 @@ impl Write for Stream {
             // Not `write`: std ignores SIGPIPE, but a program that uses this crate may not.
             Kind::Socket(socket) => socket.send_with_flags(bytes, libc::MSG_NOSIGNAL),
             Kind::Tls(tls) => tls.write(bytes),
-            Kind::Pair(_, None) => Err(io::ErrorKind::BrokenPipe.into()),
-            Kind::Pair(_, Some(output)) => {
-                let mut polled = [PollFd::new(output, PollFlags::OUT)];
-                if !wait_any(&mut polled, Some(Instant::now()))? {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                output.write(&bytes[..bytes.len().min(MAX_STDIO_WRITE)])
-            }
+            Kind::Stdio(stdio) => stdio.write(bytes),
         })
     }
 
@@ -380,57 +364,6 @@ impl Write for Stream {
             _ => Ok(()),
         }
     }
-}
-
-/// Resets a joined connection if this process is killed, and otherwise lets it end as it is closed.
-pub(super) struct ResetIfKilled(Option<Arc<Socket>>);
-
-impl ResetIfKilled {
-    pub fn new(stream: &Stream) -> Self {
-        stream.set_reset_on_close(true);
-        Self(stream.shared_bottom())
-    }
-
-    /// Leaves the reset on.
-    pub fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for ResetIfKilled {
-    fn drop(&mut self) {
-        // What a panic has interrupted is not complete.
-        if let Some(socket) = &self.0
-            && !std::thread::panicking()
-        {
-            set_reset_on_close(socket, false);
-        }
-    }
-}
-
-fn set_reset_on_close(socket: &Socket, resets: bool) {
-    // Without effect on a Unix socket, which cannot be reset.
-    let _ = socket.set_linger(resets.then_some(Duration::ZERO));
-}
-
-/// Waits until one of these has an event. False at `deadline`; without one it waits indefinitely.
-pub(super) fn wait_any(polled: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
-    loop {
-        // Beyond the range of a `Timespec` there is no limit.
-        let timeout = deadline.and_then(|deadline| Timespec::try_from(time_left(deadline)).ok());
-        match poll(polled, timeout.as_ref()) {
-            Ok(count) => return Ok(count > 0),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Ends our standard output for its readers; dropping a copy would not.
-fn close_standard_output(output: &File) -> io::Result<()> {
-    // A socket may have copies in other processes.
-    let _ = rustix::net::shutdown(output, rustix::net::Shutdown::Write);
-    Ok(rustix::stdio::dup2_stdout(&File::options().write(true).open("/dev/null")?)?)
 }
 
 fn unless_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {

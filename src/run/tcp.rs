@@ -15,6 +15,7 @@ use socket2::Socket;
 use crate::config::TunnelTarget;
 use crate::http1::head::{self, InvalidHead, NO_FIELD};
 use crate::net::dial::{Address, Resolver};
+use crate::net::reset::set_reset_on_close;
 use crate::run::cli::{self, CliFailure, Program};
 use crate::run::logging::one_line;
 use crate::sync::threads;
@@ -75,11 +76,10 @@ impl Asked {
         let early = self.ask(&socket)?;
         socket.set_read_timeout(None).map_err(broken)?;
         // Unless all of the input was passed on, the kernel resets the connection, also if this program is
-        // killed: the target must not take half of the input for all of it. Ignored: a Unix socket cannot
-        // be reset.
-        let _ = socket.set_linger(Some(Duration::ZERO));
+        // killed: the target must not take half of the input for all of it.
+        set_reset_on_close(&socket, true);
         if exchange(&socket, &early).map_err(broken)? == Input::Ended {
-            let _ = socket.set_linger(None);
+            set_reset_on_close(&socket, false);
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ use socket2::{Socket, TcpKeepalive};
 
 use crate::event::pipe::Caller;
 use crate::event::{Body, Sink, Source};
+use crate::net::reset::set_reset_on_close;
 
 /// How often a thread that waits for a socket checks whether the other direction has failed.
 const FAILURE_POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -74,15 +75,14 @@ impl TunnelConnection {
 
     /// From now on its end is a reset, however this process ends, until both directions have ended.
     pub fn reset_on_close(&self) {
-        // Ignored: a Unix socket cannot be reset.
-        let _ = self.socket.set_linger(Some(Duration::ZERO));
+        set_reset_on_close(&*self.socket, true);
     }
 
     /// One direction has ended in order.
     fn end_direction(&self) {
         if self.open_directions.fetch_sub(1, Ordering::AcqRel) == 1 {
             // What is still being sent arrives, and then the end.
-            let _ = self.socket.set_linger(None);
+            set_reset_on_close(&*self.socket, false);
         }
     }
 

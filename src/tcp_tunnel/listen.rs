@@ -10,8 +10,8 @@ use super::connection::TunnelConnection;
 use crate::config::{Bind, TunnelTarget};
 use crate::event::pipe::{Peer, Pipe};
 use crate::event::{CODE_FINE, CODE_UNHANDLED, Event, Reply, Verb};
-use crate::net::accept::strangers::reset_when_closed;
 use crate::net::accept::{Acceptor, AtStop, Bound, SocketFile};
+use crate::net::reset::set_reset_on_close;
 use crate::sync::line_budget::LineBudget;
 use crate::sync::permits::{Permit, Permits};
 use crate::sync::workers::Workers;
@@ -49,7 +49,7 @@ impl TunnelListeners {
         let log = LineBudget::new(address.to_string());
         let acceptor = Acceptor::start("tcp", listener, AtStop::Refuse, move |socket| {
             // Until both directions have ended in order.
-            reset_when_closed(&socket);
+            set_reset_on_close(&socket, true);
             let warn = |cause, why: &str| {
                 log.warn(cause, &forward.to_string(), why);
             };

@@ -4,7 +4,7 @@
 //! serialization.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{After, Connection, RequestInfo};
 use crate::http::response::HttpResponse;
@@ -12,6 +12,7 @@ use crate::http::response_writer::{self, Framed};
 use crate::http::streamed::{self, Sent};
 use crate::http::upload::EndedUpload;
 use crate::http1::framing::Framing;
+use crate::net::reset::set_reset_on_close;
 
 impl Connection<'_> {
     /// Sends a response whose body is in memory.
@@ -58,14 +59,14 @@ impl Connection<'_> {
         let socket = self.slot.socket();
         if framing == Framing::Close {
             // The end of the connection delimits the body, so any close before the end of the body
-            // must be a reset. Unix sockets have no reset.
-            let _ = socket.set_linger(Some(Duration::ZERO));
+            // must be a reset.
+            set_reset_on_close(socket, true);
         }
         let sent = streamed::send(socket, &mut body, framing, self.slot)?;
         drop(body);
         if sent == Sent::Whole {
             if framing == Framing::Close {
-                let _ = socket.set_linger(None);
+                set_reset_on_close(socket, false);
             }
             return Ok((sent, self.after(keep, info)));
         }

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 
+use crate::net::reset::set_reset_on_close;
 use crate::sync::deadline::time_left;
 pub(crate) use table::SourceAddress;
 use table::{Admission, Table};
@@ -58,7 +59,7 @@ impl<S: AsFd> Strangers<S> {
         let entered = self.table.lock().enter(origin, Arc::clone(socket), now);
         let Admission { number, displaced } = entered?;
         if let Some(displaced) = displaced {
-            reset_when_closed(&displaced);
+            set_reset_on_close(&displaced, true);
             // Wakes the thread that serves it. Fails if the connection has closed already.
             let _ = SockRef::from(&*displaced).shutdown(std::net::Shutdown::Both);
         }
@@ -126,13 +127,6 @@ pub(crate) fn has_gone(socket: &impl AsFd) -> bool {
         Ok((_, count)) => count == 0,
         Err(error) => error != Errno::WOULDBLOCK && error != Errno::INTR,
     }
-}
-
-/// Makes closing send a reset, which leaves no state behind: an orderly close keeps memory for a
-/// minute each.
-pub(crate) fn reset_when_closed(socket: &impl AsFd) {
-    // Fails for a Unix socket, which leaves no state either.
-    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
 #[cfg(test)]

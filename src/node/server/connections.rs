@@ -15,8 +15,8 @@ use crate::lifecycle::ConnectionEvent;
 use crate::link::{HeartbeatMode, Link, LinkEnd, LinkParts, LinkTls, trial};
 use crate::net::accept::strangers::{
     CROWDED, DISPLACED, FIRST_BYTE, GONE, SourceAddress, Stranger, Strangers, has_gone,
-    reset_when_closed,
 };
+use crate::net::reset::set_reset_on_close;
 use crate::node::core::Core;
 use crate::node::feed::Happening;
 use crate::node::link_registry::{Entry, LinkRegistration};
@@ -87,7 +87,7 @@ impl Connections {
         let socket = Arc::new(TcpStream::from(socket));
         let origin = SourceAddress::from(address.ip());
         let Some(stranger) = self.strangers.admit(origin, &socket, Instant::now()) else {
-            reset_when_closed(&socket);
+            set_reset_on_close(&socket, true);
             return self.refuse(address, &Refused::of_many(CROWDED));
         };
         let connections = Arc::clone(self);

@@ -18,8 +18,9 @@ use super::state::BrokerState;
 use super::visitor::{RefusedVisitor, Visitor};
 use super::waiting_callers::WaitingCaller;
 use crate::net::accept::strangers::{
-    CROWDED, DISPLACED, FIRST_BYTE, SourceAddress, Stranger, has_gone, reset_when_closed,
+    CROWDED, DISPLACED, FIRST_BYTE, SourceAddress, Stranger, has_gone,
 };
+use crate::net::reset::set_reset_on_close;
 use crate::remoted::head::{HeadError, UpgradeRequest, read_request};
 use crate::remoted::keys::KeyEntry;
 use crate::remoted::notice;
@@ -51,11 +52,11 @@ pub(super) fn admit(socket: Socket, broker: &Arc<BrokerState>) {
     let origin = SourceAddress::of(&socket);
     let socket = Arc::new(socket);
     let Some(permit) = broker.connections.take() else {
-        reset_when_closed(&socket);
+        set_reset_on_close(&socket, true);
         return close("all places taken", "there are as many as there may be");
     };
     let Some(stranger) = broker.strangers.admit(origin, &socket, Instant::now()) else {
-        reset_when_closed(&socket);
+        set_reset_on_close(&socket, true);
         return close(CROWDED, CROWDED);
     };
     let (tls, visited) = (broker.tls(), Arc::clone(broker));
